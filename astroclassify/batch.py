@@ -1,0 +1,172 @@
+"""Run one function over many items: any executor, one outcome per item, results that do not depend on workers."""
+
+import hashlib
+import logging
+from collections import deque
+from concurrent.futures import BrokenExecutor, Future
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+__all__ = ["Outcome", "derive_rng", "master_seed", "run"]
+
+log = logging.getLogger(__name__)
+
+# Enough tasks in flight to keep a cluster busy, few enough that pending results cannot fill the memory.
+_IN_FLIGHT = 64
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one item: ``value``, or ``error`` as one line of text."""
+
+    key: str
+    value: Any = None
+    error: str | None = None
+
+
+def master_seed(rng):
+    """
+    Turn a seed or a generator into the one integer from which items derive theirs.
+
+    Parameters
+    ----------
+    rng : int or `~numpy.random.Generator`
+        A whole number from zero, or a generator (from which one number is drawn).
+
+    Returns
+    -------
+    int
+        The seed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``rng`` is neither.
+
+    Examples
+    --------
+    >>> from astroclassify.batch import master_seed
+    >>> master_seed(5)
+    5
+    """
+    if isinstance(rng, np.random.Generator):
+        return int(rng.integers(2**63))
+    if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool):
+        if rng < 0:
+            raise ValueError(f"rng must be a seed from 0 or a numpy Generator, got {rng}")
+        return int(rng)
+    raise TypeError(f"rng must be a seed from 0 or a numpy Generator, got {type(rng).__name__} {rng!r}")
+
+
+def derive_rng(seed, *ids):
+    """
+    Random generator of one item, the same in every process and for any order of the items.
+
+    Parameters
+    ----------
+    seed : int
+        The master seed.
+    *ids : str or int
+        What names the item.
+
+    Returns
+    -------
+    `~numpy.random.Generator`
+        A generator of its own.
+
+    Examples
+    --------
+    >>> from astroclassify.batch import derive_rng
+    >>> bool(derive_rng(1, "a").random() == derive_rng(1, "a").random())
+    True
+    """
+    # The built-in hash of a string differs between processes. Lengths keep ("ab", "c") apart from ("a", "bc").
+    text = "".join(f"{len(str(part))}:{part}" for part in ids)
+    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+    return np.random.default_rng([int(seed), int.from_bytes(digest, "big")])
+
+
+def _one_line(error):
+    return f"{type(error).__name__}: {error}".replace("\n", " ")
+
+
+def _call(function, key, item):
+    try:
+        return Outcome(key, value=function(item))
+    except Exception as error:  # one item's failure becomes its row, never the end of the others
+        log.warning("%s failed: %s", key, _one_line(error))
+        log.debug("traceback of %s", key, exc_info=True)
+        return Outcome(key, error=_one_line(error))
+
+
+def run(function, items, *, keys, executor=None, progress=True, description=""):
+    """
+    Apply a function to each item and yield the outcomes in the order of the items.
+
+    Parameters
+    ----------
+    function : callable
+        Takes one item. Must be picklable for executors of processes.
+    items : sequence
+        What it is applied to.
+    keys : sequence of str
+        One name per item.
+    executor : `~concurrent.futures.Executor`, optional
+        Where to run; the caller starts it and shuts it down. By default here, one item at a time.
+    progress : bool, optional
+        Whether to show a bar on standard error.
+    description : str, optional
+        Text before the bar.
+
+    Yields
+    ------
+    Outcome
+        One per item, in order. An exception raised by ``function`` becomes ``Outcome.error``.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many keys as items.
+
+    Examples
+    --------
+    >>> from astroclassify.batch import run
+    >>> [outcome.value for outcome in run(abs, [-1, 2], keys=["a", "b"], progress=False)]
+    [1, 2]
+    """
+    items, keys = list(items), [str(key) for key in keys]
+    if len(items) != len(keys):
+        raise ValueError(f"keys must be one per item ({len(items)}), got {len(keys)}")
+    with tqdm(total=len(items), desc=description, disable=not progress, unit="item", dynamic_ncols=True) as bar:
+        if executor is None:
+            outcomes = (_call(function, key, item) for key, item in zip(keys, items, strict=True))
+        else:
+            outcomes = _submit(function, keys, items, executor)
+        for outcome in outcomes:
+            bar.update()
+            yield outcome
+
+
+def _submit(function, keys, items, executor):
+    """Keep a bounded number of tasks in flight; hand results back in the order of the items."""
+    waiting = deque(zip(keys, items, strict=True))
+    flying: deque[tuple[str, Future]] = deque()
+    try:
+        while waiting or flying:
+            while waiting and len(flying) < _IN_FLIGHT:
+                key, item = waiting.popleft()
+                flying.append((key, executor.submit(_call, function, key, item)))
+            key, future = flying.popleft()
+            try:
+                outcome = future.result()
+            except BrokenExecutor:  # a worker was killed: nothing more can run, and the other items are not at fault
+                raise
+            except Exception as error:  # the item or its result could not be sent
+                outcome = Outcome(key, error=_one_line(error))
+            yield outcome
+    finally:
+        for _, future in flying:
+            future.cancel()

@@ -1,0 +1,234 @@
+"""Folds that never split a group, and out-of-fold predictions."""
+
+import logging
+import warnings
+from functools import partial
+
+import numpy as np
+from astropy.table import QTable, vstack
+from sklearn.base import clone
+from sklearn.model_selection import StratifiedGroupKFold
+
+from .. import batch
+from ..exceptions import AstroclassifyError, AstroclassifyWarning, SchemaError
+from ..schemes import Flag
+from ..tables import provenance
+from ._predictions import prediction_table
+
+__all__ = ["cross_validate", "group_folds", "validation_split"]
+
+log = logging.getLogger(__name__)
+
+
+def group_folds(labels, groups, *, n_folds, seed):
+    """
+    Number the fold of each row so that a group is never split and the classes are spread evenly.
+
+    Parameters
+    ----------
+    labels, groups : sequence of str
+        Label and group of each row.
+    n_folds : int
+        Number of folds.
+    seed : int
+        Seed of the order.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        Fold of each row, from 0.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer groups than folds, or one class only.
+    """
+    labels, groups = np.asarray(labels, dtype=str), np.asarray(groups, dtype=str)
+    n_groups, classes = len(np.unique(groups)), np.unique(labels)
+    if not isinstance(n_folds, (int, np.integer)) or n_folds < 2:
+        raise ValueError(f"n_folds must be a whole number from 2, got {n_folds!r}")
+    if len(classes) < 2:
+        raise ValueError(f"sample must have at least two classes, got {list(map(str, classes))}")
+    if n_groups < n_folds:
+        raise ValueError(f"n_folds must be at most the number of groups ({n_groups}), got {n_folds}")
+    per_class = {str(label): len(np.unique(groups[labels == label])) for label in classes}
+    if max(per_class.values()) < n_folds:
+        raise ValueError(f"n_folds must be at most the groups of the commonest class, got {n_folds} for {per_class}")
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed % 2**32)
+    fold = np.empty(len(labels), dtype=np.int64)
+    with warnings.catch_warnings():
+        # scikit-learn warns of classes with fewer rows than folds; cross_validate says it better, by groups.
+        warnings.simplefilter("ignore", UserWarning)
+        for number, (_, rows) in enumerate(splitter.split(labels, labels, groups)):
+            fold[rows] = number
+    return fold
+
+
+def validation_split(labels, groups, *, fraction, seed):
+    """
+    Choose rows for validation, whole groups, about the given fraction of each class.
+
+    Parameters
+    ----------
+    labels, groups : sequence of str
+        Label and group of each row.
+    fraction : float
+        Fraction wanted, at most one half.
+    seed : int
+        Seed of the choice.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        True for the rows of the validation set.
+
+    Raises
+    ------
+    ValueError
+        If that is not possible.
+    """
+    if not 0 < fraction <= 0.5:
+        raise ValueError(f"validation_fraction must lie between 0 and 0.5, got {fraction}")
+    n_folds = round(1 / fraction)
+    try:
+        return group_folds(labels, groups, n_folds=n_folds, seed=seed) == 0
+    except ValueError as error:
+        raise ValueError(
+            f"validation_fraction {fraction} is not possible (0 trains without validation): {error}"
+        ) from None
+
+
+def _run_fold(number, *, sample, fold, n_folds, groups, classifier, seed):
+    """Train without folds k and k+1, choose the epoch on fold k+1, predict fold k."""
+    test = fold == number
+    validation = fold == (number + 1) % n_folds
+    model = clone(classifier)
+    if "random_state" in model.get_params():
+        model.set_params(random_state=int(batch.derive_rng(seed, "fold", number).integers(2**31)))
+    model.fit(sample[~test & ~validation], groups=groups[~test & ~validation], validation=sample[validation])
+    return model.classify(sample[test])
+
+
+def _check_sample(sample, groups, scheme):
+    for name in ("source_id", "label", groups):
+        if name not in sample.colnames:
+            raise SchemaError(f"sample must have a column {name!r}, got {sample.colnames}")
+    labels = np.array([str(label) for label in sample["label"]])
+    unknown = sorted(set(labels) - set(scheme.classes))
+    if unknown:
+        raise SchemaError(f"label must be one of {scheme.classes} in every row, got {unknown[:3]}")
+    return labels, np.array([str(group) for group in sample[groups]])
+
+
+def cross_validate(sample, classifier, *, n_folds=10, groups="group_id", rng=0, executor=None, progress=False):
+    """
+    Predict every row of a sample by a classifier that has not seen its group.
+
+    Fold k is the test set, fold k + 1 the validation set (on which the network's epoch is chosen), the others the
+    training set: with ten folds the 8/1/1 roles of Su et al. (2020).
+
+    Parameters
+    ----------
+    sample : `~astropy.table.QTable`
+        A SAMPLE table with a label in every row.
+    classifier : `CutoutClassifier`, `ThresholdClassifier`, `RankClassifier`
+        What to train; cloned for each fold and left as it is.
+    n_folds : int, optional
+        Number of folds, at least 3.
+    groups : str, optional
+        Column that names what must not be split over folds: all projections of one halo.
+    rng : int or `~numpy.random.Generator`, optional
+        Seed of the folds; fold k trains with a seed derived from it and k.
+    executor : `~concurrent.futures.Executor`, optional
+        Where the folds run. The result is the same (for networks: with the same number of torch threads). Processes
+        must be started with the "spawn" method, since torch's threads do not survive a fork.
+    progress : bool, optional
+        Whether to show a bar on standard error.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        PREDICTIONS in the order of the sample, with ``label``, ``group_id`` and ``fold``. If a fold fails its rows
+        are flagged ``failed`` with the message.
+
+    Raises
+    ------
+    ValueError
+        If the folds are not possible: fewer groups than folds, one class only, fewer than 3 folds.
+    SchemaError
+        If the sample lacks a column or a label.
+    AstroclassifyError
+        If every fold fails.
+
+    References
+    ----------
+    Su et al. 2020, MNRAS 498, 5620, section 3 (10 folds, 8/1/1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.table import QTable
+    >>> from astroclassify.nn import ThresholdClassifier, cross_validate
+    >>> sample = QTable({"source_id": list("abcdef"), "group_id": list("uvwxyz"),
+    ...                  "label": ["CC", "CC", "CC", "NCC", "NCC", "NCC"], "c_sb": [0.3, 0.2, 0.1, 0.05, 0.04, 0.03]})
+    >>> table = cross_validate(sample, ThresholdClassifier("c_sb"), n_folds=3, rng=1)
+    >>> list(table["label_pred"])
+    ['CC', 'CC', 'WCC', 'NCC', 'NCC', 'NCC']
+    """
+    if not isinstance(n_folds, (int, np.integer)) or n_folds < 3:
+        raise ValueError(f"n_folds must be at least 3 (training, validation, test), got {n_folds!r}")
+    if len(sample) == 0:
+        raise ValueError("sample must have at least one row")
+    labels, group_ids = _check_sample(sample, groups, classifier.scheme)
+    seed = batch.master_seed(rng)
+    fold_seed = int(batch.derive_rng(seed, "folds").integers(2**31))
+    fold = group_folds(labels, group_ids, n_folds=n_folds, seed=fold_seed)
+    for label in sorted(set(labels)):
+        n_groups = len(set(group_ids[labels == label]))
+        if n_groups < n_folds:
+            warnings.warn(
+                f"class {label} has only {n_groups} groups for {n_folds} folds: some folds lack it",
+                AstroclassifyWarning,
+                stacklevel=2,
+            )
+    function = partial(
+        _run_fold, sample=sample, fold=fold, n_folds=n_folds, groups=group_ids, classifier=clone(classifier), seed=seed
+    )
+    keys = [f"fold {number}" for number in range(n_folds)]
+    outcomes = batch.run(
+        function, range(n_folds), keys=keys, executor=executor, progress=progress, description="cross-validation"
+    )
+    return _collect(list(outcomes), sample, labels, group_ids, fold, classifier.scheme, seed)
+
+
+def _collect(outcomes, sample, labels, group_ids, fold, scheme, seed):
+    if all(outcome.error for outcome in outcomes):
+        raise AstroclassifyError(f"every fold failed, the first with {outcomes[0].error}")
+    parts = []
+    for number, outcome in enumerate(outcomes):
+        rows = fold == number
+        part = outcome.value
+        if outcome.error:
+            warnings.warn(f"fold {number} failed: {outcome.error}", AstroclassifyWarning, stacklevel=3)
+            n = int(rows.sum())
+            nan = np.full((n, scheme.n_classes), np.nan)
+            part = prediction_table(
+                [str(value) for value in sample["source_id"][rows]],
+                nan,
+                np.full(n, int(Flag.FAILED)),
+                [outcome.error] * n,
+                scheme,
+            )
+        part = QTable(part, copy=False)
+        part.meta = {}
+        for name in ("label", "group_id", "fold"):
+            if name in part.colnames:
+                part.remove_column(name)
+        part["_row"] = np.flatnonzero(rows)
+        parts.append(part)
+    table = vstack(parts)
+    table.sort("_row")
+    table.remove_column("_row")
+    table["label"], table["group_id"], table["fold"] = labels, group_ids, fold
+    table.meta = {"scheme": scheme.to_dict(), **provenance(seed=seed, n_folds=len(outcomes))}
+    return table

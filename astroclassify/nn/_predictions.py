@@ -1,0 +1,54 @@
+"""The PREDICTIONS table, made in one place."""
+
+import numpy as np
+from astropy.table import QTable
+
+from ..schemes import Flag
+from ..tables import PREDICTIONS, provenance, validate
+
+__all__ = ["prediction_table"]
+
+
+def prediction_table(source_ids, probabilities, flags, messages, scheme, *, sample=None, **extra):
+    """
+    Make a PREDICTIONS table.
+
+    Parameters
+    ----------
+    source_ids : sequence of str
+        One per row.
+    probabilities : `~numpy.ndarray`
+        Shape (n, n_classes); rows with NaN have no prediction and must carry the flag FAILED.
+    flags : sequence of int
+        Flags.
+    messages : sequence of str
+        Why a row failed; empty where it did not.
+    scheme : ClassScheme
+        The classes.
+    sample : `~astropy.table.Table`, optional
+        Table whose ``label`` and ``group_id`` are carried over, where it has them.
+    **extra
+        Further entries of ``meta``.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        ``source_id``, ``label_pred`` (empty where failed), ``p_<class>`` (NaN where failed), ``flags``, ``message``.
+    """
+    probabilities = np.asarray(probabilities, dtype=float).reshape(len(source_ids), scheme.n_classes)
+    good = np.isfinite(probabilities).all(axis=1)
+    best = np.argmax(np.where(good[:, None], probabilities, 0.0), axis=1)
+    labels = np.where(good, np.array(scheme.classes)[best], "")
+    table = QTable()
+    table["source_id"] = np.array(source_ids, dtype=str) if len(source_ids) else np.zeros(0, "U1")
+    table["label_pred"] = labels
+    for index, name in enumerate(scheme.classes):
+        table[f"p_{name}"] = probabilities[:, index]
+    table["flags"] = np.asarray(flags, dtype=np.int64) | np.where(good, 0, int(Flag.FAILED))
+    table["message"] = np.array(messages, dtype=str) if len(messages) else np.zeros(0, "U1")
+    if sample is not None:
+        for name in ("label", "group_id"):
+            if name in sample.colnames:
+                table[name] = np.array([str(value) for value in sample[name]], dtype=str)
+    table.meta = {"scheme": scheme.to_dict(), **provenance(**extra)}
+    return validate(table, PREDICTIONS)

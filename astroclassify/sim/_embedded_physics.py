@@ -1,0 +1,269 @@
+"""Physics of the embedded clusters: mass function, NFW halos, gas in hydrostatic equilibrium. Plain floats throughout."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from astropy import constants
+from astropy import units as u
+from scipy.integrate import cumulative_simpson, simpson
+from scipy.optimize import brentq
+
+from ._constants import ELECTRONS_PER_HYDROGEN, HYDROGEN_FRACTION
+from ._tng_units import mean_molecular_weight
+
+# Cosmology of IllustrisTNG (Planck 2015; Springel et al. 2018, MNRAS 475, 676)
+OMEGA_M, OMEGA_B, HUBBLE, SIGMA_8, SPECTRAL_INDEX = 0.3089, 0.0486, 0.6774, 0.8159, 0.9667
+
+GRAVITY = constants.G.to_value(u.kpc * u.km**2 / u.s**2 / u.Msun)
+CRITICAL_DENSITY = 3.0 * (0.1 * HUBBLE) ** 2 / (8.0 * np.pi * GRAVITY)  # Msun/kpc3 at z = 0; H0 = 0.1 h km/s/kpc
+MU = float(mean_molecular_weight(ELECTRONS_PER_HYDROGEN))
+MU_E = 1.0 / (HYDROGEN_FRACTION * ELECTRONS_PER_HYDROGEN)
+PARTICLES_PER_ELECTRON = MU_E / MU
+PROTON_KEV = (constants.m_p * (1 * u.km / u.s) ** 2).to_value(u.keV)  # m_p (km/s)^2
+ELECTRON_TO_DENSITY = MU_E * (constants.m_p / u.cm**3).to_value(u.Msun / u.kpc**3)  # n_e [cm-3] to Msun/kpc3
+
+# Beyond this fraction of R500, farther out than the data of ACCEPT, entropy rises as r^1.1 (Voit, Kay & Bryan 2005,
+# MNRAS 364, 909, section 3).
+ENTROPY_BREAK = 0.25
+OUTER_SLOPE = 1.1
+# Temperatures at R500 that are let through, in units of T500 = mu m_p G M500 / (2 R500).
+T_R500_RANGE = (0.35, 1.0)
+
+
+def r_500_of(m_500):
+    """Radius [kpc] of a sphere of mass M500 [Msun] and 500 times the critical density at z = 0."""
+    return np.cbrt(np.asarray(m_500) / (500.0 * CRITICAL_DENSITY * 4.0 / 3.0 * np.pi))
+
+
+def virial_temperature(m_500):
+    """T500 = mu m_p G M500 / (2 R500) in keV."""
+    return 0.5 * MU * PROTON_KEV * GRAVITY * m_500 / r_500_of(m_500)
+
+
+def gas_fraction(m_500):
+    """
+    Mean gas mass fraction inside R500: Lovisari, Reiprich & Schellenberger (2015, A&A 573, A118), equation 9.
+
+    M_gas = 10^-0.16 (M500 / 5e13 Msun/h70)^1.22 5e12 Msun h70^-2.5.
+    """
+    h_70 = HUBBLE / 0.7
+    return 10**-0.16 * (m_500 * h_70 / 5e13) ** 1.22 * 5e12 * h_70**-2.5 / m_500
+
+
+def _nfw_shape(x):
+    return np.log1p(x) - x / (1.0 + x)
+
+
+@dataclass(frozen=True)
+class Nfw:
+    """A halo of Navarro, Frenk & White (1997), by its M500 [Msun] and concentration R500 / r_s."""
+
+    m_500: float
+    c_500: float
+
+    @property
+    def r_500(self):
+        """R500 in kpc."""
+        return float(r_500_of(self.m_500))
+
+    def mass(self, radius):
+        """Mass inside a radius [kpc], in Msun."""
+        x = np.asarray(radius) * (self.c_500 / self.r_500)
+        return self.m_500 * _nfw_shape(x) / _nfw_shape(self.c_500)
+
+    def gravity(self, radius):
+        """G M(<r) / r^2 in (km/s)^2/kpc."""
+        return GRAVITY * self.mass(radius) / np.asarray(radius) ** 2
+
+    def mass_in_sphere(self, radius, distance):
+        """Mass of this halo inside a sphere whose centre is ``distance`` away, both in kpc."""
+        edges = np.geomspace(1e-3 * self.r_500, distance + radius, 400)
+        shells = np.diff(self.mass(edges), prepend=0.0)
+        shells[0] = self.mass(edges[0])
+        s = np.sqrt(edges * np.concatenate([edges[:1], edges[:-1]]))
+        share = np.clip((radius**2 - (distance - s) ** 2) / (4.0 * distance * s), 0.0, 1.0)
+        return float(np.sum(shells * share))
+
+
+def concentration_500(m_500, scatter=0.0):
+    """
+    R500 / r_s of a halo of M500 [Msun] at z = 0.
+
+    c200 = 5.71 (M200 / 2e12 Msun/h)^-0.084 (Duffy et al. 2008, MNRAS 390, L64, table 1: NFW, full sample), times
+    10^scatter, converted along the profile.
+    """
+    m_200 = 1.4 * m_500
+    for _ in range(8):
+        c_200 = 5.71 * (m_200 * HUBBLE / 2e12) ** -0.084 * 10**scatter
+        target = 2.5 * _nfw_shape(c_200) / c_200**3
+        c_500 = brentq(lambda c, t=target: _nfw_shape(c) / c**3 - t, 0.05 * c_200, c_200)
+        m_200 = m_500 * _nfw_shape(c_200) / _nfw_shape(c_500)
+    return c_500
+
+
+def _transfer(k):
+    """Transfer function without wiggles, k in h/Mpc (Eisenstein & Hu 1998, ApJ 496, 605, equations 26 and 28-31)."""
+    o_m, o_b = OMEGA_M * HUBBLE**2, OMEGA_B * HUBBLE**2
+    ratio = OMEGA_B / OMEGA_M
+    theta = 2.7255 / 2.7
+    sound = 44.5 * np.log(9.83 / o_m) / np.sqrt(1 + 10 * o_b**0.75)  # Mpc
+    alpha = 1 - 0.328 * np.log(431 * o_m) * ratio + 0.38 * np.log(22.3 * o_m) * ratio**2
+    gamma = OMEGA_M * HUBBLE * (alpha + (1 - alpha) / (1 + (0.43 * k * HUBBLE * sound) ** 4))
+    q = k * theta**2 / gamma
+    log = np.log(2 * np.e + 1.8 * q)
+    return log / (log + (14.2 + 731 / (1 + 62.5 * q)) * q**2)
+
+
+@lru_cache(maxsize=1)
+def mass_function():
+    """
+    Mass function of halos by M500 at z = 0 in TNG's cosmology.
+
+    Tinker et al. (2008, ApJ 688, 709), equations 2-3 with the parameters of table 2 interpolated to an overdensity of
+    500 / Omega_m = 1619 over the mean density, on the linear power spectrum of Eisenstein & Hu (1998).
+
+    Returns
+    -------
+    log_mass : `~numpy.ndarray`
+        log10 of M500 [Msun].
+    density : `~numpy.ndarray`
+        Number of halos per Mpc3 and per unit log10 M500.
+    """
+    k = np.geomspace(1e-4, 1e2, 3000)  # h/Mpc
+    power = k**SPECTRAL_INDEX * _transfer(k) ** 2
+
+    def variance(radius):  # Mpc/h
+        x = k * radius
+        window = 3 * (np.sin(x) - x * np.cos(x)) / x**3
+        return simpson(power * window**2 * k**3, x=np.log(k)) / (2 * np.pi**2)
+
+    log_mass = np.linspace(13.0, 15.6, 79)
+    mean_density = OMEGA_M * CRITICAL_DENSITY * 1e9 / HUBBLE**2  # (Msun/h) / (Mpc/h)^3
+    mass = 10**log_mass * HUBBLE  # Msun/h
+    radii = np.cbrt(3 * mass / (4 * np.pi * mean_density))
+    sigma = SIGMA_8 * np.sqrt(np.array([variance(r) for r in radii]) / variance(8.0))
+    slope = -np.gradient(np.log(sigma), np.log(mass))
+    table = np.log10([800.0, 1200.0, 1600.0, 2400.0])
+    rows = {"A": (0.248, 0.255, 0.260, 0.260), "a": (1.87, 2.13, 2.30, 2.53), "b": (1.59, 1.51, 1.46, 1.44)}
+    delta = np.log10(500.0 / OMEGA_M)
+    amplitude, a, b = (np.interp(delta, table, rows[name]) for name in "Aab")
+    c = np.interp(delta, table, (1.58, 1.80, 1.97, 2.24))
+    multiplicity = amplitude * ((sigma / b) ** -a + 1) * np.exp(-c / sigma**2)
+    per_log = multiplicity * mean_density / mass * slope * np.log(10)  # (h/Mpc)^3 per dex
+    return log_mass, per_log * HUBBLE**3
+
+
+def draw_m_500(rng, low=13.75, high=15.06):
+    """One M500 [Msun] from `mass_function` between two values of log10 M500."""
+    log_mass, density = mass_function()
+    grid = np.linspace(low, high, 400)
+    weight = np.exp(np.interp(grid, log_mass, np.log(density)))
+    cumulative = np.concatenate([[0.0], np.cumsum(0.5 * (weight[1:] + weight[:-1]))])
+    return float(10 ** np.interp(rng.random() * cumulative[-1], cumulative, grid))
+
+
+@dataclass(frozen=True)
+class EntropyProfile:
+    """K(r) = k_0 + k_100 (r / 100 kpc)^alpha [keV cm2] out to ``r_break`` [kpc], a power law of slope 1.1 beyond."""
+
+    k_0: float
+    k_100: float
+    alpha: float
+    r_break: float
+
+    def __call__(self, radius):
+        inner = self.k_0 + self.k_100 * (np.minimum(radius, self.r_break) / 100.0) ** self.alpha
+        return inner * (np.maximum(radius, self.r_break) / self.r_break) ** OUTER_SLOPE
+
+    def scaled(self, factor):
+        """The same profile times a number."""
+        return EntropyProfile(self.k_0 * factor, self.k_100 * factor, self.alpha, self.r_break)
+
+
+@dataclass(frozen=True)
+class GasProfile:
+    """Gas in a potential on a grid of radii: density [Msun/kpc3] and temperature [keV] by radius [kpc]."""
+
+    radius: np.ndarray
+    density: np.ndarray
+    temperature: np.ndarray
+    entropy_scale: float = 1.0
+
+    def log_density(self, radius):
+        """ln of the density at a radius; minus infinity beyond the grid."""
+        return np.interp(np.log(np.maximum(radius, self.radius[0])), np.log(self.radius), np.log(self.density), right=-np.inf)
+
+    def temperature_at(self, radius):
+        """Temperature at a radius [keV]."""
+        return np.interp(np.log(np.maximum(radius, self.radius[0])), np.log(self.radius), self.temperature)
+
+    def enclosed(self):
+        """Gas mass inside each radius of the grid [Msun]."""
+        log_r = np.log(self.radius)
+        integral = cumulative_simpson(4 * np.pi * self.radius**3 * self.density, x=log_r, initial=0.0)
+        return integral + 4 / 3 * np.pi * self.radius[0] ** 3 * self.density[0]
+
+
+def solve_hydrostatic(halo, entropy, gas_mass, *, r_max=2.5, n_grid=700):
+    """
+    Gas in hydrostatic equilibrium with a given entropy profile and gas mass inside R500.
+
+    With P = (mu_e / mu) K n_e^(5/3), dP/dr = -rho g becomes a quadrature for P^(2/5), whose constant, the pressure at
+    the outer boundary, sets the gas mass. Where that would put the temperature at R500 out of `T_R500_RANGE` times T500
+    (the drawn entropy does not belong to the mass), the temperature is put at the limit and the entropy is scaled instead;
+    ``entropy_scale`` of the result says by how much.
+
+    Parameters
+    ----------
+    halo : Nfw
+        Total mass, gas included.
+    entropy : EntropyProfile
+        Entropy.
+    gas_mass : float
+        Gas mass inside R500 [Msun].
+    r_max : float, optional
+        Where the gas ends, in R500.
+    n_grid : int, optional
+        Number of radii.
+
+    Returns
+    -------
+    GasProfile
+        The gas.
+    """
+    r_500 = halo.r_500
+    radius = np.concatenate([np.geomspace(2e-4 * r_500, r_500, n_grid), np.geomspace(r_500, r_max * r_500, 80)[1:]])
+    log_r = np.log(radius)
+    at_500 = n_grid - 1
+    force = 0.4 * MU_E * PROTON_KEV * halo.gravity(radius) * radius
+    t_500 = virial_temperature(halo.m_500)
+
+    def gas(y_500, scale):
+        k = PARTICLES_PER_ELECTRON * scale * entropy(radius)
+        integral = cumulative_simpson(force * k**-0.6, x=log_r, initial=0.0)
+        y = y_500 + integral[at_500] - integral  # P^(2/5)
+        if y[-1] <= 0:
+            # no pressure left before the outer edge: a thin hot atmosphere stands for the surroundings
+            y = np.maximum(y, 0.02 * y_500)
+        n_e = (y**2.5 / k) ** 0.6
+        temperature = y**2.5 / (PARTICLES_PER_ELECTRON * n_e)
+        return GasProfile(radius, n_e * ELECTRON_TO_DENSITY, temperature, scale)
+
+    def y_of_temperature(ratio, scale):
+        k = PARTICLES_PER_ELECTRON * scale * float(entropy(r_500))
+        # kT = P^(2/5) k^(3/5) / (mu_e / mu)
+        return ratio * t_500 * PARTICLES_PER_ELECTRON / k**0.6
+
+    def excess(ratio, scale):
+        profile = gas(y_of_temperature(ratio, scale), scale)
+        return np.log(profile.enclosed()[at_500] / gas_mass)
+
+    low, high = T_R500_RANGE
+    if excess(low, 1.0) < 0 < excess(high, 1.0):
+        ratio, scale = brentq(excess, low, high, args=(1.0,), xtol=1e-8), 1.0
+    else:
+        # too much gas even when it is cold at R500: more entropy; too little even when hot: less
+        ratio = low if excess(low, 1.0) >= 0 else high
+        scale = float(np.exp(brentq(lambda log_s: excess(ratio, np.exp(log_s)), -4.0, 4.0, xtol=1e-8)))
+    return gas(y_of_temperature(ratio, scale), scale)

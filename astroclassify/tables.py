@@ -1,0 +1,465 @@
+"""The tables that cross a door of the package: their columns, and how they are checked, read and written."""
+
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.table import QTable
+
+from .exceptions import OutputError, SchemaError
+from .schemes import ClassScheme, get_scheme
+
+__all__ = [
+    "CANDIDATES",
+    "PREDICTIONS",
+    "SAMPLE",
+    "SCORES",
+    "VOTES",
+    "TableSpec",
+    "empty",
+    "image_paths",
+    "provenance",
+    "read",
+    "read_sample",
+    "validate",
+    "write",
+    "write_sample",
+]
+
+SAMPLE_FILE = "sample.ecsv"
+IMAGE_FOLDER = "images"
+
+_FORMATS = {
+    ".ecsv": "ascii.ecsv",
+    ".fits": "fits",
+    ".fit": "fits",
+    ".gz": "fits",
+    ".vot": "votable",
+    ".xml": "votable",
+    ".parquet": "parquet",
+}
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """
+    Columns of a table: name -> ``"str"``, ``"int"``, ``"float"``, ``"sky"`` or a unit (a float column with it).
+
+    Columns beyond these are allowed and kept. With ``per_class`` the table also has one float column
+    ``p_<class>`` for each class of its scheme.
+    """
+
+    name: str
+    columns: tuple
+    per_class: bool = False
+
+    def kinds(self, scheme=None):
+        """Return the columns as a dict, with those of the classes of ``scheme`` where the table has them."""
+        kinds = dict(self.columns)
+        if self.per_class and scheme is not None:
+            flags = kinds.pop("flags")
+            kinds.update({f"p_{label}": "float" for label in scheme.classes})
+            kinds["flags"] = flags
+        return kinds
+
+
+SAMPLE = TableSpec(
+    "SAMPLE",
+    (
+        ("source_id", "str"),
+        ("group_id", "str"),
+        ("path", "str"),
+        ("label", "str"),
+        ("projection", "str"),
+        ("redshift", "float"),
+        ("m_500", u.Msun),
+        ("r_500", u.kpc),
+        ("t_cool", u.Gyr),
+        ("n_e", u.cm**-3),
+        ("c_sb", "float"),
+        ("flags", "int"),
+    ),
+)
+CANDIDATES = TableSpec(
+    "CANDIDATES",
+    (
+        ("source_id", "str"),
+        ("sky_position", "sky"),
+        ("x", u.pix),
+        ("y", u.pix),
+        ("ext", u.arcsec),
+        ("ext_err", u.arcsec),
+        ("ext_like", "float"),
+        ("det_like", "float"),
+        ("pnt_det_like", "float"),
+        ("counts", u.ct),
+        ("rate", u.ct / u.s),
+        ("off_axis", u.arcmin),
+        ("x_class", "str"),
+        ("flags", "int"),
+    ),
+)
+PREDICTIONS = TableSpec(
+    "PREDICTIONS", (("source_id", "str"), ("label_pred", "str"), ("flags", "int")), per_class=True
+)
+_SCORE_NAMES = ("precision", "recall", "f1", "bacc", "accuracy", "auc")
+SCORES = TableSpec(
+    "SCORES",
+    (("class", "str"), *((f"{name}{end}", "float") for name in _SCORE_NAMES for end in ("", "_lo", "_hi"))),
+)
+VOTES = TableSpec(
+    "VOTES",
+    (("source_id", "str"), ("voter_id", "str"), ("question", "str"), ("answer", "str"), ("time", "str")),
+)
+
+
+def provenance(**extra):
+    """
+    What made a table or an image: package versions and time, for its ``meta``.
+
+    Parameters
+    ----------
+    **extra
+        Further entries.
+
+    Returns
+    -------
+    dict
+        With ``astroclassify``, ``astropy``, ``numpy``, ``python`` versions and ``date`` (UTC).
+
+    Examples
+    --------
+    >>> from astroclassify.tables import provenance
+    >>> sorted(provenance(seed=1))
+    ['astroclassify', 'astropy', 'date', 'numpy', 'python', 'seed']
+    """
+    return {
+        "astroclassify": version("astroclassify"),
+        "astropy": version("astropy"),
+        "numpy": np.__version__,
+        "python": sys.version.split()[0],
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **extra,
+    }
+
+
+def empty(spec, *, scheme=None):
+    """
+    Table without rows that has all columns of a specification.
+
+    Parameters
+    ----------
+    spec : TableSpec
+        The specification.
+    scheme : ClassScheme or str, optional
+        The class scheme, for tables with one column per class.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        The table.
+
+    Examples
+    --------
+    >>> from astroclassify import tables
+    >>> tables.empty(tables.PREDICTIONS, scheme="cool-core").colnames
+    ['source_id', 'label_pred', 'p_CC', 'p_WCC', 'p_NCC', 'flags']
+    """
+    scheme = None if scheme is None else get_scheme(scheme)
+    table = QTable()
+    for name, kind in spec.kinds(scheme).items():
+        if kind == "str":
+            table[name] = np.zeros(0, dtype="U32")
+        elif kind == "int":
+            table[name] = np.zeros(0, dtype=np.int64)
+        elif kind == "float":
+            table[name] = np.zeros(0)
+        elif kind == "sky":
+            table[name] = SkyCoord([] * u.deg, [] * u.deg)
+        else:
+            table[name] = np.zeros(0) * kind
+    if scheme is not None:
+        table.meta["scheme"] = scheme.to_dict()
+    return table
+
+
+def _column_fault(column, kind):
+    """Say what is wrong with a column, or return None."""
+    if kind == "sky":
+        return None if isinstance(column, SkyCoord) else "must hold SkyCoord"
+    if isinstance(kind, u.UnitBase):
+        if getattr(column, "unit", None) is None:
+            return f"must have a unit like {kind}"
+        return None if column.unit.is_equivalent(kind) else f"must have a unit like {kind}, got {column.unit}"
+    if isinstance(column, u.Quantity) and column.unit != u.dimensionless_unscaled:
+        return f"must have no unit, got {column.unit}"
+    dtype_kind = column.dtype.kind
+    if kind == "str" and dtype_kind == "O" and not all(isinstance(value, str) for value in column):
+        return "must hold text"
+    allowed = {"str": "USO", "int": "iu", "float": "fiu"}[kind]
+    return None if dtype_kind in allowed else f"must hold {kind} values, got {column.dtype}"
+
+
+def validate(table, spec, *, scheme=None):
+    """
+    Check a table against a specification.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        The table.
+    spec : TableSpec
+        What it must have; more columns are allowed.
+    scheme : ClassScheme or str, optional
+        The class scheme, for tables with one column per class; by default that in ``table.meta["scheme"]``.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        The same table as a QTable, columns in their own order.
+
+    Raises
+    ------
+    SchemaError
+        If a column is missing or has a wrong kind or unit, or ``source_id`` repeats. All faults are named.
+    """
+    table = table if isinstance(table, QTable) else QTable(table)
+    if scheme is None and "scheme" in table.meta:
+        scheme = ClassScheme.from_dict(dict(table.meta["scheme"]))
+    scheme = None if scheme is None else get_scheme(scheme)
+    if spec.per_class and scheme is None:
+        raise SchemaError(f"a {spec.name} table needs a class scheme in its meta or as argument")
+    kinds = spec.kinds(scheme)
+    faults = [f"column {name!r} is missing" for name in kinds if name not in table.colnames]
+    for name, kind in kinds.items():
+        if name in table.colnames:
+            fault = _column_fault(table[name], kind)
+            if fault:
+                faults.append(f"column {name!r} {fault}")
+    if not faults and spec.name in ("SAMPLE", "CANDIDATES") and len(set(table["source_id"])) != len(table):
+        faults.append("column 'source_id' has repeated values")
+    if faults:
+        raise SchemaError(f"not a {spec.name} table: " + "; ".join(faults))
+    return table
+
+
+def _format(path):
+    try:
+        return _FORMATS[path.suffix.lower()]
+    except KeyError:
+        raise SchemaError(f"path must end in one of {sorted(_FORMATS)}, got {str(path)!r}") from None
+
+
+def read(path, spec=None):
+    """
+    Read a table from ECSV, FITS, VOTable or Parquet, by the ending of its name.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    spec : TableSpec, optional
+        What it must be.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        The table, native byte order, text as text.
+
+    Raises
+    ------
+    SchemaError
+        If the file cannot be read as a table or is not what ``spec`` asks for.
+    FileNotFoundError
+        If there is no such file.
+    """
+    path = Path(path)
+    file_format = _format(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"path: no file {str(path)!r}")
+    try:
+        table = QTable.read(path, format=file_format)
+    except Exception as error:
+        raise SchemaError(f"{str(path)!r} cannot be read as a table ({file_format}): {_first_line(error)}") from error
+    for name in table.colnames:
+        column = table[name]
+        if getattr(column, "dtype", None) is None:
+            continue
+        if column.dtype.kind == "S":
+            table[name] = np.char.decode(np.asarray(column), "utf-8")
+        elif column.dtype.byteorder == ">":
+            table[name] = column.astype(column.dtype.newbyteorder("="))
+    table.meta.pop("folder", None)
+    return table if spec is None else validate(table, spec)
+
+
+def _first_line(error):
+    return (str(error) or type(error).__name__).strip().splitlines()[0]
+
+
+def write(table, path, *, overwrite=False):
+    """
+    Write a table so that the file is whole or not there.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        The table.
+    path : str or path-like
+        The file; its ending gives the format (``.ecsv`` keeps everything).
+    overwrite : bool, optional
+        Whether a file of that name may be replaced.
+
+    Returns
+    -------
+    `~pathlib.Path`
+        The file.
+
+    Raises
+    ------
+    OutputError
+        If the file exists and ``overwrite`` is false, or it cannot be written.
+    SchemaError
+        If the ending is not that of a known format.
+    """
+    path = Path(path)
+    file_format = _format(path)
+    table = table.copy(copy_data=False)
+    table.meta.pop("folder", None)
+    write_beside(path, lambda temporary: table.write(temporary, format=file_format, overwrite=True), overwrite=overwrite)
+    return path
+
+
+def write_beside(path, writer, *, overwrite=False):
+    """
+    Write a file under a temporary name beside its own, then rename it.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+        The final name.
+    writer : callable
+        Takes the temporary name and writes it.
+    overwrite : bool, optional
+        Whether a file of that name may be replaced.
+
+    Raises
+    ------
+    OutputError
+        If the file exists and ``overwrite`` is false, or the folder cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise OutputError(f"{str(path)!r} exists already; choose another name or ask to overwrite it")
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.stem[:32]}-", suffix="".join(path.suffixes), dir=path.parent)
+    except OSError as error:
+        raise OutputError(f"cannot write in {str(path.parent)!r}: {error.strerror}") from error
+    os.close(descriptor)
+    try:
+        writer(temporary)
+        # mkstemp makes files that only the owner can read; give what the user's umask would have given.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"cannot write {str(path)!r}: {_first_line(error)}") from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def read_sample(folder):
+    """
+    Read the table of a sample folder.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        The folder, which holds ``sample.ecsv`` and ``images/``.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        A SAMPLE table, with the folder in ``meta["folder"]``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder or its table is missing.
+    SchemaError
+        If the table is not a SAMPLE table.
+    """
+    folder = Path(folder)
+    if not (folder / SAMPLE_FILE).is_file():
+        raise FileNotFoundError(f"folder: {str(folder)!r} is not a sample (no {SAMPLE_FILE})")
+    sample = read(folder / SAMPLE_FILE, SAMPLE)
+    sample.meta["folder"] = str(folder.resolve())
+    return sample
+
+
+def write_sample(sample, folder, *, overwrite=False):
+    """
+    Write the table of a sample folder.
+
+    Parameters
+    ----------
+    sample : `~astropy.table.QTable`
+        A SAMPLE table.
+    folder : str or path-like
+        The folder; made if it is not there.
+    overwrite : bool, optional
+        Whether a table that is there may be replaced.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        The sample with ``meta["folder"]`` set.
+    """
+    folder = Path(folder)
+    sample = validate(sample, SAMPLE)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {str(folder)!r}: {error.strerror}") from error
+    write(sample, folder / SAMPLE_FILE, overwrite=overwrite)
+    sample.meta["folder"] = str(folder.resolve())
+    return sample
+
+
+def image_paths(sample):
+    """
+    Absolute paths of the images of a sample.
+
+    Parameters
+    ----------
+    sample : `~astropy.table.QTable`
+        A SAMPLE table as `read_sample` gives it.
+
+    Returns
+    -------
+    list of `~pathlib.Path`
+        One per row. A row without an image (empty ``path``) gives the folder itself, which no reader takes.
+
+    Raises
+    ------
+    SchemaError
+        If the table has no ``meta["folder"]`` or a path leads out of the folder.
+    """
+    if "folder" not in sample.meta:
+        raise SchemaError("sample has no meta['folder']: read it with tables.read_sample")
+    folder = Path(sample.meta["folder"])
+    paths = []
+    for name in sample["path"]:
+        relative = PurePosixPath(str(name))
+        if relative.is_absolute() or ".." in relative.parts:
+            raise SchemaError(f"path must lie inside the sample folder, got {str(name)!r}")
+        paths.append(folder / relative)
+    return paths
