@@ -333,7 +333,11 @@ def write(table, path, *, overwrite=False):
     file_format = _format(path)
     table = table.copy(copy_data=False)
     table.meta.pop("folder", None)
-    write_beside(path, lambda temporary: table.write(temporary, format=file_format, overwrite=True), overwrite=overwrite)
+
+    def writer(temporary):
+        table.write(temporary, format=file_format, overwrite=True)
+
+    write_beside(path, writer, overwrite=overwrite)
     return path
 
 
@@ -359,7 +363,9 @@ def write_beside(path, writer, *, overwrite=False):
     if path.exists() and not overwrite:
         raise OutputError(f"{str(path)!r} exists already; choose another name or ask to overwrite it")
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.stem[:32]}-", suffix="".join(path.suffixes), dir=path.parent)
+        descriptor, temporary = tempfile.mkstemp(
+            prefix=f".{path.stem[:32]}-", suffix="".join(path.suffixes), dir=path.parent
+        )
     except OSError as error:
         raise OutputError(f"cannot write in {str(path.parent)!r}: {error.strerror}") from error
     os.close(descriptor)

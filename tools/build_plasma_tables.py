@@ -11,9 +11,9 @@ The folder must hold ``apec_v3.0.9_line.fits``, ``apec_v3.0.9_coco.fits`` and ``
 generating (it writes its own configuration file on import, which is why the package itself never imports it). The
 output is the same, byte for byte, each time the same versions run.
 
-Emissivity: photons in 10 eV bins from 0.1 to 12 keV, summed from a 1 eV grid, without thermal broadening. At 10 keV the
-thermal width of an iron line is sigma = 0.9 eV (6.7 keV line, kT = 10 keV) and that of a hydrogen line at 1 keV is 3 eV,
-below the bin; the ACIS resolution is 50-150 eV.
+Emissivity: photons in 10 eV bins from 0.1 to 12 keV, summed from a 1 eV grid, without thermal broadening: the 6.7 keV
+iron line of gas at kT = 10 keV has sigma = 2.9 eV and the 0.65 keV oxygen line at 1 keV 0.2 eV, while the bins are
+10 eV and the energy resolution of ACIS is 50-150 eV.
 """
 
 import argparse
@@ -166,7 +166,7 @@ def build_absorption(folder, *, emin=0.05, tolerance=1e-3):
         cross_section=sigma[nodes],
         source=SOURCE + "/tbabs_table.h5 (199990 linear bins, 1 eV to 20 keV)",
         model="tbabs: Wilms, Allen & McCray 2000, ApJ 542, 914",
-        abundance_table="angr: Anders & Grevesse 1989",
+        abundance_table="angr (the source file does not say; its oxygen edge means 8.5e-4 oxygen per hydrogen)",
         units="energy: keV; cross_section: cm2 per hydrogen atom; interpolate log(cross_section) in log(energy)",
         created_by=COMMAND,
     )

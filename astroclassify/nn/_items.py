@@ -156,7 +156,7 @@ def _number(value):
 
 def instrument_of(meta):
     """
-    Telescope, instrument and energy range that a header names.
+    Telescope, instrument, energy range and exposure that a header names.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def instrument_of(meta):
     -------
     dict
         ``telescope`` and ``instrument`` (upper case, empty if not named), ``energy_range`` (list of two floats in
-        keV, or None).
+        keV, or None), ``exposure`` (s, or None).
     """
     energy = None
     for keys in _ENERGY_KEYS:
@@ -179,6 +179,7 @@ def instrument_of(meta):
         "telescope": str(meta.get("TELESCOP", "") or "").strip().upper(),
         "instrument": str(meta.get("INSTRUME", "") or "").strip().upper(),
         "energy_range": energy,
+        "exposure": exposure if np.isfinite(exposure := _number(meta.get("EXPOSURE"))) else None,
     }
 
 

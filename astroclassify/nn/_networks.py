@@ -53,7 +53,7 @@ def _resnet_class():
             return self._conv_forward(images, weight, self.bias)
 
     class ResNet18(resnet.ResNet):
-        """ResNet-18 of torchvision with ``width`` filters in its first stage; names of the weights are torchvision's."""
+        """ResNet-18 of torchvision with ``width`` filters in its first stage; weights have torchvision's names."""
 
         def __init__(self, n_bands, n_classes, width):
             nn.Module.__init__(self)

@@ -1,4 +1,4 @@
-"""Model folders: ``model.json``, ``weights.safetensors``, ``model.onnx``, and what is checked before they are trusted."""
+"""Model folders: ``model.json``, ``weights.safetensors``, ``model.onnx``, and the checks before they are trusted."""
 
 import hashlib
 import json
@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from astropy.table import QTable
 
 from ..exceptions import ModelError, OutputError
@@ -120,7 +121,9 @@ def read_document(folder):
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise ModelError(f"{where}: format_version must be a whole number from 1, got {version!r}")
     if version > FORMAT_VERSION:
-        raise ModelError(f"{where} has format version {version}; this astroclassify reads up to {FORMAT_VERSION}: update it")
+        raise ModelError(
+            f"{where} has format version {version}; this astroclassify reads up to {FORMAT_VERSION}: update it"
+        )
     for key, kind in _KINDS.items():
         if not isinstance(document.get(key), kind):
             raise ModelError(f"{where}: {key} must be a {kind.__name__}, got {type(document.get(key)).__name__}")
@@ -156,7 +159,9 @@ def read_folder(folder):
         entry = document["files"][name]
         size = entry.get("size") if isinstance(entry, dict) else None
         if not isinstance(size, int) or not 0 < size <= _MAX_FILE:
-            raise ModelError(f"{str(folder / DOCUMENT)!r}: size of {name} must lie between 1 and {_MAX_FILE}, got {size!r}")
+            raise ModelError(
+                f"{str(folder / DOCUMENT)!r}: size of {name} must lie between 1 and {_MAX_FILE}, got {size!r}"
+            )
         data = _read_file(folder, name, size)
         if len(data) != size or hashlib.sha256(data).hexdigest() != entry.get("sha256"):
             raise ModelError(f"{str(folder / name)!r} was damaged or altered: its SHA-256 is not that in {DOCUMENT}")
@@ -196,6 +201,7 @@ def write_folder(folder, document, weights, network, *, overwrite=False):
         for name, data in ((WEIGHTS, weights), (NETWORK, network))
     }
     document = {"format": FORMAT, "format_version": FORMAT_VERSION, **document, "files": files}
+    document = _json_ready(document)
     text = json.dumps(document, indent=1, allow_nan=False) + "\n"
     scratch = None
     try:
@@ -230,7 +236,18 @@ def _check_target(folder, overwrite):
         raise OutputError(f"{str(folder)!r} exists already; choose another name or ask to overwrite it")
     others = {path.name for path in folder.iterdir()} - {DOCUMENT, WEIGHTS, NETWORK, CARD} if folder.is_dir() else {""}
     if others:
-        raise OutputError(f"{str(folder)!r} is not only a model folder (it holds {min(others)!r}): it is not overwritten")
+        raise OutputError(f"{str(folder)!r} is not overwritten: besides a model it holds {min(others)!r}")
+
+
+def _json_ready(value):
+    """Plain types for JSON: numpy scalars as numbers, numbers that are not finite as null."""
+    if isinstance(value, dict):
+        return {str(key): _json_ready(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_json_ready(entry) for entry in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _plain(value):
@@ -261,7 +278,7 @@ def _card_text(document):
         "",
         "## Training images",
         "",
-        *(f"- {key.replace('_', ' ')}: {_plain(value)}" for key, value in training.items()),
+        *(f"- {key.replace('_', ' ')}: {_plain(value)}" for key, value in training.items() if value not in (None, [])),
     ]
     for key, value in card.items():
         if key in ("name", "description"):
@@ -312,7 +329,7 @@ def list_classifiers():
                 " ".join(map(str, document["scheme"].get("classes", []))),
                 " ".join(map(str, document["bands"])),
                 int(document["training"].get("n_images", 0)),
-                float(means[0]["f1"]) if means else float("nan"),
+                float(means[0]["f1"]) if means and means[0].get("f1") is not None else float("nan"),
                 str(document["card"].get("description", "")),
             )
         )

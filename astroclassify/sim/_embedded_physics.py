@@ -1,6 +1,6 @@
 """Physics of the embedded clusters: mass function, NFW halos, gas in hydrostatic equilibrium. Plain floats throughout."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -23,12 +23,15 @@ PARTICLES_PER_ELECTRON = MU_E / MU
 PROTON_KEV = (constants.m_p * (1 * u.km / u.s) ** 2).to_value(u.keV)  # m_p (km/s)^2
 ELECTRON_TO_DENSITY = MU_E * (constants.m_p / u.cm**3).to_value(u.Msun / u.kpc**3)  # n_e [cm-3] to Msun/kpc3
 
-# Beyond this fraction of R500, farther out than the data of ACCEPT, entropy rises as r^1.1 (Voit, Kay & Bryan 2005,
-# MNRAS 364, 909, section 3).
+# Beyond this fraction of R500, farther out than most data of ACCEPT, entropy is a power law, of slope 1.1 (Voit, Kay &
+# Bryan 2005, MNRAS 364, 909, section 3) unless the gas mass asks for another one.
 ENTROPY_BREAK = 0.25
 OUTER_SLOPE = 1.1
-# Temperatures at R500 that are let through, in units of T500 = mu m_p G M500 / (2 R500).
-T_R500_RANGE = (0.35, 1.0)
+OUTER_SLOPE_RANGE = (0.3, 2.2)
+# Temperatures at R500 that are let through, in units of T500 = mu m_p G M500 / (2 R500), and how they fall beyond:
+# T ~ r^-0.5, about what is seen out to R200 (Ghirardini et al. 2019, A&A 621, A41, figure 3).
+T_R500_RANGE = (0.5, 0.95)
+OUTER_TEMPERATURE_SLOPE = -0.5
 
 
 def r_500_of(m_500):
@@ -165,34 +168,32 @@ def draw_m_500(rng, low=13.75, high=15.06):
 
 @dataclass(frozen=True)
 class EntropyProfile:
-    """K(r) = k_0 + k_100 (r / 100 kpc)^alpha [keV cm2] out to ``r_break`` [kpc], a power law of slope 1.1 beyond."""
+    """K(r) = k_0 + k_100 (r / 100 kpc)^alpha [keV cm2] out to ``r_break`` [kpc], a power law beyond."""
 
     k_0: float
     k_100: float
     alpha: float
     r_break: float
+    outer_slope: float = OUTER_SLOPE
 
     def __call__(self, radius):
         inner = self.k_0 + self.k_100 * (np.minimum(radius, self.r_break) / 100.0) ** self.alpha
-        return inner * (np.maximum(radius, self.r_break) / self.r_break) ** OUTER_SLOPE
-
-    def scaled(self, factor):
-        """The same profile times a number."""
-        return EntropyProfile(self.k_0 * factor, self.k_100 * factor, self.alpha, self.r_break)
+        return inner * (np.maximum(radius, self.r_break) / self.r_break) ** self.outer_slope
 
 
 @dataclass(frozen=True)
 class GasProfile:
-    """Gas in a potential on a grid of radii: density [Msun/kpc3] and temperature [keV] by radius [kpc]."""
+    """Gas in a potential: density [Msun/kpc3] and temperature [keV] on a grid of radii [kpc], and its entropy profile."""
 
     radius: np.ndarray
     density: np.ndarray
     temperature: np.ndarray
-    entropy_scale: float = 1.0
+    entropy: EntropyProfile
 
     def log_density(self, radius):
         """ln of the density at a radius; minus infinity beyond the grid."""
-        return np.interp(np.log(np.maximum(radius, self.radius[0])), np.log(self.radius), np.log(self.density), right=-np.inf)
+        log_r = np.log(np.maximum(radius, self.radius[0]))
+        return np.interp(log_r, np.log(self.radius), np.log(self.density), right=-np.inf)
 
     def temperature_at(self, radius):
         """Temperature at a radius [keV]."""
@@ -205,14 +206,53 @@ class GasProfile:
         return integral + 4 / 3 * np.pi * self.radius[0] ** 3 * self.density[0]
 
 
-def solve_hydrostatic(halo, entropy, gas_mass, *, r_max=2.5, n_grid=700):
+class _Atmosphere:
+    """Hydrostatic gas of one halo for any entropy profile and temperature at R500; see `solve_hydrostatic`."""
+
+    def __init__(self, halo, r_max, n_grid=700):
+        self.halo = halo
+        self.inner = np.geomspace(2e-4 * halo.r_500, halo.r_500, n_grid)
+        self.outer = np.geomspace(halo.r_500, r_max * halo.r_500, 80)[1:]
+        self._force = MU_E * PROTON_KEV * halo.gravity(self.inner) * self.inner
+        self._outer_force = MU * PROTON_KEV * halo.gravity(self.outer) * self.outer
+        self._t_500 = virial_temperature(halo.m_500)
+
+    def gas(self, entropy, ratio):
+        """The gas for a temperature at R500 of ``ratio`` T500."""
+        k = PARTICLES_PER_ELECTRON * entropy(self.inner)
+        y_500 = ratio * self._t_500 * PARTICLES_PER_ELECTRON / k[-1] ** 0.6
+        integral = cumulative_simpson(0.4 * self._force * k**-0.6, x=np.log(self.inner), initial=0.0)
+        y = y_500 + integral[-1] - integral  # P^(2/5)
+        n_e = (y**2.5 / k) ** 0.6
+        temperature = y**2.5 / (PARTICLES_PER_ELECTRON * n_e)
+        r_500 = self.halo.r_500
+        outer_temperature = temperature[-1] * (self.outer / r_500) ** OUTER_TEMPERATURE_SLOPE
+        slope = self._outer_force / outer_temperature
+        slope = np.concatenate([[MU * PROTON_KEV * self.halo.gravity(r_500) * r_500 / temperature[-1]], slope])
+        log_r = np.log(np.concatenate([[r_500], self.outer]))
+        outer_pressure = y[-1] ** 2.5 * np.exp(-cumulative_simpson(slope, x=log_r))
+        outer_n_e = outer_pressure / (PARTICLES_PER_ELECTRON * outer_temperature)
+        return GasProfile(
+            np.concatenate([self.inner, self.outer]),
+            np.concatenate([n_e, outer_n_e]) * ELECTRON_TO_DENSITY,
+            np.concatenate([temperature, outer_temperature]),
+            entropy,
+        )
+
+    def excess(self, entropy, ratio, gas_mass):
+        """ln of the gas mass inside R500 over the one asked for."""
+        return float(np.log(self.gas(entropy, ratio).enclosed()[len(self.inner) - 1] / gas_mass))
+
+
+def solve_hydrostatic(halo, entropy, gas_mass, *, r_max=2.5):
     """
     Gas in hydrostatic equilibrium with a given entropy profile and gas mass inside R500.
 
-    With P = (mu_e / mu) K n_e^(5/3), dP/dr = -rho g becomes a quadrature for P^(2/5), whose constant, the pressure at
-    the outer boundary, sets the gas mass. Where that would put the temperature at R500 out of `T_R500_RANGE` times T500
-    (the drawn entropy does not belong to the mass), the temperature is put at the limit and the entropy is scaled instead;
-    ``entropy_scale`` of the result says by how much.
+    With P = (mu_e / mu) K n_e^(5/3), dP/dr = -rho g becomes a quadrature for P^(2/5), whose constant, the temperature at
+    R500, sets the gas mass. Where this temperature would have to leave `T_R500_RANGE` times T500, it is put at the
+    limit and the slope of the entropy beyond ``r_break`` is changed instead, which leaves the core as it was drawn; only
+    if no slope in `OUTER_SLOPE_RANGE` will do is the whole entropy scaled. Beyond R500 the temperature is a power law of
+    the radius, and the pressure again hydrostatic.
 
     Parameters
     ----------
@@ -224,46 +264,31 @@ def solve_hydrostatic(halo, entropy, gas_mass, *, r_max=2.5, n_grid=700):
         Gas mass inside R500 [Msun].
     r_max : float, optional
         Where the gas ends, in R500.
-    n_grid : int, optional
-        Number of radii.
 
     Returns
     -------
     GasProfile
-        The gas.
+        The gas; its ``entropy`` is the profile that it has in the end.
     """
-    r_500 = halo.r_500
-    radius = np.concatenate([np.geomspace(2e-4 * r_500, r_500, n_grid), np.geomspace(r_500, r_max * r_500, 80)[1:]])
-    log_r = np.log(radius)
-    at_500 = n_grid - 1
-    force = 0.4 * MU_E * PROTON_KEV * halo.gravity(radius) * radius
-    t_500 = virial_temperature(halo.m_500)
-
-    def gas(y_500, scale):
-        k = PARTICLES_PER_ELECTRON * scale * entropy(radius)
-        integral = cumulative_simpson(force * k**-0.6, x=log_r, initial=0.0)
-        y = y_500 + integral[at_500] - integral  # P^(2/5)
-        if y[-1] <= 0:
-            # no pressure left before the outer edge: a thin hot atmosphere stands for the surroundings
-            y = np.maximum(y, 0.02 * y_500)
-        n_e = (y**2.5 / k) ** 0.6
-        temperature = y**2.5 / (PARTICLES_PER_ELECTRON * n_e)
-        return GasProfile(radius, n_e * ELECTRON_TO_DENSITY, temperature, scale)
-
-    def y_of_temperature(ratio, scale):
-        k = PARTICLES_PER_ELECTRON * scale * float(entropy(r_500))
-        # kT = P^(2/5) k^(3/5) / (mu_e / mu)
-        return ratio * t_500 * PARTICLES_PER_ELECTRON / k**0.6
-
-    def excess(ratio, scale):
-        profile = gas(y_of_temperature(ratio, scale), scale)
-        return np.log(profile.enclosed()[at_500] / gas_mass)
-
+    atmosphere = _Atmosphere(halo, r_max)
     low, high = T_R500_RANGE
-    if excess(low, 1.0) < 0 < excess(high, 1.0):
-        ratio, scale = brentq(excess, low, high, args=(1.0,), xtol=1e-8), 1.0
-    else:
-        # too much gas even when it is cold at R500: more entropy; too little even when hot: less
-        ratio = low if excess(low, 1.0) >= 0 else high
-        scale = float(np.exp(brentq(lambda log_s: excess(ratio, np.exp(log_s)), -4.0, 4.0, xtol=1e-8)))
-    return gas(y_of_temperature(ratio, scale), scale)
+    if atmosphere.excess(entropy, low, gas_mass) < 0 < atmosphere.excess(entropy, high, gas_mass):
+        ratio = brentq(lambda x: atmosphere.excess(entropy, x, gas_mass), low, high, xtol=1e-8)
+        return atmosphere.gas(entropy, ratio)
+    # too much gas even when it is cold at R500 asks for more entropy, too little even when it is hot for less
+    ratio = low if atmosphere.excess(entropy, low, gas_mass) >= 0 else high
+
+    def with_slope(slope):
+        return replace(entropy, outer_slope=slope)
+
+    def with_scale(log_scale, slope):
+        scale = np.exp(log_scale)
+        return replace(entropy, k_0=scale * entropy.k_0, k_100=scale * entropy.k_100, outer_slope=slope)
+
+    ends = [atmosphere.excess(with_slope(slope), ratio, gas_mass) for slope in OUTER_SLOPE_RANGE]
+    if ends[1] < 0 < ends[0]:
+        slope = brentq(lambda x: atmosphere.excess(with_slope(x), ratio, gas_mass), *OUTER_SLOPE_RANGE, xtol=1e-8)
+        return atmosphere.gas(with_slope(slope), ratio)
+    slope = OUTER_SLOPE_RANGE[0] if ends[0] < 0 else OUTER_SLOPE_RANGE[1]
+    scale = brentq(lambda x: atmosphere.excess(with_scale(x, slope), ratio, gas_mass), -5.0, 5.0, xtol=1e-8)
+    return atmosphere.gas(with_scale(scale, slope), ratio)

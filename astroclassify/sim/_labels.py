@@ -44,7 +44,7 @@ def cooling_time(n_e, temperature, metallicity, *, n_h=None, particles_per_elect
     metallicity : float, array_like or dimensionless `~astropy.units.Quantity`
         Metallicity in solar units of Anders & Grevesse (1989).
     n_h : `~astropy.units.Quantity`, optional
-        Number density of hydrogen nuclei; by default n_e / 1.158, fully ionised gas of 76% hydrogen, 24% helium by mass.
+        Number density of hydrogen nuclei; by default n_e / 1.158: fully ionised, 76% hydrogen and 24% helium by mass.
     particles_per_electron : float, optional
         (n_e + n_i) / n_e. By default n_i is 1.079 n_H (hydrogen and helium ions; solar metals would add 0.0016 n_H).
 
@@ -58,21 +58,21 @@ def cooling_time(n_e, temperature, metallicity, *, n_h=None, particles_per_elect
     TypeError
         If a density or temperature is not a Quantity, or the particle number not a number.
     ValueError
-        If a unit is wrong, a density or the particle number is not positive and finite, the temperature lies outside the
-        table, or the metallicity is negative or not finite.
+        If a unit is wrong, a density is not positive and finite, the particle number is below 1, the temperature lies
+        outside the table, or the metallicity is negative or not finite.
 
     Notes
     -----
-    Su et al. (2020, section 2) print n_e n_i Lambda; here Lambda is defined per n_e n_H (see `cooling_function`), hence the
-    denominator. ACCEPT's ``tcool3/2`` (Cavagnolo et al. 2009, ApJS 182, 12) has n_H = n_e / 1.2 and 1.92 particles
-    per electron. At constant pressure (enthalpy) the time is 5/3 of this one.
+    Su et al. (2020, section 2) print n_e n_i Lambda; here Lambda is defined per n_e n_H (see `cooling_function`),
+    hence the denominator. ACCEPT's ``tcool3/2`` (Cavagnolo et al. 2009, ApJS 182, 12) has n_H = n_e / 1.2 and
+    1.92 particles per electron. At constant pressure (enthalpy) the time is 5/3 of this one.
 
     Examples
     --------
     >>> from astropy import units as u
     >>> from astroclassify.sim import cooling_time
     >>> print(f"{cooling_time(0.01 / u.cm**3, 3 * u.keV, 0.3):.2f}")
-    6.36 Gyr
+    3.17 Gyr
     """
     n_e = check_quantity("n_e", n_e, u.cm**-3, positive=True)
     kT = temperature_kev("temperature", temperature)
@@ -150,10 +150,10 @@ def measure_core(halo, *, aperture=0.012, weighting="mass"):
 
     Notes
     -----
-    Su et al. (2020, section 2) average within 0.012 R500; their weighting is not known to us. Cells count when their centre
-    lies in the sphere. Cells beyond the temperatures of the cooling table (0.0216 to 86.2 keV) get the Lambda of its
-    nearest end; cells without free electrons are left out. At low resolution few cells lie within 0.012 R500 of a halo
-    with a thin core: see ``flags``.
+    Su et al. (2020, section 2) average within 0.012 R500; their weighting is not known to us. Cells count when their
+    centre lies in the sphere. Cells beyond the temperatures of the cooling table (0.02165 to 86.17 keV) get the Lambda
+    of its nearest end; cells without free electrons are left out. At low resolution few cells lie within 0.012 R500 of
+    a halo with a thin core: see ``flags``.
 
     Examples
     --------
@@ -167,7 +167,7 @@ def measure_core(halo, *, aperture=0.012, weighting="mass"):
     ...                       temperature=3 * n * u.keV, metallicity=0.5 * n * u.one)
     >>> core = measure_core(gas)
     >>> print(f"{core.t_cool:.2f} {core.n_cells}")
-    3.07 Gyr 20
+    1.48 Gyr 20
     """
     if isinstance(aperture, bool) or not isinstance(aperture, int | float | np.number):
         raise TypeError(f"aperture must be a number (in units of R500), got {aperture!r}")

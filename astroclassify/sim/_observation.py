@@ -72,7 +72,7 @@ class Observation:
     >>> from astroclassify.sim import Observation
     >>> observation = Observation(exposure=50 * u.ks)
     >>> print(f"{observation.pixel_scale():.2f}")
-    3.87 arcsec / pix
+    3.87 arcsec
     """
 
     redshift: float = 0.05
@@ -138,7 +138,7 @@ class Observation:
 
     def pixel_scale(self, cosmology=DEFAULT_COSMOLOGY):
         """
-        Angular size of a pixel.
+        Angular side of a pixel.
 
         Parameters
         ----------
@@ -148,11 +148,11 @@ class Observation:
         Returns
         -------
         `~astropy.units.Quantity`
-            Width of a pixel over the angular-diameter distance [arcsec / pix].
+            Width of a pixel over the angular-diameter distance [arcsec].
         """
         pixel = self.width / self.shape[1]
         distance = cosmology.angular_diameter_distance(self.redshift)
-        return (pixel / distance).to(u.arcsec, u.dimensionless_angles()) / u.pix
+        return (pixel / distance).to(u.arcsec, u.dimensionless_angles())
 
     def background_counts(self, cosmology=DEFAULT_COSMOLOGY):
         """
@@ -168,7 +168,7 @@ class Observation:
         float
             Counts per pixel.
         """
-        area = (self.pixel_scale(cosmology) * u.pix) ** 2
+        area = self.pixel_scale(cosmology) ** 2
         return float((self.background * self.exposure * area).to_value(u.ct))
 
     def to_meta(self):

@@ -198,7 +198,7 @@ def _expose(x, y, observation, scale, rng):
     """Move events [kpc from the centre] by the point spread function and count them on the pixels."""
     rows, columns = observation.shape
     pixel_kpc = 2.0 * observation.half_size_kpc[0] / columns
-    sigma = (observation.psf_fwhm / scale).to_value(u.pix) / np.sqrt(8.0 * np.log(2.0))
+    sigma = (observation.psf_fwhm / scale).to_value(u.one) / np.sqrt(8.0 * np.log(2.0))
     shift = rng.normal(scale=sigma, size=(2, x.size)) if sigma > 0 else np.zeros((2, x.size))
     column = np.floor(x / pixel_kpc + 0.5 * columns + shift[0]).astype(np.int64)
     row = np.floor(y / pixel_kpc + 0.5 * rows + shift[1]).astype(np.int64)
@@ -209,7 +209,7 @@ def _expose(x, y, observation, scale, rng):
 
 def _tan_wcs(shape, scale):
     """Tangent-plane coordinates with the reference point in the middle of the image."""
-    degrees = (scale * u.pix).to_value(u.deg)
+    degrees = scale.to_value(u.deg)
     if not 0 < degrees * max(shape) < 90:
         raise GeometryError(f"image must be smaller than 90 deg, got {degrees * max(shape):.3g} deg")
     wcs = WCS(naxis=2)

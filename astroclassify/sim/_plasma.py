@@ -133,7 +133,7 @@ def table_position(nodes, values):
 
 
 def interpolate(table, index, weight):
-    """Values of a table (m, ...) at the positions given by `table_position`, shape ``index.shape + table.shape[1:]``."""
+    """Values of a table (m, ...) at positions from `table_position`, shape ``index.shape + table.shape[1:]``."""
     weight = np.asarray(weight).reshape(np.shape(weight) + (1,) * (table.ndim - 1))
     return table[index] * (1.0 - weight) + table[index + 1] * weight
 
@@ -162,8 +162,8 @@ class Emissivity:
     Notes
     -----
     AtomDB 3.0.9 (Foster et al. 2012, ApJ 756, 128), abundances of Anders & Grevesse (1989), no thermal broadening: the
-    bins of 10 eV are wider than any thermal line width below 7 keV for gas of kT < 10 keV. Helium is fixed at the
-    solar number ratio 0.0977, as in XSPEC and SOXS; a primordial gas (0.0789) emits up to 5% less.
+    bins of 10 eV are wider than a thermal line (the 6.7 keV iron line has 6.9 eV FWHM at kT = 10 keV). Helium is fixed
+    at the solar number ratio 0.0977, as in XSPEC and SOXS; a primordial gas (0.0789) emits up to 5% less.
 
     Examples
     --------
@@ -269,7 +269,7 @@ def load_emissivity():
 
 @lru_cache(maxsize=1)
 def load_cooling():
-    """Read the packaged cooling table: dict with ``temperature`` [keV], ``h_he``, ``metals`` [erg cm3/s], provenance."""
+    """Read the packaged cooling table: ``temperature`` [keV], ``h_he`` and ``metals`` [erg cm3/s], provenance."""
     return load_table("apec_cooling.npz")
 
 
@@ -287,7 +287,7 @@ def cooling_function(temperature, metallicity):
     Parameters
     ----------
     temperature : `~astropy.units.Quantity`
-        Temperature [K] or k_B T [keV], 0.0216 to 86.2 keV (2.5e5 to 1e9 K).
+        Temperature [K] or k_B T [keV], 0.02165 to 86.17 keV (2.5e5 to 1e9 K).
     metallicity : float, array_like or dimensionless `~astropy.units.Quantity`
         Metallicity in solar units of Anders & Grevesse (1989).
 
@@ -307,8 +307,9 @@ def cooling_function(temperature, metallicity):
     -----
     Defined by emissivity = n_e n_H Lambda, the energy in photons of 0.01 to 100 keV from AtomDB 3.0.9 (Foster et al.
     2012, ApJ 756, 128). What lies outside that band is not counted: below it some 20% of the hydrogen and helium
-    continuum at 0.05 keV, 2% at 0.5 keV and 0.3% at 3 keV; above it 1% at 20 keV and 10% at 43 keV. Metal lines below the band
-    are less than 2% above 0.027 keV. Linear in metallicity and, between the table's temperatures (0.1 dex), in T.
+    continuum at kT = 0.05 keV, 2% at 0.5 keV and 0.3% at 3 keV, and 2% or less of the metals' lines above 0.027 keV;
+    above it 1% of the continuum at 20 keV and 10% at 43 keV. Colder gas than the table's radiates mostly below the
+    band. Linear in metallicity and, between the table's temperatures (0.1 dex), in T.
 
     Examples
     --------

@@ -1,0 +1,126 @@
+"""What an image must be and what it carries: the checks that reading, cutting and resampling share."""
+
+import numpy as np
+from astropy import units as u
+from astropy.nddata import CCDData, NDData
+from astropy.wcs.utils import proj_plane_pixel_scales
+
+from .exceptions import GeometryError
+from .schemes import Flag
+
+EXPOSURE_MAP = "exposure_map"
+"""Entry of an image's ``meta`` that holds its exposure map [s], an array of the image's shape."""
+
+EXPOSURE_KEYS = ("EXPOSURE", "LIVETIME", "ONTIME", "EXPTIME")
+
+
+def check_image(image):
+    """Raise if something is not a two-dimensional image with a unit."""
+    if not isinstance(image, NDData):
+        raise TypeError(f"image must be CCDData or NDData, got {type(image).__name__}")
+    if np.ndim(image.data) != 2 or 0 in np.shape(image.data):
+        raise GeometryError(f"image must be two-dimensional and not empty, got shape {np.shape(image.data)}")
+    if image.unit is None:
+        raise GeometryError("image must have a unit, for example astropy.units.ct")
+
+
+def full_mask(image):
+    """Mask of an image as an array of its shape, true where a pixel is not to be used."""
+    if image.mask is None:
+        return np.zeros(np.shape(image.data), bool)
+    return np.array(np.broadcast_to(image.mask, np.shape(image.data)), dtype=bool)
+
+
+def image_flags(meta):
+    """Flags that an image carries; a header's FLAGS that is none of this package's is not one."""
+    try:
+        value = int(meta.get("FLAGS", 0))
+    except (TypeError, ValueError):
+        return Flag(0)
+    return Flag(value) if 0 <= value <= sum(Flag) else Flag(0)
+
+
+def as_image(image):
+    """
+    Check that something is an image that the package can use.
+
+    Parameters
+    ----------
+    image : `~astropy.nddata.CCDData` or `~astropy.nddata.NDData`
+        Two-dimensional, with a unit.
+
+    Returns
+    -------
+    `~astropy.nddata.CCDData`
+        Native-endian float64 data; pixels that are not finite are masked and flagged. The input is not changed.
+
+    Raises
+    ------
+    TypeError
+        If it is not NDData.
+    GeometryError
+        If it is empty, not two-dimensional, has no unit or no valid pixel, or its exposure map another shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy import units as u
+    >>> from astropy.nddata import CCDData
+    >>> from astroclassify.images import as_image
+    >>> as_image(CCDData(np.array([[1, 2], [3, 4]]), unit=u.ct)).data.dtype
+    dtype('float64')
+    """
+    check_image(image)
+    data = np.array(image.data, dtype=np.float64)
+    meta = dict(image.meta or {})
+    if EXPOSURE_MAP in meta and np.shape(meta[EXPOSURE_MAP]) != data.shape:
+        raise GeometryError(
+            f"exposure_map must have the image's shape {data.shape}, got {np.shape(meta[EXPOSURE_MAP])}"
+        )
+    mask, bad = full_mask(image), ~np.isfinite(data)
+    if np.any(bad & ~mask):
+        meta["FLAGS"] = (image_flags(meta) | Flag.NON_FINITE).value
+    mask |= bad
+    if mask.all():
+        raise GeometryError("image has no valid pixel: all are masked or not finite")
+    data[bad] = 0.0
+    result = CCDData(data, unit=image.unit, mask=mask if mask.any() else None, wcs=image.wcs, meta=meta)
+    result.uncertainty = image.uncertainty
+    return result
+
+
+def celestial(image):
+    """Celestial WCS of an image, or an error that names the lack."""
+    if not getattr(image.wcs, "has_celestial", False):
+        raise GeometryError("image must have a celestial WCS (keywords CTYPE1 = 'RA---TAN' and so on)")
+    return image.wcs.celestial
+
+
+def pixel_scale(image):
+    """
+    Side of a pixel at the reference point.
+
+    Parameters
+    ----------
+    image : `~astropy.nddata.CCDData`
+        An image with a celestial WCS.
+
+    Returns
+    -------
+    `~astropy.units.Quantity`
+        Geometric mean of the two sides, in arcsec.
+
+    Raises
+    ------
+    GeometryError
+        If there is no celestial WCS.
+    """
+    return np.sqrt(np.prod(proj_plane_pixel_scales(celestial(image)))) * u.deg.to(u.arcsec) * u.arcsec
+
+
+def valid_pixels(image):
+    """Pixels that are neither masked nor without exposure."""
+    valid = ~full_mask(image)
+    if EXPOSURE_MAP in image.meta:
+        valid &= image.meta[EXPOSURE_MAP] > 0
+    return valid

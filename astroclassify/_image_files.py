@@ -1,0 +1,293 @@
+"""Images on disk: FITS as observatories write it, and the files that the package writes."""
+
+import re
+import warnings
+import zlib
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from astropy import units as u
+from astropy.io import fits
+from astropy.nddata import CCDData
+from astropy.utils.exceptions import AstropyUserWarning
+from astropy.wcs import WCS, FITSFixedWarning
+
+from ._image_checks import EXPOSURE_MAP, as_image, check_image, full_mask, image_flags
+from .exceptions import GeometryError, ImageWarning
+from .schemes import Flag
+from .tables import write_beside
+
+# What astropy raises over a damaged file (a warning that the file is truncated is turned into an error).
+_DAMAGE = (OSError, TypeError, ValueError, EOFError, LookupError, zlib.error, fits.VerifyError, AstropyUserWarning)
+# Words for counts that headers use and astropy does not know, and what it calls them.
+_UNIT_WORDS = (
+    (r"\b(counts?|cts|ct)\b", "ct"),
+    (r"\b(photons?|ph)\b", "photon"),
+    (r"\b(pixels?|pix)\b", "pix"),
+    (r"\b(seconds?|secs?)\b", "s"),
+)
+_COUNT_UNITS = (u.ct, u.photon, u.ct / u.pix, u.photon / u.pix)
+# What describes the array or the coordinate system, and is written anew with them.
+_STRUCTURE_KEYS = frozenset(
+    "SIMPLE XTENSION BITPIX NAXIS EXTEND PCOUNT GCOUNT GROUPS BSCALE BZERO BLANK EXTNAME EXTVER EXTLEVEL CHECKSUM "
+    "DATASUM BUNIT COMMENT HISTORY WCSAXES RADECSYS RADESYS EQUINOX EPOCH LONPOLE LATPOLE".split()
+) | {""}
+_WCS_KEY = re.compile(
+    r"(NAXIS|CTYPE|CUNIT|CRPIX|CRVAL|CDELT|CROTA)\d+[A-Z]?$|(CD|PC|PV|PS)\d+_\d+[A-Z]?$|"
+    r"(A|B|AP|BP)_(\d_\d|ORDER|DMAX)$|(AMD|PPO|AMDR)[XYE]?\d+$|(PLT|CNPIX|XPIXELSZ|YPIXELSZ)"
+)
+
+
+def _is_structure(key):
+    return key.upper() in _STRUCTURE_KEYS or _WCS_KEY.match(key.upper()) is not None
+
+
+@contextmanager
+def open_fits(path):
+    """HDUs of a file; whatever is wrong with it becomes a `GeometryError` of one line."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"path: no file {str(path)!r}")
+    try:
+        with warnings.catch_warnings():
+            # Deprecated keywords (RADECSYS, missing units of the WCS) are repaired by astropy: nothing to tell.
+            warnings.simplefilter("ignore", FITSFixedWarning)
+            warnings.filterwarnings("ignore", category=fits.verify.VerifyWarning)
+            warnings.filterwarnings("error", "(?s).*truncated", AstropyUserWarning)
+            with fits.open(path, memmap=False) as hdus:
+                yield hdus
+    except (GeometryError, ImageWarning):
+        raise
+    except _DAMAGE as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise GeometryError(f"{str(path)!r} cannot be read as FITS: {reason}") from error
+
+
+def _find_image(hdus, hdu, path):
+    """First HDU (or the one asked for) that holds an image once axes of length one are dropped."""
+    candidates = hdus
+    if hdu is not None:
+        try:
+            candidates = [hdus[hdu]]
+        except (KeyError, IndexError):
+            names = [each.name or number for number, each in enumerate(hdus)]
+            raise GeometryError(f"hdu: {str(path)!r} has no HDU {hdu!r}, only {names}") from None
+    shapes = []
+    for candidate in candidates:
+        if not candidate.is_image or candidate.data is None:
+            continue
+        if np.ndim(np.squeeze(candidate.data)) == 2 and candidate.data.size:
+            return candidate
+        shapes.append(candidate.data.shape)
+    what = f"arrays of shape {shapes}"
+    if not shapes:
+        what = "no image, only " + ", ".join(type(each).__name__ for each in candidates)
+    raise GeometryError(f"{str(path)!r} has no two-dimensional image: it holds {what}")
+
+
+def _read_unit(header, path):
+    """Unit of an image and whether it had to be assumed."""
+    text = str(header.get("BUNIT", "")).strip()
+    words = text
+    for pattern, word in _UNIT_WORDS:
+        words = re.sub(pattern, word, words, flags=re.IGNORECASE)
+    try:
+        unit = u.Unit(words)
+    except (ValueError, TypeError):
+        warnings.warn(f"{path}: BUNIT {text!r} is not a unit; counts are assumed", ImageWarning, stacklevel=6)
+        return u.ct, True
+    if unit in _COUNT_UNITS:
+        return u.ct, False
+    return (u.ct, True) if unit == u.dimensionless_unscaled else (unit, False)
+
+
+def _read_meta(header):
+    """Header entries as a dict, without those that describe the array or the coordinate system."""
+    header = header.copy(strip=True)
+    meta = {
+        key: value
+        for key, value in header.items()
+        if not _is_structure(key) and not isinstance(value, fits.card.Undefined)
+    }
+    for key in ("HISTORY", "COMMENT"):
+        if key in header:
+            meta[key] = "\n".join(str(line) for line in header[key])
+    return meta
+
+
+def _read_wcs(hdu, hdus):
+    """Celestial WCS of the two axes that are longer than one, or None."""
+    wcs = WCS(hdu.header, fobj=hdus)
+    if not wcs.has_celestial:
+        return None
+    sky_axes = {wcs.naxis - 1 - axis for axis in (wcs.wcs.lng, wcs.wcs.lat)}
+    if any(length > 1 and axis not in sky_axes for axis, length in enumerate(hdu.data.shape)):
+        return None
+    return wcs.celestial
+
+
+def _companion(hdus, name, image_hdu):
+    """Array of an extension of this name that is an image of its own, or None."""
+    if name not in hdus or hdus[name] is image_hdu or not hdus[name].is_image or hdus[name].data is None:
+        return None
+    return np.squeeze(hdus[name].data)
+
+
+def _check_exposure(data, header, shape, path):
+    """Exposure map in seconds, zero where it is not finite."""
+    data = np.array(np.squeeze(data), dtype=np.float64)
+    if data.shape != shape:
+        raise GeometryError(f"exposure map in {str(path)!r} must have the image's shape {shape}, got {data.shape}")
+    unit = u.Unit(str(header.get("BUNIT", "s")), parse_strict="silent")
+    return np.where(np.isfinite(data), data, 0.0) * (unit.to(u.s) if unit.is_equivalent(u.s) else 1.0)
+
+
+def image_from_hdus(hdus, path, *, hdu=None, exposure=None, prefix=""):
+    """Image of an open file, with its companions ``<prefix>MASK`` and ``<prefix>EXPMAP``; ``exposure`` is a path."""
+    found = _find_image(hdus, hdu, path)
+    data = np.squeeze(found.data).astype(np.float64)
+    unit, assumed = _read_unit(found.header, path)
+    meta = _read_meta(found.header)
+    if assumed:
+        meta["FLAGS"] = (image_flags(meta) | Flag.NO_UNIT).value
+    mask = _companion(hdus, f"{prefix}MASK", found)
+    mask = mask.astype(bool) if mask is not None and mask.shape == data.shape else None
+    if exposure is not None:
+        with open_fits(exposure) as others:
+            other = _find_image(others, None, exposure)
+            meta[EXPOSURE_MAP] = _check_exposure(other.data, other.header, data.shape, exposure)
+    elif (seconds := _companion(hdus, f"{prefix}EXPMAP", found)) is not None:
+        meta[EXPOSURE_MAP] = _check_exposure(seconds, hdus[f"{prefix}EXPMAP"].header, data.shape, path)
+    return as_image(CCDData(data, unit=unit, mask=mask, wcs=_read_wcs(found, hdus), meta=meta))
+
+
+def read_image(path, *, hdu=None, exposure=None):
+    """
+    Read an image as observatories write them.
+
+    Takes integers, big-endian floats, images in a later HDU or compressed, axes of length one, missing units and
+    deprecated keywords. NaN pixels are masked and flagged, never replaced in silence.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A FITS file.
+    hdu : int or str, optional
+        Which HDU; by default the first that holds a two-dimensional image.
+    exposure : str or path-like, optional
+        Exposure map [s] on the same pixels, in a file of its own. An extension ``EXPMAP`` is found by itself.
+
+    Returns
+    -------
+    `~astropy.nddata.CCDData`
+        Counts (or the file's unit), celestial WCS if the file has one, the header in ``meta``; ``meta["FLAGS"]`` says
+        what had to be assumed, ``meta["exposure_map"]`` holds the exposure map [s] where there is one. An extension
+        ``MASK`` of the image's shape is its mask, true (1) where a pixel is not to be used.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    GeometryError
+        If the file is damaged, is not FITS, or holds no two-dimensional image with a valid pixel.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> from astropy import units as u
+    >>> from astropy.nddata import CCDData
+    >>> from astroclassify.images import read_image, write_image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = write_image(CCDData(np.ones((4, 5)), unit=u.ct), f"{folder}/image.fits")
+    ...     read_image(path).shape
+    (4, 5)
+    """
+    with open_fits(path) as hdus:
+        return image_from_hdus(hdus, Path(path), hdu=hdu, exposure=exposure)
+
+
+def _card_value(value):
+    """Turn an entry of ``meta`` into what a FITS card can hold."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return None  # FITS cannot hold NaN: a card without a value
+    if isinstance(value, (bool, int, float, complex)):
+        return value
+    return " ".join(str(value).split("\n")).encode("ascii", "backslashreplace").decode()
+
+
+def _to_header(meta):
+    header = fits.Header()
+    for key, value in meta.items():
+        if key in ("HISTORY", "COMMENT"):
+            for line in str(value).splitlines():
+                header[key] = line
+        if key == EXPOSURE_MAP or _is_structure(key):
+            continue
+        plain = len(key) <= 8 and re.fullmatch(r"[A-Z0-9_-]+", key.upper())
+        comment = None
+        if isinstance(value, tuple) and len(value) == 2:
+            value, comment = value
+        try:
+            header[key if plain else f"HIERARCH {key}"] = (_card_value(value), comment)
+        except ValueError:
+            warnings.warn(f"meta[{key!r}] does not fit in a FITS header and is left out", ImageWarning, stacklevel=4)
+    return header
+
+
+def to_hdus(image, name=None):
+    """Primary or named HDU of an image, and those of its companions (mask, exposure map)."""
+    check_image(image)
+    header = _to_header(image.meta)
+    if image.wcs is not None:
+        header.update(image.wcs.to_header(relax=True))
+    header["BUNIT"] = image.unit.to_string("fits")
+    prefix = "" if name is None else f"{name.upper()}_"
+    if name is None:
+        hdus = [fits.PrimaryHDU(image.data, header)]
+    else:
+        hdus = [fits.ImageHDU(image.data, header, name=name.upper())]
+    if image.mask is not None:
+        hdus.append(fits.ImageHDU(full_mask(image).astype(np.uint8), name=f"{prefix}MASK"))
+    if EXPOSURE_MAP in image.meta:
+        exposure = fits.ImageHDU(np.asarray(image.meta[EXPOSURE_MAP], dtype=np.float32), name=f"{prefix}EXPMAP")
+        exposure.header["BUNIT"] = "s"
+        hdus.append(exposure)
+    return hdus
+
+
+def write_hdus(hdus, path, *, overwrite):
+    """Write HDUs so that the file is whole or not there."""
+    hdus = fits.HDUList(hdus)
+    write_beside(path, lambda temporary: hdus.writeto(temporary, overwrite=True), overwrite=overwrite)
+    return Path(path)
+
+
+def write_image(image, path, *, overwrite=False):
+    """
+    Write an image as FITS so that the file is whole or not there.
+
+    Parameters
+    ----------
+    image : `~astropy.nddata.CCDData`
+        The image; its mask and exposure map become the extensions ``MASK`` and ``EXPMAP``. Uncertainty is not written.
+    path : str or path-like
+        The file.
+    overwrite : bool, optional
+        Whether a file of that name may be replaced.
+
+    Returns
+    -------
+    `~pathlib.Path`
+        The file.
+
+    Raises
+    ------
+    OutputError
+        If the file exists already or cannot be written.
+    GeometryError
+        If it is not a two-dimensional image with a unit.
+    """
+    return write_hdus(to_hdus(image), path, overwrite=overwrite)

@@ -1,0 +1,309 @@
+"""The ``astroclassify`` command: thin verbs over the public functions."""
+
+import argparse
+import contextlib
+import logging
+import multiprocessing
+import sys
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from pathlib import Path
+
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+
+from . import __version__, tables
+from .exceptions import AstroclassifyError, OutputError
+from .schemes import flag_names
+
+__all__ = ["main"]
+
+# What users' input can cause. Anything else is a fault of the package and keeps its traceback.
+_USER_ERRORS = (AstroclassifyError, ValueError, TypeError, OSError)
+
+
+def main(argv=None):
+    """
+    Run the command line.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        Arguments; by default those of the process.
+
+    Returns
+    -------
+    int
+        Exit status: 0, or 2 after one line on standard error for bad input.
+
+    Examples
+    --------
+    >>> from astroclassify.cli import main
+    >>> main(["models"])  # doctest: +SKIP
+    0
+    """
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.captureWarnings(True)
+    try:
+        arguments.run(arguments)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone (astroclassify ... | head): nothing to tell
+        return 0
+    except BrokenExecutor:
+        return _fail("a worker process was killed (out of memory?); the same command goes on where it stopped")
+    except _USER_ERRORS as error:
+        return _fail(error)
+    except KeyboardInterrupt:
+        return _fail("interrupted")
+    return 0
+
+
+def _fail(error):
+    text = " ".join(str(error).split()) or type(error).__name__
+    print(f"astroclassify: error: {text}", file=sys.stderr)
+    return 2
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="astroclassify", description="Machine-learning classification of galaxy clusters from X-ray images."
+    )
+    parser.add_argument("--version", action="version", version=f"astroclassify {__version__}")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    for add in (_add_demo, _add_simulate, _add_train, _add_evaluate, _add_classify, _add_models):
+        add(verbs)
+    return parser
+
+
+def _verb(verbs, name, run, help_text):
+    parser = verbs.add_parser(name, help=help_text, description=help_text)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_demo(verbs):
+    parser = _verb(
+        verbs, "demo", _demo, "embedded clusters to mock images, labels, predictions, scores and figures, offline"
+    )
+    parser.add_argument("--out", default="astroclassify-demo", help="folder to make (default: %(default)s)")
+    parser.add_argument("--n-halos", type=_count, default=12, help="clusters to simulate (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=2026, help="seed (default: %(default)s)")
+    parser.add_argument("--workers", type=_count, default=2, help="processes (default: %(default)s)")
+
+
+def _add_simulate(verbs):
+    parser = _verb(verbs, "simulate", _simulate, "labelled mock images of the halos of a TNG-like snapshot")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--base-path", help="simulation output folder, as illustris_python takes it")
+    source.add_argument("--embedded", type=_count, metavar="N", help="make N synthetic clusters first, in OUT-snapshot")
+    parser.add_argument("--snapshot", type=int, default=99, help="snapshot number (default: %(default)s)")
+    parser.add_argument("--m500-min", type=float, default=10**13.75, help="least M500 in Msun (default: %(default).4g)")
+    parser.add_argument("--axes", default="xyz", help="lines of sight (default: %(default)s)")
+    parser.add_argument("--redshift", type=float, default=0.05, help="redshift of the halos (default: %(default)s)")
+    parser.add_argument("--exposure", type=float, default=100.0, help="exposure in ks (default: %(default)s)")
+    parser.add_argument("--response", default="acis-i-cycle0", help="effective area (default: %(default)s)")
+    parser.add_argument(
+        "--max-cells", type=_count, default=100_000, help="cells of an embedded cluster (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed (default: %(default)s)")
+    parser.add_argument("--workers", type=_count, default=1, help="processes (default: %(default)s)")
+    parser.add_argument("--out", required=True, help="sample folder; a run that was stopped goes on there")
+
+
+def _add_network_options(parser):
+    parser.add_argument("--architecture", default="resnet18", help="network (default: %(default)s)")
+    parser.add_argument("--width", type=_count, default=64, help="filters of the first stage (default: %(default)s)")
+    parser.add_argument("--epochs", type=_count, default=30, help="most epochs (default: %(default)s)")
+    parser.add_argument("--batch-size", type=_count, default=32, help="images in a batch (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed (default: %(default)s)")
+
+
+def _add_train(verbs):
+    parser = _verb(verbs, "train", _train, "train a network on a sample folder and save it as a model folder")
+    parser.add_argument("sample", help="sample folder")
+    _add_network_options(parser)
+    parser.add_argument("--out", required=True, help="model folder to make")
+
+
+def _add_evaluate(verbs):
+    parser = _verb(
+        verbs, "evaluate", _evaluate, "scores of a model, or of a network in group-wise cross-validation, on a sample"
+    )
+    parser.add_argument("sample", help="sample folder with labels")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--model", help="packaged model or model folder")
+    how.add_argument("--folds", type=_count, help="train anew in so many folds")
+    _add_network_options(parser)
+    parser.add_argument("--workers", type=_count, default=1, help="processes for the folds (default: %(default)s)")
+    parser.add_argument("--predictions", help="also write the predictions here")
+    parser.add_argument("--out", help="scores table (default: standard output)")
+
+
+def _add_classify(verbs):
+    parser = _verb(verbs, "classify", _classify, "class probabilities of FITS images or of a sample folder")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="FITS images, or one sample folder")
+    parser.add_argument("--model", required=True, help="packaged model (see 'astroclassify models') or model folder")
+    parser.add_argument("--redshift", type=float, help="redshift of the source (default: header keyword REDSHIFT)")
+    parser.add_argument(
+        "--position", help="centre of the source, 'RA DEC' in degrees or sexagesimal (default: the middle of the image)"
+    )
+    parser.add_argument("--exposure-map", help="exposure map of the image, same pixels (for one image)")
+    parser.add_argument("--out", help="predictions table (default: standard output)")
+
+
+def _add_models(verbs):
+    _verb(verbs, "models", _models, "list the packaged models")
+
+
+def _count(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value
+
+
+@contextlib.contextmanager
+def _executor(workers):
+    """Pool of processes, or None for one process: this one."""
+    if workers == 1:
+        yield None
+        return
+    # Forked children inherit the locks of numerical libraries' threads and can hang.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as executor:
+        yield executor
+
+
+def _check_free(path):
+    """Refuse an output that exists before hours of work, not after."""
+    if path is not None and Path(path).exists():
+        raise OutputError(f"--out {path!r} exists already; choose another name")
+
+
+def _show(table, path):
+    if path is None:
+        table.write(sys.stdout, format="ascii.ecsv")
+    else:
+        tables.write(table, path)
+
+
+def _demo(arguments):
+    from ._demo import run_demo
+
+    with _executor(arguments.workers) as executor:
+        run_demo(arguments.out, n_halos=arguments.n_halos, seed=arguments.seed, executor=executor)
+
+
+def _simulate(arguments):
+    from .sim import Observation, make_mocks, open_snapshot, write_embedded_snapshot
+
+    observation = Observation(
+        redshift=arguments.redshift, exposure=arguments.exposure * u.ks, response=arguments.response
+    )
+    base_path = arguments.base_path
+    if arguments.embedded:
+        folder = Path(f"{arguments.out}-snapshot")
+        base_path = folder / "output"
+        if not base_path.exists():
+            write_embedded_snapshot(
+                folder, n_halos=arguments.embedded, rng=arguments.seed, max_cells=arguments.max_cells
+            )
+    snapshot = open_snapshot(base_path, snapshot=arguments.snapshot)
+    halos = snapshot.select_halos(m_500_min=arguments.m500_min * u.Msun)
+    with _executor(arguments.workers) as executor:
+        sample = make_mocks(
+            snapshot,
+            halos,
+            observation=observation,
+            axes=arguments.axes,
+            out=arguments.out,
+            executor=executor,
+            rng=arguments.seed,
+        )
+    print(f"{len(sample)} images of {len(halos)} halos in {arguments.out}", file=sys.stderr)
+
+
+def _network(arguments):
+    from .nn import CutoutClassifier
+
+    return CutoutClassifier(
+        arguments.architecture,
+        width=arguments.width,
+        epochs=arguments.epochs,
+        batch_size=arguments.batch_size,
+        random_state=arguments.seed,
+        verbose=True,
+    )
+
+
+def _train(arguments):
+    _check_free(arguments.out)
+    sample = tables.read_sample(arguments.sample)
+    _network(arguments).fit(sample).save(arguments.out)
+
+
+def _evaluate(arguments):
+    from ._demo import score_all
+    from .nn import cross_validate, load_classifier
+
+    _check_free(arguments.out)
+    _check_free(arguments.predictions)
+    sample = tables.read_sample(arguments.sample)
+    if arguments.model:
+        name, predictions = arguments.model, load_classifier(arguments.model).classify(sample, progress=True)
+    else:
+        name = f"{arguments.architecture}, {arguments.folds} folds"
+        with _executor(arguments.workers) as executor:
+            predictions = cross_validate(
+                sample,
+                _network(arguments),
+                n_folds=arguments.folds,
+                rng=arguments.seed,
+                executor=executor,
+                progress=True,
+            )
+    if arguments.predictions:
+        tables.write(predictions, arguments.predictions)
+    _show(score_all(sample, {name: predictions})[0], arguments.out)
+
+
+def _position(text):
+    try:
+        degrees = [float(word) for word in text.replace(",", " ").split()]
+        return SkyCoord(*degrees, unit=u.deg) if len(degrees) == 2 else SkyCoord(text, unit=(u.hourangle, u.deg))
+    except ValueError:
+        try:
+            return SkyCoord(text, unit=(u.hourangle, u.deg))
+        except ValueError:
+            raise ValueError(f"--position must be 'RA DEC' in degrees or sexagesimal, got {text!r}") from None
+
+
+def _classify(arguments):
+    from .images import read_image
+    from .nn import load_classifier
+
+    _check_free(arguments.out)
+    centre = None if arguments.position is None else _position(arguments.position)
+    classifier = load_classifier(arguments.model)
+    images = arguments.images
+    if len(images) == 1 and Path(images[0]).is_dir():
+        images = tables.read_sample(images[0])
+    elif len(images) > 1 and (centre is not None or arguments.exposure_map):
+        raise ValueError("--position and --exposure-map go with one image")
+    elif arguments.exposure_map:
+        image = read_image(images[0], exposure=arguments.exposure_map)
+        image.meta["OBJECT"] = Path(images[0]).name.split(".")[0]
+        images = [image]
+    predictions = classifier.classify(images, redshift=arguments.redshift, centre=centre, progress=len(images) > 1)
+    for row in predictions:
+        named = ", ".join(flag_names(row["flags"])) or "none"
+        reason = f" ({row['message']})" if row["message"] else ""
+        print(f"{row['source_id']}: flags: {named}{reason}", file=sys.stderr)
+    if len(predictions) == 1 and not predictions["label_pred"][0]:
+        raise AstroclassifyError(f"{arguments.images[0]}: {predictions['message'][0]}")
+    _show(predictions, arguments.out)
+
+
+def _models(arguments):
+    from .nn import list_classifiers
+
+    _show(list_classifiers(), None)
