@@ -35,7 +35,8 @@ _STRUCTURE_KEYS = frozenset(
 ) | {""}
 _WCS_KEY = re.compile(
     r"(NAXIS|CTYPE|CUNIT|CRPIX|CRVAL|CDELT|CROTA)\d+[A-Z]?$|(CD|PC|PV|PS)\d+_\d+[A-Z]?$|"
-    r"(A|B|AP|BP)_(\d_\d|ORDER|DMAX)$|(AMD|PPO|AMDR)[XYE]?\d+$|(PLT|CNPIX|XPIXELSZ|YPIXELSZ)"
+    r"(A|B|AP|BP)_(\d_\d|ORDER|DMAX)$|(AMD|PPO|AMDR)[XYE]?\d+$|(PLT|CNPIX|XPIXELSZ|YPIXELSZ)|"
+    r"(DQ|DP|CQDIS|CPDIS|DVERR|CQERR)\d"
 )
 
 
@@ -55,7 +56,8 @@ def open_fits(path):
             warnings.simplefilter("ignore", FITSFixedWarning)
             warnings.filterwarnings("ignore", category=fits.verify.VerifyWarning)
             warnings.filterwarnings("error", "(?s).*truncated", AstropyUserWarning)
-            with fits.open(path, memmap=False) as hdus:
+            # Opened here, so that it is closed even where astropy gives up half-way.
+            with open(path, "rb") as file, fits.open(file, memmap=False) as hdus:
                 yield hdus
     except (GeometryError, ImageWarning):
         raise
@@ -93,7 +95,9 @@ def _read_unit(header, path):
     for pattern, word in _UNIT_WORDS:
         words = re.sub(pattern, word, words, flags=re.IGNORECASE)
     try:
-        unit = u.Unit(words)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", u.UnitsWarning)  # of style: "counts/s/deg2" is understood
+            unit = u.Unit(words)
     except (ValueError, TypeError):
         warnings.warn(f"{path}: BUNIT {text!r} is not a unit; counts are assumed", ImageWarning, stacklevel=6)
         return u.ct, True
@@ -105,11 +109,13 @@ def _read_unit(header, path):
 def _read_meta(header):
     """Header entries as a dict, without those that describe the array or the coordinate system."""
     header = header.copy(strip=True)
-    meta = {
-        key: value
-        for key, value in header.items()
-        if not _is_structure(key) and not isinstance(value, fits.card.Undefined)
-    }
+    written_anew = set(WCS(header).to_header(relax=True)) if "CTYPE1" in header else set()
+    meta = {}
+    for key, value in header.items():
+        if value is None or isinstance(value, fits.card.Undefined) or _is_structure(key):
+            continue
+        if key not in written_anew or key.startswith(("DATE", "MJD", "TIME")):
+            meta[key] = value
     for key in ("HISTORY", "COMMENT"):
         if key in header:
             meta[key] = "\n".join(str(line) for line in header[key])

@@ -121,15 +121,17 @@ def run(function, items, *, keys, executor=None, progress=True, description=""):
     description : str, optional
         Text before the bar.
 
-    Yields
-    ------
-    Outcome
+    Returns
+    -------
+    iterator of Outcome
         One per item, in order. An exception raised by ``function`` becomes ``Outcome.error``.
 
     Raises
     ------
     ValueError
         If there are not as many keys as items.
+    concurrent.futures.BrokenExecutor
+        While iterating, if a worker was killed.
 
     Examples
     --------
@@ -140,6 +142,10 @@ def run(function, items, *, keys, executor=None, progress=True, description=""):
     items, keys = list(items), [str(key) for key in keys]
     if len(items) != len(keys):
         raise ValueError(f"keys must be one per item ({len(items)}), got {len(keys)}")
+    return _outcomes(function, keys, items, executor, progress, description)
+
+
+def _outcomes(function, keys, items, executor, progress, description):
     with tqdm(total=len(items), desc=description, disable=not progress, unit="item", dynamic_ncols=True) as bar:
         if executor is None:
             outcomes = (_call(function, key, item) for key, item in zip(keys, items, strict=True))

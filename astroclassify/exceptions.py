@@ -138,14 +138,22 @@ def check_quantity(name, value, unit, *, positive=False, shape=None):
     """
     unit = u.Unit(unit)
     if not isinstance(value, u.Quantity):
-        raise TypeError(f"{name} must be a Quantity with a unit like {unit}, got {type(value).__name__} {value!r}")
+        what = f"{type(value).__name__} {_short(value)}"
+        raise TypeError(f"{name} must be a Quantity with a unit like {unit}, got {what}")
     if not value.unit.is_equivalent(unit):
-        raise u.UnitsError(f"{name} must have a unit like {unit}, got {value.unit}")
+        # UnitConversionError is both a UnitsError and a ValueError in every astropy since 6.1.
+        raise u.UnitConversionError(f"{name} must have a unit like {unit}, got {value.unit}")
     plain = value.to_value(unit)
     if shape is not None and np.shape(plain) != tuple(shape):
         raise ValueError(f"{name} must have shape {tuple(shape)}, got {np.shape(plain)}")
     if not np.all(np.isfinite(plain)):
-        raise ValueError(f"{name} must be finite, got {value}")
+        raise ValueError(f"{name} must be finite, got {_short(value)}")
     if positive and not np.all(plain > 0):
-        raise ValueError(f"{name} must be larger than zero, got {value}")
+        raise ValueError(f"{name} must be larger than zero, got {_short(value)}")
     return float(plain) if np.ndim(plain) == 0 else np.asarray(plain, dtype=float)
+
+
+def _short(value):
+    """Text of a value on one line, however large an array it is."""
+    text = " ".join((str(value) if isinstance(value, u.Quantity) else repr(value)).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."

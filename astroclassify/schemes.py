@@ -52,9 +52,7 @@ class ClassScheme:
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
             raise SchemaError(f"classes must be at least two different labels, got {self.classes}")
         if len(self.descriptions) != len(self.classes):
-            raise SchemaError(
-                f"descriptions must be one per class ({len(self.classes)}), got {len(self.descriptions)}"
-            )
+            raise SchemaError(f"descriptions must be one per class ({len(self.classes)}), got {len(self.descriptions)}")
         if not isinstance(self.version, int) or self.version < 1:
             raise SchemaError(f"version must be a whole number from 1, got {self.version!r}")
 

@@ -1,11 +1,13 @@
 """The tables that cross a door of the package: their columns, and how they are checked, read and written."""
 
+import json
 import os
 import sys
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -13,7 +15,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
-from .exceptions import OutputError, SchemaError
+from .exceptions import MissingDependencyError, OutputError, SchemaError
 from .schemes import ClassScheme, get_scheme
 
 __all__ = [
@@ -106,9 +108,7 @@ CANDIDATES = TableSpec(
         ("flags", "int"),
     ),
 )
-PREDICTIONS = TableSpec(
-    "PREDICTIONS", (("source_id", "str"), ("label_pred", "str"), ("flags", "int")), per_class=True
-)
+PREDICTIONS = TableSpec("PREDICTIONS", (("source_id", "str"), ("label_pred", "str"), ("flags", "int")), per_class=True)
 _SCORE_NAMES = ("precision", "recall", "f1", "bacc", "accuracy", "auc")
 SCORES = TableSpec(
     "SCORES",
@@ -200,6 +200,8 @@ def _column_fault(column, kind):
         return None if column.unit.is_equivalent(kind) else f"must have a unit like {kind}, got {column.unit}"
     if isinstance(column, u.Quantity) and column.unit != u.dimensionless_unscaled:
         return f"must have no unit, got {column.unit}"
+    if getattr(column, "dtype", None) is None:
+        return f"must hold {kind} values, got {type(column).__name__}"
     dtype_kind = column.dtype.kind
     if kind == "str" and dtype_kind == "O" and not all(isinstance(value, str) for value in column):
         return "must hold text"
@@ -228,7 +230,7 @@ def validate(table, spec, *, scheme=None):
     Raises
     ------
     SchemaError
-        If a column is missing or has a wrong kind or unit, or ``source_id`` repeats. All faults are named.
+        If a column is missing or has a wrong kind or unit, or ``source_id`` repeats or is empty. All faults are named.
     """
     table = table if isinstance(table, QTable) else QTable(table)
     if scheme is None and "scheme" in table.meta:
@@ -243,8 +245,12 @@ def validate(table, spec, *, scheme=None):
             fault = _column_fault(table[name], kind)
             if fault:
                 faults.append(f"column {name!r} {fault}")
-    if not faults and spec.name in ("SAMPLE", "CANDIDATES") and len(set(table["source_id"])) != len(table):
-        faults.append("column 'source_id' has repeated values")
+    if not faults and spec.name in ("SAMPLE", "CANDIDATES"):
+        names = [str(name) for name in table["source_id"]]
+        if len(set(names)) != len(names):
+            faults.append("column 'source_id' has repeated values")
+        if "" in names:
+            faults.append("column 'source_id' has empty values")
     if faults:
         raise SchemaError(f"not a {spec.name} table: " + "; ".join(faults))
     return table
@@ -252,9 +258,12 @@ def validate(table, spec, *, scheme=None):
 
 def _format(path):
     try:
-        return _FORMATS[path.suffix.lower()]
+        file_format = _FORMATS[path.suffix.lower()]
     except KeyError:
         raise SchemaError(f"path must end in one of {sorted(_FORMATS)}, got {str(path)!r}") from None
+    if file_format == "parquet" and find_spec("pyarrow") is None:
+        raise MissingDependencyError("pyarrow is needed for Parquet and is not installed: pip install pyarrow")
+    return file_format
 
 
 def read(path, spec=None):
@@ -289,15 +298,62 @@ def read(path, spec=None):
     except Exception as error:
         raise SchemaError(f"{str(path)!r} cannot be read as a table ({file_format}): {_first_line(error)}") from error
     for name in table.colnames:
-        column = table[name]
-        if getattr(column, "dtype", None) is None:
-            continue
-        if column.dtype.kind == "S":
-            table[name] = np.char.decode(np.asarray(column), "utf-8")
-        elif column.dtype.byteorder == ">":
-            table[name] = column.astype(column.dtype.newbyteorder("="))
+        table[name] = _plain_column(table[name])
+    _unpack(table, file_format)
     table.meta.pop("folder", None)
     return table if spec is None else validate(table, spec)
+
+
+def _plain_column(column):
+    """Native byte order, text as str; an empty text (which readers take for a missing one) stays empty."""
+    dtype = getattr(column, "dtype", None)
+    if dtype is None:
+        return column
+    if dtype.kind in "SUO" and hasattr(column, "filled"):
+        column = column.filled(b"" if dtype.kind == "S" else "")
+    if dtype.kind == "S":
+        return np.char.decode(np.asarray(column), "utf-8", "replace")
+    return column.astype(dtype.newbyteorder("=")) if dtype.byteorder == ">" else column
+
+
+# FITS headers hold no nested meta, and VOTable none at all: there the meta is one JSON text under this name.
+_META_KEYS = {"fits": "ACMETA", "votable": "description"}
+
+
+def _pack(table, file_format):
+    """Copy of a table in what a format can hold: meta as JSON, in VOTable a sky position as two columns."""
+    table = table.copy(copy_data=False)
+    table.meta.pop("folder", None)
+    if file_format not in _META_KEYS:
+        return table
+    text = json.dumps(dict(table.meta), default=str)
+    table.meta = {_META_KEYS[file_format]: text}
+    if file_format == "votable":
+        for name in [name for name in table.colnames if isinstance(table[name], SkyCoord)]:
+            sky, index = table[name].icrs, table.index_column(name)
+            table.remove_column(name)
+            table.add_columns([sky.ra, sky.dec], [index, index], [f"{name}_ra", f"{name}_dec"])
+    return table
+
+
+def _unpack(table, file_format):
+    """Undo `_pack`; files that others wrote stay as they are."""
+    if file_format not in _META_KEYS:
+        return
+    try:
+        # VOTable writers break long texts into lines.
+        meta = json.loads(" ".join(str(table.meta[_META_KEYS[file_format]]).split()))
+    except (KeyError, TypeError, ValueError):
+        return
+    if not isinstance(meta, dict):
+        return
+    del table.meta[_META_KEYS[file_format]]
+    table.meta.update(meta)
+    for name in [name[:-3] for name in table.colnames if name.endswith("_ra") and f"{name[:-3]}_dec" in table.colnames]:
+        if file_format == "votable":
+            index, sky = table.index_column(f"{name}_ra"), SkyCoord(table[f"{name}_ra"], table[f"{name}_dec"])
+            table.remove_columns([f"{name}_ra", f"{name}_dec"])
+            table.add_column(sky, index, name)
 
 
 def _first_line(error):
@@ -327,15 +383,19 @@ def write(table, path, *, overwrite=False):
     OutputError
         If the file exists and ``overwrite`` is false, or it cannot be written.
     SchemaError
-        If the ending is not that of a known format.
+        If the ending is not that of a known format, or the format cannot hold the table.
+    MissingDependencyError
+        If the ending is ``.parquet`` and pyarrow is not installed.
     """
     path = Path(path)
     file_format = _format(path)
-    table = table.copy(copy_data=False)
-    table.meta.pop("folder", None)
+    table = _pack(table, file_format)
 
     def writer(temporary):
-        table.write(temporary, format=file_format, overwrite=True)
+        try:
+            table.write(temporary, format=file_format, overwrite=True)
+        except (TypeError, ValueError) as error:
+            raise SchemaError(f"the table cannot be written as {file_format}: {_first_line(error)}") from error
 
     write_beside(path, writer, overwrite=overwrite)
     return path

@@ -23,10 +23,11 @@ highlight_language = "python"
 
 autosummary_generate = True
 autodoc_typehints = "none"
+autodoc_preserve_defaults = True
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 
-# Links into other projects' documentation need their inventories from the network, so they are made only when asked for.
+# Links into other projects' documentation need inventories from the network, so they are made only when asked for.
 intersphinx_mapping = {}
 if os.environ.get("DOCS_INTERSPHINX"):
     intersphinx_mapping = {
@@ -42,8 +43,10 @@ nitpicky = True
 nitpick_ignore_regex = [
     # Objects of other projects: known only with their inventories (see intersphinx_mapping).
     (r"py:.*", r"(astropy|concurrent|matplotlib|numpy|onnxruntime|pathlib|reproject|sklearn|torch)\..*"),
-    # Base classes, which autodoc links by their short names.
-    (r"py:class", r"(Exception|ValueError|OSError|ImportError|IntFlag|enum\.IntFlag|object)"),
+    # Python's own, likewise.
+    (r"py:.*", r"(Exception|TypeError|ValueError|OSError|ImportError|FileNotFoundError|IntFlag|enum\.IntFlag|object)"),
+    # Private base classes, which have no page.
+    (r"py:class", r"astroclassify\..*\._\w+"),
 ]
 
 html_theme = "alabaster"
@@ -55,3 +58,22 @@ html_theme_options = {
 }
 html_static_path = ["_static"]
 html_show_sourcelink = False
+
+_HALL = ("exceptions", "schemes", "images", "tables", "batch")
+
+
+def _find_in_hall(app, env, node, contnode):
+    """Docstrings of the rooms may name what all rooms use without its module: `COOL_CORE`, `Flag.FAILED`."""
+    if node.get("refdomain") != "py":
+        return None
+    domain = env.get_domain("py")
+    for module in _HALL:
+        name = f"astroclassify.{module}.{node['reftarget']}"
+        if name in domain.objects:
+            return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", name, node, contnode)
+    return None
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.connect("missing-reference", _find_in_hall)

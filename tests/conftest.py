@@ -1,5 +1,6 @@
 """Fixtures and options shared by all tests."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,29 @@ def pytest_addoption(parser):
     parser.addoption("--run-slow", action="store_true", help="also run the tests marked slow")
 
 
+# What an example that calls one of these needs; without it the example is skipped, as tests are by importorskip.
+EXAMPLE_NEEDS = {
+    "write_embedded_snapshot(": ("h5py", "illustris_python"),
+    "make_mocks(": ("pyxsim",),
+    "observe(": ("pyxsim",),
+    "plot_": ("matplotlib",),
+}
+
+
+def _missing_for_example(item):
+    """Name of a package that an example needs and that is not installed, or None."""
+    source = "".join(example.source for example in item.dtest.examples)
+    for call, modules in EXAMPLE_NEEDS.items():
+        for module in modules:
+            if call in source and find_spec(module) is None:
+                return module
+    return None
+
+
 def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if isinstance(item, pytest.DoctestItem) and (module := _missing_for_example(item)):
+            item.add_marker(pytest.mark.skip(reason=f"the example needs {module}"))
     if config.getoption("--run-slow"):
         return
     skip = pytest.mark.skip(reason="slow: run with --run-slow")

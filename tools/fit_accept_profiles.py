@@ -1,11 +1,11 @@
 """
-Fit K(r) = K0 + K100 (r / 100 kpc)^alpha to the entropy profiles of ACCEPT and write the parameters that the package holds.
+Fit K(r) = K0 + K100 (r / 100 kpc)^alpha to the entropy profiles of ACCEPT and write the parameters for the package.
 
-Input: the main table of the Archive of Chandra Cluster Entropy Profile Tables (Cavagnolo et al. 2009, ApJS 182, 12), one
-row per radial shell, as distributed by the authors (gzipped text, 242 clusters). The entropy of a shell is
-kT n_e^(-2/3) with its error from those of kT and n_e (and a floor of three per cent, for what differs between shells and
-is not in the errors). Clusters are kept if they have at least 8 shells that reach from below 30 kpc (so that K0 means
-something) to beyond 70 kpc, a scatter about the fit below 20 per cent, and a fit inside its bounds.
+Input: the main table of the Archive of Chandra Cluster Entropy Profile Tables (Cavagnolo et al. 2009, ApJS 182, 12),
+one row per radial shell, as distributed by the authors (gzipped text, 242 clusters). The entropy of a shell is
+kT n_e^(-2/3) with its error from those of kT and n_e (and a floor of three per cent, for what differs between shells
+and is not in the errors). Clusters are kept if they have at least 8 shells that reach from below 30 kpc (so that K0
+means something) to beyond 70 kpc, a scatter about the fit below 20 per cent, and a fit inside its bounds.
 
 Usage: python tools/fit_accept_profiles.py accept_main_table.txt.gz astroclassify/data/accept_entropy_profiles.ecsv
 """
@@ -55,7 +55,13 @@ def fit_cluster(shells):
     start = [np.clip(0.8 * entropy[:2].min(), 1, 1000), np.clip(np.interp(100, radius, entropy), 10, 1000), 1.1]
     try:
         best, covariance = curve_fit(
-            entropy_profile, radius, entropy, p0=start, sigma=relative * entropy, absolute_sigma=True, bounds=(LOWER, UPPER)
+            entropy_profile,
+            radius,
+            entropy,
+            p0=start,
+            sigma=relative * entropy,
+            absolute_sigma=True,
+            bounds=(LOWER, UPPER),
         )
     except RuntimeError:
         return "fit does not converge"

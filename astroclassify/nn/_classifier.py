@@ -149,7 +149,7 @@ class CutoutClassifier(ClassifierMixin, BaseEstimator):
         X : `~astropy.table.QTable`, `~numpy.ndarray` or list
             A SAMPLE table (labels and groups come from it), an array of counts (n, [n_bands,] ny, nx) on the grid, or a
             list of CCDData, Cutout or paths. All images are held in memory, 4 bytes a pixel: 250 MB for 954 images of
-            256 x 256.
+            256 x 256, twice that while a validation set is split off.
         y : sequence of str, optional
             Labels; needed where ``X`` has none.
         groups : sequence, optional
@@ -249,6 +249,9 @@ class CutoutClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"validation_fraction must lie between 0 and 0.5, got {self.validation_fraction!r}")
         if self.class_weight not in (None, "balanced") and not isinstance(self.class_weight, dict):
             raise ValueError(f"class_weight must be 'balanced', a dict or None, got {self.class_weight!r}")
+        if isinstance(self.class_weight, dict):
+            for label in self.class_weight:
+                scheme.index(label)
         return scheme, bands
 
     def _class_weights(self, labels, scheme):
@@ -354,7 +357,8 @@ class CutoutClassifier(ClassifierMixin, BaseEstimator):
         `~numpy.ndarray`
             Labels, shape (n,).
         """
-        return self.classes_[np.argmax(self.predict_proba(X), axis=1)]
+        probabilities = self.predict_proba(X)
+        return self.classes_[np.argmax(probabilities, axis=1)]
 
     def classify(self, images, *, redshift=None, centre=None, executor=None, progress=False):
         """

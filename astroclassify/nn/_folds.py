@@ -66,12 +66,12 @@ def group_folds(labels, groups, *, n_folds, seed):
 
 def validation_split(labels, groups, *, fraction, seed):
     """
-    Choose rows for validation, whole groups, about the given fraction of each class.
+    Choose rows for validation: whole groups, about the given fraction of the groups of each class.
 
     Parameters
     ----------
     labels, groups : sequence of str
-        Label and group of each row.
+        Label and group of each row. A group counts for the commonest of its labels.
     fraction : float
         Fraction wanted, at most one half.
     seed : int
@@ -80,22 +80,30 @@ def validation_split(labels, groups, *, fraction, seed):
     Returns
     -------
     `~numpy.ndarray`
-        True for the rows of the validation set.
+        True for the rows of the validation set: at least one group of every class that has two or more.
 
     Raises
     ------
     ValueError
-        If that is not possible.
+        If no class has two groups.
     """
     if not 0 < fraction <= 0.5:
         raise ValueError(f"validation_fraction must lie between 0 and 0.5, got {fraction}")
-    n_folds = round(1 / fraction)
-    try:
-        return group_folds(labels, groups, n_folds=n_folds, seed=seed) == 0
-    except ValueError as error:
+    labels, groups = np.asarray(labels, dtype=str), np.asarray(groups, dtype=str)
+    members = {}
+    for group in np.unique(groups):
+        names, counts = np.unique(labels[groups == group], return_counts=True)
+        members.setdefault(names[np.argmax(counts)], []).append(group)
+    rng = batch.derive_rng(seed, "validation")
+    held = []
+    for label in sorted(members):
+        names = rng.permutation(members[label])
+        held += list(names[: max(1, round(fraction * len(names)))]) if len(names) > 1 else []
+    if not held:
         raise ValueError(
-            f"validation_fraction {fraction} is not possible (0 trains without validation): {error}"
-        ) from None
+            f"validation_fraction {fraction} needs a class with two groups (0 trains without), got {members}"
+        )
+    return np.isin(groups, held)
 
 
 def _run_fold(number, *, sample, fold, n_folds, groups, classifier, seed):
@@ -166,13 +174,12 @@ def cross_validate(sample, classifier, *, n_folds=10, groups="group_id", rng=0, 
 
     Examples
     --------
-    >>> import numpy as np
     >>> from astropy.table import QTable
     >>> from astroclassify.nn import ThresholdClassifier, cross_validate
     >>> sample = QTable({"source_id": list("abcdef"), "group_id": list("uvwxyz"),
     ...                  "label": ["CC", "CC", "CC", "NCC", "NCC", "NCC"], "c_sb": [0.3, 0.2, 0.1, 0.05, 0.04, 0.03]})
     >>> table = cross_validate(sample, ThresholdClassifier("c_sb"), n_folds=3, rng=1)
-    >>> list(table["label_pred"])
+    >>> table["label_pred"].tolist()
     ['CC', 'CC', 'WCC', 'NCC', 'NCC', 'NCC']
     """
     if not isinstance(n_folds, (int, np.integer)) or n_folds < 3:

@@ -207,7 +207,8 @@ def export_onnx(network, *, n_bands, shape):
         If torch is not installed.
     """
     torch = require("torch", extra="train")
-    network = network.folded() if hasattr(network, "folded") else copy.deepcopy(network)
+    with torch.random.fork_rng(devices=[]):  # a new layer draws start values, which must not touch torch's generator
+        network = network.folded() if hasattr(network, "folded") else copy.deepcopy(network)
     network = network.cpu().float().eval().to(memory_format=torch.contiguous_format)
     names = ["logits"]
     if hasattr(network, "maps"):

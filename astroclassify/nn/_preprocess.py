@@ -78,8 +78,8 @@ class Preprocessing:
     >>> import numpy as np
     >>> from astroclassify.nn._preprocess import Preprocessing
     >>> rule = Preprocessing("linear", (1.0,), (2.0,))
-    >>> rule(np.full((1, 1, 2, 2), 5.0)).max()
-    np.float32(2.0)
+    >>> rule(np.full((1, 1, 2, 2), 5.0)).max().item()
+    2.0
     """
 
     stretch: str

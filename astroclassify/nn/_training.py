@@ -1,6 +1,7 @@
 """The training loop: augmentation, one-cycle AdamW, early stopping, best weights kept."""
 
 import logging
+import math
 import time
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from tqdm import tqdm
 
 from ..exceptions import require
 
-__all__ = ["Settings", "augment_batch", "train"]
+__all__ = ["Settings", "augment_batch", "one_cycle", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +54,8 @@ def augment_batch(images, rng, *, max_shift):
     >>> import numpy as np
     >>> from astroclassify.nn._training import augment_batch
     >>> images = np.arange(16.0).reshape(1, 1, 4, 4)
-    >>> augment_batch(images, np.random.default_rng(0), max_shift=1).sum() == images.sum()
-    np.True_
+    >>> bool(augment_batch(images, np.random.default_rng(0), max_shift=1).sum() == images.sum())
+    True
     """
     square = images.shape[2] == images.shape[3]
     turns = rng.integers(4, size=len(images)) if square else 2 * rng.integers(2, size=len(images))
@@ -66,6 +67,34 @@ def augment_batch(images, rng, *, max_shift):
         image = image[:, :, ::-1] if mirrors[i] else image
         out[i] = np.roll(image, tuple(shifts[i]), axis=(1, 2))
     return out
+
+
+def one_cycle(step, n_steps):
+    """
+    Learning rate of a step as a fraction of the largest: a cosine up over the first quarter, then a cosine to zero.
+
+    Parameters
+    ----------
+    step : int
+        The step, from 0.
+    n_steps : int
+        Number of all steps.
+
+    Returns
+    -------
+    float
+        From 1/25 at the start, 1 after a quarter, 0 at the end.
+
+    Examples
+    --------
+    >>> from astroclassify.nn._training import one_cycle
+    >>> [round(one_cycle(step, 100), 3) for step in (0, 25, 100)]
+    [0.04, 1.0, 0.0]
+    """
+    rise = max(1.0, n_steps / 4)
+    if step < rise:
+        return 0.04 + 0.96 * (1 - math.cos(math.pi * step / rise)) / 2
+    return (1 + math.cos(math.pi * (step - rise) / max(1.0, n_steps - rise))) / 2
 
 
 def _batches(n, batch_size, rng):
@@ -154,9 +183,7 @@ def train(network, images, labels, *, class_weight, validation, settings, rng):
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
     n_steps = settings.epochs * len(_batches(len(images), settings.batch_size, np.random.default_rng(0)))
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=settings.learning_rate, total_steps=n_steps + 1, pct_start=0.25
-    )
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step, n_steps))
     history, best, kept = [], None, None
     with tqdm(total=settings.epochs, desc="training", unit="epoch", disable=not settings.verbose) as bar:
         for epoch in range(1, settings.epochs + 1):

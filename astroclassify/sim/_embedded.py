@@ -46,7 +46,10 @@ def _check_count(name, value, lowest):
 def _check_fractions(fractions):
     if fractions is None:
         return None
-    values = tuple(float(value) for value in fractions)
+    try:
+        values = tuple(float(value) for value in fractions)
+    except (TypeError, ValueError):
+        values = ()
     if len(values) != 3 or not all(np.isfinite(value) and value >= 0 for value in values) or not sum(values) > 0:
         raise ValueError(f"class_fractions must be three numbers from 0, not all 0, or None, got {fractions!r}")
     return tuple(value / sum(values) for value in values)
@@ -58,16 +61,16 @@ def write_embedded_snapshot(
     """
     Write a population of synthetic clusters in the layout of an IllustrisTNG snapshot.
 
-    The folder holds ``output/groups_099``, ``output/snapdir_099`` and ``postprocessing/offsets`` as the TNG data release
-    does, so that illustris_python and `open_snapshot` read it, and ``embedded_truth.ecsv`` with what each cluster is
-    made of. After the ``n_halos`` clusters come two groups below 10^13.5 Msun, the last one without gas.
+    The folder holds ``output/groups_099``, ``output/snapdir_099`` and ``postprocessing/offsets`` as the TNG data
+    release does, so that illustris_python and `open_snapshot` read it, and ``embedded_truth.ecsv`` with what each
+    cluster is made of. After the ``n_halos`` clusters come two groups below 10^13.5 Msun, the last one without gas.
 
     Each cluster has M500 between 10^13.75 and 10^15.06 Msun from the mass function of Tinker et al. (2008), a halo of
-    Navarro, Frenk & White with the concentrations of Duffy et al. (2008), and gas in hydrostatic equilibrium. Its entropy
-    profile is that of a real cluster (K0, K100 and slope fitted to ACCEPT, Cavagnolo et al. 2009, drawn jointly, within
-    their errors), scaled to the mass, and its gas mass inside R500 follows Lovisari et al. (2015). On top come
-    ellipticity, a metallicity profile, infalling clumps, mergers (a quarter of the clusters), sloshing, cavities,
-    turbulence and clumping, and some cold gas in cool cores.
+    Navarro, Frenk & White with the concentrations of Duffy et al. (2008), and gas in hydrostatic equilibrium. Its
+    entropy profile is that of a real cluster (K0, K100 and slope fitted to ACCEPT, Cavagnolo et al. 2009, drawn
+    jointly, within their errors), scaled to the mass, and its gas mass inside R500 follows Lovisari et al. (2015). On
+    top come ellipticity, a metallicity profile, infalling clumps, mergers (a quarter of the clusters), sloshing,
+    cavities, turbulence and clumping, and some cold gas in cool cores.
 
     Parameters
     ----------
@@ -105,8 +108,8 @@ def write_embedded_snapshot(
 
     References
     ----------
-    Cavagnolo et al. 2009, ApJS 182, 12; Duffy et al. 2008, MNRAS 390, L64; Lovisari et al. 2015, A&A 573, A118; Nelson et
-    al. 2019, ComAC 6, 2; Su et al. 2020, MNRAS 498, 5620; Tinker et al. 2008, ApJ 688, 709.
+    Cavagnolo et al. 2009, ApJS 182, 12; Duffy et al. 2008, MNRAS 390, L64; Lovisari et al. 2015, A&A 573, A118; Nelson
+    et al. 2019, ComAC 6, 2; Su et al. 2020, MNRAS 498, 5620; Tinker et al. 2008, ApJ 688, 709.
 
     Examples
     --------

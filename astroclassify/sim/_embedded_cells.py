@@ -12,6 +12,7 @@ CORE = 0.03  # of R500: here cells keep the mass asked for
 R_MAX = 2.2  # of R500: where the cells of a cluster end
 _COLD_KEV = 8.6e-4  # 1e4 K
 _GRID = 64
+_BLOCK = 500_000  # cells handled at once where every population is looked up
 _SOUND = 5.0 / 3.0 / (physics.MU * physics.PROTON_KEV)  # c_s^2 [km2/s2] per keV
 
 
@@ -45,27 +46,38 @@ class _Population:
         return density * compression, temperature * compression ** (2.0 / 3.0), volume / compression
 
     def draw(self, rng):
-        """Positions that sample the density with the cell masses, evenly spread rather than independent."""
+        """
+        Positions that sample the density with the cell masses, evenly spread rather than independent.
+
+        Shells about as thick as a cell, each with a Fibonacci lattice in a random orientation, jittered: like the
+        regular cells of a moving mesh, without the shot noise of independent points or the pattern of one lattice.
+        """
         keep = self.radius <= self.edge
-        r, shell = self.radius[keep], 4 * np.pi * self.radius[keep] ** 2 * (self.density / self.cell_mass)[keep]
-        inner = 4 / 3 * np.pi * r[0] ** 3 * (self.density / self.cell_mass)[0]
-        number = inner + np.concatenate([[0.0], cumulative_trapezoid(shell * r, np.log(r))])
-        n_cells = max(int(round(number[-1])), 1)
-        # R3 sequence (the generalised golden ratio), shifted and jittered: a low-discrepancy set looks like the
-        # regular cells of a moving mesh, independent points would add shot noise that such a mesh does not have.
-        golden = 1.2207440846057596
-        steps = golden ** -np.arange(1.0, 4.0)
-        u = rng.random(3) + np.arange(n_cells)[:, None] * steps + rng.random((n_cells, 3)) * (0.5 / np.cbrt(n_cells))
-        u %= 1.0
-        distance = np.interp(u[:, 0] * number[-1], np.concatenate([[0.0], number]), np.concatenate([[0.0], r]))
-        first = u[:, 0] * number[-1] < number[0]
-        distance[first] = r[0] * np.cbrt(u[first, 0] * number[-1] / number[0])
-        cos = 2.0 * u[:, 1] - 1.0
-        sin, phi = np.sqrt(1.0 - cos**2), 2 * np.pi * u[:, 2]
-        offset = distance[:, None] * np.stack([sin * np.cos(phi), sin * np.sin(phi), cos], axis=1)
+        log_r = self.log_radius[keep]
+        per_log = (4 * np.pi * self.radius**3 * self.density / self.cell_mass)[keep]
+        number = cumulative_trapezoid(per_log, log_r, initial=0.0)
+        shell = cumulative_trapezoid(np.cbrt(per_log / (4 * np.pi)), log_r, initial=0.0)
+        edges = np.interp(np.arange(0.0, shell[-1] + 1.0), shell, number)
+        edges[-1] = number[-1]
+        counts = np.diff(np.floor(edges + rng.random()).astype(int))
+        offset = np.concatenate([_sphere_points(rng, count) for count in counts])
+        share = np.repeat(edges[:-1], counts) + rng.random(len(offset)) * np.repeat(np.diff(edges), counts)
+        offset *= np.exp(np.interp(share, number, log_r))[:, None]
         if self.warp is not None:
             offset = self.warp.forward(offset)
         return offset + self.centre
+
+
+def _sphere_points(rng, count):
+    """Points on the unit sphere: a jittered Fibonacci lattice in a random orientation."""
+    index = np.arange(count)
+    cos = 1.0 - 2.0 * (index + rng.random(count)) / max(count, 1)
+    sin = np.sqrt(1.0 - cos**2)
+    spacing = np.minimum(3.0 / np.sqrt(count + 1.0) / (sin + 1e-3), 2.0 * np.pi)
+    phi = index * (np.pi * (3.0 - np.sqrt(5.0))) + rng.random(count) * spacing
+    points = np.stack([sin * np.cos(phi), sin * np.sin(phi), cos], axis=1)
+    rotation, _ = np.linalg.qr(rng.standard_normal((3, 3)))
+    return points @ rotation
 
 
 class _Warp:
@@ -115,8 +127,11 @@ def cell_masses(radius, density, r_500, cell_mass, max_cells):
     in_core = number(np.where(taper < 0.5, mass, np.inf))
     mass *= max(1.0, in_core / (0.6 * max_cells))
     sphere = 4 / 3 * np.pi * density * radius**3 * taper
-    log_size = brentq(lambda s: number(mass + sphere * np.exp(3 * s)) - max_cells, np.log(1e-5), np.log(10.0), xtol=1e-4)
-    return mass + sphere * np.exp(3 * log_size)
+
+    def with_size(log_size):
+        return mass + sphere * np.exp(3 * log_size)
+
+    return with_size(brentq(lambda s: number(with_size(s)) - max_cells, np.log(1e-5), np.log(10.0), xtol=1e-4))
 
 
 def _clump(clump, m_cell):
@@ -169,15 +184,21 @@ def _combined(populations, rng):
     parts = []
     for number, population in enumerate(populations):
         position = population.draw(rng)
-        values = [other.at(position) for other in populations]
-        volumes = np.stack([value[2] for value in values])
-        own = np.argmin(volumes, axis=0) == number
-        densities = np.stack([value[0] for value in values])[:, own]
-        total = np.sum(densities, axis=0)
-        pressure = np.sum(densities * np.stack([value[1] for value in values])[:, own], axis=0)
-        velocity = np.einsum("ki,kj->ij", densities / total, np.stack([other.velocity for other in populations]))
-        parts.append((position[own], volumes[number, own], total, pressure / total, velocity, np.full(own.sum(), number)))
+        for start in range(0, len(position), _BLOCK):
+            parts.append(_owned(populations, number, position[start : start + _BLOCK]))
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+def _owned(populations, number, position):
+    """Those cells of one population that lie where it has the finest cells, with the values of all populations."""
+    values = [other.at(position) for other in populations]
+    volumes = np.stack([value[2] for value in values])
+    own = np.argmin(volumes, axis=0) == number
+    densities = np.stack([value[0] for value in values])[:, own]
+    total = np.sum(densities, axis=0)
+    pressure = np.sum(densities * np.stack([value[1] for value in values])[:, own], axis=0)
+    velocity = np.einsum("ki,kj->ij", densities / total, np.stack([other.velocity for other in populations]))
+    return position[own], volumes[number, own], total, pressure / total, velocity, np.full(len(total), number)
 
 
 def _random_field(rng, n_components, r_500):

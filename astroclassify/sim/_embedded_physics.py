@@ -1,4 +1,4 @@
-"""Physics of the embedded clusters: mass function, NFW halos, gas in hydrostatic equilibrium. Plain floats throughout."""
+"""Physics of the embedded clusters: mass function, NFW halos, hydrostatic gas. Plain floats throughout."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -183,7 +183,7 @@ class EntropyProfile:
 
 @dataclass(frozen=True)
 class GasProfile:
-    """Gas in a potential: density [Msun/kpc3] and temperature [keV] on a grid of radii [kpc], and its entropy profile."""
+    """Gas in a potential: density [Msun/kpc3] and temperature [keV] by radius [kpc], and its entropy profile."""
 
     radius: np.ndarray
     density: np.ndarray
@@ -248,11 +248,11 @@ def solve_hydrostatic(halo, entropy, gas_mass, *, r_max=2.5):
     """
     Gas in hydrostatic equilibrium with a given entropy profile and gas mass inside R500.
 
-    With P = (mu_e / mu) K n_e^(5/3), dP/dr = -rho g becomes a quadrature for P^(2/5), whose constant, the temperature at
-    R500, sets the gas mass. Where this temperature would have to leave `T_R500_RANGE` times T500, it is put at the
-    limit and the slope of the entropy beyond ``r_break`` is changed instead, which leaves the core as it was drawn; only
-    if no slope in `OUTER_SLOPE_RANGE` will do is the whole entropy scaled. Beyond R500 the temperature is a power law of
-    the radius, and the pressure again hydrostatic.
+    With P = (mu_e / mu) K n_e^(5/3), dP/dr = -rho g becomes a quadrature for P^(2/5), whose constant, the temperature
+    at R500, sets the gas mass. Where this temperature would have to leave `T_R500_RANGE` times T500, it is put at the
+    limit and the slope of the entropy beyond ``r_break`` is changed instead, which leaves the core as it was drawn;
+    only if no slope in `OUTER_SLOPE_RANGE` will do is the whole entropy scaled. Beyond R500 the temperature is a power
+    law of the radius, and the pressure again hydrostatic.
 
     Parameters
     ----------

@@ -42,8 +42,8 @@ def rough_cooling_time(entropy, m_500):
     """
     Central cooling time [Gyr] to expect of a central entropy [keV cm2] and M500 [Msun].
 
-    Only weights the draw. The central temperature is a fit to the clusters that come out, good to 18 per cent, with which
-    the cooling time is good to about 30 per cent.
+    Only weights the draw. The central temperature is a fit to the clusters that come out, good to 18 per cent, with
+    which the cooling time is good to about 30 per cent.
     """
     t_500 = physics.virial_temperature(m_500)
     temperature = np.clip(0.62 * t_500 * (entropy / (10.0 * t_500)) ** 0.45, 0.1, 40.0)
@@ -241,6 +241,7 @@ def draw_cluster(rng, *, m_500=None, class_fractions=CLASS_FRACTIONS, relaxed=Fa
     """
     m_500 = physics.draw_m_500(rng) if m_500 is None else float(m_500)
     r_500 = float(physics.r_500_of(m_500))
+    # scatter of log10 c: 0.11 for relaxed halos, 0.15 for all (Duffy et al. 2008, section 3)
     c_500 = physics.concentration_500(m_500, 0.12 * np.clip(rng.standard_normal(), -2.5, 2.5))
     if relaxed:
         main = _body(rng, m_500, c_500, class_fractions)

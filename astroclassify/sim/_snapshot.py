@@ -245,7 +245,8 @@ class Snapshot:
         for path in candidates:
             _read_header(path)
         detail = " ".join(str(error).split()) or type(error).__name__
-        raise SnapshotError(f"{what} of snapshot {self.snapshot} in {self.base_path} cannot be read: {detail}") from error
+        where = f"snapshot {self.snapshot} in {self.base_path}"
+        raise SnapshotError(f"{what} of {where} cannot be read: {detail}") from error
 
     def select_halos(self, *, m_500_min=10**13.75 * u.Msun):
         """
@@ -387,7 +388,9 @@ class Snapshot:
         """
         halo_id = _check_integer("halo_id", halo_id)
         if halo_id >= self.n_groups:
-            raise SnapshotError(f"halo_id must be below {self.n_groups}, the number of groups of {self.name}, got {halo_id}")
+            raise SnapshotError(
+                f"halo_id must be below {self.n_groups}, the number of groups of {self.name}, got {halo_id}"
+            )
         group = self._load_group(halo_id)
         what = f"halo {halo_id} of {self.name} snapshot {self.snapshot}"
         if int(group["GroupLenType"][0]) <= 0:

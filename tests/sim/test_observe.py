@@ -1,5 +1,6 @@
 """Mock images against what they should hold by arithmetic."""
 
+import importlib.util
 import logging
 import os
 import subprocess
@@ -25,7 +26,9 @@ from astroclassify.sim._observe import group_id, observe, observing
 from astroclassify.sim._plasma import load_emissivity
 from astroclassify.sim._response import load_response
 
-pytest.importorskip("pyxsim")
+# not importorskip: the first import must be the package's own, which keeps the user's home clean
+if importlib.util.find_spec("pyxsim") is None:
+    pytest.skip("pyxsim is not installed", allow_module_level=True)
 
 COSMOLOGY = FlatLambdaCDM(H0=67.74, Om0=0.3089)
 DARK = 0 * u.ct / u.s / u.arcsec**2
@@ -322,8 +325,8 @@ def test_image_is_what_the_package_works_on(ball, tmp_path):
     for key, value in {
         "TELESCOP": "CHANDRA", "INSTRUME": "ACIS-I", "EXPOSURE": 3000.0, "REDSHIFT": 0.05, "E_MIN": 0.5, "E_MAX": 7.0,
         "NH": 4e20, "OBJECT": "toy-099-000012", "HALO_ID": 12, "SIMNAME": "toy", "SNAPNUM": 99, "AXIS": "x",
-        "M500": 3e14, "R500": 1000.0, "ENGINE": "pyxsim", "RESPONSE": "acis-i-cycle0", "BKGRATE": 1.2e-6, "PSFFWHM": 2.0, "SEED": 4,
-        "BUNIT": "count", "WIDTH": 1000.0,
+        "M500": 3e14, "R500": 1000.0, "ENGINE": "pyxsim", "RESPONSE": "acis-i-cycle0", "BKGRATE": 1.2e-6,
+        "PSFFWHM": 2.0, "SEED": 4, "BUNIT": "count", "WIDTH": 1000.0,
     }.items():  # fmt: skip
         assert header[key] == value, key
     assert header["CREATOR"].startswith("astroclassify ")
@@ -426,7 +429,7 @@ def _redistribution(path):
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize(("kT", "limit"), [(1.0, 0.02), (4.0, 0.02), (8.0, 0.02)])
+@pytest.mark.parametrize(("kT", "limit"), [(1.0, 0.01), (4.0, 0.01), (8.0, 0.01)])
 def test_leaving_out_the_redistribution_hardly_changes_the_counts_of_the_band(shared_data, kT, limit):
     matrix, true, measured = _redistribution(shared_data / "responses" / "acisi_aimpt_cy0.rmf")
     middle = 0.5 * (true[1:] + true[:-1])
@@ -437,6 +440,7 @@ def test_leaving_out_the_redistribution_hardly_changes_the_counts_of_the_band(sh
     ends = 0.5 * (measured[1:] + measured[:-1])
     with_matrix = (photons @ matrix)[(ends > 0.5) & (ends < 7.0)].sum()
     without = photons[(middle > 0.5) & (middle < 7.0)].sum()
-    ratio = with_matrix / without
-    print(f"kT = {kT} keV: counts in 0.5-7 keV with over without redistribution {ratio:.4f}")
-    assert abs(ratio - 1) < limit
+    # what the matrix loses altogether (rows that add up to less than one) is no matter of the band
+    total = (photons @ matrix).sum() / photons.sum()
+    print(f"kT = {kT} keV: {with_matrix / without:.4f} of the counts in 0.5-7 keV, {total:.4f} of all counts")
+    assert abs(with_matrix / without - 1) < limit
