@@ -219,9 +219,9 @@ def standardise(image, geometry, *, redshift=None, centre=None, cosmology=DEFAUL
     Notes
     -----
     Each pixel's counts are shared among the pixels of the grid that it overlaps, so counts inside the grid are
-    conserved to rounding. It does what `reproject.reproject_exact` does on counts per solid angle, two to six times
-    faster: the same to 1e-4 on grids that are parallel, to about one percent of a pixel on rotated ones. An image that
-    is on the grid already, to a tenth of a pixel, is not resampled.
+    conserved to rounding. It does what `reproject.reproject_exact` does on counts per solid angle, about two to six
+    times faster: the same to 1e-4 of the peak on grids that are parallel, to 1.5 % on rotated ones. An image that is on
+    the grid already, to a tenth of a pixel, is not resampled.
 
     Examples
     --------

@@ -144,6 +144,15 @@ def _better(entry, best, monitor):
     return entry["validation_loss"] < best["validation_loss"]
 
 
+def _memory_format(torch, network):
+    """
+    Channels last where it is safe: a third faster, but oneDNN 3 (torch 2.14 on x86) corrupts memory in the backward
+    pass of convolutions whose filters are not a multiple of 16, for odd batch sizes on more than one thread.
+    """
+    filters = [module.out_channels for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
+    return torch.channels_last if all(n % 16 == 0 for n in filters) else torch.contiguous_format
+
+
 def train(network, images, labels, *, class_weight, validation, settings, rng):
     """
     Train a network in place and leave its best weights in it.
@@ -177,7 +186,7 @@ def train(network, images, labels, *, class_weight, validation, settings, rng):
         If the loss stops being a finite number.
     """
     torch = require("torch", extra="train")
-    network.to(device=settings.device, memory_format=torch.channels_last)
+    network.to(device=settings.device, memory_format=_memory_format(torch, network))
     weight = torch.tensor(class_weight, dtype=torch.float32, device=settings.device)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay

@@ -20,6 +20,8 @@ Geochim. Cosmochim. Acta 53, 197), summed over its 30 elements with standard ato
 XSPEC and SOXS). The emissivity and cooling tables use the same mixture."""
 
 SOLAR_METAL_TO_HYDROGEN = SOLAR_METAL_FRACTION / SOLAR_HYDROGEN_FRACTION
-"""Solar Z/X, 0.02741. The plasma tables scale as the number of metal ions per hydrogen ion, so the exact metallicity of
-a gas with mass fractions Z and X is (Z/X) / `SOLAR_METAL_TO_HYDROGEN`; Z / `SOLAR_METAL_FRACTION`, the usual choice,
-is larger by X / `SOLAR_HYDROGEN_FRACTION` (7.6% for X = 0.76)."""
+"""Solar Z/X, 0.02741. The plasma tables scale as the number of metal ions per hydrogen ion."""
+
+TNG_SOLAR_METAL_FRACTION = HYDROGEN_FRACTION * SOLAR_METAL_TO_HYDROGEN
+"""Metal mass fraction, 0.02083, of gas with X = 0.76 that has the solar metals per hydrogen: metallicity 1. Dividing by
+`SOLAR_METAL_FRACTION` instead, as is often done, would overstate the metals by 7.6%."""

@@ -6,7 +6,7 @@ from scipy.ndimage import map_coordinates
 from scipy.optimize import brentq
 
 from . import _embedded_physics as physics
-from ._constants import ELECTRONS_PER_HYDROGEN, SOLAR_METAL_FRACTION
+from ._constants import ELECTRONS_PER_HYDROGEN, TNG_SOLAR_METAL_FRACTION
 
 CORE = 0.03  # of R500: here cells keep the mass asked for
 R_MAX = 2.2  # of R500: where the cells of a cluster end
@@ -310,7 +310,7 @@ def _metallicity(cluster, position, rng):
     metals = outer + (centre - outer) / (1.0 + x**2)
     if scatter:
         metals = metals * np.exp(scatter * rng.standard_normal(len(x)) - 0.5 * scatter**2)
-    return metals * SOLAR_METAL_FRACTION
+    return metals * TNG_SOLAR_METAL_FRACTION
 
 
 def _cold_phase(cluster, cells, rng, origin):

@@ -29,7 +29,7 @@ def _checked_cells(name, value, n_cells):
     if not isinstance(value, u.Quantity):
         raise TypeError(f"{name} must be a Quantity with a unit like {unit or '1'}, got {type(value).__name__}")
     if not value.unit.is_equivalent(unit):
-        raise u.UnitsError(f"{name} must have a unit like {unit or '1'}, got {value.unit}")
+        raise u.UnitConversionError(f"{name} must have a unit like {unit or '1'}, got {value.unit}")
     shape = (n_cells, 3) if is_vector else (n_cells,)
     if value.shape != shape:
         raise ValueError(f"{name} must have shape {shape} (one row per gas cell), got {value.shape}")
@@ -76,7 +76,7 @@ class Halo:
     n_e, n_h : `~astropy.units.Quantity`, shape (n,)
         Number densities of free electrons and of hydrogen nuclei [cm-3].
     metallicity : `~astropy.units.Quantity`, shape (n,)
-        Metal mass fraction in units of the solar one (dimensionless).
+        Metals per hydrogen in units of the solar mixture of the emissivity table (dimensionless).
     cosmology : `~astropy.cosmology.FLRW`
         Cosmology of the simulation.
     meta : dict

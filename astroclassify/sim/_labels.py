@@ -248,7 +248,7 @@ def classify_t_cool(t_cool):
     if not isinstance(t_cool, u.Quantity):
         raise TypeError(f"t_cool must be a Quantity with a unit like Gyr, got {type(t_cool).__name__} {t_cool!r}")
     if not t_cool.unit.is_equivalent(u.Gyr):
-        raise u.UnitsError(f"t_cool must have a unit like Gyr, got {t_cool.unit}")
+        raise u.UnitConversionError(f"t_cool must have a unit like Gyr, got {t_cool.unit}")
     plain = t_cool.to_value(u.Gyr)
     if np.any(plain < 0):
         raise ValueError(f"t_cool must not be negative, got {np.nanmin(plain)} Gyr")

@@ -12,7 +12,7 @@ from astropy.table import QTable
 
 from .. import tables
 from ..exceptions import EmptyResultWarning, SnapshotError, check_quantity, require
-from ._constants import SOLAR_METAL_FRACTION
+from ._constants import TNG_SOLAR_METAL_FRACTION
 from ._halo import Halo
 from ._tng_units import TNG_UNITS_CGS, CodeUnits
 
@@ -444,7 +444,7 @@ class Snapshot:
             temperature=temperature[kept] * u.keV,
             n_e=n_h * gas["ElectronAbundance"][kept] / u.cm**3,
             n_h=n_h / u.cm**3,
-            metallicity=np.maximum(gas["GFM_Metallicity"][kept].astype(float), 0.0) / SOLAR_METAL_FRACTION * u.one,
+            metallicity=np.maximum(gas["GFM_Metallicity"][kept].astype(float), 0.0) / TNG_SOLAR_METAL_FRACTION * u.one,
             cosmology=self.cosmology,
             meta={
                 "n_gas": int(len(kept)),

@@ -10,7 +10,7 @@ from astroclassify.batch import derive_rng
 from astroclassify.exceptions import OutputError
 from astroclassify.sim import Halo, open_snapshot, write_embedded_snapshot
 from astroclassify.sim import _embedded_physics as physics
-from astroclassify.sim._constants import SOLAR_METAL_FRACTION
+from astroclassify.sim._constants import TNG_SOLAR_METAL_FRACTION
 from astroclassify.sim._embedded_cells import CORE, cell_masses, draw_cells
 from astroclassify.sim._embedded_population import (
     accept_profiles,
@@ -330,7 +330,7 @@ def test_files_give_back_the_cells(written, tmp_path):
     assert halo.mass.value == pytest.approx(cells["mass"][hot], rel=1e-5)
     assert halo.density.to_value(u.Msun / u.kpc**3) == pytest.approx(cells["density"][hot], rel=1e-5)
     assert halo.temperature.value == pytest.approx(cells["temperature"][hot], rel=1e-5)
-    assert halo.metallicity.value * SOLAR_METAL_FRACTION == pytest.approx(cells["metals"][hot], rel=1e-5)
+    assert halo.metallicity.value * TNG_SOLAR_METAL_FRACTION == pytest.approx(cells["metals"][hot], rel=1e-5)
     relative = cells["velocity"][hot]
     inside = halo.radius.value < halo.r_500.value
     relative = relative - np.average(relative[inside], axis=0, weights=cells["mass"][hot][inside])

@@ -10,7 +10,7 @@ from astropy import units as u
 
 from astroclassify.exceptions import EmptyResultWarning, SnapshotError
 from astroclassify.sim import open_snapshot
-from astroclassify.sim._constants import SOLAR_METAL_FRACTION
+from astroclassify.sim._constants import TNG_SOLAR_METAL_FRACTION
 from astroclassify.sim._snapshot import check_header
 
 h5py = pytest.importorskip("h5py")
@@ -173,7 +173,7 @@ def test_code_units_by_hand(base):
     k_t = (2 / 3 * 1e6 * (u.km / u.s) ** 2 * mu * constants.m_p).to_value(u.keV)
     assert halo.temperature[0].value == pytest.approx(k_t)
     assert 4 < k_t < 7
-    assert halo.metallicity[0].value == pytest.approx(0.01 / SOLAR_METAL_FRACTION)
+    assert halo.metallicity[0].value == pytest.approx(0.01 / TNG_SOLAR_METAL_FRACTION)
     assert halo.redshift == 1.0 and halo.snapshot == 33 and halo.halo_id == 0
 
 
