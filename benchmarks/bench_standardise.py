@@ -1,6 +1,7 @@
 """Time `astroclassify.images.standardise` beside `reproject.reproject_exact` on the same counts images."""
 
 import time
+from functools import partial
 
 import numpy as np
 from astropy import units as u
@@ -45,14 +46,13 @@ def main():
     for pixel, n_pixels in ((1.0, 1200), (4.0, 320), (8.0, 160), (15.0, 96)):
         for angle in (0.0, 30.0):
             image = make_image(pixel, angle, n_pixels)
-            ours, result = best_of(lambda image=image: standardise(image, GEOMETRY, redshift=REDSHIFT))
-            shape = GEOMETRY.shape
-            theirs, (density, _) = best_of(
-                lambda image=image, wcs=result.wcs: reproject_exact((image.data, image.wcs), wcs, shape_out=shape)
-            )
+            ours, result = best_of(partial(standardise, image, GEOMETRY, redshift=REDSHIFT))
+            exact = partial(reproject_exact, (image.data, image.wcs), result.wcs, shape_out=GEOMETRY.shape)
+            theirs, (density, _) = best_of(exact)
             ratio = (GEOMETRY.pixel_width(REDSHIFT).to_value(u.arcsec) / pixel) ** 2
             difference = np.nanmax(np.abs(density * ratio - result.data)) / result.data.max()
-            print(f'{pixel:4.0f}"  {angle:4.0f} d  {ours:8.3f} s  {theirs:12.3f} s  {theirs / ours:6.1f}  {difference:.1e}')
+            row = f'{pixel:4.0f}"  {angle:4.0f} d  {ours:8.3f} s  {theirs:12.3f} s  {theirs / ours:6.1f}'
+            print(f"{row}  {difference:.1e}")
 
 
 if __name__ == "__main__":
