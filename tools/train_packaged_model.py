@@ -36,7 +36,7 @@ LIMITS = [
     "shifts the counts per pixel and so the answer; the flags other_instrument and other_band mark the last two, and "
     "nothing marks another depth.",
     "There are no point sources, chip gaps or vignetting in the training images.",
-    "Probabilities are not calibrated, and are those for the class frequencies of the training images.",
+    "Probabilities are not calibrated, and those for equally frequent classes: training weights each class the same.",
     "Nothing here says that an image is not a cluster: every image gets one of the three classes.",
 ]
 log = logging.getLogger("train_packaged_model")

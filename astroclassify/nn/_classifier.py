@@ -22,7 +22,7 @@ from ._inference import OnnxNetwork, Predictor
 from ._items import as_items
 from ._predictions import prediction_table
 from ._preprocess import Preprocessing, check_stretch
-from ._training import Settings, train, undo_class_weight
+from ._training import Settings, train
 
 __all__ = ["CutoutClassifier", "load_classifier"]
 
@@ -63,9 +63,8 @@ class CutoutClassifier(ClassifierMixin, BaseEstimator):
     validation_fraction : float, optional
         Share of the groups kept for validation when `fit` is given none; 0 trains all epochs and keeps the last.
     class_weight : "balanced", dict or None, optional
-        Weights of the classes in the loss; ``"balanced"`` makes each class count the same whatever its frequency. The
-        bias of the last layer then takes the weights back, so that probabilities (and the class that is the most
-        probable) are those for the class frequencies of the training set.
+        Weights of the classes in the loss; ``"balanced"`` makes each class count the same whatever its frequency, so
+        that probabilities are those for equally frequent classes.
     random_state : int or None, optional
         Seed of start values, order and augmentation. The same seed gives the same weights on one machine with one
         number of torch threads.
@@ -183,12 +182,11 @@ class CutoutClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"X must hold images of at least two classes, got {description['class_counts']}")
         rule = Preprocessing.measure(training.counts, self.stretch)
         network = self._untrained(scheme, bands, seed)
-        class_weight = self._class_weights(training.labels, scheme)
         self.history_ = train(
             network,
             training.preprocess(rule),
             training.labels,
-            class_weight=class_weight,
+            class_weight=self._class_weights(training.labels, scheme),
             validation=None if held is None else (held.preprocess(rule), held.labels),
             settings=Settings(
                 self.epochs, self.batch_size, self.learning_rate, self.weight_decay,
@@ -197,7 +195,6 @@ class CutoutClassifier(ClassifierMixin, BaseEstimator):
             rng=batch.derive_rng(seed, "training"),
         )
         network.cpu()
-        undo_class_weight(network, class_weight)
         self.classes_ = np.array(scheme.classes)
         self.n_parameters_ = sum(parameter.numel() for parameter in network.parameters())
         self.training_ = description

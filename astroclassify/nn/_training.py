@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ..exceptions import require
 
-__all__ = ["Settings", "augment_batch", "one_cycle", "train", "undo_class_weight"]
+__all__ = ["Settings", "augment_batch", "one_cycle", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -237,27 +237,3 @@ def train(network, images, labels, *, class_weight, validation, settings, rng):
     (best or history[-1])["best"] = True
     network.eval()
     return history
-
-
-def undo_class_weight(network, class_weight):
-    """
-    Bring a network trained with class weights back to the class frequencies of its training set, in place.
-
-    The weighted cross-entropy is least where softmax(logits) is proportional to weight times posterior probability;
-    the logarithm of the weight, taken from the bias of the last layer, leaves the posterior.
-
-    Parameters
-    ----------
-    network : `torch.nn.Module`
-        A network whose last linear layer gives the logits.
-    class_weight : `~numpy.ndarray`
-        Weight of each class in the loss. A class of weight zero was never learnt: it stays as it is.
-
-    References
-    ----------
-    Saerens, Latinne & Decaestecker 2002, Neural Computation 14, 21 (eq. 2.4: adjustment of outputs to new priors).
-    """
-    torch = require("torch", extra="train")
-    head = [module for module in network.modules() if isinstance(module, torch.nn.Linear)][-1]
-    with torch.no_grad():
-        head.bias -= torch.log(torch.tensor(np.where(class_weight > 0, class_weight, 1.0), dtype=head.bias.dtype))
