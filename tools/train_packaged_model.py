@@ -15,9 +15,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from astropy import units as u
 
 from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyError
+from astroclassify.images import Geometry
 from astroclassify.nn import CutoutClassifier, RankClassifier, ThresholdClassifier, score
 from astroclassify.nn._folds import group_folds
 
@@ -78,6 +80,7 @@ def main(argv=None):
     parser.add_argument("sample", help="sample folder written by make_mocks")
     parser.add_argument("out", help="model folder to write")
     parser.add_argument("--width", type=int, default=12, help="filters of the first stage (default 12)")
+    parser.add_argument("--pixels", type=int, default=128, help="side of the grid of 1 Mpc (default 128)")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--patience", type=int, default=12)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
@@ -97,6 +100,7 @@ def main(argv=None):
     test = fold == 0
     model = CutoutClassifier(
         "resnet18",
+        geometry=Geometry(1 * u.Mpc, (arguments.pixels, arguments.pixels)),
         width=arguments.width,
         stretch=arguments.stretch,
         epochs=arguments.epochs,
