@@ -278,29 +278,40 @@ def _position(text):
 
 
 def _classify(arguments):
-    from .images import read_image
     from .nn import load_classifier
 
     _check_free(arguments.out)
     centre = None if arguments.position is None else _position(arguments.position)
     classifier = load_classifier(arguments.model)
     images = arguments.images
-    if len(images) == 1 and Path(images[0]).is_dir():
-        images = tables.read_sample(images[0])
-    elif len(images) > 1 and (centre is not None or arguments.exposure_map):
+    if len(images) > 1 and (centre is not None or arguments.exposure_map):
         raise ValueError("--position and --exposure-map go with one image")
-    elif arguments.exposure_map:
-        image = read_image(images[0], exposure=arguments.exposure_map)
-        image.meta["OBJECT"] = Path(images[0]).name.split(".")[0]
-        images = [image]
-    predictions = classifier.classify(images, redshift=arguments.redshift, centre=centre, progress=len(images) > 1)
+    if len(images) == 1:
+        predictions = _classify_one(classifier, images[0], arguments, centre)
+    else:
+        predictions = classifier.classify(images, redshift=arguments.redshift, progress=True)
     for row in predictions:
         named = ", ".join(flag_names(row["flags"])) or "none"
         reason = f" ({row['message']})" if row["message"] else ""
         print(f"{row['source_id']}: flags: {named}{reason}", file=sys.stderr)
-    if len(predictions) == 1 and not predictions["label_pred"][0]:
-        raise AstroclassifyError(f"{arguments.images[0]}: {predictions['message'][0]}")
     _show(predictions, arguments.out)
+
+
+def _classify_one(classifier, path, arguments, centre):
+    """Classify one image, whose fault is then the fault of the command, or one sample folder."""
+    from .images import read_image
+
+    if Path(path).is_dir():
+        return classifier.classify(tables.read_sample(path), redshift=arguments.redshift, progress=True)
+    image = path
+    if arguments.exposure_map:
+        image = read_image(path, exposure=arguments.exposure_map)
+        image.meta["OBJECT"] = Path(path).name.split(".")[0]
+    try:
+        return classifier.classify(image, redshift=arguments.redshift, centre=centre)
+    except AstroclassifyError as error:
+        text = str(error)
+        raise AstroclassifyError(text if path in text else f"{path}: {text}") from error
 
 
 def _models(arguments):
