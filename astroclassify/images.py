@@ -366,8 +366,11 @@ def concentration(
     if outer_kpc * scale > min(image.shape) / 2:
         raise GeometryError(f"outer radius {outer} does not fit on the image ({outer_kpc * scale:.0f} px)")
     data = image.data - background
+    if image.mask is not None:
+        data[image.mask] = 0.0
+    # Exact area weights from the aperture's mask: the one way that every photutils since 1.13 has without deprecation.
     total, part = (
-        float(CircularAperture(middle, radius * scale).do_photometry(data, mask=image.mask)[0][0])
+        float(np.sum(data * CircularAperture(middle, radius * scale).to_mask(method="exact").to_image(data.shape)))
         for radius in (outer_kpc, inner_kpc)
     )
     if total <= 0:
