@@ -13,7 +13,7 @@ from astropy.coordinates import SkyCoord
 
 from . import __version__, tables
 from .exceptions import AstroclassifyError, OutputError
-from .schemes import flag_names
+from .schemes import Flag, flag_names
 
 __all__ = ["main"]
 
@@ -218,6 +218,12 @@ def _simulate(arguments):
             out=arguments.out,
             executor=executor,
             rng=arguments.seed,
+        )
+    failed = sample[(sample["flags"] & Flag.FAILED.value) != 0]
+    if len(failed):
+        raise AstroclassifyError(
+            f"{len(failed)} of {len(sample)} images failed ({failed['message'][0]}); their rows in {arguments.out} say "
+            "why, and the same command tries them again"
         )
     print(f"{len(sample)} images of {len(halos)} halos in {arguments.out}", file=sys.stderr)
 

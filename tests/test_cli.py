@@ -1,5 +1,6 @@
 """The command line: help, exit codes, one-line errors, and tables where they were asked for."""
 
+import importlib.util
 import subprocess
 import sys
 
@@ -135,3 +136,19 @@ def test_rosat_image_of_a3158(shared_data, tmp_path, capsys):
     told = capsys.readouterr().err
     for flag in ("no_exposure", "no_unit", "coarse_pixels", "other_instrument", "other_band"):
         assert flag in told
+
+
+def test_simulate_names_a_missing_chunk(tmp_path, capsys):
+    for name in ("pyxsim", "illustris_python", "h5py"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip("needs the extra sim")
+    from astroclassify.sim import write_embedded_snapshot
+
+    base = write_embedded_snapshot(tmp_path / "snapshot", n_halos=4, rng=1, cell_mass=1e10 * u.Msun)
+    (base / "snapdir_099" / "snap_099.1.hdf5").unlink()
+    out = tmp_path / "sample"
+    assert main(["simulate", "--base-path", str(base), "--out", str(out), "--axes", "z", "--exposure", "1"]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("astroclassify: error: ") and "failed" in error and "099.1.hdf5" in error
+    sample = tables.read_sample(out)
+    assert len(sample) == 4 and any(sample["message"] != "")
