@@ -312,7 +312,8 @@ def _plain_column(column):
     if dtype.kind in "SUO" and hasattr(column, "filled"):
         column = column.filled(b"" if dtype.kind == "S" else "")
     if dtype.kind == "S":
-        return np.char.decode(np.asarray(column), "utf-8", "replace")
+        # numpy before 2 gives floats where there is nothing to decode
+        return np.char.decode(np.asarray(column), "utf-8", "replace") if len(column) else np.zeros(0, "U1")
     return column.astype(dtype.newbyteorder("=")) if dtype.byteorder == ">" else column
 
 

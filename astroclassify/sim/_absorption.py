@@ -23,7 +23,7 @@ def cross_section(energy_kev):
     Parameters
     ----------
     energy_kev : float or array_like
-        Photon energies [keV], 0.05 to 20 keV.
+        Photon energies [keV], 0.0501 to 20 keV.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def transmission(energy_kev, n_h_cm2):
     Parameters
     ----------
     energy_kev : float or array_like
-        Photon energies as observed [keV], 0.05 to 20 keV.
+        Photon energies as observed [keV], 0.0501 to 20 keV.
     n_h_cm2 : float
         Hydrogen column density [cm-2].
 

@@ -1,7 +1,7 @@
 """Gas cells of an embedded cluster: where they lie, and what density, temperature, velocity and metals they have."""
 
 import numpy as np
-from scipy.integrate import cumulative_trapezoid
+from scipy.integrate import cumulative_trapezoid, trapezoid
 from scipy.ndimage import map_coordinates
 from scipy.optimize import brentq
 
@@ -118,7 +118,7 @@ def cell_masses(radius, density, r_500, cell_mass, max_cells):
         return mass
 
     def number(mass):
-        return np.trapezoid(4 * np.pi * radius**3 * density / mass, np.log(radius))
+        return trapezoid(4 * np.pi * radius**3 * density / mass, np.log(radius))
 
     if number(mass) <= max_cells:
         return mass
@@ -139,7 +139,7 @@ def _clump(clump, m_cell):
     _, core, gas_mass, temperature, _ = clump
     radius = np.geomspace(0.02 * core, 6.0 * core, 120)
     shape = np.exp(-((radius / (4.0 * core)) ** 2)) / (1.0 + (radius / core) ** 2)
-    norm = np.trapezoid(4 * np.pi * radius**3 * shape, np.log(radius))
+    norm = trapezoid(4 * np.pi * radius**3 * shape, np.log(radius))
     density = gas_mass / norm * shape
     mass = min(m_cell, gas_mass / 40.0)
     return radius, density, np.full(len(radius), temperature), np.full(len(radius), mass)

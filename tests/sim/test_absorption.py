@@ -74,7 +74,7 @@ def test_no_gas_no_absorption():
 
 def test_refuses():
     for energy in (0.01, 25.0, np.nan, [1.0, -1.0]):
-        with pytest.raises(ValueError, match="energy must be between 0.05 and 20 keV"):
+        with pytest.raises(ValueError, match=r"energy must be between 0.05\d* and 20 keV"):
             transmission(energy, 4e20)
     for n_h in (-1.0, np.nan, np.inf):
         with pytest.raises(ValueError, match="n_h must be finite and not negative"):
