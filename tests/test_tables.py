@@ -15,9 +15,8 @@ from astroclassify.exceptions import MissingDependencyError, OutputError, Schema
 from astroclassify.schemes import COOL_CORE
 
 SPECS = (tables.SAMPLE, tables.CANDIDATES, tables.PREDICTIONS, tables.SCORES, tables.VOTES)
-needs_pyarrow = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("pyarrow", "pandas")), reason="pyarrow or pandas is not installed"
-)
+HAS_PARQUET = all(importlib.util.find_spec(name) is not None for name in ("pyarrow", "pandas"))
+needs_pyarrow = pytest.mark.skipif(not HAS_PARQUET, reason="pyarrow or pandas is not installed")
 FORMATS = [".ecsv", ".fits", ".fits.gz", ".vot", pytest.param(".parquet", marks=needs_pyarrow)]
 
 
