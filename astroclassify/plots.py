@@ -203,5 +203,6 @@ def plot_scores(scores, *, measure="f1"):
     names = [str(name) for name in next(iter(scores.values()))["class"]] if scores else []
     axis.set_xticks(range(len(names)), names)
     axis.set(ylabel=measure, ylim=(0, 1))
-    axis.legend(fontsize=8, ncols=2)
+    # Above the axes: inside, it would cover the bars of good methods.
+    figure.legend(fontsize=8, ncols=4, loc="outside upper center")
     return figure
