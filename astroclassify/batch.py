@@ -2,8 +2,8 @@
 
 import hashlib
 import logging
-from collections import deque
-from concurrent.futures import BrokenExecutor, Future
+import uuid
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,9 @@ __all__ = ["Outcome", "derive_rng", "master_seed", "run"]
 log = logging.getLogger(__name__)
 
 # Enough tasks in flight to keep a cluster busy, few enough that pending results cannot fill the memory.
-_IN_FLIGHT = 64
+_IN_FLIGHT = 256
+# How far the executor may run ahead of an item that takes long.
+_AHEAD = 1024
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def _one_line(error):
     return f"{type(error).__name__}: {error}".replace("\n", " ")
 
 
-def _call(function, key, item):
+def _call(function, key, item, run_id=None):
     try:
         return Outcome(key, value=function(item))
     except Exception as error:  # one item's failure becomes its row, never the end of the others
@@ -102,7 +104,7 @@ def _call(function, key, item):
         return Outcome(key, error=_one_line(error))
 
 
-def run(function, items, *, keys, executor=None, progress=True, description=""):
+def run(function, items, *, keys, executor=None, progress=True, description="", n_before=0):
     """
     Apply a function to each item and yield the outcomes in the order of the items.
 
@@ -117,9 +119,12 @@ def run(function, items, *, keys, executor=None, progress=True, description=""):
     executor : `~concurrent.futures.Executor`, optional
         Where to run; the caller starts it and shuts it down. By default here, one item at a time.
     progress : bool, optional
-        Whether to show a bar on standard error.
+        Whether to show a bar on standard error: how many items are done, the rate and the time that remains. Items
+        count when they are done, even where an earlier one that takes longer holds their outcomes back.
     description : str, optional
         Text before the bar.
+    n_before : int, optional
+        Items that an earlier run has done, for the bar: they count as done and not in the rate.
 
     Returns
     -------
@@ -133,6 +138,11 @@ def run(function, items, *, keys, executor=None, progress=True, description=""):
     concurrent.futures.BrokenExecutor
         While iterating, if a worker was killed.
 
+    Notes
+    -----
+    With an executor up to 256 items are with it at a time, and up to 1024 are ahead of the next outcome to be handed
+    out, so that neither items nor outcomes pile up in memory however many there are.
+
     Examples
     --------
     >>> from astroclassify.batch import run
@@ -142,37 +152,49 @@ def run(function, items, *, keys, executor=None, progress=True, description=""):
     items, keys = list(items), [str(key) for key in keys]
     if len(items) != len(keys):
         raise ValueError(f"keys must be one per item ({len(items)}), got {len(keys)}")
-    return _outcomes(function, keys, items, executor, progress, description)
+    bar = {"total": n_before + len(items), "initial": n_before, "desc": description, "disable": not progress}
+    return _outcomes(function, keys, items, executor, bar)
 
 
-def _outcomes(function, keys, items, executor, progress, description):
-    with tqdm(total=len(items), desc=description, disable=not progress, unit="item", dynamic_ncols=True) as bar:
-        if executor is None:
-            outcomes = (_call(function, key, item) for key, item in zip(keys, items, strict=True))
-        else:
-            outcomes = _submit(function, keys, items, executor)
-        for outcome in outcomes:
+def _outcomes(function, keys, items, executor, bar_settings):
+    with tqdm(**bar_settings, unit="item", dynamic_ncols=True) as bar:
+        if executor is not None:
+            yield from _submit(function, keys, items, executor, bar)
+            return
+        for key, item in zip(keys, items, strict=True):
+            outcome = _call(function, key, item)
             bar.update()
             yield outcome
 
 
-def _submit(function, keys, items, executor):
+def _submit(function, keys, items, executor, bar):
     """Keep a bounded number of tasks in flight; hand results back in the order of the items."""
-    waiting = deque(zip(keys, items, strict=True))
-    flying: deque[tuple[str, Future]] = deque()
+    flying = {}  # future -> number of its item
+    landed = {}  # number -> outcome that waits for its turn
+    n_sent = n_yielded = 0
+    # Dask takes equal calls for one and hands out what it remembers, a failure as well: no call of two runs is equal.
+    run_id = uuid.uuid4().hex
     try:
-        while waiting or flying:
-            while waiting and len(flying) < _IN_FLIGHT:
-                key, item = waiting.popleft()
-                flying.append((key, executor.submit(_call, function, key, item)))
-            key, future = flying.popleft()
-            try:
-                outcome = future.result()
-            except BrokenExecutor:  # a worker was killed: nothing more can run, and the other items are not at fault
-                raise
-            except Exception as error:  # the item or its result could not be sent
-                outcome = Outcome(key, error=_one_line(error))
-            yield outcome
+        while n_yielded < len(items):
+            while n_sent < len(items) and len(flying) < _IN_FLIGHT and n_sent < n_yielded + _AHEAD:
+                flying[executor.submit(_call, function, keys[n_sent], items[n_sent], run_id)] = n_sent
+                n_sent += 1
+            for future in wait(flying, return_when=FIRST_COMPLETED).done:
+                number = flying.pop(future)
+                landed[number] = _landed(keys[number], future)
+                bar.update()
+            while n_yielded in landed:
+                n_yielded += 1
+                yield landed.pop(n_yielded - 1)
     finally:
-        for _, future in flying:
+        for future in flying:
             future.cancel()
+
+
+def _landed(key, future):
+    try:
+        return future.result()
+    except BrokenExecutor:  # a worker was killed: nothing more can run, and the other items are not at fault
+        raise
+    except Exception as error:  # the item or its result could not be sent
+        return Outcome(key, error=_one_line(error))

@@ -103,6 +103,24 @@ def _add_simulate(verbs):
     parser.add_argument("--exposure", type=float, default=100.0, help="exposure in ks (default: %(default)s)")
     parser.add_argument("--response", default="acis-i-cycle0", help="effective area (default: %(default)s)")
     parser.add_argument(
+        "--engine",
+        choices=("pyxsim", "direct"),
+        default="pyxsim",
+        help="photons drawn by pyXSIM, or counts drawn from the cells' expectation, much faster (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--acis-i", action="store_true", help="chips, vignetting, growing PSF, ACIS-I background and point sources"
+    )
+    parser.add_argument(
+        "--vary",
+        nargs="+",
+        default=[],
+        metavar="NAME=LOW:HIGH",
+        help="draw settings for each image: redshift, exposure (ks) and n_h (cm-2), evenly in their logarithm, "
+        "e.g. redshift=0.03:0.1; offset=R points up to R arcmin away, roll=yes turns the detector (both with --acis-i)",
+    )
+    parser.add_argument("--measures", action="store_true", help="also measure entropy, morphology ... of each image")
+    parser.add_argument(
         "--max-cells", type=_count, default=100_000, help="cells of an embedded cluster (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed (default: %(default)s)")
@@ -196,9 +214,12 @@ def _demo(arguments):
 def _simulate(arguments):
     from .sim import Observation, make_mocks, open_snapshot, write_embedded_snapshot
 
-    observation = Observation(
+    make = Observation.acis_i if arguments.acis_i else Observation
+    observation = make(
         redshift=arguments.redshift, exposure=arguments.exposure * u.ks, response=arguments.response
     )
+    if arguments.vary:
+        observation = _sampler(observation, arguments.vary)
     base_path = arguments.base_path
     if arguments.embedded:
         folder = Path(f"{arguments.out}-snapshot")
@@ -207,6 +228,7 @@ def _simulate(arguments):
             write_embedded_snapshot(
                 folder, n_halos=arguments.embedded, rng=arguments.seed, max_cells=arguments.max_cells
             )
+    logging.getLogger("astroclassify.sim").setLevel(logging.INFO)  # the summary at the end
     snapshot = open_snapshot(base_path, snapshot=arguments.snapshot)
     halos = snapshot.select_halos(m_500_min=arguments.m500_min * u.Msun)
     with _executor(arguments.workers) as executor:
@@ -216,8 +238,10 @@ def _simulate(arguments):
             observation=observation,
             axes=arguments.axes,
             out=arguments.out,
+            engine=arguments.engine,
             executor=executor,
             rng=arguments.seed,
+            measures=arguments.measures,
         )
     failed = sample[(sample["flags"] & Flag.FAILED.value) != 0]
     if len(failed):
@@ -225,7 +249,32 @@ def _simulate(arguments):
             f"{len(failed)} of {len(sample)} images failed ({failed['message'][0]}); their rows in {arguments.out} say "
             "why, and the same command tries them again"
         )
-    print(f"{len(sample)} images of {len(halos)} halos in {arguments.out}", file=sys.stderr)
+
+
+def _sampler(observation, texts):
+    """The distributions of ``--vary``, from texts like ``redshift=0.03:0.1``."""
+    from .sim import ObservationSampler
+
+    units = {"redshift": 1, "exposure": u.ks, "n_h": u.cm**-2}
+    settings = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            if name in units:
+                low, high = (float(part) for part in value.split(":"))
+                settings[name] = (low, high) if name == "redshift" else (low, high) * units[name]
+            elif name == "offset":
+                settings[name] = float(value) * u.arcmin
+            elif name == "roll" and value in ("yes", "no"):
+                settings[name] = value == "yes"
+            else:
+                raise ValueError
+        except ValueError:
+            raise ValueError(
+                "--vary takes redshift=LOW:HIGH, exposure=LOW:HIGH, n_h=LOW:HIGH, offset=R, roll=yes or no, "
+                f"got {text!r}"
+            ) from None
+    return ObservationSampler(observation, **settings)
 
 
 def _network(arguments):

@@ -10,6 +10,7 @@ __all__ = [
     "AstroclassifyError",
     "AstroclassifyWarning",
     "EmptyResultWarning",
+    "FetchError",
     "GeometryError",
     "ImageWarning",
     "MissingDependencyError",
@@ -36,6 +37,10 @@ class GeometryError(AstroclassifyError, ValueError):
 
 class SnapshotError(AstroclassifyError, ValueError):
     """A simulation output is missing, damaged or not in the expected format."""
+
+
+class FetchError(SnapshotError, OSError):
+    """A simulation output cannot be fetched: no key, no such thing, or the service or the connection fails."""
 
 
 class ModelError(AstroclassifyError, ValueError):

@@ -6,7 +6,7 @@ from astropy import units as u
 from . import tables
 from .exceptions import SchemaError, require
 from .images import read_image
-from .schemes import COOL_CORE, ClassScheme, Flag
+from .schemes import COOL_CORE, T_COOL_BOUNDS, ClassScheme, Flag
 
 __all__ = ["plot_confusion", "plot_images", "plot_population", "plot_scores"]
 
@@ -161,7 +161,7 @@ def plot_population(sample):
             axis.scatter(t_cool[rows], values[rows], s=9, color=colour, label=f"{label} ({rows.sum()})")
         for cut in cuts[measure]:
             axis.axhline(cut, color="0.6", lw=0.8, ls=":")
-        for edge in (1.0, 7.7):
+        for edge in T_COOL_BOUNDS:
             axis.axvline(edge, color="0.6", lw=0.8, ls="--")
         axis.set(xscale="log", yscale="log", xlabel="central cooling time [Gyr]", ylabel=names[measure])
         axis.legend(fontsize=8)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from .exceptions import SchemaError
 
-__all__ = ["CANDIDATE", "CLUSTER", "COOL_CORE", "ClassScheme", "Flag", "flag_names", "get_scheme"]
+__all__ = ["CANDIDATE", "CLUSTER", "COOL_CORE", "T_COOL_BOUNDS", "ClassScheme", "Flag", "flag_names", "get_scheme"]
 
 
 @dataclass(frozen=True)
@@ -122,13 +122,17 @@ class ClassScheme:
         return cls(**mapping)
 
 
+T_COOL_BOUNDS = (1.0, 7.7)
+"""Central cooling times [Gyr] that part CC from WCC and WCC from NCC (Su et al. 2020, MNRAS 498, 5620, section 2); both
+bounds themselves are WCC."""
+
 COOL_CORE = ClassScheme(
     "cool-core",
     ("CC", "WCC", "NCC"),
     (
-        "cool core: central cooling time below 1 Gyr (Su et al. 2020, section 2)",
-        "weak cool core: central cooling time from 1 to 7.7 Gyr",
-        "non-cool core: central cooling time above 7.7 Gyr",
+        f"cool core: central cooling time below {T_COOL_BOUNDS[0]:g} Gyr (Su et al. 2020, section 2)",
+        f"weak cool core: central cooling time from {T_COOL_BOUNDS[0]:g} to {T_COOL_BOUNDS[1]:g} Gyr",
+        f"non-cool core: central cooling time above {T_COOL_BOUNDS[1]:g} Gyr",
     ),
 )
 

@@ -175,16 +175,16 @@ def empty(spec, *, scheme=None):
     scheme = None if scheme is None else get_scheme(scheme)
     table = QTable()
     for name, kind in spec.kinds(scheme).items():
-        if kind == "str":
+        if isinstance(kind, u.UnitBase):
+            table[name] = np.zeros(0) * kind
+        elif kind == "str":
             table[name] = np.zeros(0, dtype="U32")
         elif kind == "int":
             table[name] = np.zeros(0, dtype=np.int64)
         elif kind == "float":
             table[name] = np.zeros(0)
-        elif kind == "sky":
-            table[name] = SkyCoord([] * u.deg, [] * u.deg)
         else:
-            table[name] = np.zeros(0) * kind
+            table[name] = SkyCoord([] * u.deg, [] * u.deg)
     if scheme is not None:
         table.meta["scheme"] = scheme.to_dict()
     return table
@@ -192,12 +192,13 @@ def empty(spec, *, scheme=None):
 
 def _column_fault(column, kind):
     """Say what is wrong with a column, or return None."""
-    if kind == "sky":
-        return None if isinstance(column, SkyCoord) else "must hold SkyCoord"
+    # Units first: comparing a unit with a text makes astropy parse the text, which takes milliseconds.
     if isinstance(kind, u.UnitBase):
         if getattr(column, "unit", None) is None:
             return f"must have a unit like {kind}"
         return None if column.unit.is_equivalent(kind) else f"must have a unit like {kind}, got {column.unit}"
+    if kind == "sky":
+        return None if isinstance(column, SkyCoord) else "must hold SkyCoord"
     if isinstance(column, u.Quantity) and column.unit != u.dimensionless_unscaled:
         return f"must have no unit, got {column.unit}"
     if getattr(column, "dtype", None) is None:

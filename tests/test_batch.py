@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -33,6 +34,13 @@ def kill_on_two(item):
     if item == 2:
         os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
     return item
+
+
+def note_and_fail_on_two(item):
+    folder, number = item
+    with open(os.path.join(folder, "calls"), "a") as file:
+        file.write(f"{number}\n")
+    return fail_on_three(number + 1)
 
 
 def give_lambda(item):
@@ -86,6 +94,24 @@ def test_an_item_or_result_that_cannot_be_sent_is_one_row(by_name):
         assert back[0].value is None and "lambda" in back[0].error
 
 
+@pytest.mark.slow
+def test_dask_runs_every_call_again(by_name, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    settings = {"n_workers": 1, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    items = [(str(tmp_path), number) for number in range(4)]
+    with (
+        distributed.LocalCluster(**settings, host="127.0.0.1", local_directory=str(tmp_path)) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        executor = client.get_executor()
+        for _ in range(3):
+            function = by_name.note_and_fail_on_two
+            outcomes = list(batch.run(function, items, keys="abcd", executor=executor, progress=False))
+            assert [outcome.value for outcome in outcomes] == [1, 2, None, 4]
+            assert outcomes[2].error == "ValueError: item three is bad"
+    assert sorted((tmp_path / "calls").read_text().split()) == sorted("0123" * 3)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 def test_a_killed_worker_is_an_error_and_does_not_hang(by_name):
     with ProcessPoolExecutor(1, mp_context=SPAWN) as executor:
@@ -127,6 +153,75 @@ def test_progress_goes_to_standard_error(capsys):
     list(batch.run(abs, [1, 2], keys="ab", description="halos"))
     captured = capsys.readouterr()
     assert captured.out == "" and "halos" in captured.err and "2/2" in captured.err
+
+
+class Bar:
+    """What tqdm would show."""
+
+    def __init__(self, **settings):
+        self.settings, self.n = settings, settings["initial"]
+        Bar.last = self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        return None
+
+    def update(self):
+        self.n += 1
+
+
+def wait_until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError("it did not happen")
+        time.sleep(0.002)
+
+
+def test_the_bar_counts_what_is_done_though_the_first_item_takes_long(monkeypatch):
+    monkeypatch.setattr(batch, "tqdm", Bar)
+
+    def first_waits_for_the_others(item):
+        if item == 0:
+            wait_until(lambda: Bar.last.n == 299)  # more items than are in flight at a time
+        return item
+
+    with ThreadPoolExecutor(2) as executor:
+        outcomes = batch.run(first_waits_for_the_others, range(300), keys=range(300), executor=executor)
+        assert [outcome.value for outcome in outcomes] == list(range(300))
+    assert Bar.last.n == Bar.last.settings["total"] == 300
+
+
+def test_no_more_than_a_bounded_number_of_results_wait_for_the_first(monkeypatch):
+    monkeypatch.setattr(batch, "_IN_FLIGHT", 8)
+    monkeypatch.setattr(batch, "_AHEAD", 20)
+    done, released = [], threading.Event()
+
+    def first_waits(item):
+        if item == 0 and not released.wait(20):
+            raise TimeoutError
+        done.append(item)
+
+    with ThreadPoolExecutor(2) as executor:
+        outcomes = batch.run(first_waits, range(100), keys=range(100), executor=executor, progress=False)
+        with ThreadPoolExecutor(1) as consumer:
+            rest = consumer.submit(list, outcomes)
+            wait_until(lambda: len(done) == 19)
+            time.sleep(0.05)
+            assert sorted(done) == list(range(1, 20))
+            released.set()
+            assert [outcome.error for outcome in rest.result()] == [None] * 100
+
+
+def test_items_of_an_earlier_run_are_on_the_bar_and_not_in_its_rate(monkeypatch, capsys):
+    list(batch.run(abs, [1, 2], keys="ab", n_before=1000))
+    shown = capsys.readouterr().err
+    assert "1002/1002" in shown
+    monkeypatch.setattr(batch, "tqdm", Bar)
+    list(batch.run(abs, [1, 2], keys="ab", n_before=1000))
+    assert (Bar.last.settings["initial"], Bar.last.settings["total"]) == (1000, 1002)
 
 
 PINNED_INTEGERS = [2749371714, 4083638694, 1201355999]

@@ -14,6 +14,7 @@ def test_every_error_has_one_base_and_a_builtin_kind():
         "SchemaError": ValueError,
         "GeometryError": ValueError,
         "SnapshotError": ValueError,
+        "FetchError": OSError,
         "ModelError": ValueError,
         "OutputError": OSError,
         "MissingDependencyError": ImportError,

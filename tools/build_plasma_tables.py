@@ -49,8 +49,8 @@ def write_npz(path, **arrays):
     logger.info("%s: %d bytes", path, path.stat().st_size)
 
 
-def generator(folder, emin, emax, n_bins, scale):
-    """Return the SOXS generator of APEC spectra on an energy grid."""
+def generator(folder, emin, emax, n_bins, scale, elements=None):
+    """Return the SOXS generator of APEC spectra on an energy grid, with some elements apart."""
     from soxs.spectra import CIEGenerator
 
     return CIEGenerator(
@@ -63,6 +63,7 @@ def generator(folder, emin, emax, n_bins, scale):
         model_vers=ATOMDB_VERSION,
         broadening=False,
         abund_table=ABUNDANCES,
+        var_elem=elements,
     )
 
 
@@ -71,7 +72,7 @@ def component_tables(cie):
     Photon emissivity of each component on every APEC temperature, a dict of arrays (nT, nE).
 
     ``h_he`` is what SOXS does not scale with metallicity (H, He and the trace elements at solar), ``metals`` the twelve
-    abundant metals. A table per element would be further entries here (``var_elem`` of the generator).
+    abundant metals.
     """
     h_he, metals, _ = cie._get_table(range(cie.nT), 0.0, 0.0)
     return {"h_he": h_he, "metals": metals}
@@ -105,6 +106,39 @@ def build_emissivity(folder):
         temperature=cie.Tvals,
         **{name: np.where(table > tiny, table, 0.0).astype(np.float32) for name, table in tables.items()},
         **provenance(units="energy_edges, temperature: keV; h_he, metals: photons cm3 s-1 per bin and per n_e n_H"),
+    )
+
+
+def build_elements(folder):
+    """
+    Write the photon emissivity of the metals one by one, those that no simulation follows with their partners.
+
+    The bins and temperatures are those of `build_emissivity`; the seven tables here add up to its ``metals``.
+    """
+    from soxs.constants import elem_names
+
+    from astroclassify.sim._constants import ELEMENTS, RIDING_ELEMENTS
+
+    partner = {rider: element for element, riders in RIDING_ELEMENTS.items() for rider in riders}
+    separate = [*ELEMENTS, *partner]
+    n_coarse = round((BAND[1] - BAND[0]) * 1000 / BIN_EV)
+    cie = generator(folder, *BAND, n_coarse * BIN_EV, "linear", separate)
+    _, rest, tables = cie._get_table(range(cie.nT), 0.0, 0.0)
+    if np.any(rest):
+        raise RuntimeError("some metals of SOXS are in no table")
+    elements = np.zeros((len(ELEMENTS), cie.nT, n_coarse))
+    for (number, _), table in zip(cie.var_elem, tables, strict=True):
+        name = elem_names[number]
+        binned = table.reshape(cie.nT, n_coarse, BIN_EV).sum(axis=2)
+        elements[ELEMENTS.index(partner.get(name, name))] += binned
+    tiny = np.finfo(np.float32).tiny
+    write_npz(
+        DATA / "apec_elements.npz",
+        temperature=cie.Tvals,
+        elements=np.where(elements > tiny, elements, 0.0).astype(np.float32),
+        names=" ".join(ELEMENTS),
+        riding="; ".join(f"{', '.join(riders)} with {element}" for element, riders in RIDING_ELEMENTS.items()),
+        **provenance(units="temperature: keV; elements: photons cm3 s-1 per n_e n_H and bin of apec_emissivity.npz"),
     )
 
 
@@ -199,6 +233,7 @@ def main(argv=None):
     if missing:
         parser.error(f"{arguments.folder} lacks {', '.join(missing)}")
     build_emissivity(arguments.folder)
+    build_elements(arguments.folder)
     build_cooling(arguments.folder)
     build_absorption(arguments.folder)
     if arguments.areas:

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
 from ..exceptions import SchemaError, check_quantity
-from ..schemes import COOL_CORE, Flag, get_scheme
+from ..schemes import COOL_CORE, T_COOL_BOUNDS, Flag, get_scheme
 from ._predictions import prediction_table
 
 __all__ = ["SU2020_THRESHOLDS", "RankClassifier", "ThresholdClassifier"]
@@ -18,7 +18,7 @@ SU2020_THRESHOLDS = MappingProxyType(
     {
         "n_e": (0.015, 0.005) * u.cm**-3,
         "c_sb": (0.155, 0.075) * u.dimensionless_unscaled,
-        "t_cool": (1.0, 7.7) * u.Gyr,
+        "t_cool": T_COOL_BOUNDS * u.Gyr,
     }
 )
 """Cuts between CC and WCC and between WCC and NCC (Su et al. 2020, MNRAS 498, 5620, section 2)."""

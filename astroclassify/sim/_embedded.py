@@ -56,7 +56,15 @@ def _check_fractions(fractions):
 
 
 def write_embedded_snapshot(
-    path, *, n_halos, rng, cell_mass=1.1e7 * u.Msun, max_cells=None, n_files=2, class_fractions=CLASS_FRACTIONS
+    path,
+    *,
+    n_halos,
+    rng,
+    cell_mass=1.1e7 * u.Msun,
+    max_cells=None,
+    n_files=2,
+    class_fractions=CLASS_FRACTIONS,
+    abundances=False,
 ):
     """
     Write a population of synthetic clusters in the layout of an IllustrisTNG snapshot.
@@ -91,6 +99,9 @@ def write_embedded_snapshot(
         Fractions of strong, weak and non cool cores that the draw from ACCEPT is weighted to. The default is
         about that of Su et al. (2020); None takes ACCEPT as it is, with its many cool cores. The classes that come
         out, from the gas, differ somewhat.
+    abundances : bool, optional
+        Whether to write ``GFM_Metals``, the mass fraction of each element, as well: 40 bytes more per cell (which has
+        72). The elements are mixed as in the Sun. Nothing else changes.
 
     Returns
     -------
@@ -128,17 +139,17 @@ def write_embedded_snapshot(
         max_cells = _check_count("max_cells", max_cells, 100)
     cell_mass = check_quantity("cell_mass", cell_mass, u.Msun, positive=True, shape=())
     fractions = _check_fractions(class_fractions)
+    if not isinstance(abundances, bool | np.bool_):
+        raise TypeError(f"abundances must be True or False, got {abundances!r}")
     seed = batch.master_seed(rng)
     require("h5py", extra="sim")
     path = Path(path).expanduser()
     temporary = _temporary_beside(path)
     try:
-        writer = SnapshotWriter(
-            temporary, snapshot=SNAPSHOT, n_files=n_files, n_groups=n_halos + len(_SMALL_GROUPS)
-        )
+        writer = SnapshotWriter(temporary, snapshot=SNAPSHOT, n_files=n_files, n_groups=n_halos + len(_SMALL_GROUPS))
         rows = []
         for halo_id in range(n_halos + len(_SMALL_GROUPS)):
-            rows.append(_write_halo(writer, halo_id, n_halos, seed, cell_mass, max_cells, fractions))
+            rows.append(_write_halo(writer, halo_id, n_halos, seed, cell_mass, max_cells, fractions, abundances))
         writer.close()
         _write_truth(temporary / "embedded_truth.ecsv", rows, seed, cell_mass, max_cells, fractions)
         _move_into_place(temporary, path)
@@ -173,7 +184,7 @@ def _move_into_place(temporary, path):
     os.replace(temporary, path)
 
 
-def _write_halo(writer, halo_id, n_halos, seed, cell_mass, max_cells, fractions):
+def _write_halo(writer, halo_id, n_halos, seed, cell_mass, max_cells, fractions, abundances):
     """Draw and write one group; its row of the truth table."""
     small = halo_id - n_halos
     kind, number = ("group", small) if small >= 0 else ("cluster", halo_id)
@@ -191,7 +202,7 @@ def _write_halo(writer, halo_id, n_halos, seed, cell_mass, max_cells, fractions)
     fields = None
     if small != len(_SMALL_GROUPS) - 1:
         cells = draw_cells(cluster, rng, cell_mass=cell_mass, max_cells=max_cells)
-        fields = to_code_units(cells, centre, velocity)
+        fields = to_code_units(cells, centre, velocity, abundances=abundances)
     writer.add_group(
         fields,
         GroupPos=position,

@@ -3,6 +3,7 @@
 import numpy as np
 
 from . import _embedded_physics as physics
+from ._constants import ATOMIC_WEIGHT, ELEMENTS, HYDROGEN_FRACTION, SOLAR_METAL_TO_HYDROGEN, SOLAR_NUMBER_RATIO
 from ._tng_units import TNG_UNITS_CGS, CodeUnits
 
 BOX_SIZE = 205000.0  # comoving kpc/h, TNG300
@@ -14,6 +15,7 @@ _FIELDS = {
     "Density": ("f4", 1, (-3.0, 2.0, -3.0, 1.0, 0.0, 6.76990e-22)),
     "ElectronAbundance": ("f4", 1, (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)),
     "GFM_Metallicity": ("f4", 1, (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)),
+    "GFM_Metals": ("f4", 10, (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)),
     "InternalEnergy": ("f4", 1, (0.0, 0.0, 0.0, 0.0, 2.0, 1e10)),
     "Masses": ("f4", 1, (0.0, -1.0, 0.0, 1.0, 0.0, 1.989e43)),
     "ParticleIDs": ("u8", 1, (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)),
@@ -38,10 +40,33 @@ def common_header():
     }
 
 
-def to_code_units(cells, centre, bulk_velocity):
+def solar_mixture(metals):
+    """
+    Mass fractions of H, He, C, N, O, Ne, Mg, Si, Fe and all others in gas whose metals are mixed as in the Sun.
+
+    Parameters
+    ----------
+    metals : `~numpy.ndarray`, shape (n,)
+        Mass fraction of all metals together.
+
+    Returns
+    -------
+    `~numpy.ndarray`, shape (n, 10)
+        Columns of ``GFM_Metals``. Hydrogen stays at its primordial 0.76, as in the metallicity that `Halo` gives: what
+        the metals take, helium lacks.
+    """
+    per_hydrogen = np.array([SOLAR_NUMBER_RATIO[name] * ATOMIC_WEIGHT[name] for name in ELEMENTS]) / ATOMIC_WEIGHT["H"]
+    followed = np.outer(metals, per_hydrogen / SOLAR_METAL_TO_HYDROGEN)
+    hydrogen = np.full(len(metals), HYDROGEN_FRACTION)
+    others = metals - followed.sum(axis=1)
+    return np.column_stack([hydrogen, 1.0 - hydrogen - metals, followed, others])
+
+
+def to_code_units(cells, centre, bulk_velocity, *, abundances=False):
     """Fields on disk of the cells of one cluster, from physical values relative to its centre."""
     box = float(UNITS.kpc(BOX_SIZE))
-    return {
+    extra = {"GFM_Metals": solar_mixture(cells["metals"])} if abundances else {}
+    return extra | {
         "Coordinates": UNITS.kpc((cells["position"] + centre) % box, inverse=True),
         "Density": UNITS.msun(cells["density"], inverse=True) / UNITS.h**3,  # per (kpc/h)^3
         "ElectronAbundance": cells["electron_abundance"],
@@ -91,6 +116,8 @@ class SnapshotWriter:
         with h5py.File(self._path(self._current), "a") as handle:
             group = handle.require_group("PartType0")
             for name, (dtype, columns, scalings) in _FIELDS.items():
+                if name not in fields:
+                    continue
                 values = np.asarray(fields[name][start:stop], dtype=dtype)
                 if name not in group:
                     shape = (0,) if columns == 1 else (0, columns)

@@ -9,6 +9,7 @@ from astropy import units as u
 from astropy.table import QTable
 from scipy.optimize import brentq
 
+from ..schemes import T_COOL_BOUNDS
 from . import _embedded_physics as physics
 from ._constants import ELECTRONS_PER_HYDROGEN, IONS_PER_HYDROGEN
 from ._plasma import cooling_function
@@ -75,7 +76,7 @@ def entropy_weights(m_500, class_fractions):
     if class_fractions is not None:
         r_core = 0.009 * physics.r_500_of(m_500)
         core = k_0 + k_100 * (r_core / 100.0) ** accept["alpha"]
-        label = np.digitize(rough_cooling_time(core, m_500), [1.0, 7.7])
+        label = np.digitize(rough_cooling_time(core, m_500), T_COOL_BOUNDS)
         for number, fraction in enumerate(class_fractions):
             members = label == number
             if np.any(members):

@@ -7,41 +7,72 @@ from astropy import units as u
 from astropy.cosmology import FLRW
 
 from ..exceptions import check_quantity
+from ._constants import ELEMENTS
 
 __all__ = ["Halo"]
 
-# field name: (unit, whether one row per cell is a 3-vector, lower bound or None, whether the bound itself is allowed)
+# field name: (unit, columns per cell, whether zero is allowed, smallest and largest value that is not zero)
+# The limits lie far beyond any gas; they keep every product of a few attributes within double precision.
 _CELL_FIELDS = {
-    "position": (u.kpc, True, None, True),
-    "velocity": (u.km / u.s, True, None, True),
-    "mass": (u.Msun, False, 0.0, False),
-    "density": (u.g / u.cm**3, False, 0.0, False),
-    "temperature": (u.keV, False, 0.0, False),
-    "n_e": (u.cm**-3, False, 0.0, True),
-    "n_h": (u.cm**-3, False, 0.0, False),
-    "metallicity": (u.dimensionless_unscaled, False, 0.0, True),
+    "position": (u.kpc, 3, True, None, 1e7),
+    "velocity": (u.km / u.s, 3, True, None, 3e4),
+    "mass": (u.Msun, 1, False, 1e-10, 1e16),
+    "density": (u.g / u.cm**3, 1, False, 1e-40, 1.0),
+    "temperature": (u.keV, 1, False, 1e-9, 1e4),
+    "n_e": (u.cm**-3, 1, True, 1e-30, 1e20),
+    "n_h": (u.cm**-3, 1, False, 1e-30, 1e20),
+    "metallicity": (u.dimensionless_unscaled, 1, True, 0.0, 1e6),
+    "abundances": (u.dimensionless_unscaled, len(ELEMENTS), True, 0.0, 1e6),
 }
+_SCALARS = {"m_500": (u.Msun, 1.0, 1e20), "r_500": (u.kpc, 1e-3, 1e7)}
 
 
 def _checked_cells(name, value, n_cells):
-    """One gas array in its canonical unit, or an error that names the array."""
-    unit, is_vector, bound, bound_allowed = _CELL_FIELDS[name]
+    """One gas array in its canonical unit and native floats, or an error that names the array."""
+    unit, columns, *limits = _CELL_FIELDS[name]
     if not isinstance(value, u.Quantity):
-        raise TypeError(f"{name} must be a Quantity with a unit like {unit or '1'}, got {type(value).__name__}")
+        raise TypeError(
+            f"{name} must be a Quantity with a unit like {unit.to_string() or '1'}, got {type(value).__name__}"
+        )
+    _check_real(name, value)
     if not value.unit.is_equivalent(unit):
-        raise u.UnitConversionError(f"{name} must have a unit like {unit or '1'}, got {value.unit}")
-    shape = (n_cells, 3) if is_vector else (n_cells,)
+        raise u.UnitConversionError(f"{name} must have a unit like {unit.to_string() or '1'}, got {value.unit}")
+    shape = (n_cells,) if columns == 1 else (n_cells, columns)
     if value.shape != shape:
         raise ValueError(f"{name} must have shape {shape} (one row per gas cell), got {value.shape}")
-    plain = value.to_value(unit)
+    if np.any(getattr(value, "mask", False)):
+        raise ValueError(f"{name} must not have masked values, got {np.count_nonzero(value.mask)}")
+    # Double precision throughout, but for the one array of many columns.
+    single = name == "abundances" and value.dtype == np.float32
+    with np.errstate(over="ignore"):
+        plain = value.astype(np.float32 if single else float, copy=False).to_value(unit)
+    plain = np.ascontiguousarray(plain)
     if not np.all(np.isfinite(plain)):
         raise ValueError(f"{name} must be finite, got {np.count_nonzero(~np.isfinite(plain))} values that are not")
-    if bound is not None:
-        bad = plain < bound if bound_allowed else plain <= bound
-        if np.any(bad):
-            allowed = "not be negative" if bound_allowed else "be larger than zero"
-            raise ValueError(f"{name} must {allowed}, got {np.min(plain)} {unit}".rstrip())
-    return value if value.unit == unit else value.to(unit)
+    _check_range(name, plain, unit, *limits)
+    return plain << unit  # a view, where the array was as it should be
+
+
+def _check_real(name, value):
+    """Raise if a Quantity holds complex numbers or objects, which a cast would spoil without a word."""
+    if isinstance(value, u.Quantity) and value.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must hold real numbers, got {value.dtype}")
+
+
+def _check_range(name, plain, unit, zero_allowed, least, most):
+    """Raise if a value is negative, zero where that is not allowed, or beyond the limits."""
+    low, high = float(np.min(plain)), float(np.max(plain))
+    if least is None:
+        if max(-low, high) > most:
+            raise ValueError(f"{name} must lie within {most:g} {unit} of zero, got {low:g} to {high:g} {unit}")
+        return
+    if low < 0 or (low == 0 and not zero_allowed):
+        allowed = "not be negative" if zero_allowed else "be larger than zero"
+        raise ValueError(f"{name} must {allowed}, got {low} {unit}".rstrip())
+    if high > most or np.any((plain > 0) & (plain < least)):
+        zero = "zero or " if zero_allowed else ""
+        text = f"{name} must be {zero}between {least:g} and {most:g} {unit}".rstrip()
+        raise ValueError(f"{text}, got {np.min(plain[plain > 0]):g} to {high:g}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +80,8 @@ class Halo:
     """
     One halo of a simulation: its place in the catalogue and its X-ray emitting gas.
 
-    Every array has one row per gas cell. Lengths are physical (not comoving), free of the Hubble parameter.
+    Every array has one row per gas cell. Lengths are physical (not comoving), free of the Hubble parameter. Values far
+    beyond any gas (say, a cell of 1e20 Msun or at 1e5 keV) are refused, so that no later product overflows.
 
     Attributes
     ----------
@@ -77,6 +109,9 @@ class Halo:
         Number densities of free electrons and of hydrogen nuclei [cm-3].
     metallicity : `~astropy.units.Quantity`, shape (n,)
         Metals per hydrogen in units of the solar mixture of the emissivity table (dimensionless).
+    abundances : `~astropy.units.Quantity`, shape (n, 7), or None
+        Atoms of C, N, O, Ne, Mg, Si and Fe per hydrogen atom in solar units of the same mixture (Anders & Grevesse
+        1989), where they are known; they then take the place of the metallicity in the spectrum of the gas.
     cosmology : `~astropy.cosmology.FLRW`
         Cosmology of the simulation.
     meta : dict
@@ -119,6 +154,7 @@ class Halo:
     n_e: u.Quantity
     n_h: u.Quantity
     metallicity: u.Quantity
+    abundances: u.Quantity | None = field(default=None, kw_only=True)
     cosmology: FLRW
     meta: dict = field(default_factory=dict)
 
@@ -130,22 +166,33 @@ class Halo:
             object.__setattr__(self, name, int(value))
         if not isinstance(self.simulation, str):
             raise TypeError(f"simulation must be a string, got {type(self.simulation).__name__}")
+        if isinstance(self.redshift, bool) or not isinstance(self.redshift, int | float | np.integer | np.floating):
+            raise TypeError(f"redshift must be a number, got {type(self.redshift).__name__} {self.redshift!r}")
         redshift = float(self.redshift)
-        if not np.isfinite(redshift) or redshift < -1e-6:
-            raise ValueError(f"redshift must be finite and not negative, got {self.redshift}")
+        if not -1e-6 <= redshift <= 1e4:
+            raise ValueError(f"redshift must be finite and not negative (and below 1e4), got {self.redshift}")
         object.__setattr__(self, "redshift", redshift)
         if not isinstance(self.cosmology, FLRW):
             raise TypeError(f"cosmology must be an astropy cosmology, got {type(self.cosmology).__name__}")
         if not isinstance(self.meta, dict):
             raise TypeError(f"meta must be a dict, got {type(self.meta).__name__}")
-        for name, unit in (("m_500", u.Msun), ("r_500", u.kpc)):
-            value = check_quantity(name, getattr(self, name), unit, positive=True, shape=())
+        for name, (unit, *limits) in _SCALARS.items():
+            _check_real(name, getattr(self, name))
+            with np.errstate(over="ignore"):
+                value = check_quantity(name, getattr(self, name), unit, positive=True, shape=())
+            _check_range(name, np.array(value), unit, False, *limits)
             object.__setattr__(self, name, value * unit)
-        object.__setattr__(self, "centre", check_quantity("centre", self.centre, u.kpc, shape=(3,)) * u.kpc)
+        _check_real("centre", self.centre)
+        with np.errstate(over="ignore"):
+            centre = check_quantity("centre", self.centre, u.kpc, shape=(3,))
+        _check_range("centre", centre, u.kpc, True, None, 1e10)
+        object.__setattr__(self, "centre", centre * u.kpc)
         n_cells = np.shape(self.mass)[0] if np.ndim(self.mass) else 0
         if n_cells == 0:
             raise ValueError("mass must hold at least one gas cell, got none")
         for name in _CELL_FIELDS:
+            if name == "abundances" and self.abundances is None:
+                continue
             object.__setattr__(self, name, _checked_cells(name, getattr(self, name), n_cells))
 
     def __repr__(self):

@@ -6,14 +6,11 @@ import numpy as np
 from astropy import units as u
 
 from ..exceptions import check_quantity
-from ..schemes import COOL_CORE, Flag
+from ..schemes import COOL_CORE, T_COOL_BOUNDS, Flag
 from ._constants import ELECTRONS_PER_HYDROGEN, IONS_PER_HYDROGEN
 from ._plasma import check_metallicity, cooling_value, load_cooling, temperature_kev
 
 __all__ = ["CoreMeasures", "classify_t_cool", "cooling_time", "measure_core"]
-
-T_COOL_BOUNDS = (1.0, 7.7)
-"""Cooling times [Gyr] that part CC from WCC and WCC from NCC (Su et al. 2020, MNRAS 498, 5620, section 2)."""
 
 MIN_CELLS = 10
 """Below this number of cells in the aperture the measures are flagged `Flag.FEW_CELLS`."""

@@ -1,45 +1,40 @@
 """Labelled mock images of many halos: a sample folder."""
 
+import contextlib
 import functools
 import hashlib
 import json
 import logging
 import math
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from astropy import units as u
-from astropy.io import fits
+from astropy.nddata import CCDData
 from astropy.table import QTable, Table
 
-from .. import batch, tables
-from ..exceptions import EmptyResultWarning, GeometryError, OutputError
-from ..images import LOW_COUNTS, concentration, write_image
-from ..schemes import COOL_CORE, Flag
+from .. import batch, morphology, tables
+from ..exceptions import EmptyResultWarning, GeometryError
+from ..images import EXPOSURE_MAP, LOW_COUNTS, concentration
+from ..schemes import Flag
+from . import _measures, _mock_folder
 from ._labels import WEIGHTINGS, classify_t_cool, measure_core
+from ._mock_rows import describe, from_header, one_line, rounded, row_kinds, summarise, table_of, to_header
 from ._observation import Observation
-from ._observe import check_axis, check_engine, check_observation, group_id, observing
+from ._observe import check_engine, group_id, observing
+from ._projection import axis_name, check_axis
+from ._sampler import ObservationSampler
+from ._telescope import make_telescope
 
 __all__ = ["make_mocks"]
 
 log = logging.getLogger(__name__)
 
-SETTINGS_FILE = "observation.json"
-
-# Columns of a row that stand in the header of its image, so that a resumed run can read them back.
-_IN_HEADER = {
-    "label": "LABEL",
-    "redshift": "REDSHIFT",
-    "m_500": "M500",
-    "r_500": "R500",
-    "t_cool": "T_COOL",
-    "n_e": "N_E",
-    "c_sb": "C_SB",
-    "flags": "ROWFLAGS",
-}
-_DIGEST_KEY = "SETTINGS"
+# Pixels with less of the largest exposure than this do not count for the concentration (nor for the other measures).
+_MIN_EXPOSURE = 0.1
 
 
 @dataclass(frozen=True)
@@ -47,12 +42,13 @@ class _Job:
     """What is the same for every halo of a run; sent to the workers."""
 
     snapshot: object
-    observation: Observation
+    observation: object
     axes: tuple
     engine: str
     seed: int
     aperture: float
     weighting: str
+    measures: bool
     folder: Path
 
     def settings(self):
@@ -64,6 +60,7 @@ class _Job:
             "seed": self.seed,
             "aperture_r500": self.aperture,
             "weighting": self.weighting,
+            "measures": self.measures,
             **self.observation.to_meta(),
         }
 
@@ -72,6 +69,35 @@ class _Job:
         """Short name of the settings."""
         text = json.dumps(self.settings(), sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    @property
+    def drawn(self):
+        """Whether each image has settings of its own."""
+        return not isinstance(self.observation, Observation)
+
+    @functools.cached_property
+    def kinds(self):
+        """Columns of the sample."""
+        return row_kinds(_measure_units() if self.measures else {}, drawn=self.drawn)
+
+    def identity(self, halo_id):
+        """What names a halo in seeds."""
+        return self.snapshot.name, self.snapshot.snapshot, halo_id
+
+    def group(self, halo_id):
+        """What names a halo in tables."""
+        return group_id(*self.identity(halo_id))
+
+    def source(self, halo_id, axis):
+        """What names an image."""
+        return f"{self.group(halo_id)}-{axis_name(axis)}"
+
+    def observation_of(self, halo_id, axis):
+        """Settings of one image: drawn from what names it alone, so that order and workers change nothing."""
+        if not self.drawn:
+            return self.observation
+        rng = batch.derive_rng(self.seed, "observation", *self.identity(halo_id), axis_name(axis))
+        return self.observation.draw(rng)
 
 
 def make_mocks(
@@ -87,6 +113,7 @@ def make_mocks(
     resume=True,
     aperture=0.012,
     weighting="mass",
+    measures=False,
     progress=True,
 ):
     """
@@ -98,16 +125,19 @@ def make_mocks(
         The simulation output, from `open_snapshot`.
     halos : `~astropy.table.QTable` or sequence of int
         Halos to observe: a table with the column ``halo_id`` (as ``select_halos`` gives it), or their numbers.
-    observation : Observation
-        Settings, the same for all.
-    axes : str or sequence of str, optional
-        Lines of sight, out of ``"x"``, ``"y"``, ``"z"``.
+    observation : Observation or ObservationSampler
+        Settings: the same for all images, or drawn for each.
+    axes : str or sequence, optional
+        Lines of sight: letters out of ``"x"``, ``"y"``, ``"z"``, or directions towards the observer (three numbers
+        each, of any length).
     out : str or path-like
         The folder: ``sample.ecsv``, ``images/<source_id>.fits`` and ``observation.json`` (the settings) are written.
     engine : str, optional
         What makes the photons, see `observe`.
     executor : `~concurrent.futures.Executor`, optional
-        Where to run; one halo is one task. By default here, one after the other. The result does not depend on it.
+        Where to run; one halo is one task, and a worker holds one halo at a time. By default here, one after the
+        other. The files do not depend on it, byte for byte. Dask's ``client.get_executor()`` is one; workers on other
+        machines must see the snapshot and the folder under the same paths.
     rng : int or `~numpy.random.Generator`
         A seed, or a generator from which one is drawn. To resume, give the same seed.
     resume : bool, optional
@@ -117,15 +147,22 @@ def make_mocks(
         Radius of the central sphere of the cooling time and density, in R500.
     weighting : str, optional
         Weights of the averages inside it, see `measure_core`.
+    measures : bool, optional
+        Whether to measure more of each halo and image (see Returns).
     progress : bool, optional
-        Whether to show a bar on standard error.
+        Whether to show a bar on standard error: halos done, rate and time left.
 
     Returns
     -------
     `~astropy.table.QTable`
-        A SAMPLE table, one row per halo and axis in the order of ``halos`` and ``axes``, with the further column
-        ``message``. Where there is no cooling time, ``label`` is empty and ``message`` says why. A halo or an axis that
-        fails keeps its row, with the flag ``FAILED``, an empty ``path`` and the reason.
+        A SAMPLE table, one row per halo and axis in the order of ``halos`` and ``axes``, with the further columns
+        ``counts`` (sum of the image's valid pixels, background included) and ``message``. With a sampler: also
+        ``exposure``, ``n_h`` and ``off_axis`` (how far from the optical axis the halo is), as drawn. With ``measures``:
+        also those of the halo (``entropy``, ``entropy_excess``, ``cuspiness``) and of the image (``c_sb_500``,
+        ``centroid_shift``, ``power_ratio_2`` to ``_4``, ``photon_asymmetry``), each with its error in ``<name>_err``.
+        What cannot be measured is NaN, and ``message`` says why; without a cooling time ``label`` is empty. A halo or
+        an axis that fails keeps its row, with the flag ``FAILED``, an empty ``path`` and the reason.
+        ``meta["summary"]`` (not in the file) sums the sample up and says how many images were made now and kept.
 
     Raises
     ------
@@ -139,10 +176,19 @@ def make_mocks(
         If the folder cannot be written, holds something else, a sample with other settings, or rows of images that
         are not asked for now.
 
+    concurrent.futures.BrokenExecutor
+        If a worker was killed, for example for want of memory. The same call goes on from there.
+
     Notes
     -----
-    ``c_sb`` is measured on the image, with the background that was put in (known exactly) taken off. All numbers of
-    a row are rounded to 12 digits, so that a row read back from the header of an image equals the one first made.
+    ``c_sb`` is measured on the image, with the background that was put in (known exactly) taken off and the relative
+    exposure, where it is not uniform, divided out; unresolved sources stay in. All numbers of a row are rounded to 12
+    digits, so that a row read back from the header of an image equals the one first made.
+
+    A run that ends early, however it ends, is resumed by the same call. Every file appears whole, under its own name,
+    or not at all, and none holds a time: the folder is then, byte for byte, that of a run that was not interrupted.
+    Failed images are tried again. There is no lock. Two runs of the same sample at once do no harm (they write the
+    same files, twice); a run with other settings is refused.
 
     Examples
     --------
@@ -151,40 +197,70 @@ def make_mocks(
     >>> sample = make_mocks(snapshot, snapshot.select_halos(), observation=Observation(), out="mocks", rng=1)
     ... # doctest: +SKIP
     """
+    start = time.monotonic()
     halo_ids, known = _halo_ids(halos)
     job = _Job(
         snapshot=snapshot,
-        observation=check_observation(observation),
+        observation=_check_observation(observation),
         axes=_check_axes(axes),
         engine=check_engine(engine),
         seed=batch.master_seed(rng),
         aperture=_check_aperture(aperture),
         weighting=weighting,
+        measures=_check_bool("measures", measures),
         folder=Path(out),
     )
     if weighting not in WEIGHTINGS:
         raise ValueError(f"weighting must be one of {WEIGHTINGS}, got {weighting!r}")
-    groups = [group_id(snapshot.name, snapshot.snapshot, halo_id) for halo_id in halo_ids]
-    _prepare(job, resume, {f"{group}-{axis}" for group in groups for axis in job.axes})
+    names = {job.source(halo_id, axis): (halo_id, axis) for halo_id in halo_ids for axis in job.axes}
+    _mock_folder.prepare(job.folder, job.settings(), set(names), resume=resume)
     if not halo_ids:
         warnings.warn("no halos were given: the sample has no rows", EmptyResultWarning, stacklevel=2)
-    work = functools.partial(_mock_halo, job)
+    headers = _mock_folder.finished_headers(job.folder, names, job.digest)
+    rows = {name: _row(job, *names[name], from_header(header, job.kinds)) for name, header in headers.items()}
+    for row in _new_rows(job, halo_ids, set(rows), progress, executor):
+        if row["flags"] & Flag.FAILED:
+            row = {**known.get(names[row["source_id"]][0], {}), **row}
+        rows[row["source_id"]] = row
+    sample = _mock_folder.write_table(table_of([rows[name] for name in names], job.kinds, job.settings()), job.folder)
+    _sum_up(sample, n_resumed=len(headers), seconds=time.monotonic() - start)
+    return sample
+
+
+def _new_rows(job, halo_ids, finished, progress, executor):
+    """Make what is not finished; rows in no order that matters."""
+    missing = {
+        halo_id: [axis for axis in job.axes if job.source(halo_id, axis) not in finished] for halo_id in halo_ids
+    }
+    items = [(halo_id, axes) for halo_id, axes in missing.items() if axes]
     outcomes = batch.run(
-        work, halo_ids, keys=groups, executor=executor, progress=progress, description="mock images"
+        functools.partial(_mock_halo, job),
+        items,
+        keys=[job.group(halo_id) for halo_id, _ in items],
+        executor=executor,
+        progress=progress,
+        description="mock images",
+        n_before=len(missing) - len(items),
     )
-    rows = {}
-    for outcome in outcomes:
-        rows[outcome.key] = outcome.value if outcome.error is None else _failed_rows(job, outcome.key, outcome.error)
-    ordered = [
-        {**known.get(halo_id, {}), **row} if row["flags"] & Flag.FAILED else row
-        for halo_id, group in zip(halo_ids, groups, strict=True)
-        for row in rows[group]
-    ]
-    sample = _table(ordered, job)
-    failed = int(np.count_nonzero(sample["flags"] & Flag.FAILED.value))
-    if failed:
-        log.warning("%d of %d mock images failed; column 'message' of the sample says why", failed, len(sample))
-    return tables.write_sample(sample, job.folder, overwrite=True)
+    for (halo_id, axes), outcome in zip(items, outcomes, strict=True):
+        if outcome.error is None:
+            yield from outcome.value
+        else:
+            yield from (_failed_row(job, halo_id, axis, outcome.error) for axis in axes)
+
+
+def _sum_up(sample, *, n_resumed, seconds):
+    """Put the summary into the sample's meta and tell it."""
+    summary = summarise(sample)
+    # In memory alone, as the file must not depend on how often the run was interrupted.
+    sample.meta["summary"] = {**summary, "n_made": summary["n_images"] - n_resumed, "n_resumed": n_resumed}
+    for line in describe(sample.meta["summary"]).splitlines():
+        log.info("%s", line)
+    log.info("made in %.1f s", seconds)
+    if summary["n_failed"]:
+        log.warning(
+            "%d of %d mock images failed; column 'message' of the sample says why", summary["n_failed"], len(sample)
+        )
 
 
 def _halo_ids(halos):
@@ -207,7 +283,7 @@ def _halo_ids(halos):
     if isinstance(halos, QTable) and {"m_500", "r_500"} <= set(halos.colnames):
         masses, radii = halos["m_500"].to_value(u.Msun), halos["r_500"].to_value(u.kpc)
         known = {
-            number: {"m_500": _rounded(mass), "r_500": _rounded(radius)}
+            number: {"m_500": rounded(mass), "r_500": rounded(radius)}
             for number, mass, radius in zip(numbers, masses, radii, strict=True)
         }
     return numbers, known
@@ -216,9 +292,23 @@ def _halo_ids(halos):
 def _check_axes(axes):
     if isinstance(axes, str) or np.iterable(axes):
         axes = tuple(check_axis(axis) for axis in axes)
-        if axes and len(set(axes)) == len(axes):
+        if axes and len({axis_name(axis) for axis in axes}) == len(axes):
             return axes
-    raise ValueError(f"axes must be different ones of 'x', 'y', 'z', at least one, got {axes!r}")
+    raise ValueError(f"axes must be different letters 'x', 'y', 'z' or directions, at least one, got {axes!r}")
+
+
+def _check_observation(observation):
+    if not isinstance(observation, Observation | ObservationSampler):
+        raise TypeError(
+            f"observation must be an Observation or an ObservationSampler, got {type(observation).__name__}"
+        )
+    return observation
+
+
+def _check_bool(name, value):
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be true or false, got {value!r}")
+    return bool(value)
 
 
 def _check_aperture(aperture):
@@ -229,195 +319,146 @@ def _check_aperture(aperture):
     return float(aperture)
 
 
-def _prepare(job, resume, wanted):
-    """Make the folder, or check that what it holds is this sample; nothing of it is touched otherwise."""
-    folder = job.folder
-    try:
-        if folder.exists() and not folder.is_dir():
-            raise OutputError(f"out must be a folder, {str(folder)!r} is a file")
-        folder.mkdir(parents=True, exist_ok=True)
-        content = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(f"out: cannot use the folder {str(folder)!r}: {error.strerror}") from error
-    if SETTINGS_FILE in content:
-        _check_settings(job, resume)
-    elif content:
-        raise OutputError(
-            f"out: the folder {str(folder)!r} is not empty and not a sample of mocks (holds {content[0]!r})"
-        )
-    else:
-        text = json.dumps(job.settings(), indent=1) + "\n"
-        tables.write_beside(folder / SETTINGS_FILE, lambda name: Path(name).write_text(text, encoding="utf-8"))
-    if tables.SAMPLE_FILE in content:
-        others = set(tables.read_sample(folder)["source_id"]) - wanted
-        if others:
-            raise OutputError(
-                f"out: the sample in {str(folder)!r} has {len(others)} images that are not asked for now "
-                f"(e.g. {min(others)}): ask for them as well or choose another folder"
-            )
-    images = folder / tables.IMAGE_FOLDER
-    try:
-        images.mkdir(exist_ok=True)
-        for leftover in images.glob(".*.fits"):  # of a run that was killed while it wrote
-            leftover.unlink()
-    except OSError as error:
-        raise OutputError(f"out: cannot use the folder {str(images)!r}: {error.strerror}") from error
+def _mock_halo(job, item):
+    """Images and rows of one halo along some axes; runs in a worker."""
+    halo_id, axes = item
+    halo = job.snapshot.read_halo(halo_id)
+    values, messages = _halo_values(job, halo)
+    with contextlib.ExitStack() as stack:
+        image_along = None
+        if not job.drawn:  # one set of photons for all axes
+            image_along = stack.enter_context(observing(halo, job.observation, engine=job.engine, seed=job.seed))
+        rows = []
+        for axis in axes:
+            try:
+                rows.append(_mock_image(job, halo, axis, image_along, dict(values), list(messages)))
+            except Exception as error:  # the other axes are not at fault
+                log.debug("traceback of %s", job.source(halo_id, axis), exc_info=True)
+                rows.append(_failed_row(job, halo_id, axis, f"{type(error).__name__}: {error}"))
+    return rows
 
 
-def _check_settings(job, resume):
-    path = job.folder / SETTINGS_FILE
-    if not resume:
-        raise OutputError(f"out: {str(job.folder)!r} already holds a sample; choose another folder or resume it")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError("not an object")
-    except (OSError, ValueError) as error:
-        raise OutputError(f"out: {str(path)!r} cannot be read: {error}") from error
-    settings = job.settings()
-    differences = [
-        f"{key} is {found.get(key)!r} there and {settings.get(key)!r} now"
-        for key in sorted(found.keys() | settings.keys())
-        if found.get(key) != settings.get(key)
-    ]
-    if differences:
-        raise OutputError(
-            f"out: the sample in {str(job.folder)!r} was made with other settings: {'; '.join(differences)}"
-        )
-
-
-def _mock_halo(job, halo_id):
-    """Images and rows of one halo along every axis; runs in a worker."""
-    group = group_id(job.snapshot.name, job.snapshot.snapshot, halo_id)
-    rows = {axis: _finished_row(job, group, axis) for axis in job.axes}
-    missing = [axis for axis in job.axes if rows[axis] is None]
-    if missing:
-        halo = job.snapshot.read_halo(halo_id)
-        core = measure_core(halo, aperture=job.aperture, weighting=job.weighting)
-        with observing(halo, job.observation, engine=job.engine, seed=job.seed) as image_along:
-            for axis in missing:
-                try:
-                    rows[axis] = _mock_image(job, halo, core, group, axis, image_along)
-                except Exception as error:  # the other axes are not at fault
-                    log.debug("traceback of %s-%s", group, axis, exc_info=True)
-                    rows[axis] = _failed_row(job, group, axis, f"{type(error).__name__}: {error}".replace("\n", " "))
-    return [rows[axis] for axis in job.axes]
-
-
-def _mock_image(job, halo, core, group, axis, image_along):
-    """Make, measure and write one image; return its row."""
-    image = image_along(axis)
-    # There is an image, so a missing cooling time is not a failure of the row: FEW_CELLS and the message tell.
-    flags = int(core.flags) & ~Flag.FAILED.value
-    if image.data.sum() < LOW_COUNTS:
-        flags |= Flag.LOW_COUNTS.value
+def _halo_values(job, halo):
+    """Columns that the axes of a halo share, and what is to be said about them."""
+    core = measure_core(halo, aperture=job.aperture, weighting=job.weighting)
     values = {
         "label": classify_t_cool(core.t_cool),
-        "redshift": job.observation.redshift,
         "m_500": float(halo.m_500.to_value(u.Msun)),
         "r_500": float(halo.r_500.to_value(u.kpc)),
         "t_cool": float(core.t_cool.to_value(u.Gyr)),
         "n_e": float(core.n_e.to_value(u.cm**-3)),
-        "c_sb": _c_sb(image, halo, job.observation),
-        "flags": flags,
+        # There will be an image, so a missing cooling time is not a failure: FEW_CELLS and the message tell.
+        "flags": int(core.flags) & ~Flag.FAILED.value,
     }
-    row = _row(job, group, axis, values)
-    image.meta[_DIGEST_KEY] = job.digest
-    for column, key in _IN_HEADER.items():
-        if not (isinstance(row[column], float) and math.isnan(row[column])):  # FITS headers know no NaN
-            image.meta[key] = row[column]
-    write_image(image, job.folder / row["path"], overwrite=True)
+    messages = []
+    if math.isnan(values["t_cool"]):
+        messages.append(f"no cooling time: no X-ray emitting cell within {job.aperture:g} R500")
+    if job.measures:
+        found = _measures.measure_halo(halo, aperture=job.aperture, weighting=job.weighting)
+        values.update(_measured(found, _measures.COLUMNS, messages))
+    return values, messages
+
+
+def _mock_image(job, halo, axis, image_along, values, messages):
+    """Make, measure and write one image; return its row."""
+    observation = job.observation_of(halo.halo_id, axis)
+    if image_along is None:
+        with observing(halo, observation, engine=job.engine, seed=job.seed) as image_along:
+            image = image_along(axis)
+    else:
+        image = image_along(axis)
+    counts = float(np.sum(image.data, where=True if image.mask is None else ~image.mask, dtype=float))
+    if counts < LOW_COUNTS:
+        values["flags"] |= Flag.LOW_COUNTS.value
+    background = _background(observation, halo.cosmology)
+    values.update(redshift=observation.redshift, counts=counts, c_sb=_c_sb(image, background, halo, messages))
+    if job.drawn:
+        values.update(_drawn(observation))
+    if job.measures:
+        rng = batch.derive_rng(job.seed, "measures", *job.identity(halo.halo_id), axis_name(axis))
+        found = morphology.image_measures(
+            image, r_500=halo.r_500, background=background, rng=rng, cosmology=halo.cosmology
+        )
+        values.update(_measured(found, morphology.COLUMNS, messages))
+    row = _row(job, halo.halo_id, axis, {**values, "message": "; ".join(messages)})
+    image.meta.update(to_header(row, job.kinds, job.digest))
+    _mock_folder.write(image, job.folder / row["path"])
     return row
 
 
-def _c_sb(image, halo, observation):
+def _background(observation, cosmology):
+    """Background counts expected in each pixel: one number where they are the same everywhere, else a map."""
+    background = make_telescope(observation, cosmology).background
+    return float(background[0, 0]) if observation.detector == "uniform" else background
+
+
+def _c_sb(image, background, halo, messages):
     """Concentration above the background that was put in; NaN where the image is too small or too faint for it."""
-    background = observation.background_counts(halo.cosmology)
+    if EXPOSURE_MAP in image.meta:
+        image, background = _flat(image, background), 0.0
     try:
         return concentration(image, background=background, cosmology=halo.cosmology)
-    except GeometryError as error:
-        log.debug("no concentration of halo %d: %s", halo.halo_id, error)
+    except GeometryError:
+        messages.append("no concentration: the image does not hold 400 kpc, or no counts above the background")
         return math.nan
 
 
-def _row(job, group, axis, values):
+def _flat(image, background):
+    """Counts above the background over the relative exposure; NaN (masked) where that is too small to tell anything."""
+    relative = image.meta[EXPOSURE_MAP] / np.max(image.meta[EXPOSURE_MAP])
+    relative = np.where(relative < _MIN_EXPOSURE, math.nan, relative)
+    meta = {"REDSHIFT": image.meta["REDSHIFT"]}
+    return CCDData((image.data - background) / relative, unit=image.unit, mask=image.mask, wcs=image.wcs, meta=meta)
+
+
+def _drawn(observation):
+    """Columns of the settings that were drawn."""
+    offset = observation.pointing_offset.to_value(u.arcmin)
+    return {
+        "exposure": float(observation.exposure.to_value(u.s)),
+        "n_h": float(observation.n_h.to_value(u.cm**-2)),
+        "off_axis": float(np.hypot(*offset)),
+    }
+
+
+def _measure_units():
+    """Units of the further measures, of the halo and of the image."""
+    return {**_measures.COLUMNS, **morphology.COLUMNS}
+
+
+def _measured(found, units, messages):
+    """Values and errors of some measures as columns; a message for those that cannot be had."""
+    columns, lost = {}, {}
+    for name, unit in units.items():
+        for column, value in zip((name, f"{name}_err"), found[name], strict=True):
+            columns[column] = float(value.to_value(unit) if isinstance(value, u.Quantity) else value)
+        if math.isnan(columns[name]):
+            lost.setdefault(found.reasons[name], []).append(name)
+    messages += [f"no {', '.join(names)}: {reason}" for reason, names in lost.items()]
+    return columns
+
+
+def _row(job, halo_id, axis, values):
     """A row from the measured values, rounded so that they survive a FITS header."""
-    values = {name: _rounded(value) if isinstance(value, float) else value for name, value in values.items()}
-    source_id = f"{group}-{axis}"
-    message = []
-    if math.isnan(values["t_cool"]):
-        message.append(f"no cooling time: no X-ray emitting cell within {job.aperture:g} R500")
-    if math.isnan(values["c_sb"]):
-        message.append("no concentration: the image does not hold 400 kpc, or no counts above the background")
+    values = {name: rounded(value) if isinstance(value, float) else value for name, value in values.items()}
+    name = job.source(halo_id, axis)
     return {
-        "source_id": source_id,
-        "group_id": group,
-        "path": f"{tables.IMAGE_FOLDER}/{source_id}.fits",
-        "projection": axis,
-        "message": "; ".join(message),
         **values,
+        "source_id": name,
+        "group_id": job.group(halo_id),
+        "path": f"{tables.IMAGE_FOLDER}/{name}.fits",
+        "projection": axis_name(axis),
+        "message": one_line(values["message"]),
     }
 
 
-def _finished_row(job, group, axis):
-    """The row of an image that an earlier run has made with these settings, or None."""
-    path = job.folder / tables.IMAGE_FOLDER / f"{group}-{axis}.fits"
+def _failed_row(job, halo_id, axis, message):
+    """A row that says why there is no image; what is not in it is not a number."""
     try:
-        header = fits.getheader(path)
-    except OSError:
-        return None
-    if header.get(_DIGEST_KEY) != job.digest:
-        return None
-    values = {column: header.get(key, math.nan) for column, key in _IN_HEADER.items()}
-    floats = {name: float(values[name]) for name in ("redshift", "m_500", "r_500", "t_cool", "n_e", "c_sb")}
-    return _row(job, group, axis, {"label": str(values["label"]), "flags": int(values["flags"]), **floats})
-
-
-def _failed_rows(job, group, message):
-    return [_failed_row(job, group, axis, message) for axis in job.axes]
-
-
-def _failed_row(job, group, axis, message):
-    """A row that says why there is no image; mass and radius come from the table of halos where it has them."""
-    return {
-        "source_id": f"{group}-{axis}",
-        "group_id": group,
-        "path": "",
-        "label": "",
-        "projection": axis,
-        "redshift": job.observation.redshift,
-        "t_cool": math.nan,
-        "n_e": math.nan,
-        "c_sb": math.nan,
-        "flags": Flag.FAILED.value,
-        "message": message,
-    }
-
-
-def _rounded(value):
-    return float(f"{value:.12g}")
-
-
-def _table(rows, job):
-    """The rows as a SAMPLE table."""
-    kinds = {**tables.SAMPLE.kinds(), "message": "str"}
-    columns = {}
-    for name, kind in kinds.items():
-        values = [row.get(name, math.nan) for row in rows]
-        if kind == "str":
-            columns[name] = np.array(values, dtype=str) if values else np.zeros(0, dtype="U1")
-        elif kind == "int":
-            columns[name] = np.array(values, dtype=np.int64)
-        elif isinstance(kind, u.UnitBase):
-            columns[name] = np.array(values, dtype=float) * kind
-        else:
-            columns[name] = np.array(values, dtype=float)
-    settings = job.settings()
-    meta = tables.provenance(
-        **{name: settings.pop(name) for name in ("simulation", "snapshot", "engine", "seed")},
-        observation=settings,
-        scheme=COOL_CORE.to_dict(),
-    )
-    return QTable(columns, meta=meta)
+        observation = job.observation_of(halo_id, axis)
+        values = {"redshift": observation.redshift, **(_drawn(observation) if job.drawn else {})}
+    except Exception as error:  # then that is what failed
+        log.debug("no settings of %s: %s", job.source(halo_id, axis), error)
+        values = {}
+    row = _row(job, halo_id, axis, {**values, "message": message, "label": "", "flags": Flag.FAILED.value})
+    return {**row, "path": ""}

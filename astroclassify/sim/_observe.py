@@ -1,27 +1,29 @@
-"""Mock observations of a halo: an engine gives the photons, the telescope's steps and the header are here."""
+"""Mock observations of a halo: an engine gives the source, the telescope's steps and the header are here."""
 
 import contextlib
-import logging
 from importlib.metadata import version
 
 import numpy as np
 from astropy import units as u
 from astropy.nddata import CCDData
+from astropy.table import QTable
 from astropy.wcs import WCS
 
+from .. import tables
 from ..batch import derive_rng, master_seed
-from ..exceptions import GeometryError
-from . import _pyxsim
+from ..exceptions import GeometryError, check_quantity
+from ..images import EXPOSURE_MAP, as_image
+from . import _direct, _pyxsim
 from ._halo import Halo
 from ._observation import Observation
-from ._response import load_response
+from ._photon_source import bin_events, photon_source
+from ._point_sources import draw_point_sources
+from ._projection import axis_name, check_axis
+from ._telescope import make_telescope
 
-__all__ = ["AXES", "ENGINES", "group_id", "observe", "observing"]
+__all__ = ["ENGINES", "draw_counts", "expected_counts", "expected_spectrum", "group_id", "observe", "observing"]
 
-log = logging.getLogger(__name__)
-
-AXES = ("x", "y", "z")
-ENGINES = ("pyxsim",)
+ENGINES = ("pyxsim", "direct")
 
 #: Where mock images are placed on the sky: on the equator, away from the jump of right ascension.
 SKY_CENTRE = (180.0, 0.0)
@@ -47,19 +49,11 @@ def group_id(simulation, snapshot, halo_id):
     return f"{name or 'unnamed'}-{snapshot:03d}-{halo_id:06d}"
 
 
-def check_axis(axis):
-    """Return the axis, or say which ones there are."""
-    if axis not in AXES:
-        raise ValueError(f"axis must be one of {AXES}, got {axis!r}")
-    return axis
-
-
 def check_engine(engine):
     """Return the engine, or say which ones there are or what it needs."""
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {ENGINES}, got {engine!r}")
-    if engine == "pyxsim":
-        _pyxsim.check_installed()
+    {"pyxsim": _pyxsim, "direct": _direct}[engine].check_installed()
     return engine
 
 
@@ -68,6 +62,12 @@ def check_observation(observation):
     if not isinstance(observation, Observation):
         raise TypeError(f"observation must be an Observation, got {type(observation).__name__}")
     return observation
+
+
+def _check_halo(halo):
+    if not isinstance(halo, Halo):
+        raise TypeError(f"halo must be a Halo, got {type(halo).__name__}")
+    return halo
 
 
 def observe(halo, observation, *, axis="z", engine="pyxsim", rng):
@@ -80,11 +80,13 @@ def observe(halo, observation, *, axis="z", engine="pyxsim", rng):
         The halo; it is moved to ``observation.redshift``, its lengths kept.
     observation : Observation
         Settings of the observation.
-    axis : {"x", "y", "z"}, optional
-        Line of sight. The observer is on the positive side; to the right and up on the image are x and y for ``"z"``,
-        y and z for ``"x"``, z and x for ``"y"``.
-    engine : {"pyxsim"}, optional
-        What makes the photons.
+    axis : {"x", "y", "z"} or sequence of 3 floats, optional
+        Line of sight: an axis of the box, the observer on its positive side, or any direction towards the observer.
+        To the right and up on the image are x and y for ``"z"``, y and z for ``"x"``, z and x for ``"y"``; for a
+        direction, up is as close to z as it can be.
+    engine : {"pyxsim", "direct"}, optional
+        ``"pyxsim"`` draws photons, ``"direct"`` sums the expected counts of the cells and draws the pixels: the same
+        expectation, much faster, and no list of photons.
     rng : int or `~numpy.random.Generator`
         A seed, or a generator from which one is drawn. A seed gives one image for each halo and axis, the same as
         `make_mocks` gives with that seed.
@@ -93,9 +95,12 @@ def observe(halo, observation, *, axis="z", engine="pyxsim", rng):
     -------
     `~astropy.nddata.CCDData`
         Counts (whole numbers, float32), shape ``observation.shape``, the halo's centre in the middle, TAN coordinates
-        with right ascension to the left, no mask. ``meta`` holds FITS keywords: TELESCOP, INSTRUME, EXPOSURE [s],
-        REDSHIFT, E_MIN and E_MAX [keV], NH [cm-2], WIDTH [kpc], BKGRATE [ct s-1 arcsec-2], PSFFWHM [arcsec], RESPONSE,
-        OBJECT, HALO_ID, SIMNAME, SNAPNUM, M500 [Msun], R500 [kpc], AXIS, ENGINE, SEED, CREATOR.
+        with right ascension to the left. Without an observatory's detector there is no mask; with one, pixels that it
+        never sees are masked and ``meta["exposure_map"]`` holds the exposure of each pixel [s], vignetting included.
+        ``meta`` holds FITS keywords: TELESCOP, INSTRUME, EXPOSURE [s], REDSHIFT, E_MIN and E_MAX [keV], NH [cm-2],
+        WIDTH [kpc], BKGRATE and SKYRATE [ct s-1 arcsec-2], PTSRCMAX [erg s-1 cm-2], PSFFWHM [arcsec], RESPONSE,
+        DETECTOR, OFFSET_X, OFFSET_Y [arcmin] and ROLL [deg], OBJECT, HALO_ID, SIMNAME, SNAPNUM, M500 [Msun],
+        R500 [kpc], AXIS, ENGINE, SEED, CREATOR.
 
     Raises
     ------
@@ -104,18 +109,17 @@ def observe(halo, observation, *, axis="z", engine="pyxsim", rng):
     ValueError
         If axis or engine is unknown, the halo has no gas in the field, or the band reaches beyond the tables.
     MissingDependencyError
-        If pyXSIM is not installed (``pip install 'astroclassify[sim]'``).
+        If what the engine needs is not installed (``pip install 'astroclassify[sim]'``).
 
     Notes
     -----
-    The photons of every gas cell come from a Poisson draw of the packaged APEC spectrum at its temperature and
-    metallicity, are shifted by the cell's velocity along the line of sight, spread over a Gaussian with the variance
-    of a homogeneous ball of the cell's volume, and absorbed by the Galaxy (TBabs). Each is then accepted with the
-    ratio of effective area to its maximum, counted if its energy lies in the band, and moved by the Gaussian point
-    spread function; uniform Poisson background is added. Energies are true ones: with the redistribution matrix of
-    early ACIS-I the counts in 0.5 to 7 keV would be 0.6 to 0.7% fewer, for gas of 1 to 8 keV alike (computed from the
-    matrix; the tests do it again).
-    Exposure is uniform: no vignetting, chip gaps or edge of the detector.
+    Every gas cell emits the packaged APEC spectrum of its temperature and metallicity (of each element where the
+    snapshot has them), shifted by its velocity along the line of sight, spread over a Gaussian with the variance of a
+    homogeneous ball of the cell's volume, and absorbed by the Galaxy (TBabs). The telescope takes its effective area at
+    each energy, the band, the Gaussian point spread function, the exposure map, and adds background and, where asked,
+    point sources; the counts are Poisson. With the packaged responses energies are true ones: with the redistribution
+    matrix of early ACIS-I the counts in 0.5 to 7 keV would be 0.6 to 0.7% fewer, for gas of 1 to 8 keV alike (computed
+    from the matrix; the tests do it again).
 
     References
     ----------
@@ -124,11 +128,136 @@ def observe(halo, observation, *, axis="z", engine="pyxsim", rng):
     Examples
     --------
     >>> from astroclassify.sim import Observation, observe
-    >>> image = observe(halo, Observation(), axis="x", rng=1)  # doctest: +SKIP
+    >>> image = observe(halo, Observation(), axis="x", engine="direct", rng=1)  # doctest: +SKIP
     """
     check_axis(axis)
     with observing(halo, observation, engine=engine, seed=master_seed(rng)) as image_along:
         return image_along(axis)
+
+
+def expected_counts(halo, observation, *, axis="z", rng=None):
+    """
+    Expected counts of every pixel, as the direct engine sums them: the image without its Poisson noise.
+
+    Parameters
+    ----------
+    halo : Halo
+        The halo.
+    observation : Observation
+        Settings of the observation.
+    axis : {"x", "y", "z"} or sequence of 3 floats, optional
+        Line of sight, see `observe`.
+    rng : int or `~numpy.random.Generator`, optional
+        Seed for the places and fluxes of point sources; needed where the observation has any.
+
+    Returns
+    -------
+    `~astropy.nddata.CCDData`
+        Expected counts (float64) of gas, background and point sources; mask, exposure map and ``meta`` as in `observe`.
+
+    Raises
+    ------
+    TypeError, ValueError, MissingDependencyError
+        As `observe` does.
+
+    Examples
+    --------
+    >>> from astroclassify.sim import Observation, draw_counts, expected_counts
+    >>> expected = expected_counts(halo, Observation())  # doctest: +SKIP
+    >>> short, long = (draw_counts(expected, exposure=t, rng=1) for t in (10 * u.ks, 200 * u.ks))  # doctest: +SKIP
+    """
+    check_engine("direct")
+    _check_halo(halo)
+    _check_band(check_observation(observation))
+    axis = check_axis(axis)
+    seed = 0
+    if observation.point_sources is not None:
+        seed = master_seed(rng)
+    telescope = make_telescope(observation, halo.cosmology)
+    source = _direct_source(halo, observation, telescope)(axis)
+    source += _background(halo, observation, telescope, seed, axis)
+    meta = _header(halo, observation, axis=axis, engine="direct", seed=seed)
+    return _as_ccddata(source, halo, observation, telescope, meta)
+
+
+def draw_counts(expected, *, exposure=None, rng):
+    """
+    Draw the Poisson counts of an image of expected counts, for its own exposure or any other.
+
+    Parameters
+    ----------
+    expected : `~astropy.nddata.CCDData`
+        Expected counts, from `expected_counts`.
+    exposure : `~astropy.units.Quantity`, optional
+        Exposure time; that of the image by default. Everything in the image scales with it.
+    rng : int or `~numpy.random.Generator`
+        A seed or a generator.
+
+    Returns
+    -------
+    `~astropy.nddata.CCDData`
+        Counts (float32), ``meta["EXPOSURE"]`` and the exposure map scaled.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not allowed, or the image does not tell its exposure.
+    """
+    image = as_image(expected)
+    if not np.all(np.isfinite(image.data)) or np.any(image.data < 0):
+        raise ValueError("expected must hold finite counts, none negative")
+    factor = 1.0
+    meta = dict(image.meta)
+    if exposure is not None:
+        seconds = check_quantity("exposure", exposure, u.s, positive=True, shape=())
+        if not meta.get("EXPOSURE"):
+            raise ValueError("expected must have the exposure time in meta['EXPOSURE'] to draw another one")
+        factor = seconds / meta["EXPOSURE"]
+        meta["EXPOSURE"] = seconds
+        if EXPOSURE_MAP in meta:
+            meta[EXPOSURE_MAP] = meta[EXPOSURE_MAP] * factor
+    rng = rng if isinstance(rng, np.random.Generator) else np.random.default_rng(master_seed(rng))
+    counts = rng.poisson(image.data * factor).astype(np.float32)
+    mask = None if image.mask is None else image.mask.copy()
+    return CCDData(counts, unit=u.ct, wcs=image.wcs, mask=mask, meta=meta)
+
+
+def expected_spectrum(halo, observation, *, axis="z", bin_width=0.05 * u.keV):
+    """
+    Expected counts of the gas by energy, in the band and field of an observation.
+
+    Parameters
+    ----------
+    halo : Halo
+        The halo.
+    observation : Observation
+        Settings of the observation.
+    axis : {"x", "y", "z"} or sequence of 3 floats, optional
+        Line of sight, see `observe`.
+    bin_width : `~astropy.units.Quantity`, optional
+        About the width of an energy bin; the band is divided evenly.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        ``energy_lo``, ``energy_hi`` [keV] and ``counts`` [ct]: gas in cells whose centre lies in the field, on-axis
+        effective area, true energies, no background.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not allowed.
+    """
+    _check_halo(halo)
+    _check_band(check_observation(observation))
+    low, high = observation.energy_range.to_value(u.keV)
+    width = check_quantity("bin_width", bin_width, u.keV, positive=True, shape=())
+    edges = np.linspace(low, high, max(1, round((high - low) / width)) + 1)
+    counts = _direct.spectrum(halo, observation, check_axis(axis), edges)
+    return QTable(
+        {"energy_lo": edges[:-1] * u.keV, "energy_hi": edges[1:] * u.keV, "counts": counts * u.ct},
+        meta=tables.provenance(observation=observation.to_meta(), axis=axis_name(axis)),
+    )
 
 
 @contextlib.contextmanager
@@ -154,10 +283,33 @@ def observing(halo, observation, *, engine, seed):
         Takes an axis and gives its image, see `observe`.
     """
     check_engine(engine)
-    check_observation(observation)
-    if not isinstance(halo, Halo):
-        raise TypeError(f"halo must be a Halo, got {type(halo).__name__}")
-    response = load_response(observation.response)
+    _check_halo(halo)
+    _check_band(check_observation(observation))
+    telescope = make_telescope(observation, halo.cosmology)
+    identity = (halo.simulation, halo.snapshot, halo.halo_id)
+    with contextlib.ExitStack() as stack:
+        if engine == "direct":
+            source = _direct_source(halo, observation, telescope)
+        else:
+            source = stack.enter_context(photon_source(halo, observation, telescope, seed))
+
+        def image_along(axis):
+            axis = check_axis(axis)
+            rng = derive_rng(seed, "events", *identity, axis_name(axis))
+            background = _background(halo, observation, telescope, seed, axis)
+            if engine == "direct":
+                counts = rng.poisson(source(axis) + background)
+            else:
+                counts = bin_events(source(axis, rng), observation.shape) + rng.poisson(background)
+            meta = _header(halo, observation, axis=axis, engine=engine, seed=seed)
+            return _as_ccddata(counts.astype(np.float32), halo, observation, telescope, meta)
+
+        yield image_along
+
+
+def _check_band(observation):
+    """Refuse a band beyond the response."""
+    response = observation.load_response()
     e_min, e_max = observation.energy_range.to_value(u.keV)
     edges = response.energy_edges
     if e_min < edges[0] or e_max > edges[-1]:
@@ -165,50 +317,38 @@ def observing(halo, observation, *, engine, seed):
             f"energy_range must lie within {edges[0]:g} to {edges[-1]:g} keV, where response {response.name!r} is "
             f"known, got {observation.energy_range}"
         )
-    in_band = (edges[1:] > e_min) & (edges[:-1] < e_max)
-    area = float(np.max(response.effective_area[in_band]))
-    identity = (halo.simulation, halo.snapshot, halo.halo_id)
-    with _pyxsim.photons(halo, observation, area=area, rng=derive_rng(seed, "photons", *identity)) as photon_set:
-        log.debug("halo %d: %d photons from %d cells", halo.halo_id, photon_set.n_photons, photon_set.n_cells)
-
-        def image_along(axis):
-            check_axis(axis)
-            rng = derive_rng(seed, "events", *identity, axis)
-            events = photon_set.project(axis, n_h=observation.n_h.to_value(u.cm**-2), rng=rng)
-            kept = _detected(events.energy, response, area, (e_min, e_max), rng)
-            scale = observation.pixel_scale(halo.cosmology)
-            counts = _expose(events.x[kept], events.y[kept], observation, scale, rng)
-            counts += rng.poisson(observation.background_counts(halo.cosmology), size=counts.shape)
-            return CCDData(
-                counts.astype(np.float32),
-                unit=u.ct,
-                wcs=_tan_wcs(observation.shape, scale),
-                meta=_header(halo, observation, axis=axis, engine=engine, seed=seed),
-            )
-
-        yield image_along
 
 
-def _detected(energy, response, area, band, rng):
-    """Which events the telescope catches and the band holds."""
-    caught = rng.random(energy.size) * area < response.area(energy)
-    return caught & (energy >= band[0]) & (energy <= band[1])
+def _direct_source(halo, observation, telescope):
+    """Function of the axis: the expected counts of the gas."""
+    if observation.response_files is not None:
+        raise ValueError(f"response {observation.response!r} needs engine 'pyxsim', got engine 'direct'")
+
+    def source(axis):
+        return _direct.expected(halo, observation, telescope, axis) * telescope.fraction
+
+    return source
 
 
-def _expose(x, y, observation, scale, rng):
-    """Move events [kpc from the centre] by the point spread function and count them on the pixels."""
-    rows, columns = observation.shape
-    pixel_kpc = 2.0 * observation.half_size_kpc[0] / columns
-    sigma = (observation.psf_fwhm / scale).to_value(u.one) / np.sqrt(8.0 * np.log(2.0))
-    shift = rng.normal(scale=sigma, size=(2, x.size)) if sigma > 0 else np.zeros((2, x.size))
-    column = np.floor(x / pixel_kpc + 0.5 * columns + shift[0]).astype(np.int64)
-    row = np.floor(y / pixel_kpc + 0.5 * rows + shift[1]).astype(np.int64)
-    inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
-    flat = np.bincount(row[inside] * columns + column[inside], minlength=rows * columns)
-    return flat.reshape(rows, columns)
+def _background(halo, observation, telescope, seed, axis):
+    """Expected counts of the background and of point sources, which are others for each halo and axis."""
+    if observation.point_sources is None:
+        return telescope.background
+    rng = derive_rng(seed, "point sources", halo.simulation, halo.snapshot, halo.halo_id, axis_name(axis))
+    return telescope.background + draw_point_sources(observation, telescope, rng)
 
 
-def _tan_wcs(shape, scale):
+def _as_ccddata(counts, halo, observation, telescope, meta):
+    """The image with its coordinates; mask and exposure map where the detector is not everywhere."""
+    mask = None
+    if observation.detector != "uniform":
+        mask = telescope.fraction <= 0
+        meta[EXPOSURE_MAP] = telescope.fraction * observation.exposure.to_value(u.s)
+    wcs = tan_wcs(observation.shape, observation.pixel_scale(halo.cosmology))
+    return CCDData(counts, unit=u.ct, wcs=wcs, mask=mask if mask is not None and mask.any() else None, meta=meta)
+
+
+def tan_wcs(shape, scale):
     """Tangent-plane coordinates with the reference point in the middle of the image."""
     degrees = scale.to_value(u.deg)
     if not 0 < degrees * max(shape) < 90:
@@ -228,7 +368,8 @@ def _tan_wcs(shape, scale):
 def _header(halo, observation, *, axis, engine, seed):
     """FITS keywords of a mock image."""
     settings = observation.to_meta()
-    return {
+    offset = observation.pointing_offset.to_value(u.arcmin)
+    header = {
         "OBJECT": group_id(halo.simulation, halo.snapshot, halo.halo_id),
         "TELESCOP": "CHANDRA",
         "INSTRUME": "ACIS-I",
@@ -239,15 +380,23 @@ def _header(halo, observation, *, axis, engine, seed):
         "NH": settings["n_h_cm-2"],
         "WIDTH": settings["width_kpc"],
         "BKGRATE": settings["background_ct_s-1_arcsec-2"],
+        "SKYRATE": settings["sky_background_ct_s-1_arcsec-2"],
         "PSFFWHM": settings["psf_fwhm_arcsec"],
         "RESPONSE": observation.response,
+        "DETECTOR": observation.detector,
+        "OFFSET_X": float(offset[0]),
+        "OFFSET_Y": float(offset[1]),
+        "ROLL": float(observation.roll.to_value(u.deg)),
         "SIMNAME": halo.simulation,
         "SNAPNUM": halo.snapshot,
         "HALO_ID": halo.halo_id,
-        "AXIS": axis,
+        "AXIS": axis_name(axis),
         "M500": float(halo.m_500.to_value(u.Msun)),
         "R500": float(halo.r_500.to_value(u.kpc)),
         "ENGINE": engine,
         "SEED": seed,
         "CREATOR": f"astroclassify {version('astroclassify')}",
     }
+    if observation.point_sources is not None:
+        header["PTSRCMAX"] = float(observation.point_sources.to_value(u.erg / u.s / u.cm**2))
+    return header

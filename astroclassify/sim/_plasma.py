@@ -9,7 +9,7 @@ from astropy import units as u
 
 from ..exceptions import check_quantity
 
-__all__ = ["Emissivity", "cooling_function", "load_emissivity"]
+__all__ = ["Emissivity", "components", "cooling_function", "load_emissivity"]
 
 COOLING_UNIT = u.erg * u.cm**3 / u.s
 
@@ -156,6 +156,9 @@ class Emissivity:
         Emissivity of hydrogen, helium and the trace elements [photons cm3 s-1 per bin].
     metals : `~numpy.ndarray`, shape (nT, nE)
         Emissivity of the twelve abundant metals at solar abundance, same unit.
+    elements : `~numpy.ndarray`, shape (7, nT, nE)
+        The same metals one by one in the order of `_constants.ELEMENTS`, those that no simulation follows with the
+        partner that `_constants.RIDING_ELEMENTS` gives them. They add up to ``metals`` within single precision.
     provenance : dict
         Source, AtomDB version, abundance table and command that made the table.
 
@@ -177,6 +180,7 @@ class Emissivity:
     temperature: np.ndarray
     h_he: np.ndarray
     metals: np.ndarray
+    elements: np.ndarray
     provenance: dict
 
     @property
@@ -264,7 +268,39 @@ def load_emissivity():
     """
     table = load_table("apec_emissivity.npz")
     arrays = {name: table.pop(name) for name in ("energy_edges", "temperature", "h_he", "metals")}
-    return Emissivity(**arrays, provenance=table)
+    return Emissivity(**arrays, elements=load_table("apec_elements.npz")["elements"], provenance=table)
+
+
+def components(halo):
+    """
+    Spectral tables of a halo's gas and how much of each every cell has.
+
+    A cell emits ``n_e n_H V sum_k scales[:, k] tables[k]`` photons per second and bin, the tables interpolated to its
+    temperature (`table_position`).
+
+    Parameters
+    ----------
+    halo : Halo
+        The halo.
+
+    Returns
+    -------
+    tables : `~numpy.ndarray`, shape (k, nT, nE)
+        Photon emissivity [photons cm3 s-1 per bin] of hydrogen and helium, then of the metals: all together (k = 2), or
+        each element of `_constants.ELEMENTS` where the halo has ``abundances`` (k = 8).
+    scales : `~numpy.ndarray`, shape (n, k)
+        1, then the metallicity or the abundances in solar units (single precision where the abundances are).
+    """
+    table = load_emissivity()
+    if halo.abundances is None:
+        tables = np.stack([table.h_he, table.metals])
+        amounts = halo.metallicity.to_value(u.dimensionless_unscaled)[:, np.newaxis]
+    else:
+        tables = np.concatenate([table.h_he[np.newaxis], table.elements])
+        amounts = halo.abundances.to_value(u.dimensionless_unscaled)
+    scales = np.ones((halo.n_cells, len(tables)), dtype=amounts.dtype)
+    scales[:, 1:] = amounts
+    return tables, scales
 
 
 @lru_cache(maxsize=1)

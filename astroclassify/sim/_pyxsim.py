@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -26,9 +27,12 @@ from astropy import units as u
 
 from ..exceptions import require
 from ._absorption import transmission
-from ._plasma import load_emissivity, table_position
+from ._plasma import components
+from ._projection import check_axis, projection
+from ._spectral_model import SpectralModel
+from ._telescope import make_telescope
 
-__all__ = ["Events", "PhotonSet", "check_installed", "photons"]
+__all__ = ["Events", "PhotonSet", "check_installed", "load_soxs", "photons", "quiet"]
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +80,7 @@ def _private_config():
 
 
 @contextlib.contextmanager
-def _quiet():
+def quiet():
     """Send what yt, pyXSIM and soxs log to our logger, ignore their warnings, hide their bars; then put all back."""
     forward = _Forward()
     with _LOCK, contextlib.ExitStack() as stack:
@@ -88,9 +92,10 @@ def _quiet():
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         stack.enter_context(np.errstate(all="ignore"))
-        if "pyxsim.photon_list" in sys.modules:
-            module = sys.modules["pyxsim.photon_list"]
-            stack.enter_context(mock.patch.object(module, "tqdm", functools.partial(module.tqdm, disable=True)))
+        for name in ("pyxsim.photon_list", "soxs.instrument", "soxs.response"):
+            if name in sys.modules:
+                silent = functools.partial(sys.modules[name].tqdm, disable=True)
+                stack.enter_context(mock.patch.object(sys.modules[name], "tqdm", silent))
         yield
 
 
@@ -121,6 +126,12 @@ def _load():
     return pyxsim, yt
 
 
+def load_soxs():
+    """Import soxs (pyXSIM does) in the same way."""
+    _load()
+    return require("soxs", extra="sim")
+
+
 @functools.lru_cache(maxsize=1)
 def _source_model_class():
     """Our source model. It derives from a pyXSIM class, so it can only be made once pyXSIM is there."""
@@ -140,125 +151,14 @@ def _source_model_class():
                 return super().process_data(mode, chunk, spectral_norm, **kwargs)
             kT = np.ravel(chunk[self.temperature_field].to_value("keV", "thermal"))
             norm = np.ravel(chunk[self.emission_measure_field].to_value("cm**-3")) * spectral_norm
-            metallicity = np.ravel(chunk[self.Zmet].to_value("Zsun"))
+            row = np.ravel(chunk["io", "packaged_row"].d).astype(np.int64)
             if kT.size == 0:
                 return None
-            number, energies = self.spectral_model.draw(kT, metallicity, norm, self.prng)
+            number, energies = self.spectral_model.draw(kT, self.amounts[row], norm, self.prng)
             cells = np.flatnonzero(number)
             return cells.size, number[cells], cells, energies
 
     return PackagedSourceModel
-
-
-class SpectralModel:
-    """
-    The packaged APEC table in the form that pyXSIM's source models expect.
-
-    Parameters
-    ----------
-    redshift : float
-        Cosmological redshift of the source.
-    e_min, e_max : float
-        Observed energies [keV] that must be covered; whole bins of the table are kept.
-
-    Notes
-    -----
-    Attributes ``ebins`` [keV], ``emid``, ``de``, ``nbins`` are on the observed energy axis. The spectra are photon
-    emissivities over (1 + z) [photons cm3 s-1 per bin]: pyXSIM's own norm is ``1 / (4 pi D_A^2 (1 + z)^2)``, so that
-    the product has the photon flux ``(1 + z) / (4 pi D_L^2)`` of one photon emitted per second.
-    """
-
-    model_vers = "packaged"
-    var_elem_names = ()
-    var_ion_names = ()
-
-    def __init__(self, redshift, e_min, e_max):
-        self.emissivity = load_emissivity()
-        edges = np.asarray(self.emissivity.energy_edges) / (1.0 + redshift)
-        if e_min < edges[0] or e_max > edges[-1]:
-            raise ValueError(
-                f"energy_range must lie within {edges[0]:.3g} to {edges[-1]:.3g} keV, what the emissivity table covers "
-                f"at redshift {redshift:g} (less the Doppler shift of the gas), got {e_min:.3g} to {e_max:.3g} keV"
-            )
-        first = np.searchsorted(edges, e_min, side="right") - 1
-        last = np.searchsorted(edges, e_max, side="left")
-        self._bins = slice(first, last)
-        self.ebins = edges[first : last + 1]
-        self.emid = 0.5 * (self.ebins[1:] + self.ebins[:-1])
-        self.de = np.diff(self.ebins)
-        self.nbins = self.emid.size
-        self.Tvals = np.asarray(self.emissivity.temperature, dtype=float)
-        self.prepare_spectrum(redshift)
-
-    def prepare_spectrum(self, zobs):
-        """Cut the table to the band. The redshift is that of the constructor."""
-        # Rows: H + He at every temperature, then the metals at every temperature.
-        spectra = np.concatenate([self.emissivity.h_he[:, self._bins], self.emissivity.metals[:, self._bins]])
-        self._spectra = np.clip(spectra.astype(float), 0.0, None) / (1.0 + zobs)
-        self._sums = self._spectra.sum(axis=1)
-        cumulative = np.concatenate([np.zeros((len(spectra), 1)), np.cumsum(self._spectra, axis=1)], axis=1)
-        # One table for all spectra: that of row r runs from r to r + 1.
-        cumulative /= np.where(self._sums > 0, self._sums, 1.0)[:, np.newaxis]
-        self._cumulative = np.ravel(cumulative + np.arange(len(spectra))[:, np.newaxis])
-
-    def _interpolation(self, kT):
-        """Lower table temperature and the weight of the upper one, linear in T as in SOXS; kT held within the table."""
-        return table_position(self.Tvals, np.clip(kT, self.Tvals[0], self.Tvals[-1]))
-
-    def get_spectrum(self, kT):
-        """Spectra at ``kT`` [keV], shape (n,): of H + He, of metals at solar abundance, and None (no free elements)."""
-        lower, weight = self._interpolation(np.atleast_1d(kT))
-        weight = weight[:, np.newaxis]
-        n_t = self.Tvals.size
-        both = [
-            self._spectra[start + lower] * (1.0 - weight) + self._spectra[start + lower + 1] * weight
-            for start in (0, n_t)
-        ]
-        return both[0], both[1], None
-
-    def make_fluxf(self, emin, emax, energy=False):
-        """Return a function of kT that gives the emission of a band (pyXSIM's emissivity fields use it)."""
-        inside = (self.ebins[:-1] > emin) & (self.ebins[1:] < emax)
-        factor = self.emid[inside] if energy else 1.0
-
-        def flux(kT):
-            h_he, metals, _ = self.get_spectrum(kT)
-            return (h_he[:, inside] * factor).sum(axis=1), (metals[:, inside] * factor).sum(axis=1), None
-
-        return flux
-
-    def draw(self, kT, metallicity, norm, rng):
-        """
-        Draw the photons of every cell.
-
-        The spectrum of a cell is a sum of four spectra of the table (H + He and metals, at the two nearest
-        temperatures). Independent Poisson numbers from each add up to a Poisson number from the sum, and an energy from
-        the spectrum that a photon belongs to is an energy from the sum: the distribution is that of pyXSIM's own loop.
-
-        Parameters
-        ----------
-        kT, metallicity, norm : `~numpy.ndarray`, shape (n,)
-            Temperature [keV], metallicity [solar], photons per unit of emissivity.
-        rng : `~numpy.random.Generator`
-            Random numbers.
-
-        Returns
-        -------
-        number : `~numpy.ndarray` of int64, shape (n,)
-            Photons of each cell.
-        energies : `~numpy.ndarray`, shape (sum of number,)
-            Observed energies without Doppler shift [keV], in order of the cells.
-        """
-        lower, weight = self._interpolation(kT)
-        n_t = self.Tvals.size
-        rows = np.stack([lower, lower + 1, n_t + lower, n_t + lower + 1], axis=1)
-        shares = np.stack([1.0 - weight, weight, (1.0 - weight) * metallicity, weight * metallicity], axis=1)
-        expected = norm[:, np.newaxis] * shares * self._sums[rows]
-        number = rng.poisson(expected)
-        row_of_photon = np.repeat(np.ravel(rows), np.ravel(number))
-        place = row_of_photon + rng.random(row_of_photon.size)
-        energies = np.interp(place, self._cumulative, np.tile(self.ebins, 2 * n_t))
-        return number.sum(axis=1).astype(np.int64), energies
 
 
 class _Absorption:
@@ -286,22 +186,25 @@ class Events:
 @dataclass(frozen=True)
 class PhotonSet:
     """
-    The photons of one halo, kept in a temporary file while `photons` is open.
+    The photons of one halo, kept in temporary files while `photons` is open.
 
     Attributes
     ----------
     folder : `~pathlib.Path`
-        Where the file is.
+        Where the files are.
     n_photons, n_cells : int
-        Photons, and cells that sent any.
+        Photons of the gas that can be seen along an axis of the box, and cells that sent any.
     area : float
         Collecting area for which they were drawn [cm2].
+    draw_all : callable
+        Draws the photons of all gas, which those who look along another direction need; their number and file.
     """
 
     folder: Path
     n_photons: int
     n_cells: int
     area: float
+    draw_all: Callable
 
     def project(self, axis, *, n_h, rng):
         """
@@ -309,9 +212,8 @@ class PhotonSet:
 
         Parameters
         ----------
-        axis : str
-            ``"x"``, ``"y"`` or ``"z"``. The observer is on its positive side; to the right and up are y and z, z and x,
-            x and y.
+        axis : str or sequence of 3 floats
+            Line of sight, see `_projection.projection`.
         n_h : float
             Galactic hydrogen column [cm-2].
         rng : `~numpy.random.Generator`
@@ -324,25 +226,71 @@ class PhotonSet:
         """
         import h5py
 
+        with self._projected(axis, n_h=n_h, rng=rng, sky_center=(0.0, 0.0), phys_coord=True) as name:
+            if name is None:
+                return Events(np.zeros(0), np.zeros(0), np.zeros(0))
+            with h5py.File(name) as file:
+                return Events(*(file["data"][column][:] for column in ("xsky", "ysky", "eobs")))
+
+    def write_simput(self, axis, prefix, *, n_h, sky_centre, rng):
+        """
+        Write the projected photons as a SIMPUT catalogue, by pyXSIM's own writer.
+
+        Parameters
+        ----------
+        axis, n_h, rng
+            As in `project`.
+        prefix : `~pathlib.Path`
+            The files are ``<prefix>_simput.fits`` and ``<prefix>_phlist.fits``.
+        sky_centre : tuple of float
+            Right ascension and declination of the halo's centre [deg].
+
+        Returns
+        -------
+        bool
+            Whether there was a photon; nothing is written without.
+        """
         pyxsim, _ = _load()
-        if self.n_photons == 0:
-            return Events(np.zeros(0), np.zeros(0), np.zeros(0))
-        name = self.folder / f"events-{axis}.h5"
+        with self._projected(axis, n_h=n_h, rng=rng, sky_center=sky_centre) as name:
+            if name is None:
+                return False
+            with quiet():
+                events = pyxsim.EventList(str(name))
+                if not events.tot_num_events:
+                    return False
+                events.write_to_simput(str(prefix))
+        return True
+
+    @contextlib.contextmanager
+    def _projected(self, axis, *, n_h, rng, sky_center, **settings):
+        """Event file of pyXSIM (or None without photons), removed at the end."""
+        pyxsim, _ = _load()
+        axis = check_axis(axis)
+        number, source = self.n_photons, "photons.h5"
+        if isinstance(axis, str):
+            normal = axis
+        else:
+            _, up, sight = projection(axis)
+            normal, settings["north_vector"] = list(sight), list(up)
+            number, source = self.draw_all()
+        if number == 0:
+            yield None
+            return
+        name = self.folder / "events.h5"
         try:
-            with _quiet():
-                pyxsim.project_photons(
-                    str(self.folder / "photons.h5"),
+            with quiet():
+                found = pyxsim.project_photons(
+                    str(self.folder / source),
                     str(name),
-                    axis,
-                    (0.0, 0.0),
+                    normal,
+                    sky_center,
                     absorb_model=_Absorption,
                     nH=n_h / 1e22,
                     kernel="gaussian",
-                    phys_coord=True,
                     prng=rng,
+                    **settings,
                 )
-            with h5py.File(name) as file:
-                return Events(*(file["data"][column][:] for column in ("xsky", "ysky", "eobs")))
+            yield name if found else None
         finally:
             name.unlink(missing_ok=True)
 
@@ -351,8 +299,9 @@ def _in_field(halo, observation):
     """Cells that can send a photon into the field along at least one of the three axes."""
     position = halo.position.to_value(u.kpc)
     half = observation.half_size_kpc
-    kpc_per_arcsec = halo.cosmology.kpc_proper_per_arcmin(observation.redshift).to_value(u.kpc / u.arcsec)
-    psf = observation.psf_fwhm.to_value(u.arcsec) / np.sqrt(8.0 * np.log(2.0)) * kpc_per_arcsec
+    rows, columns = observation.shape
+    corners = make_telescope(observation, halo.cosmology).psf_sigma([0, columns, 0, columns], [0, 0, rows, rows])
+    psf = np.max(corners) * 2.0 * half[0] / columns
     reach = _N_SIGMA * np.hypot(halo.cell_radius.to_value(u.kpc) / np.sqrt(5.0), psf)
     beside = np.abs(position) - reach[:, np.newaxis]
     right = beside < half[0]
@@ -374,6 +323,8 @@ def _dataset(halo, cells):
         ("io", "temperature"): (halo.temperature[cells].to_value(u.keV) * _K_PER_KEV, "K"),
         ("io", "packaged_emission_measure"): (emission_measure, "cm**-3"),
         ("io", "packaged_metallicity"): (halo.metallicity[cells].to_value(u.one), "Zsun"),
+        # yt may hand out cells in any order
+        ("io", "packaged_row"): (np.flatnonzero(cells).astype(float), ""),
     }
     for i, axis in enumerate("xyz"):
         data["io", f"particle_position_{axis}"] = (np.ascontiguousarray(position[:, i]), "kpc")
@@ -402,7 +353,7 @@ def _cosmology(cosmology):
 
 
 @contextlib.contextmanager
-def photons(halo, observation, *, area, rng):
+def photons(halo, observation, *, area, rng, energy_range=None, everywhere=False):
     """
     Draw the photons of a halo that a telescope of constant area would catch; any axis can be projected from them.
 
@@ -416,6 +367,10 @@ def photons(halo, observation, *, area, rng):
         Collecting area [cm2].
     rng : `~numpy.random.Generator`
         Random numbers.
+    energy_range : tuple of float, optional
+        Observed energies that must be covered [keV]; the band of the observation by default.
+    everywhere : bool, optional
+        Whether gas that the field cannot see along any axis of the box sends photons too.
 
     Yields
     ------
@@ -429,39 +384,61 @@ def photons(halo, observation, *, area, rng):
     MissingDependencyError
         If pyXSIM is not installed.
     """
-    pyxsim, _ = _load()
-    cells = _in_field(halo, observation) & (halo.n_e.value > 0)
+    _load()
+    emitting = halo.n_e.value > 0
+    cells = emitting if everywhere else _in_field(halo, observation) & emitting
     if not np.any(cells):
         raise ValueError(f"halo {halo.halo_id} has no X-ray emitting gas in the field of {observation.width}")
-    beta = np.sqrt(np.max(np.sum(halo.velocity[cells].to_value(u.km / u.s) ** 2, axis=1))) / _C_KM_S
-    shift = np.sqrt((1.0 + beta) / (1.0 - beta))
-    e_min, e_max = observation.energy_range.to_value(u.keV)
-    model = SpectralModel(observation.redshift, e_min / shift, e_max * shift)
+    if energy_range is None:
+        energy_range = observation.energy_range.to_value(u.keV)
+    # drawn here whether needed or not, so that an axis changes nothing for another
+    later = np.random.default_rng(rng.integers(np.iinfo(np.int64).max, size=4))
     with tempfile.TemporaryDirectory(prefix="astroclassify-") as name:
         folder = Path(name)
-        with _quiet():
-            dataset = _dataset(halo, cells)
-            source = _source_model_class()(
-                model,
-                model.ebins[0],
-                model.ebins[-1],
-                model.nbins,
-                ("io", "packaged_metallicity"),
-                temperature_field=("io", "temperature"),
-                emission_measure_field=("io", "packaged_emission_measure"),
-                kT_min=0.0,
-                kT_max=np.inf,
-                prng=rng,
-            )
-            n_photons, n_cells = pyxsim.make_photons(
-                str(folder / "photons.h5"),
-                dataset.all_data(),
-                observation.redshift,
-                (area, "cm**2"),
-                (observation.exposure.to_value(u.s), "s"),
-                source,
-                center=np.zeros(3),
-                cosmology=_cosmology(halo.cosmology),
-            )
-            del dataset
-        yield PhotonSet(folder, int(n_photons), int(n_cells), float(area))
+
+        def draw(cells, file, rng):
+            return _draw(folder / file, halo, cells, observation, area, energy_range, rng)
+
+        @functools.lru_cache(maxsize=1)
+        def draw_all():
+            if np.array_equal(cells, emitting):
+                return n_photons, "photons.h5"
+            return draw(emitting, "all-photons.h5", later)[0], "all-photons.h5"
+
+        n_photons, n_cells = draw(cells, "photons.h5", rng)
+        yield PhotonSet(folder, n_photons, n_cells, float(area), draw_all)
+
+
+def _draw(path, halo, cells, observation, area, energy_range, rng):
+    """Draw the photons of some cells into a file; how many there are, and from how many cells."""
+    pyxsim, _ = _load()
+    beta = np.sqrt(np.max(np.sum(halo.velocity[cells].to_value(u.km / u.s) ** 2, axis=1))) / _C_KM_S
+    shift = np.sqrt((1.0 + beta) / (1.0 - beta))
+    tables, scales = components(halo)
+    model = SpectralModel(observation.redshift, energy_range[0] / shift, energy_range[1] * shift, tables)
+    with quiet():
+        dataset = _dataset(halo, cells)
+        source = _source_model_class()(
+            model,
+            model.ebins[0],
+            model.ebins[-1],
+            model.nbins,
+            ("io", "packaged_metallicity"),
+            temperature_field=("io", "temperature"),
+            emission_measure_field=("io", "packaged_emission_measure"),
+            kT_min=0.0,
+            kT_max=np.inf,
+            prng=rng,
+        )
+        source.amounts = scales[:, 1:]
+        n_photons, n_cells = pyxsim.make_photons(
+            str(path),
+            dataset.all_data(),
+            observation.redshift,
+            (area, "cm**2"),
+            (observation.exposure.to_value(u.s), "s"),
+            source,
+            center=np.zeros(3),
+            cosmology=_cosmology(halo.cosmology),
+        )
+    return int(n_photons), int(n_cells)

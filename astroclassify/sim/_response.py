@@ -13,7 +13,7 @@ __all__ = ["RESPONSES", "Response", "load_response"]
 _COLUMNS = {"acis-i-cycle0": "area_cycle0", "acis-i-cycle19": "area_cycle19"}
 
 RESPONSES = tuple(_COLUMNS)
-"""Names that `load_response` knows."""
+"""Names of the packaged responses."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,8 @@ class Response:
 
     Notes
     -----
-    There is no energy redistribution: a photon's energy is taken as its true one.
+    There is no energy redistribution here: a photon's energy is taken as its true one. With an instrument of SOXS, SOXS
+    applies its matrix.
     """
 
     name: str
@@ -81,24 +82,31 @@ def _load(name):
     return Response(name, edges, area)
 
 
-def load_response(name="acis-i-cycle0"):
+def load_response(name="acis-i-cycle0", folder=None):
     """
-    Load a packaged effective area curve, once per process.
+    Load an effective area curve.
 
     Parameters
     ----------
-    name : {"acis-i-cycle0", "acis-i-cycle19"}
-        Chandra ACIS-I at the aimpoint, at launch and in cycle 19 (2017-2018, after the loss at low energies).
+    name : str
+        ``"acis-i-cycle0"`` or ``"acis-i-cycle19"``: Chandra ACIS-I at the aimpoint, at launch and in cycle 19
+        (2017-2018, after the loss at low energies). Or ``"soxs:"`` and the name of an imaging instrument of SOXS, for
+        example ``"soxs:chandra_acisi_cy22"``.
+    folder : path-like, optional
+        Where the files of an instrument of SOXS lie; it must be given for one, and for nothing else.
 
     Returns
     -------
     Response
-        The effective area from 0.3 to 10 keV in bins of 0.05 keV.
+        The packaged effective area from 0.3 to 10 keV in bins of 0.05 keV, read once per process, or that of the
+        instrument's ARF.
 
     Raises
     ------
     ValueError
-        If there is no response of this name.
+        If there is no response of this name, or a file of the instrument is missing.
+    MissingDependencyError
+        If an instrument of SOXS is asked for and soxs is not installed.
 
     Examples
     --------
@@ -106,6 +114,14 @@ def load_response(name="acis-i-cycle0"):
     >>> print(load_response("acis-i-cycle0").area(1.5))
     624.18
     """
+    if isinstance(name, str) and name.startswith("soxs:"):
+        if folder is None:
+            raise ValueError(f"response_files must be the folder with the files of {name!r}, got None")
+        from ._soxs import read_area
+
+        return Response(name, *read_area(name, folder))
     if name not in RESPONSES:
-        raise ValueError(f"response must be one of {RESPONSES}, got {name!r}")
+        raise ValueError(f"response must be one of {RESPONSES}, or 'soxs:' and an instrument's name, got {name!r}")
+    if folder is not None:
+        raise ValueError(f"response_files must be None with response {name!r}, got {folder!r}")
     return _load(name)

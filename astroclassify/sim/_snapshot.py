@@ -7,35 +7,17 @@ from pathlib import Path
 
 import numpy as np
 from astropy import units as u
-from astropy.cosmology import FlatLambdaCDM, LambdaCDM
+from astropy.cosmology import FLRW
 from astropy.table import QTable
 
 from .. import tables
 from ..exceptions import EmptyResultWarning, SnapshotError, check_quantity, require
-from ._constants import TNG_SOLAR_METAL_FRACTION
-from ._halo import Halo
-from ._tng_units import TNG_UNITS_CGS, CodeUnits
+from ._tng_gas import GAS_FIELDS, GROUP_FIELDS, OPTIONAL_GAS_FIELDS, check_header, cosmology_of, halo_from_gas
+from ._tng_units import CodeUnits
 
 __all__ = ["Snapshot", "open_snapshot"]
 
 log = logging.getLogger(__name__)
-
-#: Gas colder than this does not shine in X-rays [K] (with star-forming gas, the usual X-ray filter of TNG papers).
-MIN_TEMPERATURE = 3e5
-_KEV_PER_K = (1 * u.K).to_value(u.keV, equivalencies=u.temperature_energy())
-
-_GAS_FIELDS = (
-    "Coordinates",
-    "Velocities",
-    "Masses",
-    "Density",
-    "InternalEnergy",
-    "ElectronAbundance",
-    "GFM_Metallicity",
-    "StarFormationRate",
-)
-_GROUP_FIELDS = ("Group_M_Crit500", "Group_R_Crit500", "GroupPos", "GroupLenType", "GroupVel")
-_HEADER_FIELDS = ("Time", "Redshift", "BoxSize", "HubbleParam", "Omega0", "OmegaLambda", "NumFilesPerSnapshot")
 
 
 def _read_header(path):
@@ -53,49 +35,6 @@ def _read_header(path):
         raise SnapshotError(f"no Header group in {path}") from error
 
 
-def check_header(header, path):
-    """
-    Check that a snapshot header has what is needed, in the units and conventions of TNG.
-
-    Parameters
-    ----------
-    header : dict
-        Attributes of the Header group.
-    path : path-like
-        The file they came from, for the error message.
-
-    Raises
-    ------
-    SnapshotError
-        If an attribute is missing or out of range, or if the code units are not TNG's.
-    """
-    for name in _HEADER_FIELDS:
-        if name not in header:
-            raise SnapshotError(f"attribute {name} is missing from the Header of {path}")
-    for name, expected in TNG_UNITS_CGS.items():
-        found = float(header.get(name, expected))
-        if not np.isclose(found, expected, rtol=1e-3):
-            raise SnapshotError(f"wrong header units: {name} is {found:g} in {path}, TNG's is {expected:g}")
-    scale, redshift, hubble = (float(header[name]) for name in ("Time", "Redshift", "HubbleParam"))
-    if not 0.3 < hubble < 1.5:
-        raise SnapshotError(f"wrong header units: HubbleParam is {hubble:g} in {path}, expected H0 / (100 km/s/Mpc)")
-    if not np.isclose(scale * (1.0 + redshift), 1.0, rtol=1e-3):
-        raise SnapshotError(
-            f"wrong header units: Time is {scale:g} and Redshift {redshift:g} in {path}, expected Time = 1/(1 + z)"
-        )
-    if not float(header["BoxSize"]) > 0:
-        raise SnapshotError(f"BoxSize must be larger than zero, got {header['BoxSize']} in {path}")
-
-
-def _cosmology(header):
-    """Cosmology of a header; flat where the densities add up to one, as TNG's do."""
-    h_0 = 100.0 * float(header["HubbleParam"]) * u.km / u.s / u.Mpc
-    omega_m, omega_de = float(header["Omega0"]), float(header["OmegaLambda"])
-    if np.isclose(omega_m + omega_de, 1.0, atol=1e-3):
-        return FlatLambdaCDM(H0=h_0, Om0=omega_m, Ob0=float(header.get("OmegaBaryon", 0.0486)))
-    return LambdaCDM(H0=h_0, Om0=omega_m, Ode0=omega_de, Ob0=float(header.get("OmegaBaryon", 0.0486)))
-
-
 def _text(value):
     return value.decode() if isinstance(value, bytes) else str(value)
 
@@ -110,15 +49,16 @@ def _check_integer(name, value):
 
 def open_snapshot(base_path, *, snapshot=99):
     """
-    Open a snapshot of an IllustrisTNG simulation on disk.
+    Open a snapshot of an IllustrisTNG, TNG-Cluster or Illustris simulation on disk.
 
     Parameters
     ----------
     base_path : path-like
         The folder that holds ``groups_099`` and ``snapdir_099`` (usually called ``output``), or its parent. The offsets
-        file is expected where the TNG data release has it, ``postprocessing/offsets`` beside the folder.
+        file is expected where the TNG data release has it, ``postprocessing/offsets`` beside the folder; catalogues of
+        the first Illustris release (``groups_135.0.hdf5``) hold the offsets themselves.
     snapshot : int, optional
-        Number of the snapshot; 99 is z = 0 in TNG.
+        Number of the snapshot; z = 0 is 99 in TNG and TNG-Cluster, 135 in the original Illustris.
 
     Returns
     -------
@@ -158,14 +98,14 @@ def open_snapshot(base_path, *, snapshot=99):
     for name in ("Ngroups_Total", "NumFiles"):
         if name not in groups:
             raise SnapshotError(f"attribute {name} is missing from the Header of {paths.groups(0)}")
-    if not paths.offsets().is_file():
+    if not paths.offsets_in_catalogue() and not paths.offsets().is_file():
         raise SnapshotError(f"offsets file is missing: {paths.offsets()}")
     return Snapshot(
         base_path=base,
         snapshot=snapshot,
         name=_text(header.get("SimulationName", base.resolve().parent.name)),
         redshift=max(0.0, float(header["Redshift"])),
-        cosmology=_cosmology(header),
+        cosmology=cosmology_of(header),
         box_size=CodeUnits(float(header["Time"]), float(header["HubbleParam"])).kpc(header["BoxSize"]) * u.kpc,
         n_groups=int(groups["Ngroups_Total"]),
         header=header,
@@ -188,6 +128,10 @@ class _Paths:
         from illustris_python import snapshot
 
         return Path(snapshot.snapPath(str(self.base), self.snapshot, chunk))
+
+    def offsets_in_catalogue(self):
+        """Whether the group catalogue itself holds the offsets, as that of the original Illustris release does."""
+        return not self.groups(0).name.startswith("fof_subhalo")
 
     def offsets(self):
         from illustris_python import groupcat
@@ -224,7 +168,7 @@ class Snapshot:
     snapshot: int
     name: str
     redshift: float
-    cosmology: FlatLambdaCDM
+    cosmology: FLRW
     box_size: u.Quantity
     n_groups: int
     header: dict = field(repr=False)
@@ -317,7 +261,7 @@ class Snapshot:
             candidates = [self._paths.groups(k) for k in chunks]
             self._check_offsets()
             return self._fail(error, "group catalogue", [], candidates)
-        for name in _GROUP_FIELDS:
+        for name in (*GROUP_FIELDS, "GroupLenType"):
             if name not in group:
                 raise SnapshotError(f"group catalogue: field {name} is missing from {self.base_path}")
         return group
@@ -326,6 +270,8 @@ class Snapshot:
         """Raise if the offsets file does not open or lacks what illustris_python reads."""
         import h5py
 
+        if self._paths.offsets_in_catalogue():
+            return
         path = self._paths.offsets()
         if not path.is_file():
             raise SnapshotError(f"offsets file is missing: {path}")
@@ -341,11 +287,24 @@ class Snapshot:
         """The gas fields of one group, in code units."""
         from illustris_python import snapshot as reader
 
+        wanted = list(GAS_FIELDS)
         try:
-            return reader.loadHalo(str(self.base_path), self.snapshot, halo_id, "gas", fields=list(_GAS_FIELDS))
+            wanted += self._optional_fields(halo_id)
+            return reader.loadHalo(str(self.base_path), self.snapshot, halo_id, "gas", fields=wanted)
         except Exception as error:
             self._check_offsets()
-            return self._fail(error, f"gas of halo {halo_id}", _GAS_FIELDS, self._chunks_of(halo_id))
+            return self._fail(error, f"gas of halo {halo_id}", wanted, self._chunks_of(halo_id))
+
+    def _optional_fields(self, halo_id):
+        """Those optional gas fields that every file of a halo has; a look at the names in its one or few files."""
+        import h5py
+
+        present = set(OPTIONAL_GAS_FIELDS)
+        for path in self._chunks_of(halo_id):
+            with h5py.File(path, "r") as handle:
+                if "PartType0" in handle:
+                    present &= set(handle["PartType0"])
+        return sorted(present)
 
     def _chunks_of(self, halo_id):
         """The snapshot files that hold a halo's gas, in order, with the first one (the header is read from it)."""
@@ -379,7 +338,8 @@ class Snapshot:
         Returns
         -------
         Halo
-            The halo in physical units. Velocities are relative to the mass-weighted mean of this gas inside R500.
+            The halo in physical units. Velocities are relative to the mass-weighted mean of this gas inside R500. There
+            are ``abundances`` where the files have ``GFM_Metals``, which mini snapshots, among others, have not.
 
         Raises
         ------
@@ -395,61 +355,15 @@ class Snapshot:
         what = f"halo {halo_id} of {self.name} snapshot {self.snapshot}"
         if int(group["GroupLenType"][0]) <= 0:
             raise SnapshotError(f"{what} has no gas")
-        if not (group["Group_M_Crit500"] > 0 and group["Group_R_Crit500"] > 0):
-            raise SnapshotError(f"{what} has no M500: Group_M_Crit500 is {group['Group_M_Crit500']}")
-        gas = self._load_gas(halo_id)
-        kept, temperature = self._xray_gas(gas)
-        if not np.any(kept):
-            raise SnapshotError(f"{what} has no X-ray emitting gas: all {len(kept)} cells are cold or star-forming")
-        try:
-            return self._build(halo_id, group, gas, kept, temperature)
-        except ValueError as error:
-            raise SnapshotError(f"{what} in {self.base_path} is damaged: {error}") from error
-
-    def _xray_gas(self, gas):
-        """Mask of the X-ray emitting cells, and the temperature of all cells in keV."""
-        temperature = self._units.kev(gas["InternalEnergy"], gas["ElectronAbundance"])
-        # not(...) keeps cells with NaN, so that a damaged file is reported and not quietly thinned out
-        excluded = (gas["StarFormationRate"] > 0) | (temperature < MIN_TEMPERATURE * _KEV_PER_K)
-        return ~excluded, temperature
-
-    def _build(self, halo_id, group, gas, kept, temperature):
-        units = self._units
-        centre = np.asarray(group["GroupPos"], dtype=float)
-        offset = gas["Coordinates"][kept].astype(float) - centre
-        box = float(self.header["BoxSize"])
-        offset -= box * np.round(offset / box)
-        position = units.kpc(offset)
-        mass = units.msun(gas["Masses"][kept])
-        velocity = units.km_per_s(gas["Velocities"][kept])
-        r_500 = float(units.kpc(group["Group_R_Crit500"]))
-        inside = np.sum(position**2, axis=1) < r_500**2
-        bulk = units.group_km_per_s(group["GroupVel"])
-        if np.any(inside):
-            bulk = np.average(velocity[inside], axis=0, weights=mass[inside])
-        density = units.g_per_cm3(gas["Density"][kept])
-        n_h = units.hydrogen_per_cm3(density)
-        return Halo(
+        halo = halo_from_gas(
+            self._load_gas(halo_id),
+            group,
+            header=self.header,
             halo_id=halo_id,
             simulation=self.name,
             snapshot=self.snapshot,
-            redshift=self.redshift,
-            m_500=float(units.msun(group["Group_M_Crit500"])) * u.Msun,
-            r_500=r_500 * u.kpc,
-            centre=units.kpc(centre) * u.kpc,
-            position=position * u.kpc,
-            velocity=(velocity - bulk) * u.km / u.s,
-            mass=mass * u.Msun,
-            density=density * u.g / u.cm**3,
-            temperature=temperature[kept] * u.keV,
-            n_e=n_h * gas["ElectronAbundance"][kept] / u.cm**3,
-            n_h=n_h / u.cm**3,
-            metallicity=np.maximum(gas["GFM_Metallicity"][kept].astype(float), 0.0) / TNG_SOLAR_METAL_FRACTION * u.one,
             cosmology=self.cosmology,
-            meta={
-                "n_gas": int(len(kept)),
-                "n_excluded": int(np.count_nonzero(~kept)),
-                "bulk_velocity": bulk * u.km / u.s,
-                "base_path": str(self.base_path),
-            },
+            origin=str(self.base_path),
         )
+        halo.meta["base_path"] = str(self.base_path)
+        return halo

@@ -340,6 +340,33 @@ def test_files_give_back_the_cells(written, tmp_path):
     assert np.ptp(raw, axis=0)[:2] == pytest.approx(205000, rel=0.01)
 
 
+def test_abundances_on_request(written, tmp_path):
+    """``GFM_Metals`` beside everything else, which stays as it is to the last bit: metals in the solar mixture."""
+    base = write_embedded_snapshot(tmp_path / "sim", n_halos=4, rng=11, n_files=3, abundances=True, **COARSE)
+    n_fields = 0
+    for path in sorted(base.parent.rglob("*.hdf5")):
+        with h5py.File(path) as rich, h5py.File(written.parent / path.relative_to(base.parent)) as plain:
+            for group in plain:
+                for name in plain[group]:
+                    if isinstance(plain[group][name], h5py.Dataset):
+                        assert np.array_equal(rich[group][name], plain[group][name]), name
+                        n_fields += 1
+            if "PartType0" in rich:
+                assert set(rich["PartType0"]) - set(plain["PartType0"]) == {"GFM_Metals"}
+                metals, total = rich["PartType0/GFM_Metals"][:], rich["PartType0/GFM_Metallicity"][:]
+                assert metals.dtype == np.float32 and metals.shape == (len(total), 10) and np.all(metals >= 0)
+                assert metals.sum(axis=1) == pytest.approx(1.0, abs=1e-6)
+                assert metals[:, 2:].sum(axis=1) == pytest.approx(total, rel=1e-5)
+                # by mass half of the Sun's metals are oxygen, and 4% are elements that are not followed
+                assert metals[:, 4] / total == pytest.approx(0.493, abs=0.002)
+                assert metals[:, 9] / total == pytest.approx(0.04, abs=0.005)
+    assert n_fields > 30
+    assert open_snapshot(written).read_halo(0).abundances is None
+    halo = open_snapshot(base).read_halo(0)
+    assert halo.abundances.shape == (halo.n_cells, 7) and halo.abundances.dtype == np.float32
+    assert halo.abundances.value == pytest.approx(np.repeat(halo.metallicity.value[:, None], 7, axis=1), rel=1e-5)
+
+
 def test_cold_gas_is_filtered_out():
     rng = derive_rng(4, "cold")
     cluster = draw_cluster(rng, m_500=2e14, class_fractions=(1, 0, 0))
@@ -381,6 +408,7 @@ def test_truth_table(written):
         ({"n_halos": 2.0}, TypeError, "n_halos must be an integer"),
         ({"n_files": 0}, ValueError, "n_files must be at least 1"),
         ({"max_cells": 3}, ValueError, "max_cells must be at least 100"),
+        ({"abundances": "yes"}, TypeError, "abundances must be True or False, got 'yes'"),
         ({"cell_mass": 1e7}, TypeError, "cell_mass must be a Quantity"),
         ({"cell_mass": -1 * u.Msun}, ValueError, "cell_mass must be larger than zero"),
         ({"rng": None}, TypeError, "rng must be a seed"),

@@ -43,6 +43,12 @@ def test_units_and_derived_quantities():
     assert "Halo 3 of toy" in repr(halo)
 
 
+def test_abundances_are_optional():
+    assert Halo(**attributes()).abundances is None
+    halo = Halo(**attributes(), abundances=np.full((4, 7), 30.0, dtype="f4") * u.percent)
+    assert halo.abundances.dtype == np.float32 and halo.abundances.value == pytest.approx(0.3)
+
+
 def test_frozen():
     halo = Halo(**attributes())
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -72,6 +78,16 @@ def test_frozen():
         ("temperature", np.full(4, 1e7) * u.K, u.UnitsError, "temperature must have a unit like keV"),
         ("n_e", np.full(4, -1) / u.cm**3, ValueError, "n_e must not be negative"),
         ("metallicity", np.full(4, -1) * u.one, ValueError, "metallicity must not be negative"),
+        ("metallicity", np.full(4, 1e7) * u.one, ValueError, "metallicity must be zero or between 0 and 1e.06"),
+        ("temperature", np.full(4, 1e5) * u.keV, ValueError, "temperature must be between 1e-09 and 10000 keV"),
+        ("velocity", np.full((4, 3), 1.0) * u.Mpc / u.s, ValueError, "velocity must lie within 30000 km / s of zero"),
+        ("mass", np.full(4, 1 + 1j) * u.Msun, TypeError, "mass must hold real numbers, got complex128"),
+        ("m_500", (1 + 1j) * u.Msun, TypeError, "m_500 must hold real numbers, got complex128"),
+        ("redshift", "0", TypeError, "redshift must be a number, got str '0'"),
+        ("abundances", np.ones((4, 7)), TypeError, "abundances must be a Quantity with a unit like 1"),
+        ("abundances", np.ones((4, 8)) * u.one, ValueError, r"abundances must have shape \(4, 7\)"),
+        ("abundances", np.full((4, 7), -0.1) * u.one, ValueError, "abundances must not be negative, got -0.1"),
+        ("abundances", np.full((4, 7), np.nan) * u.one, ValueError, "abundances must be finite, got 28 values"),
         ("cosmology", "Planck15", TypeError, "cosmology must be an astropy cosmology"),
         ("meta", 3, TypeError, "meta must be a dict"),
     ],

@@ -15,7 +15,7 @@ from astropy.table import QTable
 from astroclassify import batch, images, tables
 from astroclassify.exceptions import EmptyResultWarning, MissingDependencyError, OutputError, SnapshotError
 from astroclassify.schemes import Flag
-from astroclassify.sim import _mocks, _pyxsim
+from astroclassify.sim import _mock_rows, _pyxsim
 from astroclassify.sim._halo import Halo
 from astroclassify.sim._labels import measure_core
 from astroclassify.sim._mocks import make_mocks
@@ -92,7 +92,7 @@ def without_date(folder):
 def test_sample_is_one_and_complete(made):
     sample, folder = made
     tables.validate(sample, tables.SAMPLE)
-    assert sample.colnames == [*tables.SAMPLE.kinds(), "message"]
+    assert sample.colnames == [*tables.SAMPLE.kinds(), "counts", "message"]
     assert list(sample["source_id"]) == [
         f"toy-099-{halo:06d}-{axis}" for halo in (1, 2, 3, 7) for axis in "xyz"
     ]
@@ -276,9 +276,9 @@ def test_no_halos_give_an_empty_sample(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"axes": "xx"}, ValueError, "axes must be different ones"),
-        ({"axes": ""}, ValueError, "axes must be different ones"),
-        ({"axes": 3}, ValueError, "axes must be different ones"),
+        ({"axes": "xx"}, ValueError, "axes must be different letters"),
+        ({"axes": ""}, ValueError, "axes must be different letters"),
+        ({"axes": 3}, ValueError, "axes must be different letters"),
         ({"axes": "xw"}, ValueError, "axis must be one of"),
         ({"engine": "direct2"}, ValueError, "engine must be one of"),
         ({"observation": None}, TypeError, "observation must be an Observation"),
@@ -317,6 +317,6 @@ def test_settings_on_disk_say_what_was_observed(made):
 def test_every_number_survives_the_header():
     rng = batch.derive_rng(1, "numbers")
     for value in rng.lognormal(sigma=20, size=2000):
-        rounded = _mocks._rounded(float(value))
+        rounded = _mock_rows.rounded(float(value))
         header = fits.Header.fromstring(fits.Header({"VALUE": rounded}).tostring())
         assert header["VALUE"] == rounded

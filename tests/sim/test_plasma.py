@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astroclassify.sim import _constants
-from astroclassify.sim._plasma import cooling_function, cooling_value, load_cooling, load_emissivity, load_table
+from astroclassify.sim._plasma import (
+    components,
+    cooling_function,
+    cooling_value,
+    load_cooling,
+    load_emissivity,
+    load_table,
+    table_position,
+)
 
 K_PER_KEV = (1 * u.keV).to_value(u.K, u.temperature_energy())
 SOLAR_HELIUM = 0.0977  # per hydrogen atom, Anders & Grevesse 1989
@@ -91,6 +99,137 @@ def test_iron_line_where_it_belongs():
     assert 6.6 < table.energy[window][np.argmax(metals[window])] < 6.72
     width = metals[line].sum() / (table.spectrum(5.0, 0.0)[line].mean() / 0.01)
     assert 1.0 < width < 2.0  # keV, of the continuum of hydrogen and helium
+
+
+# --- element by element ---------------------------------------------------------------------------------------------
+
+
+def test_elements_add_up_to_the_metals():
+    table = load_emissivity()
+    assert table.elements.shape == (len(_constants.ELEMENTS), *table.metals.shape)
+    assert np.all(table.elements >= 0)
+    # single precision of each table, and bins below its smallest number
+    np.testing.assert_allclose(table.elements.sum(axis=0), table.metals, rtol=2e-7, atol=1e-37)
+    packaged = load_table("apec_elements.npz")
+    assert packaged["names"].split() == list(_constants.ELEMENTS)
+    np.testing.assert_array_equal(packaged["temperature"], table.temperature)
+    with pytest.raises(ValueError, match="read-only"):
+        table.elements[0, 0, 0] = 1.0
+
+
+# Energies of the strongest lines (AtomDB; Foster et al. 2012), at a temperature where the ion is common.
+LINES = [
+    ("C", 0.1, 0.368),  # C VI Ly alpha
+    ("N", 0.2, 0.500),  # N VII Ly alpha
+    ("O", 0.3, 0.654),  # O VIII Ly alpha
+    ("Ne", 0.6, 1.022),  # Ne X Ly alpha
+    ("Mg", 0.6, 1.352),  # Mg XI He alpha
+    ("Mg", 1.2, 1.472),  # Mg XII Ly alpha
+    ("Si", 0.7, 1.865),  # Si XIII He alpha
+    ("Si", 2.0, 2.006),  # Si XIV Ly alpha
+    ("Fe", 5.0, 6.700),  # Fe XXV He alpha, resonance line
+]
+
+
+@pytest.mark.parametrize("name, kT, line", LINES)
+def test_strongest_line_of_each_element(name, kT, line):
+    """The line is the brightest bin near it of its element's spectrum, and no other element shines there as much."""
+    table = load_emissivity()
+    row = np.argmin(np.abs(table.temperature - kT))
+    window = np.flatnonzero(np.abs(table.energy - line) < 0.04 * line)
+    spectrum = table.elements[_constants.ELEMENTS.index(name), row, window]
+    assert table.energy[window][np.argmax(spectrum)] == pytest.approx(line, abs=0.011)
+    assert spectrum.max() > 5 * np.median(spectrum)
+    peak = window[np.argmax(spectrum)]
+    assert np.argmax(table.elements[:, row, peak]) == _constants.ELEMENTS.index(name)
+
+
+def test_riding_elements_where_they_should_be():
+    """S XVI (2.622 keV), Ar XVIII (3.323) and Ca XIX (3.902) are in silicon's table, Ni XXVII (7.806) in iron's."""
+    table = load_emissivity()
+    row = np.argmin(np.abs(table.temperature - 3.0))
+    for partner, line in (("Si", 2.622), ("Si", 3.323), ("Si", 3.902), ("Fe", 7.806)):
+        index = _constants.ELEMENTS.index(partner)
+        near = np.abs(table.energy - line) < 0.05
+        spectrum = table.elements[index, row, near]
+        assert table.energy[near][np.argmax(spectrum)] == pytest.approx(line, abs=0.03)
+        # the line stands out of its element's continuum, and no other element's table has a line there
+        assert spectrum.max() > 5 * np.median(spectrum)
+        others = np.delete(table.elements[:, row], index, axis=0)[:, near]
+        assert others.max() < 0.2 * spectrum.max()
+
+
+def test_iron_rules_about_1_kev():
+    """The L shell of iron: most photons of metals from 0.7 to 1.3 keV in gas at 0.8 keV."""
+    table = load_emissivity()
+    row = np.argmin(np.abs(table.temperature - 0.8))
+    band = (table.energy > 0.7) & (table.energy < 1.3)
+    share = table.elements[-1, row, band].sum() / table.metals[row, band].sum()
+    assert 0.75 < share < 0.95
+
+
+def cell_spectra(halo):
+    """Spectra of all cells of a halo from `components`, photons cm3/s per bin."""
+    tables, scales = components(halo)
+    index, weight = table_position(load_emissivity().temperature, halo.temperature.to_value(u.keV))
+    at = tables[:, index] * (1 - weight)[:, np.newaxis] + tables[:, index + 1] * weight[:, np.newaxis]
+    return np.einsum("nk,kne->ne", scales, at)
+
+
+def test_components_without_abundances(toy_halo):
+    halo = toy_halo(np.zeros((3, 3)), radius=1.0, kT=[0.5, 2.0, 7.0], metallicity=[0.0, 0.3, 1.0])
+    tables, scales = components(halo)
+    table = load_emissivity()
+    assert np.array_equal(tables, [table.h_he, table.metals])
+    assert np.array_equal(scales, [[1, 0], [1, 0.3], [1, 1]])
+    np.testing.assert_allclose(cell_spectra(halo), table.spectrum([0.5, 2.0, 7.0], [0.0, 0.3, 1.0]), rtol=1e-12)
+
+
+def test_solar_mixture_is_the_metallicity(toy_halo):
+    """Equal abundances of all elements give the spectrum of that metallicity, which itself is then not looked at."""
+    metallicity = np.array([0.0, 0.3, 1.0])
+    cells = {"radius": 1.0, "kT": [0.5, 2.0, 7.0]}
+    abundances = np.repeat(metallicity[:, np.newaxis], 7, axis=1) * u.one
+    halo = toy_halo(np.zeros((3, 3)), metallicity=9.9, abundances=abundances, **cells)
+    assert components(halo)[1].shape == (3, 8)
+    plain = toy_halo(np.zeros((3, 3)), metallicity=metallicity, **cells)
+    np.testing.assert_allclose(cell_spectra(halo), cell_spectra(plain), rtol=1e-6)
+
+
+@settings(deadline=None, max_examples=30)
+@given(first=st.lists(st.floats(0.0, 3.0), min_size=7, max_size=7), factor=st.floats(0.0, 3.0))
+def test_linear_in_every_abundance(toy_halo, first, factor):
+    """Spectrum of the sum of two mixtures = sum of their spectra less that of hydrogen and helium."""
+    second = factor * np.arange(7.0)
+    mixtures = np.array([first, second, first + second, np.zeros(7)])
+    halo = toy_halo(np.zeros((4, 3)), radius=1.0, kT=3.0, abundances=mixtures * u.one)
+    a, b, both, none = cell_spectra(halo)
+    np.testing.assert_allclose(both - none, (a - none) + (b - none), rtol=1e-9, atol=1e-9 * both.max())
+
+
+@pytest.mark.parametrize("kT", [0.5, 1.3, 4.0])
+def test_elements_against_soxs(soxs, apec_folder, kT):
+    """SOXS's own ``var_elem`` spectra of a mixture that is far from solar, public interface, without broadening."""
+    amounts = {"C": 0.0, "N": 2.0, "O": 0.7, "Ne": 0.4, "Mg": 1.1, "Si": 0.6, "Fe": 0.25}
+    for element, riders in _constants.RIDING_ELEMENTS.items():
+        amounts |= dict.fromkeys(riders, amounts[element])
+    generator = soxs.ApecGenerator(
+        0.1, 12.0, 11900, var_elem=list(amounts), apec_root=str(apec_folder), apec_vers="3.0.9", abund_table="angr",
+        broadening=False,
+    )  # fmt: skip
+    try:
+        spectrum = generator.get_spectrum(kT, 5.0, 0.0, 1.0, elem_abund=amounts)
+    finally:
+        generator.line_handle.close()
+        generator.coco_handle.close()
+    photons = (spectrum.flux.value * generator.de).reshape(-1, 10).sum(axis=1) * 1e-14
+    table = load_emissivity()
+    index, weight = table_position(table.temperature, kT)
+    scales = np.array([amounts[name] for name in _constants.ELEMENTS])
+    ours = table.spectrum(kT, 0.0)
+    for row, part in ((index, 1 - weight), (index + 1, weight)):
+        ours = ours + part * np.einsum("k,ke->e", scales, table.elements[:, row])
+    np.testing.assert_allclose(ours, photons, rtol=3e-6)
 
 
 # --- other people's tables -----------------------------------------------------------------------------------------
@@ -242,7 +381,7 @@ def test_kelvin_and_kev_agree():
 
 
 def test_tables_carry_their_origin_and_cannot_be_changed():
-    for name in ("apec_emissivity.npz", "apec_cooling.npz"):
+    for name in ("apec_emissivity.npz", "apec_elements.npz", "apec_cooling.npz"):
         table = load_table(name)
         assert table["atomdb_version"] == "3.0.9"
         assert "Anders" in table["abundance_table"]
@@ -254,8 +393,8 @@ def test_tables_carry_their_origin_and_cannot_be_changed():
 
 def test_size_of_the_packaged_tables():
     folder = Path(__file__).parents[2] / "astroclassify" / "data"
-    names = ("apec_emissivity.npz", "apec_cooling.npz", "tbabs_cross_section.npz", "acis_i_effective_area.ecsv")
-    assert sum((folder / name).stat().st_size for name in names) < 2e6
+    names = ("apec_emissivity.npz", "apec_elements.npz", "apec_cooling.npz", "tbabs_cross_section.npz")
+    assert sum((folder / name).stat().st_size for name in names) < 1.5e6
     assert np.all(np.diff(load_emissivity().energy_edges) < 0.0201)
 
 

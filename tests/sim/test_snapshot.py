@@ -11,7 +11,7 @@ from astropy import units as u
 from astroclassify.exceptions import EmptyResultWarning, SnapshotError
 from astroclassify.sim import open_snapshot
 from astroclassify.sim._constants import TNG_SOLAR_METAL_FRACTION
-from astroclassify.sim._snapshot import check_header
+from astroclassify.sim._tng_gas import check_header
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("illustris_python")
@@ -197,8 +197,20 @@ def test_halo_across_two_files(base):
 
 
 def test_missing_metal_species_do_not_matter(base):
+    """Without ``GFM_Metals``, or with it in some of a halo's files only: no abundances, and all else is there."""
+    assert open_snapshot(base, snapshot=33).read_halo(0).abundances is None
+    for number, expected in ((1, (False, False)), (0, (True, True))):
+        metals = np.full((6, 10), 0.1)
+        edit(snap(base, number), lambda f, metals=metals: f["PartType0"].create_dataset("GFM_Metals", data=metals))
+        halos = [open_snapshot(base, snapshot=33).read_halo(halo_id) for halo_id in (0, 1)]
+        assert tuple(halo.abundances is not None for halo in halos) == expected
+        assert [halo.n_cells for halo in halos] == [3, 4]
+
+
+def test_damaged_metal_species_are_reported(base):
     edit(snap(base), lambda f: f["PartType0"].create_dataset("GFM_Metals", data=np.zeros((6, 10))))
-    assert open_snapshot(base, snapshot=33).read_halo(0).n_cells == 3
+    with pytest.raises(SnapshotError, match="is damaged: GFM_Metals must have hydrogen in every cell, got 3 without"):
+        open_snapshot(base, snapshot=33).read_halo(0)
 
 
 def chop(path):

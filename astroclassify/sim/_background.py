@@ -1,0 +1,136 @@
+"""Count rates of the sky and of the particles, from the packaged spectra."""
+
+from functools import lru_cache
+from importlib.resources import files
+
+import numpy as np
+from astropy import units as u
+from astropy.table import QTable
+
+from ._absorption import transmission
+
+__all__ = ["band", "foreground_rate", "particle_rate", "power_law_rate", "unresolved_rate"]
+
+SOURCE_INDEX = 1.4
+"""Photon index of resolved sources together, that of the whole extragalactic background (Moretti et al. 2003, ApJ 588,
+696, section 2 [from memory]; Revnivtsev et al. 2005, A&A 444, 381)."""
+
+UNRESOLVED_INDEX = 1.5
+UNRESOLVED_FLUX_1_2 = 1.04e-12
+"""Photon index, and energy flux in 1 to 2 keV [erg s-1 cm-2 deg-2], of the extragalactic background left in the Chandra
+Deep Fields without their sources (Hickox & Markevitch 2006, ApJ 645, 95, abstract)."""
+
+_ERG_PER_KEV = u.keV.to(u.erg)
+# Pieces into which a bin of the effective area is cut: 1 eV, as absorption has narrow lines near the edges of oxygen.
+_PIECES = 50
+
+
+@lru_cache(maxsize=1)
+def load_spectra():
+    """
+    Read the packaged spectra.
+
+    Returns
+    -------
+    edges : `~numpy.ndarray`, shape (n + 1,)
+        Edges of the energy bins [keV].
+    particle : `~numpy.ndarray`, shape (n,)
+        Particles [ct s-1 keV-1 arcmin-2].
+    foreground : `~numpy.ndarray`, shape (n,)
+        The Galaxy's photons [s-1 cm-2 keV-1 arcmin-2].
+    """
+    with (files("astroclassify") / "data" / "acis_i_background.ecsv").open("rb") as stream:
+        table = QTable.read(stream.read().decode("ascii"), format="ascii.ecsv")
+    low, high = table["energy_lo"].to_value(u.keV), table["energy_hi"].to_value(u.keV)
+    result = (
+        np.append(low, high[-1]),
+        np.array(table["particle"].to_value("ct / (s keV arcmin2)")),
+        np.array(table["foreground"].to_value("ph / (s cm2 keV arcmin2)")),
+    )
+    for array in result:
+        array.flags.writeable = False
+    return result
+
+
+def band(energy_range, edges):
+    """
+    Cut an energy range at given edges, and each part into pieces.
+
+    Parameters
+    ----------
+    energy_range : tuple of float
+        Lower and upper energy [keV].
+    edges : array_like
+        Where something changes abruptly [keV].
+
+    Returns
+    -------
+    energy, width : `~numpy.ndarray`
+        Middles and widths of the pieces [keV].
+    """
+    low, high = energy_range
+    edges = np.unique(np.concatenate([[low, high], np.clip(edges, low, high)]))
+    step = np.arange(_PIECES) / _PIECES
+    fine = np.append(np.ravel(edges[:-1, np.newaxis] + np.diff(edges)[:, np.newaxis] * step), edges[-1])
+    return 0.5 * (fine[1:] + fine[:-1]), np.diff(fine)
+
+
+def _check_range(energy_range, edges, what):
+    low, high = energy_range
+    if low < edges[0] or high > edges[-1]:
+        raise ValueError(
+            f"energy_range must lie within {edges[0]:g} to {edges[-1]:g} keV, where {what} is known, got {low:g} to "
+            f"{high:g} keV"
+        )
+
+
+def particle_rate(energy_range):
+    """Count rate of the particles in an energy range [keV], ct s-1 arcmin-2."""
+    edges, particle, _ = load_spectra()
+    _check_range(energy_range, edges, "the particle background")
+    return float(np.sum(particle * np.diff(np.clip(edges, *energy_range))))
+
+
+def foreground_rate(response, energy_range):
+    """Count rate of the Galactic foreground in an energy range [keV], on axis, ct s-1 arcmin-2."""
+    edges, _, foreground = load_spectra()
+    _check_range(energy_range, edges, "the sky background")
+    _check_range(energy_range, response.energy_edges, f"response {response.name!r}")
+    energy, width = band(energy_range, np.concatenate([edges, response.energy_edges]))
+    photons = foreground[np.clip(np.searchsorted(edges, energy, side="right") - 1, 0, foreground.size - 1)]
+    return float(np.sum(photons * response.area(energy) * width))
+
+
+def power_law_rate(response, energy_range, n_h, index, flux_range=(0.5, 2.0)):
+    """
+    Count rate of an absorbed power law of unit energy flux, on axis.
+
+    Parameters
+    ----------
+    response : Response
+        The effective area.
+    energy_range : tuple of float
+        Energies counted [keV].
+    n_h : float
+        Column density [cm-2].
+    index : float
+        Photon index, not 2.
+    flux_range : tuple of float, optional
+        Energies [keV] between which the flux, before absorption, is 1 erg s-1 cm-2.
+
+    Returns
+    -------
+    float
+        Counts per second.
+    """
+    _check_range(energy_range, response.energy_edges, f"response {response.name!r}")
+    energy, width = band(energy_range, response.energy_edges)
+    low, high = flux_range
+    flux = _ERG_PER_KEV * (high ** (2.0 - index) - low ** (2.0 - index)) / (2.0 - index)
+    return float(np.sum(energy**-index * response.area(energy) * transmission(energy, n_h) * width)) / flux
+
+
+def unresolved_rate(response, energy_range, n_h):
+    """Count rate of the unresolved extragalactic background in an energy range [keV], on axis, ct s-1 arcmin-2."""
+    flux = UNRESOLVED_FLUX_1_2 / 3600.0
+    return flux * power_law_rate(response, energy_range, n_h, UNRESOLVED_INDEX, flux_range=(1.0, 2.0))

@@ -1,0 +1,75 @@
+"""Lines of sight: which way a halo is looked at, and what is then to the right and up."""
+
+import numpy as np
+
+__all__ = ["AXES", "axis_name", "check_axis", "projection"]
+
+AXES = ("x", "y", "z")
+
+
+def check_axis(axis):
+    """
+    Check a line of sight.
+
+    Parameters
+    ----------
+    axis : str or array_like, shape (3,)
+        ``"x"``, ``"y"``, ``"z"``, or a direction towards the observer (of any length but zero).
+
+    Returns
+    -------
+    str or tuple of float
+        The letter, or the direction as a unit vector.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    if isinstance(axis, str):
+        if axis in AXES:
+            return axis
+    else:
+        try:
+            vector = np.array(axis, dtype=float)
+        except (TypeError, ValueError):
+            vector = np.zeros(0)
+        if vector.shape == (3,) and np.all(np.isfinite(vector)) and np.any(vector):
+            vector /= np.max(np.abs(vector))  # first, so that no square overflows or vanishes
+            return tuple(float(part) for part in vector / np.linalg.norm(vector))
+    raise ValueError(f"axis must be one of {AXES} or three numbers (a direction towards the observer), got {axis!r}")
+
+
+def axis_name(axis):
+    """Short text for a line of sight, for tables and file names: the letter, or the unit vector to 1e-4."""
+    axis = check_axis(axis)
+    return axis if isinstance(axis, str) else "".join(f"{part + 0.0:+.4f}" for part in axis)
+
+
+def projection(axis):
+    """
+    Unit vectors of the image plane.
+
+    Parameters
+    ----------
+    axis : str or array_like, shape (3,)
+        See `check_axis`.
+
+    Returns
+    -------
+    right, up, sight : `~numpy.ndarray`, shape (3,)
+        To the right and up on the image, and towards the observer; right-handed. For a letter they are the box's own
+        axes in cyclic order; for a direction, ``up`` is as close to the box's z as it can be (to its x for ``+-z``).
+    """
+    axis = check_axis(axis)
+    if isinstance(axis, str):
+        last = AXES.index(axis)
+        unit = np.eye(3)
+        return unit[(last + 1) % 3], unit[(last + 2) % 3], unit[last]
+    sight = np.array(axis)
+    pole = np.array([0.0, 0.0, 1.0])
+    if abs(sight[2]) > 1 - 1e-9:
+        pole = np.array([1.0, 0.0, 0.0])
+    right = np.cross(pole, sight)
+    right /= np.linalg.norm(right)
+    return right, np.cross(sight, right), sight

@@ -1,0 +1,137 @@
+"""Observations drawn at random."""
+
+import dataclasses
+import json
+import pickle
+
+import numpy as np
+import pytest
+from astropy import units as u
+
+from astroclassify.sim._observation import Observation
+from astroclassify.sim._sampler import ObservationSampler
+
+ACIS = Observation(detector="acis-i")
+EVERYTHING = ObservationSampler(
+    ACIS,
+    redshift=(0.02, 0.2),
+    exposure=(5, 200) * u.ks,
+    n_h=(1e20, 1e21) * u.cm**-2,
+    offset=4 * u.arcmin,
+    roll=True,
+)
+
+
+def drawn(sampler, number=2000):
+    rng = np.random.default_rng(1)
+    return [sampler.draw(rng) for _ in range(number)]
+
+
+def uniform(values, low, high):
+    """Whether values look uniform: Kolmogorov-Smirnov."""
+    from scipy.stats import kstest
+
+    values = np.asarray(values)
+    assert values.min() >= low - 1e-9 and values.max() <= high + 1e-9
+    return kstest((values - low) / (high - low), "uniform").pvalue > 0.01
+
+
+def test_logarithms_are_uniform():
+    observations = drawn(EVERYTHING)
+    assert uniform(np.log([each.redshift for each in observations]), np.log(0.02), np.log(0.2))
+    assert uniform(np.log([each.exposure.to_value(u.ks) for each in observations]), np.log(5), np.log(200))
+    assert uniform(np.log([each.n_h.to_value(u.cm**-2) for each in observations]), np.log(1e20), np.log(1e21))
+    assert uniform([each.roll.to_value(u.deg) for each in observations], 0, 360)
+
+
+def test_pointings_fill_a_disc():
+    places = np.array([each.pointing_offset.to_value(u.arcmin) for each in drawn(EVERYTHING)])
+    radius = np.hypot(*places.T)
+    assert uniform((radius / 4) ** 2, 0, 1)
+    assert uniform(np.arctan2(places[:, 1], places[:, 0]), -np.pi, np.pi)
+
+
+def test_what_is_not_drawn_is_the_base_s():
+    base = Observation(psf_fwhm=3 * u.arcsec, exposure=30 * u.ks, shape=(10, 20))
+    assert ObservationSampler(base).draw(3) == base
+    one = ObservationSampler(base, redshift=(0.1, 0.4)).draw(3)
+    assert dataclasses.replace(one, redshift=base.redshift) == base
+    assert 0.1 <= one.redshift <= 0.4 and one.redshift != base.redshift
+
+
+def test_a_seed_gives_one_observation():
+    assert EVERYTHING.draw(7) == EVERYTHING.draw(7) == EVERYTHING.draw(np.random.default_rng(7))
+    assert EVERYTHING.draw(7) != EVERYTHING.draw(8)
+
+
+def test_a_setting_that_is_switched_on_changes_no_other():
+    few = ObservationSampler(ACIS, redshift=(0.02, 0.2), roll=True).draw(7)
+    assert few.redshift == EVERYTHING.draw(7).redshift and few.roll == EVERYTHING.draw(7).roll
+    rng, other = np.random.default_rng(7), np.random.default_rng(7)
+    ObservationSampler(ACIS).draw(rng)
+    EVERYTHING.draw(other)
+    assert rng.random() == other.random()
+
+
+def test_one_value_is_a_range():
+    sampler = ObservationSampler(Observation(), redshift=(0.07, 0.07), exposure=[20, 20] * u.ks)
+    assert sampler.draw(1).redshift == 0.07 and sampler.draw(1).exposure.to_value(u.ks) == pytest.approx(20)
+    assert np.all(ObservationSampler(ACIS, offset=0 * u.arcmin).draw(1).pointing_offset == 0 * u.arcmin)
+
+
+def test_frozen_equal_picklable():
+    assert pickle.loads(pickle.dumps(EVERYTHING)) == EVERYTHING
+    same = ObservationSampler(
+        ACIS, redshift=[0.02, 0.2] * u.one, exposure=(5e3, 2e5) * u.s, n_h=(1e20 / u.cm**2, 1e21 / u.cm**2),
+        offset=240 * u.arcsec, roll=True,
+    )  # fmt: skip
+    assert same == EVERYTHING and hash(same) == hash(EVERYTHING)
+    assert same != ObservationSampler(ACIS) and same != ACIS
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        same.roll = False
+    with pytest.raises(ValueError, match="read-only"):
+        same.exposure[0] = 1 * u.s
+
+
+def test_meta_is_plain_and_complete():
+    meta = EVERYTHING.to_meta()
+    assert json.loads(json.dumps(meta)) == meta
+    assert ACIS.to_meta().items() <= meta.items()
+    assert meta["draw_redshift"] == [0.02, 0.2]
+    assert meta["draw_exposure_s"] == pytest.approx([5e3, 2e5])
+    assert meta["draw_n_h_cm-2"] == pytest.approx([1e20, 1e21])
+    assert meta["draw_offset_arcmin"] == 4 and meta["draw_roll"] is True
+    assert ObservationSampler(ACIS).to_meta()["draw_redshift"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"base": "acis"}, TypeError, "base must be an Observation, got str"),
+        ({"redshift": 0.1}, ValueError, "redshift must have shape"),
+        ({"redshift": (0.0, 0.1)}, ValueError, "redshift must be larger than zero"),
+        ({"redshift": (0.2, 0.1)}, ValueError, "redshift must go from a lower"),
+        ({"redshift": (0.1, np.inf)}, ValueError, "redshift must be finite"),
+        ({"redshift": ("a", "b")}, TypeError, "redshift must be two numbers"),
+        ({"redshift": (1, 2) * u.kpc}, u.UnitsError, "redshift must have a unit"),
+        ({"exposure": (1, 2)}, TypeError, "exposure must be a Quantity"),
+        ({"exposure": (1, 2, 3) * u.s}, ValueError, "exposure must have shape"),
+        ({"exposure": (1 * u.s, 2 * u.kpc)}, ValueError, "exposure must be two values with a unit like s"),
+        ({"n_h": (0, 1e20) * u.cm**-2}, ValueError, "n_h must be larger than zero"),
+        ({"offset": 3}, TypeError, "offset must be a Quantity"),
+        ({"offset": -3 * u.arcmin}, ValueError, "offset must not be negative"),
+        ({"roll": 30 * u.deg}, TypeError, "roll must be True or False"),
+        ({"base": Observation(), "offset": 3 * u.arcmin}, ValueError, "offset changes nothing with detector='uniform'"),
+        ({"base": Observation(), "roll": True}, ValueError, "roll changes nothing with detector='uniform'"),
+    ],
+)
+def test_bad_settings_are_named(changes, error, message):
+    with pytest.raises(error, match=message) as caught:
+        ObservationSampler(**{"base": ACIS, **changes})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("rng", [None, "1", True, 1.5, np.random.RandomState(1)])
+def test_bad_generator_is_named(rng):
+    with pytest.raises(TypeError, match="rng must be an int or a numpy Generator"):
+        EVERYTHING.draw(rng)
