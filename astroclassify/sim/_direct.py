@@ -24,8 +24,6 @@ _C_KM_S = constants.c.to_value(u.km / u.s)
 # Doppler factors are tabulated this far apart: 7 eV at 7 keV, less than a bin of the emissivity table.
 _DOPPLER_STEP = 1e-3
 _MAX_DOPPLER_NODES = 65
-# Where in a bin of the emissivity table (10 eV, photons spread evenly over it) area and band are looked up.
-_SUBBINS = 20
 # Kernels end at this many standard deviations and are normalised to 1 inside: 7e-6 of the counts move inwards.
 N_SIGMA = 4.5
 _CDF_NODES = 4096
@@ -85,14 +83,24 @@ def band_weight(edges, redshift, doppler, observation):
     `~numpy.ndarray`, shape (nE,)
         The weight of each bin.
     """
+    bins = edges * doppler / (1.0 + redshift)
+    energy, caught = _caught(bins, observation.energy_range.to_value(u.keV), observation)
+    return np.histogram(energy, bins=bins, weights=caught)[0] / np.diff(bins)
+
+
+def _caught(bins, edges, observation):
+    """
+    Area times transmission times width of the intervals into which all edges part the range of ``edges``.
+
+    Within one the effective area is constant and photons are spread evenly; the absorption is that of its middle (bins
+    of the emissivity table are 10 eV wide, and so are these at most).
+    """
     response = observation.load_response()
-    low, high = observation.energy_range.to_value(u.keV)
-    step = (np.arange(_SUBBINS) + 0.5) / _SUBBINS
-    energy = (edges[:-1, np.newaxis] + np.diff(edges)[:, np.newaxis] * step) * doppler / (1.0 + redshift)
-    weight = np.zeros(energy.shape)
-    inside = (energy >= low) & (energy <= high)
-    weight[inside] = response.area(energy[inside]) * transmission(energy[inside], observation.n_h.to_value(u.cm**-2))
-    return weight.mean(axis=1)
+    low, high = max(edges[0], bins[0]), min(edges[-1], bins[-1])
+    fine = np.unique(np.clip(np.concatenate([bins, edges, response.energy_edges]), low, high))
+    energy = 0.5 * (fine[1:] + fine[:-1])
+    transmitted = transmission(energy, observation.n_h.to_value(u.cm**-2))
+    return energy, response.area(energy) * transmitted * np.diff(fine)
 
 
 def doppler_factor(halo, sight):
@@ -232,8 +240,6 @@ def spectrum(halo, observation, axis, edges):
     factor, place = table_position(nodes, np.clip(doppler, nodes[0], nodes[-1]))
     spectra, scales = components(halo)
     emission = emission_measure(halo) * inside
-    response = observation.load_response()
-    n_h = observation.n_h.to_value(u.cm**-2)
     counts = np.zeros(edges.size - 1)
     for component in range(len(spectra)):
         norm = emission * scales[:, component]
@@ -245,19 +251,10 @@ def spectrum(halo, observation, axis, edges):
                 ).reshape(held.shape)
         for emitted, shift in zip(held.T @ spectra[component], nodes, strict=True):
             bins = table.energy_edges * shift / (1.0 + observation.redshift)
-            counts += _detected(emitted, bins, edges, response, n_h)
+            energy, caught = _caught(bins, edges, observation)
+            photons = (emitted / np.diff(bins))[np.clip(np.searchsorted(bins, energy) - 1, 0, emitted.size - 1)]
+            counts += np.histogram(energy, bins=edges, weights=photons * caught)[0]
     return counts * photon_flux_factor(observation.redshift, halo.cosmology) * observation.exposure.to_value(u.s)
-
-
-def _detected(photons, bins, edges, response, n_h):
-    """Photons of energy bins, spread evenly inside each, times area and transmission, in other bins."""
-    step = (np.arange(_SUBBINS) + 0.5) / _SUBBINS
-    energy = np.ravel(bins[:-1, np.newaxis] + np.diff(bins)[:, np.newaxis] * step)
-    share = np.repeat(photons / _SUBBINS, _SUBBINS)
-    inside = (energy >= edges[0]) & (energy <= edges[-1]) & (energy >= response.energy_edges[0])
-    inside &= energy <= response.energy_edges[-1]
-    energy, share = energy[inside], share[inside]
-    return np.histogram(energy, bins=edges, weights=share * response.area(energy) * transmission(energy, n_h))[0]
 
 
 def emission_measure(halo):

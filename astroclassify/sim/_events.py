@@ -15,17 +15,15 @@ from . import _pyxsim
 from ._absorption import transmission
 from ._background import SOURCE_INDEX, UNRESOLVED_INDEX, band, foreground_rate, load_spectra, unresolved_rate
 from ._observe import (
-    SKY_CENTRE,
     _background,
     _check_band,
     _check_halo,
     _header,
     check_engine,
     check_observation,
-    tan_wcs,
 )
 from ._photon_source import photon_source
-from ._projection import axis_name, check_axis
+from ._projection import SKY_CENTRE, axis_name, check_axis, tan_wcs
 from ._telescope import make_telescope
 
 __all__ = ["KINDS", "write_events"]

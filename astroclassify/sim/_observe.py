@@ -7,26 +7,22 @@ import numpy as np
 from astropy import units as u
 from astropy.nddata import CCDData
 from astropy.table import QTable
-from astropy.wcs import WCS
 
 from .. import tables
 from ..batch import derive_rng, master_seed
-from ..exceptions import GeometryError, check_quantity
+from ..exceptions import check_quantity
 from ..images import EXPOSURE_MAP, as_image
 from . import _direct, _pyxsim
 from ._halo import Halo
 from ._observation import Observation
 from ._photon_source import bin_events, photon_source
 from ._point_sources import draw_point_sources
-from ._projection import axis_name, check_axis
+from ._projection import axis_name, check_axis, tan_wcs
 from ._telescope import make_telescope
 
 __all__ = ["ENGINES", "draw_counts", "expected_counts", "expected_spectrum", "group_id", "observe", "observing"]
 
 ENGINES = ("pyxsim", "direct")
-
-#: Where mock images are placed on the sky: on the equator, away from the jump of right ascension.
-SKY_CENTRE = (180.0, 0.0)
 
 
 def group_id(simulation, snapshot, halo_id):
@@ -348,31 +344,17 @@ def _as_ccddata(counts, halo, observation, telescope, meta):
     return CCDData(counts, unit=u.ct, wcs=wcs, mask=mask if mask is not None and mask.any() else None, meta=meta)
 
 
-def tan_wcs(shape, scale):
-    """Tangent-plane coordinates with the reference point in the middle of the image."""
-    degrees = scale.to_value(u.deg)
-    if not 0 < degrees * max(shape) < 90:
-        raise GeometryError(f"image must be smaller than 90 deg, got {degrees * max(shape):.3g} deg")
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.cunit = ["deg", "deg"]
-    wcs.wcs.crval = SKY_CENTRE
-    wcs.wcs.crpix = [0.5 * (shape[1] + 1), 0.5 * (shape[0] + 1)]
-    wcs.wcs.cdelt = [-degrees, degrees]
-    wcs.wcs.radesys = "ICRS"
-    wcs.array_shape = shape
-    wcs.wcs.set()
-    return wcs
-
-
 def _header(halo, observation, *, axis, engine, seed):
     """FITS keywords of a mock image."""
     settings = observation.to_meta()
     offset = observation.pointing_offset.to_value(u.arcmin)
+    telescope, instrument = "CHANDRA", "ACIS-I"
+    if observation.response_files is not None:  # soxs:chandra_acisi_cy22
+        telescope, _, instrument = observation.response.partition(":")[2].partition("_")
     header = {
         "OBJECT": group_id(halo.simulation, halo.snapshot, halo.halo_id),
-        "TELESCOP": "CHANDRA",
-        "INSTRUME": "ACIS-I",
+        "TELESCOP": telescope.upper(),
+        "INSTRUME": instrument.upper(),
         "EXPOSURE": settings["exposure_s"],
         "REDSHIFT": observation.redshift,
         "E_MIN": settings["energy_range_keV"][0],

@@ -1,10 +1,17 @@
-"""Lines of sight: which way a halo is looked at, and what is then to the right and up."""
+"""Lines of sight: which way a halo is looked at, what is then to the right and up, and where that is on the sky."""
 
 import numpy as np
+from astropy import units as u
+from astropy.wcs import WCS
 
-__all__ = ["AXES", "axis_name", "check_axis", "projection"]
+from ..exceptions import GeometryError
+
+__all__ = ["AXES", "SKY_CENTRE", "axis_name", "check_axis", "projection", "tan_wcs"]
 
 AXES = ("x", "y", "z")
+
+#: Where mock images are placed on the sky: on the equator, away from the jump of right ascension.
+SKY_CENTRE = (180.0, 0.0)
 
 
 def check_axis(axis):
@@ -73,3 +80,20 @@ def projection(axis):
     right = np.cross(pole, sight)
     right /= np.linalg.norm(right)
     return right, np.cross(sight, right), sight
+
+
+def tan_wcs(shape, scale):
+    """Tangent-plane coordinates with the reference point in the middle of the image."""
+    degrees = scale.to_value(u.deg)
+    if not 0 < degrees * max(shape) < 90:
+        raise GeometryError(f"image must be smaller than 90 deg, got {degrees * max(shape):.3g} deg")
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.cunit = ["deg", "deg"]
+    wcs.wcs.crval = SKY_CENTRE
+    wcs.wcs.crpix = [0.5 * (shape[1] + 1), 0.5 * (shape[0] + 1)]
+    wcs.wcs.cdelt = [-degrees, degrees]
+    wcs.wcs.radesys = "ICRS"
+    wcs.array_shape = shape
+    wcs.wcs.set()
+    return wcs

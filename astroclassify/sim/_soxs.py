@@ -19,6 +19,7 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from ._projection import tan_wcs
 from ._pyxsim import Events, load_soxs, quiet
 
 __all__ = ["PREFIX", "draw_range", "read_area", "soxs_events"]
@@ -190,7 +191,6 @@ def soxs_events(halo, observation, photon_set, axis, rng):
     SOXS knows no vignetting. It draws a Poisson number out of the photons it is given, a Poisson number themselves: the
     total scatters by up to 1.4 times the root of the counts, single pixels by hardly more than the root.
     """
-    from ._observe import tan_wcs  # which may import this module
 
     rows, columns = observation.shape
     photons = photon_set.project(axis, n_h=observation.n_h.to_value(u.cm**-2), rng=rng)
