@@ -107,7 +107,8 @@ def compare(halo, observation, draw, number):
     """One row of the table."""
     telescope = make_telescope(observation, halo.cosmology)
     response = observation.load_response()
-    expected = _direct.expected(halo, observation, telescope, AXIS) * telescope.fraction * number
+    gas = _direct.prepare(halo, observation)
+    expected = _direct.expected(gas, observation, telescope, AXIS) * telescope.fraction * number
     grid, below = recorded_spectrum(halo, observation)
     image = np.zeros(observation.shape)
     found_below = np.zeros(grid.size)

@@ -3,7 +3,7 @@
 import pytest
 
 collect_ignore = ["conf.py"]
-collect_ignore_glob = ["_build/*", "api/*"]
+collect_ignore_glob = ["_build/*", "api/*", "tutorials/*.py"]
 
 
 @pytest.fixture(autouse=True)

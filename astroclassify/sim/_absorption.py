@@ -6,7 +6,7 @@ import numpy as np
 
 from ._plasma import load_table
 
-__all__ = ["cross_section", "transmission"]
+__all__ = ["cross_section", "nodes", "transmission"]
 
 
 @lru_cache(maxsize=1)
@@ -14,6 +14,11 @@ def _load():
     """Read the packaged table: logarithms of energy [keV] and of cross-section [cm2]."""
     table = load_table("tbabs_cross_section.npz")
     return np.log(table["energy"]), np.log(table["cross_section"])
+
+
+def nodes():
+    """Energies of the packaged table [keV]; between two of them the cross-section is a power law."""
+    return np.exp(_load()[0])
 
 
 def cross_section(energy_kev):

@@ -14,11 +14,12 @@ from astropy import constants
 from astropy import units as u
 
 from ..exceptions import require
+from ._absorption import nodes as absorption_nodes
 from ._absorption import transmission
 from ._plasma import components, load_emissivity, table_position
 from ._projection import projection
 
-__all__ = ["BandTable", "band_table", "check_installed", "expected", "photon_flux_factor", "spectrum"]
+__all__ = ["Gas", "check_installed", "expected", "photon_flux_factor", "prepare", "spectrum"]
 
 _C_KM_S = constants.c.to_value(u.km / u.s)
 # Doppler factors are tabulated this far apart: 7 eV at 7 keV, less than a bin of the emissivity table.
@@ -35,26 +36,37 @@ def check_installed():
 
 
 @dataclass(frozen=True, eq=False)
-class BandTable:
+class Gas:
     """
-    Counts of a band per unit of emission, for one halo and observation.
+    What every image of a halo needs, whatever the axis.
 
     Attributes
     ----------
-    kT : `~numpy.ndarray`, shape (nT,)
-        Temperatures [keV].
-    doppler : `~numpy.ndarray`, shape (nD,)
-        Doppler factors, observed over emitted energy, equally spaced.
-    counts : `~numpy.ndarray`, shape (k, nT, nD)
-        Counts per n_e n_H V [cm3] of each spectral component.
+    position, velocity : `~numpy.ndarray`, shape (n, 3)
+        Of the cells [kpc, km/s].
+    sigma : `~numpy.ndarray`, shape (n,)
+        Standard deviation of each cell's kernel [kpc].
+    emission : `~numpy.ndarray`, shape (n,)
+        n_e n_H V of each cell [cm-3].
+    lower, weight : `~numpy.ndarray`, shape (n,)
+        Node of the temperature table below each cell's, and the weight of the one above.
     scales : `~numpy.ndarray`, shape (n, k)
-        How much of each component every cell has.
+        How much of each spectral component every cell has.
+    doppler : `~numpy.ndarray`, shape (nD,)
+        Doppler factors of the table, observed over emitted energy, equally spaced.
+    counts : `~numpy.ndarray`, shape (k, nT, nD)
+        Counts of the band per unit of emission of each component.
     """
 
-    kT: np.ndarray
+    position: np.ndarray
+    velocity: np.ndarray
+    sigma: np.ndarray
+    emission: np.ndarray
+    lower: np.ndarray
+    weight: np.ndarray
+    scales: np.ndarray
     doppler: np.ndarray
     counts: np.ndarray
-    scales: np.ndarray
 
 
 def photon_flux_factor(redshift, cosmology):
@@ -92,40 +104,33 @@ def _caught(bins, edges, observation):
     """
     Area times transmission times width of the intervals into which all edges part the range of ``edges``.
 
-    Within one the effective area is constant and photons are spread evenly; the absorption is that of its middle (bins
-    of the emissivity table are 10 eV wide, and so are these at most).
+    Within one the effective area is constant, photons are spread evenly and the absorption has no edge (oxygen's, at
+    0.54 keV, lies among strong lines of cool gas), so that its middle stands for it.
     """
     response = observation.load_response()
     low, high = max(edges[0], bins[0]), min(edges[-1], bins[-1])
-    fine = np.unique(np.clip(np.concatenate([bins, edges, response.energy_edges]), low, high))
+    parts = [bins, edges, response.energy_edges, absorption_nodes()]
+    fine = np.unique(np.clip(np.concatenate(parts), low, high))
     energy = 0.5 * (fine[1:] + fine[:-1])
     transmitted = transmission(energy, observation.n_h.to_value(u.cm**-2))
     return energy, response.area(energy) * transmitted * np.diff(fine)
 
 
-def doppler_factor(halo, sight):
-    """Observed over emitted energy of every cell (special relativity, as in pyXSIM), for a line of sight."""
-    beta = halo.velocity.to_value(u.km / u.s) / _C_KM_S
-    return (1.0 + beta @ sight) / np.sqrt(1.0 - np.einsum("ij,ij->i", beta, beta))
-
-
-def band_table(halo, observation, doppler):
+def prepare(halo, observation):
     """
-    Tabulate the counts of the band for one halo.
+    Work out what all images of a halo have in common.
 
     Parameters
     ----------
     halo : Halo
-        Its cells' abundances choose the components.
+        The halo.
     observation : Observation
         Distance, exposure, response, band and absorption.
-    doppler : `~numpy.ndarray`, shape (n,)
-        Doppler factors that must be covered.
 
     Returns
     -------
-    BandTable
-        The table.
+    Gas
+        For `expected`.
 
     Raises
     ------
@@ -133,9 +138,9 @@ def band_table(halo, observation, doppler):
         If the band reaches beyond the emissivity table.
     """
     table = load_emissivity()
-    edges = np.asarray(table.energy_edges)
-    nodes = _doppler_nodes(float(np.min(doppler)), float(np.max(doppler)))
-    redshift = observation.redshift
+    edges, redshift = np.asarray(table.energy_edges), observation.redshift
+    velocity = np.ascontiguousarray(halo.velocity.to_value(u.km / u.s))
+    nodes = _doppler_nodes(velocity)
     low, high = observation.energy_range.to_value(u.keV)
     covered = edges[0] * nodes[-1] / (1 + redshift), edges[-1] * nodes[0] / (1 + redshift)
     if low < covered[0] or high > covered[1]:
@@ -145,27 +150,45 @@ def band_table(halo, observation, doppler):
         )
     weights = np.stack([band_weight(edges, redshift, factor, observation) for factor in nodes], axis=1)
     spectra, scales = components(halo)
-    # cm2 s of telescope per cm2 of sphere
     norm = photon_flux_factor(redshift, halo.cosmology) * observation.exposure.to_value(u.s)
-    return BandTable(np.asarray(table.temperature), nodes, norm * (spectra @ weights), scales)
+    lower, weight = _temperature_position(halo)
+    return Gas(
+        position=np.ascontiguousarray(halo.position.to_value(u.kpc)),
+        velocity=velocity,
+        # A homogeneous ball of radius R has the variance R^2 / 5 along each axis.
+        sigma=halo.cell_radius.to_value(u.kpc) / np.sqrt(5.0),
+        emission=emission_measure(halo),
+        lower=lower,
+        weight=weight,
+        scales=scales,
+        doppler=nodes,
+        counts=norm * (spectra @ weights),
+    )
 
 
-def _doppler_nodes(low, high):
-    """At least two equally spaced factors from the lowest to the highest."""
-    if high - low < 1e-9:
-        low, high = low - 1e-9, low + 1e-9
+def _temperature_position(halo):
+    """Where each cell's temperature lies in the table; beyond its ends the end counts."""
+    kT = np.asarray(load_emissivity().temperature)
+    return table_position(kT, np.clip(halo.temperature.to_value(u.keV), kT[0], kT[-1]))
+
+
+def _doppler_nodes(velocity):
+    """At least two equally spaced Doppler factors that cover all directions of the fastest cell."""
+    beta = np.sqrt(np.max(np.einsum("ij,ij->i", velocity, velocity))) / _C_KM_S
+    high = max(np.sqrt((1.0 + beta) / (1.0 - beta)), 1.0 + 1e-9)
+    low = 1.0 / high
     number = int(np.clip(np.ceil((high - low) / _DOPPLER_STEP) + 1, 2, _MAX_DOPPLER_NODES))
     return np.linspace(low, high, number)
 
 
-def expected(halo, observation, telescope, axis):
+def expected(gas, observation, telescope, axis):
     """
     Expected counts of the gas on every pixel, before what the telescope's exposure map takes away.
 
     Parameters
     ----------
-    halo : Halo
-        The halo.
+    gas : Gas
+        From `prepare`, with the same observation.
     observation : Observation
         Settings.
     telescope : Telescope
@@ -180,26 +203,23 @@ def expected(halo, observation, telescope, axis):
 
     Raises
     ------
-    ValueError
-        If the band reaches beyond the tables.
     MissingDependencyError
         If numba is not installed.
     """
     right, up, sight = projection(axis)
     rows, columns = observation.shape
     pixel = 2.0 * observation.half_size_kpc[0] / columns
-    doppler = doppler_factor(halo, sight)
-    table = band_table(halo, observation, doppler)
-    position = halo.position.to_value(u.kpc)
-    column = position @ (right / pixel) + 0.5 * columns
-    row = position @ (up / pixel) + 0.5 * rows
-    # A homogeneous ball of radius R has the variance R^2 / 5 along each axis.
-    sigma = np.hypot(halo.cell_radius.to_value(u.kpc) / (np.sqrt(5.0) * pixel), telescope.psf_sigma(column, row))
-    lower, weight = table_position(table.kT, np.clip(halo.temperature.to_value(u.keV), table.kT[0], table.kT[-1]))
+    basis = np.stack([up / pixel, right / pixel, sight])
+    middle = np.array([0.5 * rows, 0.5 * columns])
+    if telescope.growth:
+        places = gas.position @ basis[:2].T + middle
+        psf = telescope.psf_sigma(places[:, 1], places[:, 0])
+    else:
+        psf = np.atleast_1d(telescope.psf_sigma(middle[1], middle[0]))
     image = np.zeros((rows, columns))
     _compiled()(
-        image, column, row, sigma, emission_measure(halo), lower, weight, doppler, table.doppler, table.counts,
-        table.scales, _gaussian_cdf(),
+        image, gas.position, gas.velocity, basis, middle, gas.sigma / pixel, psf, gas.emission, gas.lower, gas.weight,
+        gas.scales, gas.doppler, gas.counts, _gaussian_cdf(),
     )  # fmt: skip
     return image
 
@@ -232,18 +252,19 @@ def spectrum(halo, observation, axis, edges):
     position = halo.position.to_value(u.kpc)
     half = observation.half_size_kpc
     inside = (np.abs(position @ right) < half[0]) & (np.abs(position @ up) < half[1])
-    doppler = doppler_factor(halo, sight)
-    nodes = _doppler_nodes(float(np.min(doppler)), float(np.max(doppler)))
+    velocity = halo.velocity.to_value(u.km / u.s)
+    beta = velocity / _C_KM_S
+    doppler = (1.0 + beta @ sight) / np.sqrt(1.0 - np.einsum("ij,ij->i", beta, beta))
+    nodes = _doppler_nodes(velocity)
     table = load_emissivity()
-    kT = np.asarray(table.temperature)
-    lower, weight = table_position(kT, np.clip(halo.temperature.to_value(u.keV), kT[0], kT[-1]))
+    lower, weight = _temperature_position(halo)
     factor, place = table_position(nodes, np.clip(doppler, nodes[0], nodes[-1]))
     spectra, scales = components(halo)
     emission = emission_measure(halo) * inside
     counts = np.zeros(edges.size - 1)
     for component in range(len(spectra)):
         norm = emission * scales[:, component]
-        held = np.zeros((kT.size, nodes.size))
+        held = np.zeros((table.temperature.size, nodes.size))
         for t, t_share in ((lower, 1.0 - weight), (lower + 1, weight)):
             for d, d_share in ((factor, 1.0 - place), (factor + 1, place)):
                 held += np.bincount(
@@ -277,38 +298,51 @@ def _compiled():
     return require("numba", extra="sim").njit(nogil=True, cache=True)(_deposit)
 
 
-def _deposit(image, column, row, sigma, emission, lower, weight, doppler, nodes, counts, scales, cdf):
+def _deposit(
+    image, position, velocity, basis, middle, sigma, psf, emission, lower, weight, scales, nodes, counts, cdf
+):
     """
     Add every cell's counts to the image (compiled by numba, hence written with loops).
 
-    ``counts`` is linear between the table's temperatures and Doppler factors. A kernel is the product of two Gaussians
-    integrated over the pixels, read from ``cdf``: the integral of one, at equal steps over +-N_SIGMA deviations.
+    ``basis`` holds up and right (in pixels per kpc) and the direction to the observer; ``psf`` one value or one per
+    cell. ``counts`` is linear between the table's temperatures and Doppler factors (those of special relativity, as in
+    pyXSIM). A kernel is the product of two Gaussians integrated over the pixels, read from ``cdf``: the integral of
+    one, at equal steps over +-N_SIGMA deviations.
     """
-    size = image.shape
-    shares = np.empty((2, max(size)))
-    first, last = np.empty(2, np.int64), np.empty(2, np.int64)
+    shares = np.empty((2, max(image.shape)))
+    first, last, centre = np.empty(2, np.int64), np.empty(2, np.int64), np.empty(2)
     per_factor = (nodes.size - 1) / (nodes[-1] - nodes[0])
-    for cell in range(column.size):
-        reach = N_SIGMA * sigma[cell]
-        step = (cdf.size - 1) / (2.0 * reach)
+    top = cdf.size - 1
+    for cell in range(sigma.size):
+        reach = N_SIGMA * np.sqrt(sigma[cell] ** 2 + psf[min(cell, psf.size - 1)] ** 2)
+        x, y, z = position[cell, 0], position[cell, 1], position[cell, 2]
         outside = False
         for side in range(2):
-            centre = row[cell] if side == 0 else column[cell]
+            centre[side] = basis[side, 0] * x + basis[side, 1] * y + basis[side, 2] * z + middle[side]
             # clipped as floats: a kernel may be larger than any integer
-            first[side] = int(np.floor(max(centre - reach, 0.0)))
-            last[side] = int(np.floor(min(centre + reach, size[side] - 0.5)))
+            first[side] = int(np.floor(max(centre[side] - reach, 0.0)))
+            last[side] = int(np.floor(min(centre[side] + reach, image.shape[side] - 0.5)))
             outside |= first[side] > last[side]
-            below = -1.0
-            for pixel in range(first[side], last[side] + 2):
-                position = (pixel - centre + reach) * step
-                index = int(min(max(position, 0.0), cdf.size - 2.0))
-                above = cdf[index] + (cdf[index + 1] - cdf[index]) * min(max(position - index, 0.0), 1.0)
-                if pixel > first[side]:
-                    shares[side, pixel - 1] = above - below
-                below = above
         if outside:
             continue
-        place = (doppler[cell] - nodes[0]) * per_factor
+        step = top / (2.0 * reach)
+        for side in range(2):
+            place = (first[side] - centre[side] + reach) * step
+            below = 0.0
+            if place > 0.0:
+                index = min(int(place), top - 1)
+                below = cdf[index] + (cdf[index + 1] - cdf[index]) * (place - index)
+            for pixel in range(first[side], last[side] + 1):
+                place += step
+                above = 1.0
+                if place < top:
+                    index = int(place)
+                    above = cdf[index] + (cdf[index + 1] - cdf[index]) * (place - index)
+                shares[side, pixel] = above - below
+                below = above
+        x, y, z = velocity[cell, 0] / _C_KM_S, velocity[cell, 1] / _C_KM_S, velocity[cell, 2] / _C_KM_S
+        towards = basis[2, 0] * x + basis[2, 1] * y + basis[2, 2] * z
+        place = ((1.0 + towards) / np.sqrt(1.0 - x * x - y * y - z * z) - nodes[0]) * per_factor
         factor = min(max(int(place), 0), nodes.size - 2)
         place -= factor
         cold, warm = (1.0 - weight[cell]) * emission[cell], weight[cell] * emission[cell]

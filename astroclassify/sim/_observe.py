@@ -320,8 +320,10 @@ def _direct_source(halo, observation, telescope):
     if observation.response_files is not None:
         raise ValueError(f"response {observation.response!r} needs engine 'pyxsim', got engine 'direct'")
 
+    gas = _direct.prepare(halo, observation)
+
     def source(axis):
-        return _direct.expected(halo, observation, telescope, axis) * telescope.fraction
+        return _direct.expected(gas, observation, telescope, axis) * telescope.fraction
 
     return source
 

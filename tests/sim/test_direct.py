@@ -45,7 +45,7 @@ def counts_by_hand(halo, observation):
     return factor * emission * (spectra @ weight)
 
 
-@pytest.mark.parametrize("kT", [0.7, 2.0, 8.0])
+@pytest.mark.parametrize("kT", [0.1, 0.3, 0.7, 2.0, 8.0])  # cool gas has its lines at the edge of oxygen
 def test_counts_of_a_cell_are_those_of_the_integral(toy_halo, kT):
     halo = toy_halo([[0, 0, 0]], radius=3, kT=kT)
     total = expected_counts(halo, FINE).data.sum()
@@ -121,7 +121,7 @@ def test_doppler_shift_changes_the_counts_of_the_band_by_little(toy_halo):
 def test_many_doppler_factors_agree_with_the_exact_weight(toy_halo):
     """Cells at intermediate velocities get, within 1e-4, the weight of their own Doppler factor."""
     speeds = np.linspace(-2000, 2000, 41)
-    for kT in (0.8, 5.0):
+    for kT in (0.1, 0.8, 5.0):
         halo = toy_halo(np.zeros((41, 3)), radius=5, kT=kT, velocity=np.stack([0 * speeds, 0 * speeds, speeds], axis=1))
         together = expected_counts(halo, FINE).data.sum()
         table = load_emissivity()

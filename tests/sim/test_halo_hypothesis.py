@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from astroclassify.schemes import Flag
 from astroclassify.sim import Halo, Observation, measure_core
 from astroclassify.sim._constants import ELEMENTS
-from astroclassify.sim._direct import expected
+from astroclassify.sim._direct import expected, prepare
 from astroclassify.sim._plasma import components, load_emissivity, table_position
 from astroclassify.sim._telescope import make_telescope
 
@@ -70,7 +70,7 @@ def make(n, **changes):
 def expected_counts(halo):
     """The direct engine's image of a halo."""
     observation = Observation(shape=(16, 16))
-    return expected(halo, observation, make_telescope(observation, halo.cosmology), "z")
+    return expected(prepare(halo, observation), observation, make_telescope(observation, halo.cosmology), "z")
 
 
 def check_usable(halo, *, engine=True):
