@@ -219,6 +219,8 @@ def test_arguments_that_are_refused():
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory):
+    pytest.importorskip("h5py")
+    pytest.importorskip("illustris_python")
     folder = tmp_path_factory.mktemp("embedded") / "population"
     base = write_embedded_snapshot(folder, n_halos=40, rng=5, max_cells=40_000)
     truth = QTable.read(folder / "embedded_truth.ecsv", format="ascii.ecsv")
