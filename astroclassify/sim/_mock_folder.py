@@ -169,6 +169,7 @@ def finished_headers(folder, names, digest):
 def _header_of_whole_file(path):
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what astropy says of itself and of odd headers is not asked for here
             warnings.simplefilter("error", AstropyUserWarning)  # of a file that is shorter than its headers say
             with open(path, "rb") as file, fits.open(file, memmap=False) as hdus:
                 len(hdus)  # reads the headers of all extensions, not only of the first
