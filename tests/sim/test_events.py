@@ -180,9 +180,10 @@ def test_simput_names_and_area(toy_halo, tmp_path):
     for name, area in (("one_simput.fits", None), ("two_simput", 3000 * u.cm**2)):
         path = write_events(halo, observation, tmp_path / name, axis=(1, 1, 0), rng=1, kind="simput", area=area)
         assert path.name == name
-        catalogue = Table.read(path, hdu="SRC_CAT", format="fits")
+        # not as a Table: old astropy warns of the unit "erg/s/cm**2", which SIMPUT prescribes
+        catalogue = fits.getdata(path, "SRC_CAT")
         photon_list = tmp_path / f"{name[:3]}_phlist.fits"
-        assert catalogue["SPECTRUM"][0].removeprefix("./").startswith(f"{photon_list.name}[PHLIST,1]")
+        assert str(catalogue["SPECTRUM"][0]).removeprefix("./").startswith(f"{photon_list.name}[PHLIST,1]")
         sizes.append(len(Table.read(photon_list, hdu="PHLIST")))
     assert len(list(tmp_path.iterdir())) == 4
     largest = observation.load_response().effective_area.max()
