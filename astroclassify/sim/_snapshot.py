@@ -245,7 +245,8 @@ class Snapshot:
         from illustris_python import groupcat
 
         try:
-            return groupcat.loadHalos(str(self.base_path), self.snapshot, fields=[name])
+            # What loadHalos calls, but in this process: its pool of forked workers is left open where a file is damaged.
+            return groupcat.loadObjects(str(self.base_path), self.snapshot, "Group", "groups", [name], nThreads=1)
         except Exception as error:
             chunks = range(int(_read_header(self._paths.groups(0))["NumFiles"]))
             return self._fail(error, "group catalogue", [name], [self._paths.groups(k) for k in chunks])
