@@ -245,7 +245,7 @@ class Snapshot:
         from illustris_python import groupcat
 
         try:
-            # What loadHalos calls, but in this process: its pool of forked workers is left open where a file is damaged.
+            # What loadHalos calls, but in this process: its forked workers are left open where a file is damaged.
             return groupcat.loadObjects(str(self.base_path), self.snapshot, "Group", "groups", [name], nThreads=1)
         except Exception as error:
             chunks = range(int(_read_header(self._paths.groups(0))["NumFiles"]))
