@@ -124,3 +124,11 @@ def valid_pixels(image):
     if EXPOSURE_MAP in image.meta:
         valid &= image.meta[EXPOSURE_MAP] > 0
     return valid
+
+
+def counts_factor(unit):
+    """Counts per unit of the image; a photon is a count."""
+    for count in (u.ct, u.photon):
+        if unit.is_equivalent(count):
+            return unit.to(count)
+    raise GeometryError(f"image must be in counts (unit ct), got {unit}; a rate must be multiplied by exposure")

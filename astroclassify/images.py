@@ -15,7 +15,16 @@ from astropy.wcs import NoConvergence
 from photutils.aperture import CircularAperture
 
 from ._grid import resample, same_grid, target_wcs
-from ._image_checks import EXPOSURE_KEYS, EXPOSURE_MAP, as_image, celestial, image_flags, pixel_scale, valid_pixels
+from ._image_checks import (
+    EXPOSURE_KEYS,
+    EXPOSURE_MAP,
+    as_image,
+    celestial,
+    counts_factor,
+    image_flags,
+    pixel_scale,
+    valid_pixels,
+)
 from ._image_files import image_from_hdus, open_fits, read_image, to_hdus, write_hdus, write_image
 from .exceptions import GeometryError, ImageWarning, check_quantity
 from .schemes import Flag
@@ -238,7 +247,7 @@ def standardise(image, geometry, *, redshift=None, centre=None, cosmology=DEFAUL
     """
     image = as_image(image)
     wcs = celestial(image)
-    factor = _counts_factor(image.unit)
+    factor = counts_factor(image.unit)
     if redshift is not None:
         redshift = _check_redshift(redshift)
     elif geometry.is_physical:
@@ -269,14 +278,6 @@ def standardise(image, geometry, *, redshift=None, centre=None, cosmology=DEFAUL
     if exposure is not None:
         meta[EXPOSURE_MAP] = exposure
     return CCDData(data, unit=u.ct, mask=mask if mask.any() else None, wcs=target, meta=meta)
-
-
-def _counts_factor(unit):
-    """Counts per unit of the image; a photon is a count."""
-    for count in (u.ct, u.photon):
-        if unit.is_equivalent(count):
-            return unit.to(count)
-    raise GeometryError(f"image must be in counts (unit ct), got {unit}; a rate must be multiplied by exposure")
 
 
 def _input_flags(image, pixel):

@@ -7,7 +7,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 
 from . import _morphology as core
-from ._image_checks import EXPOSURE_MAP, as_image, celestial, pixel_scale, valid_pixels
+from ._image_checks import EXPOSURE_MAP, as_image, celestial, counts_factor, pixel_scale, valid_pixels
 from .exceptions import GeometryError, check_quantity
 from .images import DEFAULT_COSMOLOGY, Geometry
 
@@ -58,9 +58,7 @@ class _Scene:
 def _scene(image, r_500, redshift, background, centre, outer, cosmology):
     """Check the arguments, find the centre, and see what fits; an error says what does not."""
     image = as_image(image)
-    if not (image.unit.is_equivalent(u.ct) or image.unit.is_equivalent(u.photon)):
-        raise GeometryError(f"image must be in counts (unit ct), got {image.unit}")
-    counts = image.data * image.unit.to(u.ct if image.unit.is_equivalent(u.ct) else u.photon)
+    counts = image.data * counts_factor(image.unit)
     pixel, r_500_kpc = _pixels_of(image, r_500, redshift, cosmology)
     valid = valid_pixels(image)
     exposure = np.where(valid, np.asarray(image.meta.get(EXPOSURE_MAP, 1.0), dtype=float), 0.0)

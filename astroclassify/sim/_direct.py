@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from astropy import constants
 from astropy import units as u
 
 from ..exceptions import require
 from ._absorption import nodes as absorption_nodes
 from ._absorption import transmission
 from ._plasma import components, load_emissivity, table_position
-from ._projection import projection
+from ._projection import C_KM_S, largest_doppler, projection
 
 __all__ = ["Gas", "check_installed", "expected", "photon_flux_factor", "prepare", "spectrum"]
 
-_C_KM_S = constants.c.to_value(u.km / u.s)
 # Doppler factors are tabulated this far apart: 7 eV at 7 keV, less than a bin of the emissivity table.
 _DOPPLER_STEP = 1e-3
 _MAX_DOPPLER_NODES = 65
@@ -157,7 +155,7 @@ def prepare(halo, observation):
         velocity=velocity,
         # A homogeneous ball of radius R has the variance R^2 / 5 along each axis.
         sigma=halo.cell_radius.to_value(u.kpc) / np.sqrt(5.0),
-        emission=emission_measure(halo),
+        emission=halo.emission_measure.value,
         lower=lower,
         weight=weight,
         scales=scales,
@@ -174,8 +172,7 @@ def _temperature_position(halo):
 
 def _doppler_nodes(velocity):
     """At least two equally spaced Doppler factors that cover all directions of the fastest cell."""
-    beta = np.sqrt(np.max(np.einsum("ij,ij->i", velocity, velocity))) / _C_KM_S
-    high = max(np.sqrt((1.0 + beta) / (1.0 - beta)), 1.0 + 1e-9)
+    high = max(largest_doppler(velocity), 1.0 + 1e-9)
     low = 1.0 / high
     number = int(np.clip(np.ceil((high - low) / _DOPPLER_STEP) + 1, 2, _MAX_DOPPLER_NODES))
     return np.linspace(low, high, number)
@@ -208,7 +205,7 @@ def expected(gas, observation, telescope, axis):
     """
     right, up, sight = projection(axis)
     rows, columns = observation.shape
-    pixel = 2.0 * observation.half_size_kpc[0] / columns
+    pixel = observation.pixel_kpc
     basis = np.stack([up / pixel, right / pixel, sight])
     middle = np.array([0.5 * rows, 0.5 * columns])
     if telescope.growth:
@@ -253,14 +250,14 @@ def spectrum(halo, observation, axis, edges):
     half = observation.half_size_kpc
     inside = (np.abs(position @ right) < half[0]) & (np.abs(position @ up) < half[1])
     velocity = halo.velocity.to_value(u.km / u.s)
-    beta = velocity / _C_KM_S
+    beta = velocity / C_KM_S
     doppler = (1.0 + beta @ sight) / np.sqrt(1.0 - np.einsum("ij,ij->i", beta, beta))
     nodes = _doppler_nodes(velocity)
     table = load_emissivity()
     lower, weight = _temperature_position(halo)
     factor, place = table_position(nodes, np.clip(doppler, nodes[0], nodes[-1]))
     spectra, scales = components(halo)
-    emission = emission_measure(halo) * inside
+    emission = halo.emission_measure.value * inside
     counts = np.zeros(edges.size - 1)
     for component in range(len(spectra)):
         norm = emission * scales[:, component]
@@ -276,11 +273,6 @@ def spectrum(halo, observation, axis, edges):
             photons = (emitted / np.diff(bins))[np.clip(np.searchsorted(bins, energy) - 1, 0, emitted.size - 1)]
             counts += np.histogram(energy, bins=edges, weights=photons * caught)[0]
     return counts * photon_flux_factor(observation.redshift, halo.cosmology) * observation.exposure.to_value(u.s)
-
-
-def emission_measure(halo):
-    """n_e n_H V of every cell [cm-3]."""
-    return (halo.n_e * halo.n_h * halo.mass / halo.density).to_value(u.cm**-3)
 
 
 @lru_cache(maxsize=1)
@@ -340,7 +332,7 @@ def _deposit(
                     above = cdf[index] + (cdf[index + 1] - cdf[index]) * (place - index)
                 shares[side, pixel] = above - below
                 below = above
-        x, y, z = velocity[cell, 0] / _C_KM_S, velocity[cell, 1] / _C_KM_S, velocity[cell, 2] / _C_KM_S
+        x, y, z = velocity[cell, 0] / C_KM_S, velocity[cell, 1] / C_KM_S, velocity[cell, 2] / C_KM_S
         towards = basis[2, 0] * x + basis[2, 1] * y + basis[2, 2] * z
         place = ((1.0 + towards) / np.sqrt(1.0 - x * x - y * y - z * z) - nodes[0]) * per_factor
         factor = min(max(int(place), 0), nodes.size - 2)

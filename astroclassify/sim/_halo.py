@@ -212,6 +212,11 @@ class Halo:
         return (self.mass / self.density).to(u.kpc**3)
 
     @property
+    def emission_measure(self):
+        """Emission measure of each cell, n_e n_H V [cm-3]."""
+        return (self.n_e * self.n_h * self.mass / self.density).to(u.cm**-3)
+
+    @property
     def cell_radius(self):
         """Radius of the sphere with the volume of each cell [kpc]."""
         return np.cbrt(self.volume * (3.0 / (4.0 * np.pi)))

@@ -274,6 +274,11 @@ class Observation:
         half = 0.5 * self.width.to_value(u.kpc)
         return np.array([half, half * self.shape[0] / self.shape[1]])
 
+    @property
+    def pixel_kpc(self):
+        """Side of a pixel [kpc], a plain float."""
+        return float(self.width.to_value(u.kpc)) / self.shape[1]
+
     def pixel_scale(self, cosmology=DEFAULT_COSMOLOGY):
         """
         Angular side of a pixel.

@@ -8,6 +8,7 @@ from astropy import units as u
 
 from ..batch import derive_rng
 from . import _pyxsim, _soxs
+from ._projection import to_pixels
 
 __all__ = ["bin_events", "detected_events", "photon_source"]
 
@@ -87,9 +88,7 @@ def detected_events(photon_set, observation, response, telescope, axis, rng):
     events = photon_set.project(axis, n_h=observation.n_h.to_value(u.cm**-2), rng=rng)
     caught = rng.random(events.energy.size) * photon_set.area < response.area(events.energy)
     kept = caught & (events.energy >= low) & (events.energy <= high)
-    pixel_kpc = 2.0 * observation.half_size_kpc[0] / columns
-    column = events.x[kept] / pixel_kpc + 0.5 * columns
-    row = events.y[kept] / pixel_kpc + 0.5 * rows
+    column, row = to_pixels(events.x[kept], events.y[kept], observation)
     sigma = telescope.psf_sigma(column, row)
     shift = rng.normal(size=(2, column.size))
     column, row = column + sigma * shift[0], row + sigma * shift[1]

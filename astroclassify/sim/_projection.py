@@ -1,14 +1,28 @@
 """Lines of sight: which way a halo is looked at, what is then to the right and up, and where that is on the sky."""
 
 import numpy as np
+from astropy import constants
 from astropy import units as u
 from astropy.wcs import WCS
 
 from ..exceptions import GeometryError
 
-__all__ = ["AXES", "SKY_CENTRE", "axis_name", "check_axis", "projection", "tan_wcs"]
+__all__ = [
+    "AXES",
+    "C_KM_S",
+    "SKY_CENTRE",
+    "axis_name",
+    "check_axis",
+    "largest_doppler",
+    "projection",
+    "tan_wcs",
+    "to_pixels",
+]
 
 AXES = ("x", "y", "z")
+
+#: Speed of light [km/s].
+C_KM_S = constants.c.to_value(u.km / u.s)
 
 #: Where mock images are placed on the sky: on the equator, away from the jump of right ascension.
 SKY_CENTRE = (180.0, 0.0)
@@ -80,6 +94,44 @@ def projection(axis):
     right = np.cross(pole, sight)
     right /= np.linalg.norm(right)
     return right, np.cross(sight, right), sight
+
+
+def largest_doppler(velocity):
+    """
+    Largest Doppler factor, observed over emitted energy, that any line of sight can give; the least is its inverse.
+
+    Parameters
+    ----------
+    velocity : `~numpy.ndarray`, shape (n, 3)
+        Velocities [km/s].
+
+    Returns
+    -------
+    float
+        That of the fastest, coming straight at the observer.
+    """
+    beta = np.sqrt(np.max(np.einsum("ij,ij->i", velocity, velocity))) / C_KM_S
+    return np.sqrt((1.0 + beta) / (1.0 - beta))
+
+
+def to_pixels(x, y, observation):
+    """
+    Pixel coordinates of places on the image plane; pixel k covers [k, k + 1).
+
+    Parameters
+    ----------
+    x, y : `~numpy.ndarray`
+        To the right and up [kpc from the halo's centre].
+    observation : Observation
+        Gives the grid.
+
+    Returns
+    -------
+    column, row : `~numpy.ndarray`
+        From the lower left corner of the image.
+    """
+    rows, columns = observation.shape
+    return x / observation.pixel_kpc + 0.5 * columns, y / observation.pixel_kpc + 0.5 * rows
 
 
 def tan_wcs(shape, scale):

@@ -28,7 +28,7 @@ from astropy import units as u
 from ..exceptions import require
 from ._absorption import transmission
 from ._plasma import components
-from ._projection import check_axis, projection
+from ._projection import check_axis, largest_doppler, projection
 from ._spectral_model import SpectralModel
 from ._telescope import make_telescope
 
@@ -41,7 +41,6 @@ log = logging.getLogger(__name__)
 SMOOTHING_PER_RADIUS = 2.0 / np.sqrt(5.0)
 # Cells further outside the field than this many standard deviations of their kernel (or of the PSF) are left out.
 _N_SIGMA = 5.0
-_C_KM_S = constants.c.to_value(u.km / u.s)
 _K_PER_KEV = (1 * u.keV / constants.k_B).to_value(u.K)
 
 # Importing and running these packages touches global state (environment, loggers, warnings, progress bars): one thread
@@ -301,7 +300,7 @@ def _in_field(halo, observation):
     half = observation.half_size_kpc
     rows, columns = observation.shape
     corners = make_telescope(observation, halo.cosmology).psf_sigma([0, columns, 0, columns], [0, 0, rows, rows])
-    psf = np.max(corners) * 2.0 * half[0] / columns
+    psf = np.max(corners) * observation.pixel_kpc
     reach = _N_SIGMA * np.hypot(halo.cell_radius.to_value(u.kpc) / np.sqrt(5.0), psf)
     beside = np.abs(position) - reach[:, np.newaxis]
     right = beside < half[0]
@@ -312,7 +311,6 @@ def _in_field(halo, observation):
 def _dataset(halo, cells):
     """A yt dataset in memory with the chosen cells as SPH particles."""
     _, yt = _load()
-    emission_measure = (halo.n_e[cells] * halo.n_h[cells] * halo.volume[cells]).to_value(u.cm**-3)
     position = halo.position[cells].to_value(u.kpc)
     velocity = halo.velocity[cells].to_value(u.km / u.s)
     radius = halo.cell_radius[cells].to_value(u.kpc)
@@ -321,7 +319,7 @@ def _dataset(halo, cells):
         ("io", "density"): (halo.density[cells].to_value(u.g / u.cm**3), "g/cm**3"),
         ("io", "smoothing_length"): (SMOOTHING_PER_RADIUS * radius, "kpc"),
         ("io", "temperature"): (halo.temperature[cells].to_value(u.keV) * _K_PER_KEV, "K"),
-        ("io", "packaged_emission_measure"): (emission_measure, "cm**-3"),
+        ("io", "packaged_emission_measure"): (halo.emission_measure.value[cells], "cm**-3"),
         ("io", "packaged_metallicity"): (halo.metallicity[cells].to_value(u.one), "Zsun"),
         # yt may hand out cells in any order
         ("io", "packaged_row"): (np.flatnonzero(cells).astype(float), ""),
@@ -412,8 +410,7 @@ def photons(halo, observation, *, area, rng, energy_range=None, everywhere=False
 def _draw(path, halo, cells, observation, area, energy_range, rng):
     """Draw the photons of some cells into a file; how many there are, and from how many cells."""
     pyxsim, _ = _load()
-    beta = np.sqrt(np.max(np.sum(halo.velocity[cells].to_value(u.km / u.s) ** 2, axis=1))) / _C_KM_S
-    shift = np.sqrt((1.0 + beta) / (1.0 - beta))
+    shift = largest_doppler(halo.velocity[cells].to_value(u.km / u.s))
     tables, scales = components(halo)
     model = SpectralModel(observation.redshift, energy_range[0] / shift, energy_range[1] * shift, tables)
     with quiet():

@@ -19,7 +19,8 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from ._projection import tan_wcs
+from ._plasma import load_emissivity
+from ._projection import largest_doppler, tan_wcs, to_pixels
 from ._pyxsim import Events, load_soxs, quiet
 
 __all__ = ["PREFIX", "draw_range", "read_area", "soxs_events"]
@@ -31,7 +32,6 @@ PREFIX = "soxs:"
 _AREA_FACTOR = 1.2
 # A detector of CCDs records hardly any photon at more than twice its energy.
 _LOWEST_OVER_BAND = 0.5
-_C_KM_S = 299792.458
 _ERG_PER_KEV = u.keV.to(u.erg)
 
 
@@ -149,11 +149,8 @@ def draw_range(halo, observation):
     energy_range : tuple of float
         Observed energies [keV]: what the matrix can bring into the band, as far as area and emissivity table reach.
     """
-    from ._plasma import load_emissivity
-
     edges, effective_area = read_area(observation.response, observation.response_files)
-    speed = np.max(np.linalg.norm(halo.velocity.to_value(u.km / u.s), axis=1))
-    shift = np.sqrt((1 + speed / _C_KM_S) / (1 - speed / _C_KM_S))
+    shift = largest_doppler(halo.velocity.to_value(u.km / u.s))
     table = np.asarray(load_emissivity().energy_edges)[[0, -1]] / (1.0 + observation.redshift)
     low, high = observation.energy_range.to_value(u.keV)
     lowest = max(_LOWEST_OVER_BAND * low, edges[0], table[0] * shift * (1 + 1e-9))
@@ -191,17 +188,16 @@ def soxs_events(halo, observation, photon_set, axis, rng):
     SOXS knows no vignetting. It draws a Poisson number out of the photons it is given, a Poisson number themselves: the
     total scatters by up to 1.4 times the root of the counts, single pixels by hardly more than the root.
     """
-
     rows, columns = observation.shape
     photons = photon_set.project(axis, n_h=observation.n_h.to_value(u.cm**-2), rng=rng)
     if photons.energy.size == 0:
         return photons
-    pixel_kpc = 2.0 * observation.half_size_kpc[0] / columns
     scale = observation.pixel_scale(halo.cosmology)
     image = tan_wcs(observation.shape, scale)
     offset = (observation.pointing_offset / scale).to_value(u.one)
     pointing = image.wcs_pix2world(0.5 * columns - offset[0] - 0.5, 0.5 * rows - offset[1] - 0.5, 0)
-    sky = image.wcs_pix2world(photons.x / pixel_kpc + 0.5 * columns - 0.5, photons.y / pixel_kpc + 0.5 * rows - 0.5, 0)
+    column, row = to_pixels(photons.x, photons.y, observation)
+    sky = image.wcs_pix2world(column - 0.5, row - 0.5, 0)
     exposure = observation.exposure.to_value(u.s)
     flux = photons.energy.sum() * _ERG_PER_KEV / exposure / photon_set.area
     source = {"ra": [sky[0]], "dec": [sky[1]], "energy": [photons.energy], "flux": [flux], "src_names": ["halo"]}

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,6 @@ from astroclassify import images
 from astroclassify.exceptions import MissingDependencyError
 from astroclassify.sim import _pyxsim
 from astroclassify.sim._absorption import transmission
-from astroclassify.sim._halo import Halo
 from astroclassify.sim._observation import Observation
 from astroclassify.sim._observe import group_id, observe, observing
 from astroclassify.sim._plasma import load_emissivity
@@ -34,49 +34,10 @@ COSMOLOGY = FlatLambdaCDM(H0=67.74, Om0=0.3089)
 DARK = 0 * u.ct / u.s / u.arcsec**2
 
 
-def make_halo(position, *, radius, kT=4.0, metallicity=0.3, n_e=3e-3, velocity=(0, 0, 0), **other):
-    """A halo of cells at positions [kpc] with radii [kpc]; everything else is the same for all or one per cell."""
-    position = np.atleast_2d(np.asarray(position, dtype=float))
-    n = len(position)
-    volume = 4 / 3 * np.pi * np.broadcast_to(radius, n) ** 3 * u.kpc**3
-    n_e = np.broadcast_to(n_e, n) / u.cm**3
-    n_h = n_e / 1.158
-    density = (n_h * 1.6726e-24 * u.g / 0.76).to(u.g / u.cm**3)
-    settings = {
-        "halo_id": 12,
-        "simulation": "toy",
-        "snapshot": 99,
-        "redshift": 0.0,
-        "m_500": 3e14 * u.Msun,
-        "r_500": 1000 * u.kpc,
-        "centre": [0, 0, 0] * u.kpc,
-        "position": position * u.kpc,
-        "velocity": np.broadcast_to(velocity, (n, 3)) * u.km / u.s,
-        "mass": (density * volume).to(u.Msun),
-        "density": density,
-        "temperature": np.broadcast_to(kT, n) * u.keV,
-        "n_e": n_e,
-        "n_h": n_h,
-        "metallicity": np.broadcast_to(metallicity, n) * u.one,
-        "cosmology": COSMOLOGY,
-    }
-    return Halo(**{**settings, **other})
-
-
 @pytest.fixture(scope="module")
-def ball():
-    """A homogeneous sphere of 300 kpc with all temperatures from 0.3 to 10 keV and metallicities from 0 to 1."""
-    rng = np.random.default_rng(1)
-    n = 3000
-    direction = rng.normal(size=(n, 3))
-    direction /= np.linalg.norm(direction, axis=1)[:, np.newaxis]
-    return make_halo(
-        300 * np.cbrt(rng.random((n, 1))) * direction,
-        radius=300 / np.cbrt(n),
-        kT=np.geomspace(0.3, 10, n),
-        metallicity=rng.random(n),
-        n_e=2e-3,
-    )
+def ball(ball):
+    """The ball of all temperatures and metallicities, at rest."""
+    return replace(ball, velocity=0 * ball.velocity)
 
 
 def expected_counts(halo, observation):
@@ -161,9 +122,9 @@ def test_photons_drawn_at_once_are_those_of_pyxsim_s_own_loop(ball, monkeypatch)
     assert ks_2samp(np.hypot(ours.x, ours.y), np.hypot(stock.x, stock.y)).pvalue > 0.01
 
 
-def test_each_cell_gets_its_own_spectrum():
+def test_each_cell_gets_its_own_spectrum(toy_halo):
     # a cool cell to the left, a hot one to the right
-    halo = make_halo([[-200, 0, 0], [200, 0, 0]], radius=5, kT=[0.5, 8.0], n_e=0.1)
+    halo = toy_halo([[-200, 0, 0], [200, 0, 0]], radius=5, kT=[0.5, 8.0], n_e=0.1)
     observation = Observation(background=DARK)
     with _pyxsim.photons(halo, observation, area=600.0, rng=np.random.default_rng(3)) as photon_set:
         events = photon_set.project("z", n_h=0.0, rng=np.random.default_rng(3))
@@ -179,9 +140,9 @@ def test_each_cell_gets_its_own_spectrum():
         assert abs(events.energy[inside].mean() - mean) < 4 * scatter / np.sqrt(inside.sum()) + 0.003
 
 
-def test_gas_that_comes_closer_is_bluer():
+def test_gas_that_comes_closer_is_bluer(toy_halo):
     beta = 0.02
-    halo = make_halo([[0, 0, 0]], radius=30, n_e=0.03, velocity=(0, 0, beta * 299792.458))
+    halo = toy_halo([[0, 0, 0]], radius=30, n_e=0.03, velocity=(0, 0, beta * 299792.458))
     observation = Observation(background=DARK, exposure=10 * u.ks)
     with _pyxsim.photons(halo, observation, area=600.0, rng=np.random.default_rng(1)) as photon_set:
         along, across = (photon_set.project(axis, n_h=0.0, rng=np.random.default_rng(1)).energy for axis in "zx")
@@ -190,19 +151,19 @@ def test_gas_that_comes_closer_is_bluer():
     np.testing.assert_allclose(along / across, 1 + beta, rtol=1e-12)
 
 
-def test_fast_gas_keeps_its_counts():
+def test_fast_gas_keeps_its_counts(toy_halo):
     # at the ends of the band photons come in and go out by the Doppler shift: none may be missing
     observation = Observation(background=DARK, energy_range=(1.0, 1.2) * u.keV)
-    halo = make_halo([[0, 0, 0]], radius=100, velocity=(0, 0, 9000.0))
+    halo = toy_halo([[0, 0, 0]], radius=100, velocity=(0, 0, 9000.0))
     counts = observe(halo, observation, rng=1, axis="x").data.sum(dtype=float)  # across: shift of 0.05% only
     expected = expected_counts(halo, observation)
     assert abs(counts - expected) < 4 * np.sqrt(expected) + 1e-3 * expected
 
 
 @pytest.mark.parametrize(("axis", "right", "up"), [("x", 1, 2), ("y", 2, 0), ("z", 0, 1)])
-def test_clumps_land_where_they_are(axis, right, up):
+def test_clumps_land_where_they_are(toy_halo, axis, right, up):
     places = np.array([[210.0, 120.0, -330.0], [-160.0, -260.0, 40.0]])
-    halo = make_halo(places, radius=3, n_e=0.8)
+    halo = toy_halo(places, radius=3, n_e=0.8)
     observation = Observation(background=DARK, psf_fwhm=8 * u.arcsec, shape=(200, 240), width=1200 * u.kpc)
     image = observe(halo, observation, axis=axis, rng=2)
     rows, columns = np.indices(image.shape)
@@ -238,9 +199,9 @@ def test_coordinates_put_the_halo_in_the_middle_and_have_the_right_scale(ball):
     assert images.pixel_scale(image).to_value(u.arcsec) == pytest.approx(scales[0].to_value(u.arcsec))
 
 
-def test_photons_of_a_cell_spread_like_a_ball():
+def test_photons_of_a_cell_spread_like_a_ball(toy_halo):
     radius = 80.0
-    halo = make_halo([[20.0, 0, 0]], radius=radius)
+    halo = toy_halo([[20.0, 0, 0]], radius=radius)
     observation = Observation(background=DARK)
     with _pyxsim.photons(halo, observation, area=600.0, rng=np.random.default_rng(1)) as photon_set:
         events = photon_set.project("z", n_h=0.0, rng=np.random.default_rng(1))
@@ -251,8 +212,8 @@ def test_photons_of_a_cell_spread_like_a_ball():
         assert np.var(spread) == pytest.approx(radius**2 / 5, rel=5 * np.sqrt(2 / n))
 
 
-def test_point_spread_function_moves_counts_and_keeps_them():
-    halo = make_halo([[0.0, 0, 0]], radius=1, n_e=4.0)
+def test_point_spread_function_moves_counts_and_keeps_them(toy_halo):
+    halo = toy_halo([[0.0, 0, 0]], radius=1, n_e=4.0)
     sharp, blurred = (
         observe(halo, Observation(background=DARK, psf_fwhm=fwhm * u.arcsec), rng=1).data for fwhm in (0, 30)
     )
@@ -266,10 +227,10 @@ def test_point_spread_function_moves_counts_and_keeps_them():
         assert np.average(columns**2, weights=profile) == pytest.approx(sigma**2 + 1 / 12, rel=0.03)
 
 
-def test_background_is_uniform_and_poisson(ball):
+def test_background_is_uniform_and_poisson(toy_halo, ball):
     rate = 5e-6 * u.ct / u.s / u.arcsec**2
     observation = Observation(background=rate, exposure=50 * u.ks)
-    faint = make_halo([[0.0, 0, 0]], radius=1, n_e=1e-6)
+    faint = toy_halo([[0.0, 0, 0]], radius=1, n_e=1e-6)
     image = observe(faint, observation, rng=1)
     # rate x time x pixel area
     pixel = (1000 * u.kpc / 256 / COSMOLOGY.angular_diameter_distance(0.05)).to_value(
@@ -336,9 +297,9 @@ def test_image_is_what_the_package_works_on(ball, tmp_path):
     assert 0 < images.concentration(image, cosmology=COSMOLOGY) < 0.2
 
 
-def test_cells_out_of_sight_along_every_axis_are_left_out():
+def test_cells_out_of_sight_along_every_axis_are_left_out(toy_halo):
     far = 10000.0
-    halo = make_halo([[0, 0, far], [far, 0, 0], [far, far, 0], [far, far, far], [505, 0, far]], radius=[1, 1, 1, 1, 10])
+    halo = toy_halo([[0, 0, far], [far, 0, 0], [far, far, 0], [far, far, far], [505, 0, far]], radius=[1, 1, 1, 1, 10])
     kept = _pyxsim._in_field(halo, Observation())
     assert kept.tolist() == [True, True, False, False, True]
 
@@ -354,13 +315,16 @@ def test_cells_out_of_sight_along_every_axis_are_left_out():
         ({"halo": "12"}, TypeError, "halo must be a Halo"),
         ({"observation": Observation(energy_range=(0.1, 7) * u.keV)}, ValueError, "energy_range must lie within 0.3"),
         ({"observation": Observation(energy_range=(5, 9) * u.keV, redshift=0.5)}, ValueError, "emissivity table"),
-        ({"halo": make_halo([[0, 3000, 3000]], radius=10)}, ValueError, "halo 12 has no X-ray emitting gas in the"),
-        ({"halo": make_halo([[0, 0, 0]], radius=10, n_e=0.0, density=[1e-26] * u.g / u.cm**3, mass=[1e6] * u.Msun,
-                            n_h=[1e-3] / u.cm**3)}, ValueError, "halo 12 has no X-ray emitting gas"),
+        ({"halo": {"position": [[0, 3000, 3000]], "radius": 10}}, ValueError,
+         "halo 12 has no X-ray emitting gas in the"),
+        ({"halo": {"position": [[0, 0, 0]], "radius": 10, "n_e": 0.0, "density": [1e-26] * u.g / u.cm**3,
+                   "mass": [1e6] * u.Msun, "n_h": [1e-3] / u.cm**3}}, ValueError, "halo 12 has no X-ray emitting gas"),
     ],
 )  # fmt: skip
-def test_bad_arguments_are_named(ball, arguments, error, message):
+def test_bad_arguments_are_named(ball, toy_halo, arguments, error, message):
     arguments = {"halo": ball, "observation": Observation(), "rng": 1, **arguments}
+    if isinstance(arguments["halo"], dict):
+        arguments["halo"] = toy_halo(**arguments["halo"])
     with pytest.raises(error, match=message) as caught:
         observe(arguments.pop("halo"), arguments.pop("observation"), **arguments)
     assert "\n" not in str(caught.value)
