@@ -81,8 +81,9 @@ def _claim(path, text):
             os.link(temporary, path)
         except FileExistsError:
             log.debug("another run has begun %s", path.parent)
-        except OSError:  # a file system without hard links
-            os.replace(temporary, path)
+        except OSError:  # a file system without hard links, or a second run has swept the temporary file away:
+            if not path.exists():  # runs sweep only where the settings already are
+                os.replace(temporary, path)
     except OSError as error:
         raise OutputError(f"cannot write {str(path)!r}: {error.strerror}") from error
     finally:

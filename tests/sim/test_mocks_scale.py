@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import importlib.util
 import io
+import json
 import multiprocessing
 import os
 import random
@@ -221,6 +222,32 @@ def test_of_two_runs_that_begin_at_once_with_other_settings_one_is_refused(tmp_p
     _mock_folder.check_settings(tmp_path, {"seed": 1})
     with pytest.raises(_mock_folder.OutputError, match="seed is 1 there and 2 now"):
         _mock_folder.check_settings(tmp_path, {"seed": 2})
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_run_whose_settings_another_has_written_and_swept_goes_on(tmp_path, monkeypatch):
+    path = tmp_path / _mock_folder.SETTINGS_FILE
+    link = os.link
+
+    def be_second(temporary, target):
+        _mock_folder._claim(path, '{"seed": 1}')
+        _mock_folder._sweep(tmp_path)
+        link(temporary, target)
+
+    monkeypatch.setattr(os, "link", lambda *names: (monkeypatch.setattr(os, "link", link), be_second(*names)))
+    _mock_folder._claim(path, '{"seed": 2}')
+    _mock_folder.check_settings(tmp_path, {"seed": 1})
+
+
+def test_settings_are_written_where_there_are_no_hard_links(tmp_path, monkeypatch):
+    def no_links(*names):
+        raise PermissionError("no hard links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    path = tmp_path / _mock_folder.SETTINGS_FILE
+    for seed in (1, 2):
+        _mock_folder._claim(path, json.dumps({"seed": seed}))
+    _mock_folder.check_settings(tmp_path, {"seed": 1})
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
