@@ -52,15 +52,22 @@ def _window(wcs, image_shape, target, shape):
     return tuple(slices)
 
 
-def resample(image, target, shape):
-    """Counts, valid fraction and covered fraction on the target grid, and the exposure map there (or None)."""
+def resample(image, target, shape, *, brightness=False):
+    """
+    Counts, valid fraction and covered fraction on the target grid, and the exposure map there (or None).
+
+    Counts are shared out and conserved; a brightness is averaged over what covers a pixel.
+    """
     window = _window(celestial(image), image.shape, target, shape)
     wcs = celestial(image[window])
     data, valid = image.data[window], valid_pixels(image)[window]
     y, x = np.mgrid[0 : data.shape[0] + 1, 0 : data.shape[1] + 1] - 0.5
     x, y = target.world_to_pixel(wcs.pixel_to_world(x, y))
     area = _areas(x, y)
-    counts, fraction, covered = deposit(np.stack([np.where(valid, data, 0.0), valid * area, area]), x, y, shape)
+    content = np.where(valid, data, 0.0) * (area if brightness else 1.0)
+    counts, fraction, covered = deposit(np.stack([content, valid * area, area]), x, y, shape)
+    if brightness:
+        counts = np.divide(counts, fraction, out=np.zeros_like(counts), where=fraction > 1e-6)
     exposure = image.meta.get(EXPOSURE_MAP)
     if exposure is not None:
         exposure = reproject_interp((exposure[window], wcs), target, shape_out=shape, return_footprint=False)

@@ -132,9 +132,9 @@ class Geometry:
     def from_dict(cls, mapping):
         """Build a geometry from what `to_dict` gives."""
         try:
-            return cls(float(mapping["width"]) * u.Unit(str(mapping["unit"])), tuple(mapping["shape"]))
+            return cls(float(mapping["width"]) * u.Unit(str(mapping["unit"])[:64]), tuple(mapping["shape"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise GeometryError(f"a geometry needs width, unit and shape, got {mapping!r}") from error
+            raise GeometryError(f"a geometry needs width, unit and shape, got {str(mapping)[:200]}") from error
 
 
 def _check_redshift(redshift):
@@ -202,7 +202,7 @@ def standardise(image, geometry, *, redshift=None, centre=None, cosmology=DEFAUL
     Parameters
     ----------
     image : `~astropy.nddata.CCDData`
-        Counts, with a celestial WCS.
+        Counts, or densities of a photographic plate (unit adu), with a celestial WCS.
     geometry : Geometry
         The grid.
     redshift : float, optional
@@ -215,7 +215,8 @@ def standardise(image, geometry, *, redshift=None, centre=None, cosmology=DEFAUL
     Returns
     -------
     `~astropy.nddata.CCDData`
-        Counts on the grid. Pixels less than half of which come from valid pixels of the image are masked.
+        Counts on the grid; a plate's densities are averaged instead of shared out. Pixels less than half of which come
+        from valid pixels of the image are masked.
         ``meta["FLAGS"]`` holds the sum of `~astroclassify.schemes.Flag` bits that apply, ``meta["exposure_map"]`` the
         exposure on the grid if one came. Uncertainty is dropped with a warning: the classifiers take counts.
 
@@ -247,7 +248,8 @@ def standardise(image, geometry, *, redshift=None, centre=None, cosmology=DEFAUL
     """
     image = as_image(image)
     wcs = celestial(image)
-    factor = counts_factor(image.unit)
+    plate = image.unit == u.adu
+    factor = 1.0 if plate else counts_factor(image.unit)
     if redshift is not None:
         redshift = _check_redshift(redshift)
     elif geometry.is_physical:
@@ -263,7 +265,7 @@ def standardise(image, geometry, *, redshift=None, centre=None, cosmology=DEFAUL
         valid, covered, target = valid_pixels(image).astype(float), np.ones(image.shape), wcs
         data, exposure = np.where(valid > 0, image.data, 0.0), image.meta.get(EXPOSURE_MAP)
     else:
-        data, valid, covered, exposure = resample(image, target, geometry.shape)
+        data, valid, covered, exposure = resample(image, target, geometry.shape, brightness=plate)
     data = data * factor
     mask = valid < 0.5
     if np.mean(~mask) < MIN_VALID:
@@ -272,12 +274,15 @@ def standardise(image, geometry, *, redshift=None, centre=None, cosmology=DEFAUL
             f"({geometry.width}; at least {MIN_VALID:.0%} is needed)"
         )
     flags = image_flags(image.meta) | _input_flags(image, pixel) | _grid_flags(data, valid, covered)
+    if plate:  # neither has a meaning for densities
+        flags &= ~(Flag.NO_EXPOSURE | Flag.LOW_COUNTS)
     meta = {**image.meta, "FLAGS": flags.value}
     if redshift is not None:
         meta["REDSHIFT"] = float(redshift)
     if exposure is not None:
         meta[EXPOSURE_MAP] = exposure
-    return CCDData(data, unit=u.ct, mask=mask if mask.any() else None, wcs=target, meta=meta)
+    unit = u.adu if plate else u.ct
+    return CCDData(data, unit=unit, mask=mask if mask.any() else None, wcs=target, meta=meta)
 
 
 def _input_flags(image, pixel):

@@ -4,14 +4,31 @@ import numpy as np
 from astropy import units as u
 
 from . import tables
+from ._plots_maps import plot_mean_maps
 from .exceptions import SchemaError, require
 from .images import read_image
 from .schemes import COOL_CORE, T_COOL_BOUNDS, ClassScheme, Flag
 
-__all__ = ["plot_confusion", "plot_images", "plot_population", "plot_scores"]
+__all__ = [
+    "plot_confusion",
+    "plot_images",
+    "plot_learning_curve",
+    "plot_mean_maps",
+    "plot_population",
+    "plot_precision_recall",
+    "plot_reliability",
+    "plot_roc",
+    "plot_scores",
+]
 
 # Readable by people with any colour vision (Okabe & Ito 2008), one per class.
-_COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
+_COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
+_LINES = ("-", "--", "-.", ":")
+
+
+def _style(number):
+    """Colour and line style of one of many lines or bars: no two of the first 28 alike."""
+    return _COLOURS[number % len(_COLOURS)], _LINES[number // len(_COLOURS) % len(_LINES)]
 
 
 def _figure(width, height):
@@ -175,7 +192,8 @@ def plot_scores(scores, *, measure="f1"):
     Parameters
     ----------
     scores : dict
-        Name of the method -> SCORES table.
+        Name of the method -> SCORES table, or what `astroclassify.nn.score_seeds` gives (bars then have the scatter
+        over seeds).
     measure : str, optional
         Column to show.
 
@@ -192,11 +210,16 @@ def plot_scores(scores, *, measure="f1"):
     figure = _figure(7.0, 3.6)
     axis = figure.subplots()
     step = 0.8 / max(len(scores), 1)
-    for number, ((method, table), colour) in enumerate(zip(scores.items(), _COLOURS, strict=False)):
+    for number, (method, table) in enumerate(scores.items()):
+        colour, line = _style(number)
         middle = np.asarray(table[measure], float)
         place = np.arange(len(table)) - 0.4 + step * (number + 0.5)
-        low, high = (np.asarray(table[f"{measure}_{end}"], float) for end in ("lo", "hi"))
-        axis.bar(place, middle, 0.9 * step, color=colour, label=method)
+        if f"{measure}_std" in table.colnames:
+            scatter = np.nan_to_num(np.asarray(table[f"{measure}_std"], float))
+            low, high = middle - scatter, middle + scatter
+        else:
+            low, high = (np.asarray(table[f"{measure}_{end}"], float) for end in ("lo", "hi"))
+        axis.bar(place, middle, 0.9 * step, color=colour, label=method, alpha=1 if line == "-" else 0.5)
         axis.errorbar(
             place, middle, np.clip([middle - low, high - middle], 0, None), fmt="none", color="black", lw=0.8, capsize=2
         )
@@ -205,4 +228,195 @@ def plot_scores(scores, *, measure="f1"):
     axis.set(ylabel=measure, ylim=(0, 1))
     # Above the axes: inside, it would cover the bars of good methods.
     figure.legend(fontsize=8, ncols=4, loc="outside upper center")
+    return figure
+
+
+def _columns_of(table, names, what):
+    missing = [name for name in names if name not in getattr(table, "colnames", ())]
+    if missing:
+        raise SchemaError(f"{what} must be a table with columns {list(names)}, lacks {missing}")
+
+
+def _curves_of(curves, names, class_name):
+    """Label -> table of one curve: of each class of a table, or of one class of several tables."""
+    if not isinstance(curves, dict):
+        _columns_of(curves, ("class", *names), "curves")
+        labels = dict.fromkeys(str(label) for label in curves["class"]) if class_name is None else [class_name]
+        curves = {label: curves for label in labels}
+        wanted = {label: label for label in labels}
+    else:
+        for method, table in curves.items():
+            _columns_of(table, ("class", *names), f"curves[{method!r}]")
+        if class_name is None and curves:
+            class_name = next((str(table["class"][0]) for table in curves.values() if len(table)), None)
+        wanted = dict.fromkeys(curves, class_name)
+    chosen = {label: table[np.asarray(table["class"]) == wanted[label]] for label, table in curves.items()}
+    empty = [label for label, table in chosen.items() if not len(table)]
+    if empty or not chosen:
+        raise SchemaError(f"curves must have rows of the class to show, got none for {empty or class_name!r}")
+    return chosen, class_name
+
+
+def plot_roc(curves, *, class_name=None):
+    """
+    ROC curves: true against false positive rate, with the areas under them.
+
+    Parameters
+    ----------
+    curves : `~astropy.table.QTable` or dict
+        What `astroclassify.nn.roc` gives, drawn with one line for each class; or name of a method -> such a table,
+        drawn with one line for each method.
+    class_name : str, optional
+        Class to show; with several methods the first of the table by default.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+        The figure.
+
+    Raises
+    ------
+    SchemaError
+        If a table has no such columns, or no curve of the class.
+    MissingDependencyError
+        If matplotlib is not installed.
+    """
+    chosen, class_name = _curves_of(curves, ("fpr", "tpr"), class_name)
+    figure = _figure(4.6, 4.4)
+    axis = figure.subplots()
+    axis.plot([0, 1], [0, 1], color="0.7", lw=0.8)
+    for number, (label, table) in enumerate(chosen.items()):
+        colour, line = _style(number)
+        fpr, tpr = np.asarray(table["fpr"], float), np.asarray(table["tpr"], float)
+        area = np.sum(np.diff(fpr) * (tpr[1:] + tpr[:-1]) / 2)
+        axis.plot(fpr, tpr, line, color=colour, label=f"{label} (AUC {area:.2f})")
+    axis.set(xlabel="false positive rate FP/(FP+TN)", ylabel="true positive rate TP/(TP+FN)", aspect="equal")
+    axis.set_title(class_name or "", fontsize=10)
+    axis.legend(fontsize=8, loc="lower right")
+    return figure
+
+
+def plot_precision_recall(curves, *, class_name=None):
+    """
+    Precision against recall for all thresholds.
+
+    Parameters
+    ----------
+    curves : `~astropy.table.QTable` or dict
+        What `astroclassify.nn.precision_recall` gives, or name of a method -> such a table, as for `plot_roc`.
+    class_name : str, optional
+        Class to show; with several methods the first of the table by default.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+        The figure. Lines are steps: between two thresholds nothing lies on a straight line.
+
+    Raises
+    ------
+    SchemaError
+        If a table has no such columns, or no curve of the class.
+    MissingDependencyError
+        If matplotlib is not installed.
+    """
+    chosen, class_name = _curves_of(curves, ("precision", "recall"), class_name)
+    figure = _figure(4.6, 4.4)
+    axis = figure.subplots()
+    for number, (label, table) in enumerate(chosen.items()):
+        colour, line = _style(number)
+        axis.step(table["recall"], table["precision"], line, color=colour, label=label, where="post")
+    axis.set(xlabel="recall TP/(TP+FN)", ylabel="precision TP/(TP+FP)", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axis.set_title(class_name or "", fontsize=10)
+    axis.legend(fontsize=8, loc="lower left")
+    return figure
+
+
+def plot_learning_curve(curve, *, measure="f1", class_name="mean"):
+    """
+    Score against the number of training groups, with the scatter over seeds.
+
+    Parameters
+    ----------
+    curve : `~astropy.table.QTable` or dict
+        What `astroclassify.nn.learning_curve` gives, or name of a method -> such a table.
+    measure : str, optional
+        Column to show.
+    class_name : str, optional
+        Class to show, ``"mean"`` for the mean over classes.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+        The figure. Sizes at which every training failed have no point.
+
+    Raises
+    ------
+    SchemaError
+        If a table has no such columns or no row of the class.
+    MissingDependencyError
+        If matplotlib is not installed.
+    """
+    curves = curve if isinstance(curve, dict) else {"": curve}
+    figure = _figure(5.2, 3.8)
+    axis = figure.subplots()
+    ticks = set()
+    for number, (method, table) in enumerate(curves.items()):
+        _columns_of(table, ("class", "n_groups", measure, f"{measure}_std"), "curve")
+        rows = table[np.asarray(table["class"]) == class_name]
+        if not len(rows):
+            raise SchemaError(f"curve must have rows of class {class_name!r}")
+        colour, line = _style(number)
+        sizes, middle = np.asarray(rows["n_groups"], float), np.asarray(rows[measure], float)
+        ticks.update(sizes)
+        scatter = np.nan_to_num(np.asarray(rows[f"{measure}_std"], float))
+        axis.errorbar(sizes, middle, scatter, fmt=f"o{line}", color=colour, ms=4, lw=1.2, capsize=2, label=method)
+    axis.set(xscale="log", xlabel="training groups", ylabel=f"{measure} ({class_name})")
+    axis.set_xticks(sorted(ticks), [f"{size:g}" for size in sorted(ticks)])
+    axis.set_xticks([], minor=True)
+    if any(curves):
+        axis.legend(fontsize=8)
+    return figure
+
+
+def plot_reliability(bins):
+    """
+    Reliability diagram: how often what was said with probability p was true, and how many answers each bin holds.
+
+    Parameters
+    ----------
+    bins : `~astropy.table.QTable` or dict
+        Table with ``p_mean`` (mean probability of a bin), ``fraction`` (fraction of its answers that are right) and
+        ``n`` (their number); or name -> such a table, such as before and after calibration. Bins without answers are
+        not drawn.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+        The figure; on the diagonal probabilities mean what they say, below it they are too high. Error bars are
+        one standard deviation of a binomial.
+
+    Raises
+    ------
+    SchemaError
+        If a table has no such columns.
+    MissingDependencyError
+        If matplotlib is not installed.
+    """
+    tables_of = bins if isinstance(bins, dict) else {"": bins}
+    figure = _figure(4.6, 5.2)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 1], [0, 1], color="0.7", lw=0.8)
+    for number, (name, table) in enumerate(tables_of.items()):
+        _columns_of(table, ("p_mean", "fraction", "n"), "bins")
+        p, fraction, n = (np.asarray(table[column], float) for column in ("p_mean", "fraction", "n"))
+        full = n > 0
+        p, fraction, n = p[full], fraction[full], n[full]
+        colour, line = _style(number)
+        error = np.sqrt(fraction * (1 - fraction) / n)
+        upper.errorbar(p, fraction, error, fmt=f"o{line}", color=colour, ms=4, capsize=2, label=name)
+        lower.plot(p, n, f"o{line}", color=colour, ms=4)
+    upper.set(ylabel="fraction right", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    lower.set(xlabel="mean probability", ylabel="answers", ylim=(0, None))
+    if any(tables_of):
+        upper.legend(fontsize=8, loc="upper left")
     return figure

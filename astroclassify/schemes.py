@@ -230,6 +230,10 @@ class Flag(enum.IntFlag):
     """No optical image for this position."""
     FAILED = 4096
     """No result; the column ``message`` says why."""
+    UNFAMILIAR = 8192
+    """The image is unlike those that the classifier was trained on."""
+    SATURATED = 16384
+    """Constant, or clipped: 16 or more pixels share the largest value, which is 50 or more."""
 
 
 def flag_names(flags):

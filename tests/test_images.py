@@ -638,7 +638,7 @@ def test_standardise_errors():
         standardise(image, Geometry(5 * u.arcmin, (64, 64)), redshift="x")
     with pytest.raises(GeometryError, match="must have a celestial WCS"):
         standardise(CCDData(image.data, unit=u.ct), SMALL, redshift=0.05)
-    for unit in (u.ct / u.s, u.adu, u.dimensionless_unscaled):
+    for unit in (u.ct / u.s, u.Jy, u.dimensionless_unscaled):
         with pytest.raises(GeometryError, match="image must be in counts"):
             standardise(CCDData(image.data, unit=unit, wcs=image.wcs), SMALL, redshift=0.05)
     opposite = SkyCoord(COMA.ra + 180 * u.deg, -COMA.dec)
@@ -774,3 +774,13 @@ def test_nothing_warns(tmp_path):
         image = read_image(write_image(blob((60, 60), 20.0, REDSHIFT=0.05), tmp_path / "a.fits"))
         standardise(image, SMALL)
     assert images.__all__ == sorted(images.__all__, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
+
+
+def test_densities_of_a_plate_are_averaged():
+    """A flat plate stays flat on a coarser, turned grid, and nothing asks for its exposure."""
+    plate = CCDData(np.full((200, 200), 5600.0), unit=u.adu, wcs=tan_wcs((200, 200), 1.0, angle=30.0))
+    plate.data[:20] = np.nan
+    on_grid = images.standardise(plate, images.Geometry(100 * u.arcsec, (32, 32)))
+    assert on_grid.unit == u.adu
+    np.testing.assert_allclose(on_grid.data, 5600.0, rtol=1e-9)
+    assert images.Flag(on_grid.meta["FLAGS"]) & (images.Flag.NO_EXPOSURE | images.Flag.LOW_COUNTS) == 0

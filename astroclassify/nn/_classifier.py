@@ -1,32 +1,21 @@
 """`CutoutClassifier`: a network on images as a scikit-learn estimator."""
 
-import numbers
-from functools import partial
-
 import numpy as np
 from astropy import units as u
-from astropy.table import Table
-from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
-from .. import batch
 from ..exceptions import ModelError, require
 from ..images import Geometry
-from ..schemes import COOL_CORE, ClassScheme, get_scheme
-from ..tables import provenance
-from . import _networks, _store
+from ..schemes import COOL_CORE, get_scheme
+from . import _fitting, _store
 from ._dataset import load_training_set
-from ._folds import validation_split
-from ._inference import OnnxNetwork, Predictor
-from ._items import as_items
-from ._predictions import prediction_table
-from ._preprocess import Preprocessing, check_stretch
-from ._training import Settings, train
+from ._documents import from_document, to_document
+from ._inference import OnnxNetwork, Predictor, classify, probabilities
+from ._parameters import architecture_name, check_parameters, recipe_parameters
 
 __all__ = ["CutoutClassifier", "load_classifier"]
 
-_CHUNK = 32
 _MEGAPARSEC = Geometry(1 * u.Mpc, (256, 256))
 
 
@@ -38,38 +27,68 @@ class CutoutClassifier(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    architecture : str, optional
-        ``"resnet18"``, the network of Su et al. (2020).
+    architecture : str or callable, optional
+        ``"resnet18"`` (the network of Su et al. 2020), ``"kosiba2020"``, ``"mobilenet"``, ``"mobilenet_v2"``,
+        ``"attention"``, or a function ``f(n_bands, n_classes, shape)`` that gives a `torch.nn.Module`.
     scheme : ClassScheme or str, optional
         The classes.
     geometry : `~astroclassify.images.Geometry`, optional
         Grid that every image is put on; by default 1 Mpc in 256 x 256 pixels (Su et al. 2020, section 2).
     bands : tuple of str, optional
-        Bands of the input. One band is treated exactly as if it came as three equal channels.
+        Bands of the input. With ResNet-18 and the MobileNets one band is treated exactly as if it came
+        as three equal channels.
+    count_bands : tuple of str, optional
+        Bands that hold counts of photons; the others (optical plates) hold intensities. Augmentation depends on it.
     width : int, optional
-        Filters of the first stage: 64 in ResNet-18 as published, fewer for a smaller and faster network.
+        Filters of the first stage; by default as published, fewer for a smaller and faster network.
+    dropout : float, optional
+        Share of the last features dropped in training; by default as published.
     stretch : str, optional
         What is done to counts first: ``"log"`` log10(1 + counts), ``"sqrt"``, ``"linear"``. The training set's mean
         and standard deviation then bring each band to zero mean and unit variance. Our choice: Su et al.'s is unknown.
-    epochs, batch_size, learning_rate, weight_decay : optional
-        AdamW with a one-cycle rate whose maximum is ``learning_rate``. Our choice: Su et al.'s optimiser is unknown.
+    augmentation : tuple of str, optional
+        How training images are changed at random, before the stretch: ``"flip"``, ``"turn"`` (by 90 degrees),
+        ``"rotate"`` (by any angle), ``"shift"`` (up to 1/32 of the side, wrapping), ``"thin"`` (counts kept with a
+        chance from 0.5 to 1, as by a shorter exposure), ``"brightness"`` (bands without counts). In all of them counts
+        stay whole and noise stays Poisson noise.
+    epochs, iterations : int, optional
+        How long to train: passes over the training set, or, if given, steps (batches).
+    batch_size : int, optional
+        Most images in a batch.
+    optimizer : str, optional
+        ``"adamw"``, ``"sgd"`` (Nesterov momentum) or ``"adadelta"``. Su et al.'s is unknown.
+    learning_rate, weight_decay : float, optional
+        Rate, and decay of the weights (an L2 penalty in the last two).
+    momentum : float, optional
+        Momentum of ``"sgd"`` (by default 0.9), rho of ``"adadelta"`` (0.95).
+    schedule : str, optional
+        ``"one-cycle"``: a cosine up to ``learning_rate`` and down to 0. ``"plateau"``: after ``plateau_patience``
+        epochs in which the validation loss has not fallen by 1e-4, the rate is multiplied by ``plateau_factor``, not
+        below ``least_rate`` (Keras's ReduceLROnPlateau). ``"constant"``.
+    decay : float, optional
+        With the last two: the rate is divided by ``1 + decay * step`` (Keras's decay).
+    plateau_patience, plateau_factor, least_rate : optional
+        See ``schedule``.
+    mean_epochs : float, optional
+        What is evaluated and kept is a running mean of the weights over about so many epochs; 0 for the weights.
     patience : int or None, optional
         Stop after so many epochs without a better one on the validation set; None never stops.
     monitor : str, optional
         What makes an epoch better: ``"loss"`` (weighted cross-entropy) or ``"f1"`` (mean F1 over classes).
-    augment : bool, optional
-        Whether to turn by 90 degrees, mirror, and shift by up to 1/32 of the side (wrapping) at random. Every pixel
-        keeps its value, so counts and their noise stay as they are.
+    frozen : tuple of str, optional
+        Beginnings of the names of parameters that do not learn (nor do statistics of batch normalisation there).
+    thaw_epoch : int or None, optional
+        They learn after this epoch; None for never.
     validation_fraction : float, optional
         Share of the groups kept for validation when `fit` is given none; 0 trains all epochs and keeps the last.
     class_weight : "balanced", dict or None, optional
         Weights of the classes in the loss; ``"balanced"`` makes each class count the same whatever its frequency, so
         that probabilities are those for equally frequent classes.
     random_state : int or None, optional
-        Seed of start values, order and augmentation. The same seed gives the same weights on one machine with one
-        number of torch threads.
+        Seed of start values, order, augmentation and dropout. The same seed gives the same weights on one machine with
+        one number of torch threads, on the CPU.
     device : str, optional
-        Where torch trains. The result is tested on ``"cpu"``.
+        Where torch trains: ``"auto"`` for a GPU if there is one, else the CPU; or torch's name of a device.
     verbose : bool, optional
         Whether to show progress and losses on standard error.
 
@@ -81,6 +100,10 @@ class CutoutClassifier(ClassifierMixin, BaseEstimator):
         Losses and validation score of each epoch; the one kept has ``best``.
     training_ : dict
         What it was trained on.
+    temperature_ : float
+        What logits are divided by, see `calibrate`.
+    novelty_ : object or None
+        What the training images look like to the network; images unlike them get the flag ``unfamiliar``.
     card_ : dict
         Model card: free entries such as ``description``, ``scores``, ``limits``, saved with the model.
 
@@ -90,7 +113,7 @@ class CutoutClassifier(ClassifierMixin, BaseEstimator):
 
     References
     ----------
-    Su et al. 2020, MNRAS 498, 5620, section 3; He et al. 2016, CVPR (ResNet).
+    Su et al. 2020, MNRAS 498, 5620, section 3; Kosiba et al. 2020, MNRAS 496, 4141; He et al. 2016, CVPR (ResNet).
 
     Examples
     --------
@@ -106,41 +129,95 @@ class CutoutClassifier(ClassifierMixin, BaseEstimator):
         scheme=COOL_CORE,
         geometry=_MEGAPARSEC,
         bands=("xray",),
-        width=64,
+        count_bands=("xray",),
+        width=None,
+        dropout=None,
         stretch="log",
+        augmentation=("flip", "turn", "shift"),
         epochs=30,
+        iterations=None,
         batch_size=32,
+        optimizer="adamw",
         learning_rate=2e-3,
         weight_decay=0.01,
+        momentum=None,
+        schedule="one-cycle",
+        decay=0.0,
+        plateau_patience=10,
+        plateau_factor=0.5,
+        least_rate=0.0,
+        mean_epochs=2,
         patience=10,
         monitor="loss",
-        augment=True,
+        frozen=(),
+        thaw_epoch=None,
         validation_fraction=0.1,
         class_weight="balanced",
         random_state=None,
-        device="cpu",
+        device="auto",
         verbose=False,
     ):
         self.architecture = architecture
         self.scheme = scheme
         self.geometry = geometry
         self.bands = bands
+        self.count_bands = count_bands
         self.width = width
+        self.dropout = dropout
         self.stretch = stretch
+        self.augmentation = augmentation
         self.epochs = epochs
+        self.iterations = iterations
         self.batch_size = batch_size
+        self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.momentum = momentum
+        self.schedule = schedule
+        self.decay = decay
+        self.plateau_patience = plateau_patience
+        self.plateau_factor = plateau_factor
+        self.least_rate = least_rate
+        self.mean_epochs = mean_epochs
         self.patience = patience
         self.monitor = monitor
-        self.augment = augment
+        self.frozen = frozen
+        self.thaw_epoch = thaw_epoch
         self.validation_fraction = validation_fraction
         self.class_weight = class_weight
         self.random_state = random_state
         self.device = device
         self.verbose = verbose
 
-    def fit(self, X, y=None, *, groups=None, validation=None):
+    @classmethod
+    def from_recipe(cls, name, **changes):
+        """
+        Make an untrained classifier with the settings of a paper.
+
+        Parameters
+        ----------
+        name : str
+            Name of a recipe: ``"su2020"``, ``"kosiba2020-cn"``, ``"kosiba2020-mn"``.
+        **changes
+            Parameters that are to differ from it.
+
+        Returns
+        -------
+        CutoutClassifier
+            The classifier. Which values are printed in the paper and which are our choice, the recipe says.
+
+        Raises
+        ------
+        ValueError
+            If there is no such recipe.
+        """
+        from ._recipes import load_recipe
+
+        return cls(**{**recipe_parameters(load_recipe(name)), **changes})
+
+    def fit(
+        self, X, y=None, *, groups=None, validation=None, sample_weight=None, checkpoint=None, start=None
+    ):  # fmt: skip
         """
         Train the network.
 
@@ -150,13 +227,24 @@ class CutoutClassifier(ClassifierMixin, BaseEstimator):
             A SAMPLE table (labels and groups come from it), an array of counts (n, [n_bands,] ny, nx) on the grid, or a
             list of CCDData, Cutout or paths. All images are held in memory, 4 bytes a pixel: 250 MB for 954 images of
             256 x 256, twice that while a validation set is split off.
-        y : sequence of str, optional
-            Labels; needed where ``X`` has none.
+        y : sequence of str, or array of shape (n, n_classes), optional
+            Labels; needed where ``X`` has none. Numbers are soft labels: the probability of each class in the order of
+            the scheme, from volunteers' votes for example. No label: an empty text, a row of NaN.
         groups : sequence, optional
             What must not be split between training and validation; by default the table's ``group_id``, or each image
             by itself.
         validation : table, or tuple of images and labels, optional
             Images on which to choose the epoch, in place of a share of ``X``.
+        sample_weight : sequence of float, optional
+            Weight of each image in the loss: 2 counts as two images.
+        checkpoint : str or path-like, optional
+            Folder in which the state of the training is saved about every half minute, and from which it goes on if
+            there is one. The result is that of a training that was not interrupted, bit by bit on the CPU.
+        start : CutoutClassifier, str or path-like, optional
+            Where to start from instead of random weights: a fitted classifier, a model (name or folder; its
+            preprocessing is kept), or a ``.safetensors`` file with torchvision's ImageNet weights, which is never
+            downloaded. What does not fit, such as the last layer for other classes, starts anew; see
+            ``training_["start"]``.
 
         Returns
         -------
@@ -169,117 +257,21 @@ class CutoutClassifier(ClassifierMixin, BaseEstimator):
             If a label is not in the scheme.
         ValueError
             If a parameter is out of range, or there are too few images, classes or groups.
+        ModelError
+            If the checkpoint is of another training or damaged, or nothing of ``start`` fits.
         MissingDependencyError
             If the extra ``train`` is not installed.
         """
-        scheme, bands = self._check_parameters()
-        torch = require("torch", extra="train")
-        safetensors = require("safetensors.numpy", extra="train")
-        seed = batch.master_seed(np.random.default_rng() if self.random_state is None else self.random_state)
-        training, held = self._split(X, y, groups, validation, scheme, bands, seed)
-        description = training.describe(scheme) | {"n_validation": 0 if held is None else len(held.labels)}
-        if len(np.unique(training.labels)) < 2:
-            raise ValueError(f"X must hold images of at least two classes, got {description['class_counts']}")
-        rule = Preprocessing.measure(training.counts, self.stretch)
-        network = self._untrained(scheme, bands, seed)
-        self.history_ = train(
-            network,
-            training.preprocess(rule),
-            training.labels,
-            class_weight=self._class_weights(training.labels, scheme),
-            validation=None if held is None else (held.preprocess(rule), held.labels),
-            settings=Settings(
-                self.epochs, self.batch_size, self.learning_rate, self.weight_decay,
-                self.patience, self.monitor, self.augment, self.device, self.verbose,
-            ),  # fmt: skip
-            rng=batch.derive_rng(seed, "training"),
-        )
-        network.cpu()
-        self.classes_ = np.array(scheme.classes)
-        self.n_parameters_ = sum(parameter.numel() for parameter in network.parameters())
-        self.training_ = description
-        self.card_ = {}
-        self.versions_ = provenance(torch=torch.__version__, seed=seed)
-        self.weights_ = safetensors.save(
-            {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in network.state_dict().items()}
-        )
-        onnx = _networks.export_onnx(network, n_bands=len(bands), shape=self.geometry.shape)
-        self.predictor_ = self._make_predictor(onnx, rule, scheme, bands)
+        _fitting.fit(self, X, y, groups, validation, sample_weight, checkpoint, start)
         return self
 
-    def _split(self, X, y, groups, validation, scheme, bands, seed):
-        """Training set and validation set (or None)."""
-        rules = {"scheme": scheme, "bands": bands, "geometry": self.geometry}
-        training = load_training_set(X, y, groups, **rules, name="X")
-        if validation is not None:
-            images, answers = (validation, None) if isinstance(validation, Table) else validation
-            return training, load_training_set(images, answers, None, **rules, name="validation")
-        if not self.validation_fraction:
-            return training, None
-        names = np.array(scheme.classes)[training.labels]
-        held = validation_split(names, training.groups, fraction=self.validation_fraction, seed=seed)
-        return training.take(~held), training.take(held)
-
-    def _check_parameters(self):
-        """Scheme and bands, once every parameter has been checked."""
-        _networks.check_architecture(self.architecture)
-        check_stretch(self.stretch)
-        scheme = get_scheme(self.scheme)
-        if not isinstance(self.geometry, Geometry):
-            raise TypeError(f"geometry must be a Geometry, got {type(self.geometry).__name__}")
-        if isinstance(self.bands, str) or not all(isinstance(band, str) and band for band in self.bands):
-            raise ValueError(f"bands must be a tuple of names, got {self.bands!r}")
-        bands = tuple(self.bands)
-        if not 1 <= len(bands) <= 16 or len(set(bands)) != len(bands):
-            raise ValueError(f"bands must be 1 to 16 different names, got {bands}")
-        for name, low, high in (("width", 1, 1024), ("epochs", 1, 10**6), ("batch_size", 2, 10**6)):
-            value = getattr(self, name)
-            if not isinstance(value, numbers.Integral) or isinstance(value, bool) or not low <= value <= high:
-                raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
-        if not self.learning_rate > 0 or not self.weight_decay >= 0:
-            raise ValueError(
-                "learning_rate must be above 0 and weight_decay not below, "
-                f"got {self.learning_rate!r} and {self.weight_decay!r}"
-            )
-        if self.patience is not None and not self.patience >= 1:
-            raise ValueError(f"patience must be a whole number from 1, or None, got {self.patience!r}")
-        if self.monitor not in ("loss", "f1"):
-            raise ValueError(f"monitor must be 'loss' or 'f1', got {self.monitor!r}")
-        if not 0 <= self.validation_fraction <= 0.5:
-            raise ValueError(f"validation_fraction must lie between 0 and 0.5, got {self.validation_fraction!r}")
-        if self.class_weight not in (None, "balanced") and not isinstance(self.class_weight, dict):
-            raise ValueError(f"class_weight must be 'balanced', a dict or None, got {self.class_weight!r}")
-        if isinstance(self.class_weight, dict):
-            for label in self.class_weight:
-                scheme.index(label)
-        return scheme, bands
-
-    def _class_weights(self, labels, scheme):
-        counts = np.bincount(labels, minlength=scheme.n_classes)
-        if self.class_weight is None:
-            return np.ones(scheme.n_classes)
-        if self.class_weight == "balanced":
-            return len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
-        weights = np.ones(scheme.n_classes)
-        for label, weight in self.class_weight.items():
-            weights[scheme.index(label)] = weight
-        if not np.all(np.isfinite(weights)) or np.any(weights < 0) or not weights.any():
-            raise ValueError(f"class_weight must hold finite weights from 0, got {self.class_weight}")
-        return weights
-
-    def _untrained(self, scheme, bands, seed):
-        return _networks.build(
-            self.architecture,
-            n_bands=len(bands),
-            n_classes=scheme.n_classes,
-            shape=self.geometry.shape,
-            width=self.width,
-            seed=seed % 2**63,
-        )
-
-    def _make_predictor(self, onnx, rule, scheme, bands):
-        network = OnnxNetwork(onnx, input_shape=(len(bands), *self.geometry.shape), n_classes=scheme.n_classes)
-        return Predictor(network, bands=bands, geometry=self.geometry, preprocessing=rule, training=self.training_)
+    def _make_predictor(self, onnx, rule):
+        bands, n_classes = tuple(self.bands), get_scheme(self.scheme).n_classes
+        network = OnnxNetwork(onnx, input_shape=(len(bands), *self.geometry.shape), n_classes=n_classes)
+        return Predictor(
+            network, bands=bands, geometry=self.geometry, preprocessing=rule, training=self.training_,
+            temperature=self.temperature_, novelty=self.novelty_,
+        )  # fmt: skip
 
     def _fitted(self):
         if not hasattr(self, "predictor_"):
@@ -302,9 +294,9 @@ class CutoutClassifier(ClassifierMixin, BaseEstimator):
         ModelError
             If the stored weights are not those of this network.
         """
-        scheme, bands = self._check_parameters()
+        scheme, bands = check_parameters(self)
         torch = require("torch", extra="train")
-        network = self._untrained(scheme, bands, self.random_state or 0)
+        network = _fitting.untrained(self, scheme, bands, self.random_state or 0)
         if not hasattr(self, "weights_"):
             return network
         safetensors = require("safetensors.numpy", extra="train")
@@ -335,13 +327,7 @@ class CutoutClassifier(ClassifierMixin, BaseEstimator):
         GeometryError, ValueError, OSError
             If an image cannot be read or put on the grid; `classify` gives it a row with a flag instead.
         """
-        predictor = self._fitted()
-        items, _ = as_items(X, bands=predictor.bands, shape=predictor.geometry.shape)
-        parts = [np.zeros((0, len(self.classes_)))]
-        for start in range(0, len(items), _CHUNK):
-            counts = np.stack([predictor.load(item)[0] for item in items[start : start + _CHUNK]])
-            parts.append(softmax(predictor.logits(counts).astype(float), axis=1))
-        return np.concatenate(parts)
+        return probabilities(self._fitted(), X)
 
     def predict(self, X):
         """
@@ -367,14 +353,14 @@ class CutoutClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         images : table, `~astropy.nddata.CCDData`, Cutout, path, array, or list of these
-            A SAMPLE table read by `astroclassify.tables.read_sample`, images with a celestial WCS (put on the grid by
-            `astroclassify.images.standardise`), or an array (n, [n_bands,] ny, nx) of counts on the grid.
+            A SAMPLE table read by `astroclassify.tables.read_sample` or its folder, images with a celestial WCS (put on
+            the grid by `astroclassify.images.standardise`), or an array (n, [n_bands,] ny, nx) of counts on the grid.
         redshift : float or sequence of float, optional
             Redshift of all or of each; by default that of the table or the header.
         centre : `~astropy.coordinates.SkyCoord`, optional
             Centre of the field of every image; by default the middle of each.
         executor : `~concurrent.futures.Executor`, optional
-            Where to run; images are sent in chunks of 32.
+            Where to run; by default on the cores of this machine.
         progress : bool, optional
             Whether to show a bar on standard error.
 
@@ -389,23 +375,79 @@ class CutoutClassifier(ClassifierMixin, BaseEstimator):
         ------
         GeometryError, ValueError, OSError
             If ``images`` is a single image and cannot be used.
+        SchemaError
+            If the images carry labels of another scheme.
+        ModelError
+            If the model cannot be run.
         """
-        predictor = self._fitted()
-        items, single = as_items(images, bands=predictor.bands, shape=predictor.geometry.shape, redshift=redshift)
-        if single:
-            counts, flags = predictor.load(items[0], centre=centre)
-            rows = [(softmax(predictor.logits(counts[None]).astype(float), axis=1)[0], flags, "")]
-        else:
-            rows = list(_run_chunks(predictor, items, centre, executor, progress))
-        return prediction_table(
-            [item.source_id for item in items],
-            np.array([row[0] for row in rows]),
-            [row[1] for row in rows],
-            [row[2] for row in rows],
-            get_scheme(self.scheme),
-            sample=images if isinstance(images, Table) else None,
-            model=str(self.card_.get("name", self.architecture)),
+        return classify(
+            self._fitted(),
+            images,
+            scheme=get_scheme(self.scheme),
+            redshift=redshift,
+            centre=centre,
+            executor=executor,
+            progress=progress,
+            model=str(self.card_.get("name", architecture_name(self.architecture))),
         )
+
+    def calibrate(self, X, y=None, *, groups=None):
+        """
+        Choose the temperature by which logits are divided, so that probabilities are as often right as they say.
+
+        Parameters
+        ----------
+        X : table, array or list of images
+            Labelled images that were not trained on, as for `fit`.
+        y : sequence of str or array, optional
+            Labels, hard or soft; needed where ``X`` has none.
+        groups : sequence, optional
+            Group of each image, as for `fit`; each group counts the same.
+
+        Returns
+        -------
+        CutoutClassifier
+            Itself. The most probable class of an image does not change. Classes are weighted as in training, so that
+            the temperature does not try to make up for other class frequencies.
+
+        References
+        ----------
+        Guo et al. 2017, ICML (arXiv:1706.04599).
+        """
+        from ._calibration import fit_temperature
+
+        predictor = self._fitted()
+        rules = {"scheme": get_scheme(self.scheme), "bands": predictor.bands, "geometry": predictor.geometry}
+        known = load_training_set(X, y, groups, **rules, name="X")
+        logits = _fitting.raw_logits(predictor, known.counts)
+        weight = known.targets(_fitting.class_weights(self.class_weight, known, rules["scheme"])).sum(axis=1)
+        self.temperature_ = float(fit_temperature(logits, known.soft, groups=known.groups, sample_weight=weight))
+        predictor.temperature = self.temperature_
+        return self
+
+    def activation_map(self, image, class_name, *, redshift=None, centre=None):
+        """
+        Map of what in an image speaks for a class.
+
+        Parameters
+        ----------
+        image : `~astropy.nddata.CCDData`, Cutout or path
+            The image, as for `classify`.
+        class_name : str
+            A class of the scheme.
+        redshift : float, optional
+            Redshift; by default that of the header.
+        centre : `~astropy.coordinates.SkyCoord`, optional
+            Centre of the field; by default the middle.
+
+        Returns
+        -------
+        `~astropy.nddata.CCDData`
+            Signed and unscaled, with the celestial WCS of the cells.
+        """
+        from ._maps import activation_map
+
+        return activation_map(self, image, class_name, redshift=redshift, centre=centre)
 
     def save(self, folder, *, overwrite=False):
         """
@@ -429,35 +471,9 @@ class CutoutClassifier(ClassifierMixin, BaseEstimator):
             If the folder exists or cannot be written.
         """
         predictor = self._fitted()
-        left_out = {"architecture", "scheme", "geometry", "bands", "stretch", "verbose"}
-        document = {
-            "architecture": self.architecture,
-            "parameters": {name: value for name, value in self.get_params().items() if name not in left_out},
-            "n_parameters": self.n_parameters_,
-            "scheme": get_scheme(self.scheme).to_dict(),
-            "geometry": self.geometry.to_dict(),
-            "bands": list(self.bands),
-            "preprocessing": predictor.preprocessing.to_dict(),
-            "training": self.training_,
-            "history": self.history_,
-            "card": self.card_,
-            "versions": self.versions_,
-        }
-        return _store.write_folder(folder, document, self.weights_, predictor.network.data, overwrite=overwrite)
-
-
-def _run_chunks(predictor, items, centre, executor, progress):
-    """Rows of all items, in order, with one chunk of images in memory (per worker)."""
-    chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
-    keys = [chunk[0].source_id for chunk in chunks]
-    function = partial(predictor.run, centre=centre)
-    outcomes = batch.run(
-        function, chunks, keys=keys, executor=executor, progress=progress, description="classifying"
-    )
-    for outcome in outcomes:
-        if outcome.error:
-            raise ModelError(f"the model cannot be run on {outcome.key!r}: {outcome.error}")
-        yield from outcome.value
+        return _store.write_folder(
+            folder, to_document(self), self.weights_, predictor.network.data, overwrite=overwrite
+        )
 
 
 def load_classifier(name_or_folder):
@@ -481,40 +497,6 @@ def load_classifier(name_or_folder):
     """
     folder = _store.find_folder(name_or_folder)
     document, weights, onnx = _store.read_folder(folder)
-    try:
-        scheme = ClassScheme.from_dict(document["scheme"])
-        geometry = Geometry.from_dict(document["geometry"])
-        bands = tuple(document["bands"])
-        model = CutoutClassifier(
-            document["architecture"],
-            scheme=scheme,
-            geometry=geometry,
-            bands=bands,
-            stretch=document["preprocessing"]["stretch"],
-            **document["parameters"],
-        )
-        model._check_parameters()
-        rule = Preprocessing.from_dict(document["preprocessing"], n_bands=len(bands))
-        model.training_ = _check_training(document["training"])
-        model.n_parameters_ = int(document["n_parameters"])
-    except (KeyError, TypeError, ValueError) as error:
-        text = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ModelError(f"{str(folder / _store.DOCUMENT)!r} does not describe a usable model: {text}") from None
-    model.classes_ = np.array(scheme.classes)
-    model.history_ = document["history"]
-    model.card_ = document["card"]
-    model.versions_ = document["versions"]
-    model.weights_ = weights
-    model.predictor_ = model._make_predictor(onnx, rule, scheme, bands)
-    model.predictor_.network.start()
-    return model
-
-
-def _check_training(training):
-    """The entries of a training description that flags are made from must be what they should."""
-    pairs, energy = training.get("instruments") or [], training.get("energy_range")
-    if not all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(t, str) for t in pair) for pair in pairs):
-        raise ValueError(f"instruments must be pairs of texts, got {pairs!r}")
-    if energy is not None and not (len(energy) == 2 and 0 <= float(energy[0]) < float(energy[1])):
-        raise ValueError(f"energy_range must be None or two rising numbers, got {energy!r}")
-    return training
+    if "targets" in document:
+        raise ModelError(f"{str(folder)!r} holds a regressor: use load_regressor")
+    return from_document(CutoutClassifier, document, weights, onnx, repr(str(folder / _store.DOCUMENT)))

@@ -5,17 +5,17 @@ import warnings
 from functools import partial
 
 import numpy as np
-from astropy.table import QTable, vstack
+from astropy.table import QTable, Table, vstack
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold
 
 from .. import batch
 from ..exceptions import AstroclassifyError, AstroclassifyWarning, SchemaError
-from ..schemes import Flag
+from ..schemes import Flag, get_scheme
 from ..tables import provenance
 from ._predictions import prediction_table
 
-__all__ = ["cross_validate", "group_folds", "validation_split"]
+__all__ = ["check_sample", "collect", "cross_validate", "fit_and_classify", "group_folds", "validation_split"]
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def group_folds(labels, groups, *, n_folds, seed):
     """
     labels, groups = np.asarray(labels, dtype=str), np.asarray(groups, dtype=str)
     n_groups, classes = len(np.unique(groups)), np.unique(labels)
-    if not isinstance(n_folds, (int, np.integer)) or n_folds < 2:
+    if not isinstance(n_folds, (int, np.integer)) or isinstance(n_folds, bool) or n_folds < 2:
         raise ValueError(f"n_folds must be a whole number from 2, got {n_folds!r}")
     if len(classes) < 2:
         raise ValueError(f"sample must have at least two classes, got {list(map(str, classes))}")
@@ -61,10 +61,12 @@ def group_folds(labels, groups, *, n_folds, seed):
         warnings.simplefilter("ignore", UserWarning)
         for number, (_, rows) in enumerate(splitter.split(labels, labels, groups)):
             fold[rows] = number
+    if len(np.unique(fold)) < n_folds:
+        raise ValueError(f"n_folds {n_folds} leaves a fold empty, since some groups are very large: choose fewer")
     return fold
 
 
-def validation_split(labels, groups, *, fraction, seed):
+def validation_split(labels, groups, *, fraction, seed, name="validation_fraction"):
     """
     Choose rows for validation: whole groups, about the given fraction of the groups of each class.
 
@@ -76,6 +78,8 @@ def validation_split(labels, groups, *, fraction, seed):
         Fraction wanted, at most one half.
     seed : int
         Seed of the choice.
+    name : str, optional
+        What to call the fraction in messages.
 
     Returns
     -------
@@ -88,7 +92,7 @@ def validation_split(labels, groups, *, fraction, seed):
         If no class has two groups.
     """
     if not 0 < fraction <= 0.5:
-        raise ValueError(f"validation_fraction must lie between 0 and 0.5, got {fraction}")
+        raise ValueError(f"{name} must lie between 0 and 0.5, got {fraction}")
     labels, groups = np.asarray(labels, dtype=str), np.asarray(groups, dtype=str)
     members = {}
     for group in np.unique(groups):
@@ -100,9 +104,8 @@ def validation_split(labels, groups, *, fraction, seed):
         names = rng.permutation(members[label])
         held += list(names[: max(1, round(fraction * len(names)))]) if len(names) > 1 else []
     if not held:
-        raise ValueError(
-            f"validation_fraction {fraction} needs a class with two groups (0 trains without), got {members}"
-        )
+        n_groups = {str(label): len(names) for label, names in members.items()}
+        raise ValueError(f"{name} {fraction} needs a class with two groups, got {n_groups}")
     return np.isin(groups, held)
 
 
@@ -110,21 +113,77 @@ def _run_fold(number, *, sample, fold, n_folds, groups, classifier, seed):
     """Train without folds k and k+1, choose the epoch on fold k+1, predict fold k."""
     test = fold == number
     validation = fold == (number + 1) % n_folds
+    training = ~test & ~validation
+    random_state = int(batch.derive_rng(seed, "fold", number).integers(2**31))
+    return fit_and_classify(
+        classifier, sample[training], groups[training], sample[validation], sample[test], random_state=random_state
+    )
+
+
+def fit_and_classify(classifier, training, groups, validation, test, *, random_state):
+    """
+    Train a copy of a classifier and let it predict; only the predictions are kept.
+
+    Parameters
+    ----------
+    classifier : estimator
+        What to train; cloned.
+    training, validation, test : `~astropy.table.QTable`
+        SAMPLE tables; ``validation`` may be None.
+    groups : `~numpy.ndarray`
+        Group of each row of ``training``.
+    random_state : int
+        Seed, for classifiers that take one.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        PREDICTIONS of ``test``.
+    """
     model = clone(classifier)
     if "random_state" in model.get_params():
-        model.set_params(random_state=int(batch.derive_rng(seed, "fold", number).integers(2**31)))
-    model.fit(sample[~test & ~validation], groups=groups[~test & ~validation], validation=sample[validation])
-    return model.classify(sample[test])
+        model.set_params(random_state=random_state)
+    model.fit(training, groups=groups, validation=validation)
+    return model.classify(test)
 
 
-def _check_sample(sample, groups, scheme):
-    for name in ("source_id", "label", groups):
-        if name not in sample.colnames:
-            raise SchemaError(f"sample must have a column {name!r}, got {sample.colnames}")
+def check_sample(sample, groups, scheme, *, name="sample"):
+    """
+    Check that a sample can be trained on or tested with.
+
+    Parameters
+    ----------
+    sample : `~astropy.table.QTable`
+        The sample.
+    groups : str
+        Column of the groups.
+    scheme : ClassScheme
+        The classes.
+    name : str, optional
+        What to call it in messages.
+
+    Returns
+    -------
+    labels, groups : `~numpy.ndarray`
+        As text.
+
+    Raises
+    ------
+    TypeError, ValueError, SchemaError
+        If it is no table, has no row, lacks a column, or a label is not in the scheme.
+    """
+    if not isinstance(sample, Table):
+        raise TypeError(f"{name} must be a SAMPLE table, got {type(sample).__name__}")
+    if len(sample) == 0:
+        raise ValueError(f"{name} must have at least one row")
+    for column in ("source_id", "label", groups):
+        if column not in sample.colnames:
+            raise SchemaError(f"{name} must have a column {column!r}, got {sample.colnames}")
     labels = np.array([str(label) for label in sample["label"]])
-    unknown = sorted(set(labels) - set(scheme.classes))
+    unknown = sorted(map(str, set(labels) - set(scheme.classes)))
     if unknown:
-        raise SchemaError(f"label must be one of {scheme.classes} in every row, got {unknown[:3]}")
+        hint = "; take rows without a label out first" if "" in unknown else ""
+        raise SchemaError(f"label must be one of {scheme.classes} in every row of {name}, got {unknown[:3]}{hint}")
     return labels, np.array([str(group) for group in sample[groups]])
 
 
@@ -182,11 +241,10 @@ def cross_validate(sample, classifier, *, n_folds=10, groups="group_id", rng=0, 
     >>> table["label_pred"].tolist()
     ['CC', 'CC', 'WCC', 'NCC', 'NCC', 'NCC']
     """
-    if not isinstance(n_folds, (int, np.integer)) or n_folds < 3:
+    if not isinstance(n_folds, (int, np.integer)) or isinstance(n_folds, bool) or n_folds < 3:
         raise ValueError(f"n_folds must be at least 3 (training, validation, test), got {n_folds!r}")
-    if len(sample) == 0:
-        raise ValueError("sample must have at least one row")
-    labels, group_ids = _check_sample(sample, groups, classifier.scheme)
+    scheme = get_scheme(classifier.scheme)
+    labels, group_ids = check_sample(sample, groups, scheme)
     seed = batch.master_seed(rng)
     fold_seed = int(batch.derive_rng(seed, "folds").integers(2**31))
     fold = group_folds(labels, group_ids, n_folds=n_folds, seed=fold_seed)
@@ -205,37 +263,58 @@ def cross_validate(sample, classifier, *, n_folds=10, groups="group_id", rng=0, 
     outcomes = batch.run(
         function, range(n_folds), keys=keys, executor=executor, progress=progress, description="cross-validation"
     )
-    return _collect(list(outcomes), sample, labels, group_ids, fold, classifier.scheme, seed)
+    outcomes = list(outcomes)
+    parts = collect([sample[fold == number] for number in range(n_folds)], outcomes, scheme, what="fold")
+    table = vstack(parts)[np.argsort(np.argsort(fold, kind="stable"), kind="stable")]
+    table["label"], table["group_id"], table["fold"] = labels, group_ids, fold
+    table.meta = {"scheme": scheme.to_dict(), **provenance(seed=seed, n_folds=n_folds)}
+    return table
 
 
-def _collect(outcomes, sample, labels, group_ids, fold, scheme, seed):
+def collect(tests, outcomes, scheme, *, what, stacklevel=3):
+    """
+    Predictions of several trainings, failed ones as rows that say so.
+
+    Parameters
+    ----------
+    tests : sequence of `~astropy.table.QTable`
+        What each should have predicted.
+    outcomes : list of `~astroclassify.batch.Outcome`
+        What `fit_and_classify` gave for each.
+    scheme : ClassScheme
+        The classes.
+    what : str
+        What a training is called.
+    stacklevel : int, optional
+        Where warnings point, as in `warnings.warn`.
+
+    Returns
+    -------
+    list of `~astropy.table.QTable`
+        PREDICTIONS without ``meta``, ``label`` and ``group_id``.
+
+    Raises
+    ------
+    AstroclassifyError
+        If all failed.
+    """
     if all(outcome.error for outcome in outcomes):
-        raise AstroclassifyError(f"every fold failed, the first with {outcomes[0].error}")
+        raise AstroclassifyError(f"every {what} failed, the first with {outcomes[0].error}")
     parts = []
-    for number, outcome in enumerate(outcomes):
-        rows = fold == number
+    for test, outcome in zip(tests, outcomes, strict=True):
         part = outcome.value
         if outcome.error:
-            warnings.warn(f"fold {number} failed: {outcome.error}", AstroclassifyWarning, stacklevel=3)
-            n = int(rows.sum())
-            nan = np.full((n, scheme.n_classes), np.nan)
+            warnings.warn(f"{outcome.key} failed: {outcome.error}", AstroclassifyWarning, stacklevel=stacklevel)
+            n = len(test)
             part = prediction_table(
-                [str(value) for value in sample["source_id"][rows]],
-                nan,
+                [str(value) for value in test["source_id"]],
+                np.full((n, scheme.n_classes), np.nan),
                 np.full(n, int(Flag.FAILED)),
                 [outcome.error] * n,
                 scheme,
             )
         part = QTable(part, copy=False)
         part.meta = {}
-        for name in ("label", "group_id", "fold"):
-            if name in part.colnames:
-                part.remove_column(name)
-        part["_row"] = np.flatnonzero(rows)
+        part.remove_columns([name for name in ("label", "group_id", "fold", "seed") if name in part.colnames])
         parts.append(part)
-    table = vstack(parts)
-    table.sort("_row")
-    table.remove_column("_row")
-    table["label"], table["group_id"], table["fold"] = labels, group_ids, fold
-    table.meta = {"scheme": scheme.to_dict(), **provenance(seed=seed, n_folds=len(outcomes))}
-    return table
+    return parts

@@ -1,160 +1,75 @@
-"""From images to logits with ONNX Runtime; nothing here needs torch."""
+"""From images to probabilities; nothing here needs torch."""
 
 import logging
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import softmax
+from tqdm import tqdm
 
-from ..exceptions import ModelError
+from .. import batch
+from ..exceptions import ModelError, SchemaError
 from ..schemes import Flag
-from ._items import load_pixels
+from ._items import as_items, load_pixels, open_folder
+from ._onnx_network import BATCH, OnnxNetwork, first_line, lanes
+from ._predictions import prediction_table
 
-__all__ = ["OnnxNetwork", "Predictor", "check_onnx"]
+__all__ = ["OnnxNetwork", "Predictor", "Row", "classify", "feature_source", "novelty_features", "probabilities"]
 
 log = logging.getLogger(__name__)
 
 
-def check_onnx(data):
+def feature_source(names):
     """
-    Refuse an ONNX file that points to other files.
+    Output of a network that tells most of an image.
 
     Parameters
     ----------
-    data : bytes
-        The file.
+    names : sequence of str
+        The outputs that it has.
 
-    Raises
-    ------
-    ModelError
-        If it has external data.
-
-    Notes
-    -----
-    ONNX stores the place of an external tensor under the key ``location``, which protobuf writes as plain bytes: a
-    file without them has no external data. The networks exported here never contain the word.
+    Returns
+    -------
+    str
+        ``"features"``, else ``"class_maps"``, else ``"logits"``.
     """
-    if b"location" in data:
-        raise ModelError("model.onnx must hold its own weights, got a reference to external data")
+    return next(name for name in ("features", "class_maps", "logits") if name in names)
 
 
-def _first_line(error):
-    return (str(error) or type(error).__name__).strip().splitlines()[0][:300]
-
-
-class OnnxNetwork:
+def novelty_features(outputs):
     """
-    A network in ONNX Runtime, started when first used and started anew in every process that gets a copy.
+    Numbers by which a network tells images apart, for `Novelty`.
 
     Parameters
     ----------
-    data : bytes
-        The ONNX file.
-    input_shape : tuple of int
-        ``(n_bands, ny, nx)``.
-    n_classes : int
-        Number of logits.
+    outputs : dict
+        Outputs of the network by name, one row per image.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        Shape (n, k): ``features``, else mean and standard deviation of each class map, else the logits.
+    """
+    name = feature_source(outputs)
+    values = np.asarray(outputs[name], dtype=float)
+    return np.concatenate([values.mean(axis=(2, 3)), values.std(axis=(2, 3))], axis=1) if values.ndim == 4 else values
+
+
+class Row(NamedTuple):
+    """
+    What became of one image.
+
+    ``probabilities`` (NaN where it failed), ``flags``, ``message`` (one line where it failed) and ``extras``: further
+    outputs of the network by name.
     """
 
-    def __init__(self, data, *, input_shape, n_classes):
-        self.data = data
-        self.input_shape = tuple(input_shape)
-        self.n_classes = n_classes
-        self._session = None
-
-    def __getstate__(self):
-        return {**self.__dict__, "_session": None}
-
-    def __deepcopy__(self, memo):
-        return OnnxNetwork(self.data, input_shape=self.input_shape, n_classes=self.n_classes)
-
-    def start(self):
-        """
-        Start the session, or raise if the file is not such a network.
-
-        Returns
-        -------
-        `onnxruntime.InferenceSession`
-            The session.
-
-        Raises
-        ------
-        ModelError
-            If ONNX Runtime does not take the file, or its input or output is not as expected.
-        """
-        if self._session is not None:
-            return self._session
-        import onnxruntime
-
-        check_onnx(self.data)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        try:
-            session = onnxruntime.InferenceSession(self.data, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises a dozen types of its own
-            raise ModelError(f"model.onnx is not a usable ONNX file: {_first_line(error)}") from None
-        shapes = {array.name: tuple(array.shape[1:]) for array in (*session.get_inputs(), *session.get_outputs())}
-        if len(session.get_inputs()) != 1 or shapes.get("images") != self.input_shape:
-            raise ModelError(f"model.onnx must take images of shape {self.input_shape}, got {shapes.get('images')}")
-        if shapes.get("logits") != (self.n_classes,):
-            raise ModelError(f"model.onnx must give {self.n_classes} logits, got {shapes.get('logits')}")
-        self._session = session
-        return session
-
-    def _run(self, name, pixels):
-        session = self.start()
-        pixels = np.ascontiguousarray(pixels, dtype=np.float32)
-        try:
-            (values,) = session.run([name], {"images": pixels})
-        except Exception as error:  # as above
-            raise ModelError(f"model.onnx cannot be run: {_first_line(error)}") from None
-        return values
-
-    def logits(self, pixels):
-        """
-        Run the network.
-
-        Parameters
-        ----------
-        pixels : `~numpy.ndarray`
-            Preprocessed images, shape (n, n_bands, ny, nx).
-
-        Returns
-        -------
-        `~numpy.ndarray`
-            Logits, float32, shape (n, n_classes).
-
-        Raises
-        ------
-        ModelError
-            If ONNX Runtime fails or the logits are not finite.
-        """
-        logits = self._run("logits", pixels)
-        if logits.shape != (len(pixels), self.n_classes) or not np.all(np.isfinite(logits)):
-            raise ModelError("model.onnx gave logits that are not finite or not one row per image")
-        return logits
-
-    def class_maps(self, pixels):
-        """
-        Class maps of the last feature maps, whose mean plus a constant is the logit.
-
-        Parameters
-        ----------
-        pixels : `~numpy.ndarray`
-            Preprocessed images, shape (n, n_bands, ny, nx).
-
-        Returns
-        -------
-        `~numpy.ndarray`
-            float32, shape (n, n_classes, my, mx).
-
-        Raises
-        ------
-        ModelError
-            If the file has no such output.
-        """
-        if "class_maps" not in {output.name for output in self.start().get_outputs()}:
-            raise ModelError("model.onnx has no output class_maps")
-        return self._run("class_maps", pixels)
+    probabilities: np.ndarray
+    flags: int
+    message: str = ""
+    extras: dict[str, Any] = {}
 
 
 class Predictor:
@@ -173,14 +88,20 @@ class Predictor:
         From counts to its input.
     training : dict
         Description of the training set; ``instruments`` and ``energy_range`` are used for flags.
+    temperature : float, optional
+        What logits are divided by.
+    novelty : Novelty, optional
+        Tells images unlike the training set.
     """
 
-    def __init__(self, network, *, bands, geometry, preprocessing, training):
+    def __init__(self, network, *, bands, geometry, preprocessing, training, temperature=1.0, novelty=None):
         self.network = network
         self.bands = tuple(bands)
         self.geometry = geometry
         self.preprocessing = preprocessing
         self.training = training
+        self.temperature = temperature
+        self.novelty = novelty
 
     def load(self, item, *, centre=None):
         """
@@ -200,10 +121,14 @@ class Predictor:
         flags : int
             Flags.
         """
+        return self._load(item, centre)[:2]
+
+    def _load(self, item, centre):
+        """Counts, flags and exposure (s, or None)."""
         pixels, flags, header = load_pixels(item, bands=self.bands, geometry=self.geometry, centre=centre)
-        if header is not None:
-            flags |= self._strangeness(header)
-        return pixels, flags
+        if header is None:
+            return pixels, flags, None
+        return pixels, flags | self._strangeness(header), header["exposure"]
 
     def _strangeness(self, header):
         """Flags of an image that is not, or not known to be, of the kind seen in training."""
@@ -228,41 +153,276 @@ class Predictor:
         Returns
         -------
         `~numpy.ndarray`
-            Logits, shape (n, n_classes).
+            Logits divided by the temperature, shape (n, n_classes): their softmax are the probabilities.
         """
-        return self.network.logits(self.preprocessing(counts))
+        return self.network.logits(self.preprocessing(counts)) / np.float32(self.temperature)
 
-    def run(self, items, *, centre=None):
+    def load_batch(self, items, *, centre=None):
         """
-        Classify a few items; one that cannot be read keeps its row.
+        Read a few items; one that cannot be read keeps its row.
 
         Parameters
         ----------
         items : list of Item
-            The images; all are in memory at once.
+            The images.
         centre : `~astropy.coordinates.SkyCoord`, optional
             Centre of the field, the same for all.
 
         Returns
         -------
-        list of tuple
-            ``(probabilities, flags, message)`` per item; NaN, `~astroclassify.schemes.Flag.FAILED` and one line of
-            text where it failed.
+        rows : list of Row
+            One per item; those that can be read still without probabilities.
+        images : dict
+            Counts, shape (n_bands, ny, nx), and exposure (s, or None) of these, by their place in ``rows``.
         """
-        nan = np.full(self.network.n_classes, np.nan)
-        rows, loaded = [], []
-        for index, item in enumerate(items):
+        rows, images = [], {}
+        for place, item in enumerate(items):
             try:
-                pixels, flags = self.load(item, centre=centre)
+                counts, flags, exposure = self._load(item, centre)
+                images[place] = counts, exposure
+                rows.append(Row(np.full(self.network.n_classes, np.nan), flags))
             except Exception as error:  # one bad file must not end the run: it becomes its row
-                message = f"{type(error).__name__}: {_first_line(error)}"
-                log.warning("%s failed: %s", item.source_id, message)
-                rows.append((nan, item.flags | int(Flag.FAILED), message))
-                continue
-            rows.append((None, flags, ""))
-            loaded.append((index, pixels))
-        if loaded:
-            probabilities = softmax(self.logits(np.stack([pixels for _, pixels in loaded])).astype(float), axis=1)
-            for (index, _), values in zip(loaded, probabilities, strict=True):
-                rows[index] = (values, *rows[index][1:])
+                rows.append(self._failed(item.source_id, item.flags, f"{type(error).__name__}: {first_line(error)}"))
+        return rows, images
+
+    def _failed(self, source_id, flags, message):
+        log.warning("%s failed: %s", source_id, message)
+        return Row(np.full(self.network.n_classes, np.nan), flags | int(Flag.FAILED), message)
+
+    def classify_batch(self, rows, images, *, extras=()):
+        """
+        Give probabilities to rows whose images have been read.
+
+        Parameters
+        ----------
+        rows, images
+            What `load_batch` gave.
+        extras : tuple of str, optional
+            Further outputs of the network that the rows should carry.
+
+        Returns
+        -------
+        list of Row
+            The rows. An image for which the network gives no finite number has failed.
+        """
+        if not images:
+            return rows
+        names = ["logits", *extras]
+        if self.novelty is not None and "features" in self.novelty.kinds:
+            names.append(feature_source(self.network.outputs))
+        names = tuple(dict.fromkeys(names))
+        counts = np.stack([pixels for pixels, _ in images.values()])
+        outputs = dict(zip(names, self.network.run_batch(self.preprocessing(counts), names), strict=True))
+        finite = np.all([np.isfinite(array.reshape(len(array), -1)).all(axis=1) for array in outputs.values()], axis=0)
+        p, unfamiliar = np.full(outputs["logits"].shape, np.nan), np.zeros(len(counts), bool)
+        if finite.any():
+            outputs_there = {name: array[finite] for name, array in outputs.items()}
+            p[finite] = softmax(outputs_there["logits"].astype(float) / self.temperature, axis=1)
+            exposure = [seconds for (_, seconds), good in zip(images.values(), finite, strict=True) if good]
+            unfamiliar[finite] = self._unfamiliar(outputs_there, counts[finite], exposure)
+        rows = list(rows)
+        for number, place in enumerate(images):
+            flags = rows[place].flags
+            if finite[number]:
+                flags |= int(Flag.UNFAMILIAR) if unfamiliar[number] else 0
+                rows[place] = Row(p[number], flags, "", {name: outputs[name][number] for name in extras})
+            else:
+                rows[place] = self._failed("image", flags, "ModelError: the network gives no finite numbers for it")
         return rows
+
+    def _unfamiliar(self, outputs, counts, exposure):
+        """Which images are unlike those of training; none where nothing was learned of these."""
+        if self.novelty is None:
+            return np.zeros(len(counts), bool)
+        from ._novelty import image_statistics
+
+        known = {}
+        if "features" in self.novelty.kinds:
+            known["features"] = novelty_features(outputs)
+        if "statistics" in self.novelty.kinds:
+            known["statistics"] = image_statistics(counts, exposure)
+        return self.novelty.unfamiliar(**known)
+
+    def run(self, items, *, centre=None, extras=()):
+        """
+        Classify items one batch after the other, in the calling thread.
+
+        Parameters
+        ----------
+        items : list of Item
+            The images.
+        centre : `~astropy.coordinates.SkyCoord`, optional
+            Centre of the field, the same for all.
+        extras : tuple of str, optional
+            Further outputs of the network that the rows should carry.
+
+        Returns
+        -------
+        list of Row
+            One per item; NaN, `~astroclassify.schemes.Flag.FAILED` and one line of text where it failed.
+        """
+        rows = []
+        for start in range(0, len(items), BATCH):
+            loaded = self.load_batch(items[start : start + BATCH], centre=centre)
+            rows += self.classify_batch(*loaded, extras=extras)
+        return rows
+
+    def stream(self, items, *, centre=None, extras=()):
+        """
+        Classify any number of items with bounded memory: this thread reads ahead while others run the network.
+
+        Parameters
+        ----------
+        items : list of Item
+            The images.
+        centre : `~astropy.coordinates.SkyCoord`, optional
+            Centre of the field, the same for all.
+        extras : tuple of str, optional
+            Further outputs of the network that the rows should carry.
+
+        Yields
+        ------
+        Row
+            One per item, in order; the same as from `run`.
+        """
+        self.network.start()
+        waiting, pool = deque(), ThreadPoolExecutor(lanes())
+        try:
+            for start in range(0, len(items), BATCH):
+                loaded = self.load_batch(items[start : start + BATCH], centre=centre)
+                waiting.append(pool.submit(self.classify_batch, *loaded, extras=extras))
+                if len(waiting) > lanes() + 1:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _run_chunks(predictor, items, centre, executor, progress):
+    """Rows of all items from an executor, in order. A task is worth sending the network along with it."""
+    size = min(128, max(8, -(-len(items) // 64)))
+    chunks = [items[start : start + size] for start in range(0, len(items), size)]
+    outcomes = batch.run(
+        partial(predictor.run, centre=centre),
+        chunks,
+        keys=[chunk[0].source_id for chunk in chunks],
+        executor=executor,
+        progress=progress,
+        description="classifying",
+    )
+    for outcome in outcomes:
+        if outcome.error:
+            raise ModelError(f"the model cannot be run on {outcome.key!r} and those after it: {outcome.error}")
+        yield from outcome.value
+
+
+def _one_row(predictor, item, centre):
+    """Row of an image that came alone: what is wrong with it is an error."""
+    counts, flags, exposure = predictor._load(item, centre)
+    unknown = Row(np.full(predictor.network.n_classes, np.nan), flags)
+    (row,) = predictor.classify_batch([unknown], {0: (counts, exposure)})
+    if row.message:
+        raise ModelError(f"the network gives no finite numbers for {item.source_id!r}")
+    return row
+
+
+def _check_labels(items, scheme):
+    """A sample of another scheme was not meant for this model."""
+    unknown = sorted({item.label for item in items} - {"", *scheme.classes})
+    if unknown:
+        raise SchemaError(
+            f"images must have labels of the model's scheme {scheme.name!r} {scheme.classes} or none, "
+            f"got {unknown[:5]}; leave out the column label to classify them all the same"
+        )
+
+
+def classify(predictor, images, *, scheme, redshift=None, centre=None, executor=None, progress=False, model=""):
+    """
+    Classify images and say what is doubtful about each; see `CutoutClassifier.classify`.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The fitted classifier's.
+    images : table, array, `~astropy.nddata.CCDData`, Cutout, path, folder, or list of these
+        The images.
+    scheme : ClassScheme
+        The classes.
+    redshift : float or sequence of float, optional
+        Redshift of all or of each.
+    centre : `~astropy.coordinates.SkyCoord`, optional
+        Centre of the field of every image.
+    executor : `~concurrent.futures.Executor`, optional
+        Where to run; by default on the cores of this machine.
+    progress : bool, optional
+        Whether to show a bar on standard error.
+    model : str, optional
+        Name of the model for ``meta``.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        PREDICTIONS, one row per image in the order given.
+
+    Raises
+    ------
+    SchemaError
+        If the images carry labels of another scheme.
+    ModelError
+        If the model cannot be run.
+    GeometryError, ValueError, OSError
+        If ``images`` is a single image and cannot be used.
+    """
+    images = open_folder(images)
+    items, single = as_items(images, bands=predictor.bands, shape=predictor.geometry.shape, redshift=redshift)
+    _check_labels(items, scheme)
+    if single:
+        rows = [_one_row(predictor, items[0], centre)]
+    elif executor is not None:
+        rows = list(_run_chunks(predictor, items, centre, executor, progress))
+    else:
+        stream = predictor.stream(items, centre=centre)
+        bar = {"total": len(items), "desc": "classifying", "unit": "image", "dynamic_ncols": True}
+        rows = list(tqdm(stream, **bar, disable=not progress))
+    return prediction_table(
+        [item.source_id for item in items],
+        np.array([row.probabilities for row in rows]),
+        [row.flags for row in rows],
+        [row.message for row in rows],
+        scheme,
+        sample=images if hasattr(images, "colnames") else None,
+        model=model,
+    )
+
+
+def probabilities(predictor, images):
+    """
+    Probability of each class; an image that cannot be used is an error.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The fitted classifier's.
+    images : table, array, `~astropy.nddata.CCDData`, Cutout, path, folder, or list of these
+        The images.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        Shape (n, n_classes), rows sum to 1.
+
+    Raises
+    ------
+    GeometryError, ValueError, OSError
+        If an image cannot be read or put on the grid.
+    ModelError
+        If the model cannot be run.
+    """
+    items, _ = as_items(images, bands=predictor.bands, shape=predictor.geometry.shape)
+    result = np.zeros((len(items), predictor.network.n_classes))
+    size = BATCH * (lanes() + 1)
+    for start in range(0, len(items), size):
+        counts = np.stack([predictor.load(item)[0] for item in items[start : start + size]])
+        result[start : start + size] = softmax(predictor.logits(counts).astype(float), axis=1)
+    return result

@@ -1,22 +1,33 @@
 """What users hand to a classifier, as one list of items that are read one at a time."""
 
+import re
+import warnings
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy import units as u
+from astropy.io import fits
 from astropy.nddata import CCDData
 from astropy.table import Table
 
 from .. import images as _images
 from .. import tables
-from ..exceptions import GeometryError, SchemaError
+from ..exceptions import EmptyResultWarning, GeometryError, SchemaError
 from ..schemes import Flag
 
-__all__ = ["Item", "as_items", "instrument_of", "load_pixels"]
+__all__ = ["Item", "as_items", "instrument_of", "load_pixels", "open_folder"]
 
 _ENERGY_KEYS = (("E_MIN", "E_MAX"), ("ENERG_LO", "ENERG_HI"))
+_FITS_NAME = re.compile(r"[^.].*\.(fits|fit|fts|img)(\.gz|\.bz2|\.xz)?", re.IGNORECASE | re.DOTALL)
+_ENDINGS = (".gz", ".bz2", ".xz", ".fits", ".fit", ".fts", ".img")
+# Bands whose pixels are not counts: any unit will do, and what is said of counts does not hold for them.
+_NOT_COUNTS = ("optical",)
+_OF_ANY_BAND = Flag.OFF_EDGE | Flag.MASKED | Flag.NON_FINITE | Flag.COARSE_PIXELS | Flag.NO_OPTICAL
+# Counts have Poisson noise: pixels above this value that share the largest one exactly, so many of them, were clipped.
+_CLIPPED_FROM, _CLIPPED_PIXELS = 50, 16
 
 
 @dataclass(frozen=True)
@@ -33,9 +44,40 @@ class Item:
 
 def _file_stem(path):
     name = Path(path).name
-    for ending in (".gz", ".bz2", ".xz", ".fits", ".fit", ".fts", ".img"):
+    for ending in _ENDINGS:
         name = name.removesuffix(ending)
     return name or str(path)
+
+
+def open_folder(images):
+    """
+    Look into a folder, where one is given in place of images.
+
+    Parameters
+    ----------
+    images : object
+        Anything that `as_items` takes.
+
+    Returns
+    -------
+    object
+        The SAMPLE table of a sample folder; the sorted paths of the FITS files (``.fits``, ``.fit``, ``.fts`` or
+        ``.img``, compressed or not) that lie in any other folder itself; everything else as it came.
+
+    Warns
+    -----
+    EmptyResultWarning
+        If there is no FITS file in the folder.
+    """
+    if not isinstance(images, (str, PathLike)) or not Path(images).is_dir():
+        return images
+    folder = Path(images)
+    if (folder / tables.SAMPLE_FILE).is_file():
+        return tables.read_sample(folder)
+    paths = sorted(path for path in folder.iterdir() if _FITS_NAME.fullmatch(path.name) and path.is_file())
+    if not paths:
+        warnings.warn(f"no FITS file in the folder {str(folder)!r}", EmptyResultWarning, stacklevel=3)
+    return paths
 
 
 def _identifier(value, index):
@@ -96,7 +138,7 @@ def as_items(images, *, bands, shape, redshift=None):
     ----------
     images : `~astropy.table.QTable`, `~numpy.ndarray`, CCDData, Cutout, path, or sequence of the last four
         A SAMPLE table with its folder in ``meta``, an array of counts (n, [n_bands,] ny, nx) on the grid of the
-        model, or images.
+        model, images, or a folder (see `open_folder`).
     bands : tuple of str
         Bands of the model.
     shape : tuple of int
@@ -117,6 +159,7 @@ def as_items(images, *, bands, shape, redshift=None):
         If it is nothing of these.
     """
     kinds = (CCDData, _images.Cutout, str, PathLike)
+    images = open_folder(images)
     single = isinstance(images, kinds)
     if isinstance(images, Table):
         items = _sample_items(images)
@@ -183,11 +226,31 @@ def instrument_of(meta):
     }
 
 
+def _is_cutout_file(path):
+    """Whether a file says that it holds the bands of a cutout; what cannot be read does not."""
+    try:
+        with open(path, "rb") as file:
+            block = file.read(2880)
+        if not block.startswith(b"SIMPLE"):  # compressed
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return {"SOURCEID", "BANDS"} <= set(fits.getheader(path, 0))
+    except Exception:  # whatever is wrong with it, the reader says it better
+        return False
+    return b"SOURCEID=" in block and b"BANDS   =" in block
+
+
+def _read(path, bands):
+    if len(bands) == 1 and not _is_cutout_file(path):
+        return _images.read_image(path)
+    return _images.Cutout.read(path)
+
+
 def _bands_of(item, bands):
     """CCDData of each band, reading the file where the item is one."""
     value = item.value
     if isinstance(value, (str, PathLike)):
-        value = _images.read_image(value) if len(bands) == 1 else _images.Cutout.read(value)
+        value = _read(value, bands)
     if isinstance(value, CCDData):
         if len(bands) != 1:
             raise GeometryError(f"image must be a Cutout with the bands {bands}, got a single image")
@@ -196,6 +259,48 @@ def _bands_of(item, bands):
     if missing:
         raise GeometryError(f"cutout must have the bands {bands}, got {tuple(value.bands)}")
     return [value.bands[band] for band in bands]
+
+
+def _content_flags(values, band):
+    """Flags for what the valid pixels of a band say before they are put on the grid."""
+    top = values.max(initial=-np.inf)
+    n_top = np.count_nonzero(values == top)
+    if band in _NOT_COUNTS:
+        return Flag.NO_OPTICAL if n_top == values.size else Flag(0)
+    clipped = n_top == values.size or (top >= _CLIPPED_FROM and n_top >= _CLIPPED_PIXELS)
+    return Flag.SATURATED if clipped else Flag(0)
+
+
+def _on_grid(image, band, geometry, *, redshift, centre):
+    """One band on the grid: pixels (float32, zero where masked) and flags."""
+    valid = image.data if image.mask is None else image.data[~np.broadcast_to(image.mask, image.shape)]
+    flags = _content_flags(valid, band)
+    if band in _NOT_COUNTS:
+        image = CCDData(image.data, unit=u.ct, mask=image.mask, wcs=image.wcs, meta=image.meta)
+    image = _images.standardise(image, geometry, redshift=redshift, centre=centre)
+    flags |= Flag(int(image.meta.get("FLAGS", 0)))
+    with np.errstate(over="ignore"):
+        plane = np.asarray(image.data, dtype=np.float32)
+    if image.mask is not None:
+        plane = np.where(image.mask, np.float32(0), plane)
+    return plane, int(flags & _OF_ANY_BAND if band in _NOT_COUNTS else flags)
+
+
+def _array_pixels(item, bands, shape):
+    """Pixels and flags of an array, which is on the grid already."""
+    pixels = item.value[None] if item.value.ndim == 2 else item.value
+    if pixels.shape != (len(bands), *shape):
+        raise GeometryError(f"image must have shape {(len(bands), *shape)}, got {item.value.shape}")
+    with np.errstate(over="ignore"):
+        pixels = np.ascontiguousarray(pixels, dtype=np.float32)
+    if not np.all(np.isfinite(pixels)):
+        raise GeometryError(f"image {item.source_id!r} must be finite, got NaN or infinite pixels")
+    flags = item.flags
+    for plane, band in zip(pixels, bands, strict=True):
+        flags |= int(_content_flags(plane, band))
+        if band not in _NOT_COUNTS and np.any(plane < 0):
+            flags |= int(Flag.NEGATIVE)
+    return pixels, flags
 
 
 def load_pixels(item, *, bands, geometry, centre=None):
@@ -216,11 +321,11 @@ def load_pixels(item, *, bands, geometry, centre=None):
     Returns
     -------
     pixels : `~numpy.ndarray`
-        Counts, float32, shape (n_bands, ny, nx). Masked pixels are zero.
+        Counts, float32, shape (n_bands, ny, nx); the band ``optical`` in whatever unit it has. Masked pixels are zero.
     flags : int
         Flags of the image and of its way to the grid.
     header : dict or None
-        What `instrument_of` finds in the header of the first band; None for an array, which has none.
+        What `instrument_of` finds in the header of the first band of counts; None for an array, which has none.
 
     Raises
     ------
@@ -229,22 +334,14 @@ def load_pixels(item, *, bands, geometry, centre=None):
     """
     shape = tuple(geometry.shape)
     if isinstance(item.value, np.ndarray):
-        pixels = item.value[None] if item.value.ndim == 2 else item.value
-        if pixels.shape != (len(bands), *shape):
-            raise GeometryError(f"image must have shape {(len(bands), *shape)}, got {item.value.shape}")
-        if not np.all(np.isfinite(pixels)):
-            raise GeometryError(f"image {item.source_id!r} must be finite, got NaN or infinite pixels")
-        flags = item.flags | (int(Flag.NEGATIVE) if np.any(pixels < 0) else 0)
-        return np.ascontiguousarray(pixels, dtype=np.float32), flags, None
-    flags, header, planes = item.flags, None, []
-    for image in _bands_of(item, bands):
-        header = instrument_of(image.meta) if header is None else header
-        image = _images.standardise(image, geometry, redshift=item.redshift, centre=centre)
-        flags |= int(image.meta.get("FLAGS", 0))
-        plane = np.asarray(image.data, dtype=np.float32)
-        if image.mask is not None:
-            plane = np.where(image.mask, np.float32(0), plane)
+        return *_array_pixels(item, bands, shape), None
+    flags, headers, planes = item.flags, {}, []
+    for image, band in zip(_bands_of(item, bands), bands, strict=True):
+        headers[band] = instrument_of(image.meta)
+        plane, plane_flags = _on_grid(image, band, geometry, redshift=item.redshift, centre=centre)
         if plane.shape != shape or not np.all(np.isfinite(plane)):
             raise GeometryError(f"image {item.source_id!r} must be finite and of shape {shape} on the model's grid")
+        flags |= plane_flags
         planes.append(plane)
-    return np.stack(planes), flags, header
+    counts = [band for band in bands if band not in _NOT_COUNTS]
+    return np.stack(planes), flags, headers[counts[0] if counts else bands[0]]

@@ -1,18 +1,25 @@
-"""Torch networks by name, and their export to ONNX. Torch is imported inside: only training needs it."""
+"""Torch networks by name or by a function of the user, with start values that depend on the seed alone."""
 
-import copy
-import io
-import warnings
+import math
+import numbers
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
-from ..exceptions import require
+from ..exceptions import ModelError, require
+from ._attention import build_attention
+from ._export import export_onnx
+from ._kosiba import build_kosiba2020
+from ._mobilenet import build_mobilenet, build_mobilenet_v2
+from ._resnet import build_resnet18
 
-__all__ = ["ARCHITECTURES", "Architecture", "build", "check_architecture", "export_onnx"]
-
-# Oldest operator set with all that these networks need; every supported onnxruntime reads it.
-_OPSET = 17
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "build",
+    "check_architecture",
+    "export_onnx",
+    "load_pretrained",
+]
 
 
 @dataclass(frozen=True)
@@ -20,113 +27,74 @@ class Architecture:
     """
     A network that can be asked for by name.
 
-    ``build(n_bands, n_classes, shape, width)`` gives a module that takes images ``(n, n_bands, ny, nx)`` and gives
-    logits ``(n, n_classes)``. If the module has ``maps(images) -> (logits, class_maps)``, its class maps become the
-    second output of the ONNX file; if it has ``folded()``, that copy is what is exported.
+    ``build(n_bands, n_classes, shape, width, dropout)`` gives a module that takes images ``(n, n_bands, ny, nx)`` and
+    gives logits ``(n, n_classes)``. A module, also one of the user, may have besides
+
+    - ``maps(images) -> (logits, class_maps)``: exact class maps ``(n, n_classes, my, mx)``, whose mean plus a constant
+      is the logit;
+    - ``features(images)``: what the last layer sees ``(n, k)``, or feature maps ``(n, k, my, mx)``, then averaged;
+    - ``gradcam_layer``: dotted name of the layer for gradient maps, where there are no exact ones;
+    - ``outputs(images)``: all these in one pass, as a dict with ``logits``, ``class_maps`` and ``features``;
+    - ``folded()``: the copy that is exported.
     """
 
     name: str
     description: str
     build: Any
     smallest: int
-
-
-@cache
-def _resnet_class():
-    torch = require("torch", extra="train")
-    resnet = require("torchvision.models.resnet", extra="train")
-    nn = torch.nn
-
-    class BandConv2d(nn.Conv2d):
-        """
-        First convolution, which takes one band as if it came as three equal channels.
-
-        By linearity ``sum_c W_c * x = (sum_c W_c) * x``. The parameter stays the three-channel weight and is summed in
-        each forward pass, so start values, gradients (the same for each channel), weight decay and every optimiser
-        step are those of a three-channel network on a repeated image, at a third of the arithmetic.
-        """
-
-        def forward(self, images):
-            weight = self.weight
-            if images.shape[1] == 1 and self.in_channels == 3:
-                weight = weight.sum(dim=1, keepdim=True)
-            return self._conv_forward(images, weight, self.bias)
-
-    class ResNet18(resnet.ResNet):
-        """ResNet-18 of torchvision with ``width`` filters in its first stage; weights have torchvision's names."""
-
-        def __init__(self, n_bands, n_classes, width):
-            nn.Module.__init__(self)
-            self._norm_layer = nn.BatchNorm2d
-            self.inplanes, self.dilation, self.groups, self.base_width = width, 1, 1, 64
-            channels = 3 if n_bands == 1 else n_bands
-            self.conv1 = BandConv2d(channels, width, kernel_size=7, stride=2, padding=3, bias=False)
-            self.bn1 = nn.BatchNorm2d(width)
-            self.relu = nn.ReLU(inplace=True)
-            self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
-            self.layer1 = self._make_layer(resnet.BasicBlock, width, 2)
-            self.layer2 = self._make_layer(resnet.BasicBlock, 2 * width, 2, stride=2)
-            self.layer3 = self._make_layer(resnet.BasicBlock, 4 * width, 2, stride=2)
-            self.layer4 = self._make_layer(resnet.BasicBlock, 8 * width, 2, stride=2)
-            self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
-            self.fc = nn.Linear(8 * width, n_classes)
-            # torchvision's start values, in torchvision's order.
-            for module in self.modules():
-                if isinstance(module, nn.Conv2d):
-                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                elif isinstance(module, nn.BatchNorm2d):
-                    nn.init.constant_(module.weight, 1)
-                    nn.init.constant_(module.bias, 0)
-
-        def features(self, images):
-            """Last feature maps, ``(n, 8 width, ny/32, nx/32)``."""
-            maps = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-            return self.layer4(self.layer3(self.layer2(self.layer1(maps))))
-
-        def maps(self, images):
-            """Logits, and the class maps ``sum_k w_k^c f_k(x, y)``, whose mean plus the bias is the logit."""
-            features = self.features(images)
-            logits = self.fc(torch.flatten(self.avgpool(features), 1))
-            return logits, nn.functional.conv2d(features, self.fc.weight[:, :, None, None])
-
-        def folded(self):
-            """Copy for inference on one band: the first convolution has the summed weight."""
-            network = copy.deepcopy(self)
-            first = self.conv1
-            if first.in_channels == 3 and getattr(self, "n_bands", 3) == 1:
-                summed = nn.Conv2d(1, first.out_channels, 7, stride=2, padding=3, bias=False)
-                with torch.no_grad():
-                    summed.weight.copy_(first.weight.sum(dim=1, keepdim=True))
-                network.conv1 = summed
-            return network
-
-    return ResNet18
-
-
-def _build_resnet18(n_bands, n_classes, shape, width):
-    network = _resnet_class()(n_bands, n_classes, width)
-    network.n_bands = n_bands
-    return network
+    width: int
 
 
 ARCHITECTURES = {
-    "resnet18": Architecture(
-        "resnet18",
-        "ResNet-18 (He et al. 2016), the network of Su et al. 2020; width 64 is the original",
-        _build_resnet18,
-        32,
-    ),
+    architecture.name: architecture
+    for architecture in (
+        Architecture(
+            "resnet18",
+            "ResNet-18 (He et al. 2016), the network of Su et al. 2020; width 64 is the original",
+            build_resnet18,
+            smallest=32,
+            width=64,
+        ),
+        Architecture(
+            "kosiba2020",
+            "custom network of Kosiba et al. 2020: six convolutions, two dense layers; width 64 is the original",
+            build_kosiba2020,
+            smallest=32,
+            width=64,
+        ),
+        Architecture(
+            "mobilenet",
+            "MobileNet, version 1 (Howard et al. 2017), as Kosiba et al. 2020 used it; width 32 is the original",
+            build_mobilenet,
+            smallest=32,
+            width=32,
+        ),
+        Architecture(
+            "mobilenet_v2",
+            "MobileNetV2 of torchvision (Sandler et al. 2018); width 32 is the original",
+            build_mobilenet_v2,
+            smallest=32,
+            width=32,
+        ),
+        Architecture(
+            "attention",
+            "small residual network with squeeze-excitation, feature pyramid and pooling in learned apertures",
+            build_attention,
+            smallest=32,
+            width=16,
+        ),
+    )
 }
 
 
-def check_architecture(name):
+def check_architecture(architecture):
     """
     Look up an architecture.
 
     Parameters
     ----------
-    name : str
-        Its name.
+    architecture : str or callable
+        A name, or a function ``f(n_bands, n_classes, shape) -> torch.nn.Module``.
 
     Returns
     -------
@@ -137,29 +105,56 @@ def check_architecture(name):
     ------
     ValueError
         If there is none of that name.
+
+    Examples
+    --------
+    >>> from astroclassify.nn._networks import check_architecture
+    >>> check_architecture("kosiba2020").width
+    64
     """
-    try:
-        return ARCHITECTURES[name]
-    except (KeyError, TypeError):
-        raise ValueError(f"architecture must be one of {sorted(ARCHITECTURES)}, got {name!r}") from None
+    if isinstance(architecture, str) and architecture in ARCHITECTURES:
+        return ARCHITECTURES[architecture]
+    if callable(architecture) and (isinstance(architecture, type) or not hasattr(architecture, "state_dict")):
+        name = getattr(architecture, "__qualname__", type(architecture).__qualname__)
+        return Architecture(name, "network of the user", _adapt(architecture), smallest=1, width=0)
+    raise ValueError(
+        f"architecture must be one of {sorted(ARCHITECTURES)} or a function that builds one, got {architecture!r:.200}"
+    )
 
 
-def build(name, *, n_bands, n_classes, shape, width, seed):
+def _adapt(function):
+    """Builder for a function of the user, which knows nothing of width and dropout."""
+
+    def builder(n_bands, n_classes, shape, width, dropout):
+        torch = require("torch", extra="train")
+        if dropout is not None:
+            raise ValueError("dropout must be None for a network of your own: set it in your function")
+        network = function(n_bands, n_classes, shape)
+        if not isinstance(network, torch.nn.Module):
+            raise TypeError(f"architecture must give a torch.nn.Module, got {type(network).__name__}")
+        return network
+
+    return builder
+
+
+def build(architecture, *, n_bands, n_classes, shape, width=None, seed, dropout=None):
     """
     Build an untrained network whose start values depend on ``seed`` alone.
 
     Parameters
     ----------
-    name : str
-        Name of the architecture.
+    architecture : str or callable
+        Name of the architecture, or a function ``f(n_bands, n_classes, shape) -> torch.nn.Module``.
     n_bands, n_classes : int
         Number of image bands and of classes.
     shape : tuple of int
         Image shape ``(ny, nx)`` in pixels.
-    width : int
-        Number of filters in the first stage.
+    width : int, optional
+        Number of filters in the first stage; by default as published. A function is not told.
     seed : int
         Seed of the start values; torch's own generator is left as it was.
+    dropout : float, optional
+        Share of the last features that are dropped in training; by default as published.
 
     Returns
     -------
@@ -169,64 +164,99 @@ def build(name, *, n_bands, n_classes, shape, width, seed):
     Raises
     ------
     ValueError
-        If an argument is out of range.
+        If an argument is out of range, or a function's network does not give ``n_classes`` logits an image or cannot
+        be exported to ONNX.
+    TypeError
+        If a function does not give a network.
     MissingDependencyError
         If torch or torchvision is not installed.
     """
-    architecture = check_architecture(name)
-    if min(shape) < architecture.smallest:
-        raise ValueError(f"geometry must have at least {architecture.smallest} pixels a side for {name}, got {shape}")
+    known = check_architecture(architecture)
+    if min(shape) < known.smallest:
+        raise ValueError(f"geometry must have at least {known.smallest} pixels a side for {known.name}, got {shape}")
+    if dropout is not None and not (isinstance(dropout, numbers.Real) and 0 <= dropout < 1):
+        raise ValueError(f"dropout must be None or lie from 0 to below 1, got {dropout!r}")
     torch = require("torch", extra="train")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return architecture.build(n_bands, n_classes, tuple(shape), width)
+        network = known.build(n_bands, n_classes, tuple(shape), known.width if width is None else width, dropout)
+        if callable(architecture):
+            _try_out(torch, network, n_bands, n_classes, shape)
+    return network.train()
 
 
-def export_onnx(network, *, n_bands, shape):
+def _try_out(torch, network, n_bands, n_classes, shape):
+    """Refuse a network of the user before its training, not after."""
+    network.eval()
+    images = torch.randn(2, n_bands, *shape)
+    try:
+        with torch.no_grad():
+            logits = network(images)
+        got = tuple(logits.shape)
+        if got == (2, n_classes):
+            export_onnx(network, n_bands=n_bands, shape=shape)
+    except Exception as error:  # any code of the user may run here
+        text = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        raise ValueError(f"architecture gives a network that fails on images of shape {shape}: {text}") from error
+    if got != (2, n_classes):
+        raise ValueError(f"architecture must give a network with logits (2, {n_classes}) for two images, got {got}")
+
+
+def load_pretrained(network, path):
     """
-    Write a network in evaluation mode as ONNX.
+    Start from weights of the same architecture, such as torchvision's for ImageNet.
 
     Parameters
     ----------
     network : `torch.nn.Module`
-        The network; left as it is.
-    n_bands : int
-        Number of image bands.
-    shape : tuple of int
-        Image shape ``(ny, nx)``.
+        The network; its weights are replaced.
+    path : str or path-like
+        A safetensors file with the network's own names, which for ``"resnet18"`` and ``"mobilenet_v2"`` are those of
+        torchvision; nothing is downloaded. From torchvision's weights one is written by
+        ``safetensors.torch.save_file(torchvision.models.resnet18(weights="DEFAULT").state_dict(), path)``.
 
     Returns
     -------
-    bytes
-        The ONNX file: input ``images`` (n, n_bands, ny, nx), outputs ``logits`` (n, n_classes) and, where the network
-        has them, ``class_maps`` (n, n_classes, my, mx). Batch normalisation is folded into the convolutions.
+    list of str
+        Names of the tensors that were not taken because they are for other classes: those of the last layer.
 
     Raises
     ------
-    MissingDependencyError
-        If torch is not installed.
+    ModelError
+        If the file cannot be read or does not hold weights of that network.
+
+    Notes
+    -----
+    Where the network has another number of bands than the file has channels, each band starts with the channels' sum
+    over the number of bands: equal bands then give what equal channels gave.
     """
     torch = require("torch", extra="train")
-    with torch.random.fork_rng(devices=[]):  # a new layer draws start values, which must not touch torch's generator
-        network = network.folded() if hasattr(network, "folded") else copy.deepcopy(network)
-    network = network.cpu().float().eval().to(memory_format=torch.contiguous_format)
-    names = ["logits"]
-    if hasattr(network, "maps"):
-        network.forward = network.maps
-        names.append("class_maps")
-    buffer = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
-        # The TorchScript exporter warns that it is deprecated. The newer one needs one package more (onnxscript) and
-        # takes seconds where this one takes milliseconds.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network,
-            (torch.zeros(1, n_bands, *shape),),
-            buffer,
-            dynamo=False,
-            opset_version=_OPSET,
-            input_names=["images"],
-            output_names=names,
-            dynamic_axes={name: {0: "n"} for name in ["images", *names]},
-        )
-    return buffer.getvalue()
+    safetensors = require("safetensors.torch", extra="train")
+    try:
+        found = safetensors.load_file(path)
+    except Exception as error:  # OSError, or safetensors' own type
+        raise ModelError(f"{str(path)!r} cannot be read as safetensors: {error}") from None
+    own = network.state_dict()
+    if set(found) != set(own):
+        odd = sorted(set(found) ^ set(own))[0]
+        raise ModelError(f"{str(path)!r} does not hold weights of this network: {odd!r} is in one of the two only")
+    last = [name for name, module in network.named_modules() if isinstance(module, torch.nn.Linear)][-1:]
+    left, state = [], {}
+    for name, tensor in own.items():
+        new = found[name].to(tensor.dtype)
+        if new.shape != tensor.shape and name.rpartition(".")[0] in last:
+            left.append(name)
+            new = tensor
+        elif new.ndim == tensor.ndim == 4 and new.shape[1] != tensor.shape[1] and name == _first_weight(torch, network):
+            n_bands = tensor.shape[1]
+            new = (new.sum(dim=1, keepdim=True) / n_bands).repeat(1, n_bands, 1, 1)
+        if new.shape != tensor.shape or not math.isfinite(float(new.double().sum())):
+            raise ModelError(f"{str(path)!r} holds {name!r} of another shape, or with values that are not finite")
+        state[name] = new
+    network.load_state_dict(state)
+    return left
+
+
+def _first_weight(torch, network):
+    names = (name for name, module in network.named_modules() if isinstance(module, torch.nn.Conv2d))
+    return f"{next(names)}.weight"

@@ -4,17 +4,20 @@ import warnings
 
 import numpy as np
 from astropy.table import QTable
-from sklearn.metrics import roc_curve
+from sklearn.metrics import precision_recall_curve, roc_curve
 
 from ..batch import derive_rng, master_seed
-from ..exceptions import AstroclassifyWarning, SchemaError
-from ..schemes import ClassScheme, get_scheme
-from ..tables import PREDICTIONS, SCORES, provenance, validate
+from ..exceptions import AstroclassifyWarning
+from ..tables import SCORES, validate
+from ._labelled import unpack
 
-__all__ = ["roc", "score"]
+__all__ = ["confusion", "one_vs_all", "precision_recall", "roc", "score"]
 
-_NAMES = ("precision", "recall", "f1", "bacc", "accuracy", "auc")
+SCORE_NAMES = ("precision", "recall", "f1", "bacc", "accuracy", "auc")
 _CHUNK = 256
+# Resampled rows held at a time: 8 bytes each, a few arrays of them.
+_MAX_CELLS = 4_000_000
+_WRONG = "are counted as wrong"
 
 
 def _divide(a, b, empty):
@@ -22,14 +25,15 @@ def _divide(a, b, empty):
     return np.where(b > 0, a / np.where(b > 0, b, 1), empty)
 
 
-def _rates(tp, fp, fn, tn):
+def _rates(tp, fp, fn, tn, lost=0):
     """
     The five scores from counts (arrays of any shape), stacked along a new first axis.
 
+    ``lost`` are rows of other classes without prediction: they are not right, so they are no true negatives.
     Nothing predicted to be of the class: precision 0. Class absent from the truth: precision, recall, F1 and BAcc NaN.
     Nothing but the class in the truth: BAcc NaN.
     """
-    positive, negative = tp + fn, fp + tn
+    positive, negative = tp + fn, fp + tn + lost
     absent = positive == 0
     precision = np.where(absent, np.nan, _divide(tp, tp + fp, 0.0))
     recall = _divide(tp, positive, np.nan)
@@ -61,47 +65,99 @@ def _mean_present(values):
     return _divide(np.where(good, values, 0).sum(axis=0), good.sum(axis=0), np.nan)
 
 
-def _evaluate(truth, predicted, probabilities, weights):
-    """Scores of weighted rows: (m, n) weights -> (m, n_classes + 1, 6); the last class is the mean."""
-    n_classes = probabilities.shape[1]
-    total = weights.sum(axis=1)
-    good = np.isfinite(probabilities).all(axis=1)
+def _counts(truth, predicted, index):
+    """Rows of one class against the others: true and false positives, false and true negatives, lost others."""
+    is_true, is_said, failed = truth == index, predicted == index, predicted < 0
+    return (is_true & is_said, ~is_true & is_said, is_true & ~is_said, ~is_true & ~is_said & ~failed, ~is_true & failed)
+
+
+def evaluate(labelled, weights):
+    """
+    Scores of weighted rows.
+
+    Parameters
+    ----------
+    labelled : `~astroclassify.nn._labelled.Labelled`
+        The n rows.
+    weights : `~numpy.ndarray`
+        Shape (m, n): how often each row counts in each of m samples.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        Shape (m, n_classes + 1, 6), in the order of ``SCORE_NAMES``; the last class is the mean.
+    """
+    good = labelled.has_p
     rows = []
-    for index in range(n_classes):
-        is_true, is_said = truth == index, predicted == index
-        masks = (is_true & is_said, ~is_true & is_said, is_true & ~is_said)
-        tp, fp, fn = (weights @ mask.astype(float) for mask in masks)
+    for index in range(labelled.scheme.n_classes):
+        counts = [weights @ mask.astype(float) for mask in _counts(labelled.truth, labelled.predicted, index)]
         auc = np.full(len(weights), np.nan)
         if good.any():
-            auc = _weighted_auc(is_true[good], probabilities[good, index], weights[:, good])
-        rows.append(np.concatenate([_rates(tp, fp, fn, total - tp - fp - fn), auc[None]]))
+            members, p = labelled.truth[good] == index, labelled.probabilities[good, index]
+            auc = _weighted_auc(members, p, weights[:, good])
+        rows.append(np.concatenate([_rates(*counts), auc[None]]))
     rows = np.stack(rows)
     return np.moveaxis(np.concatenate([rows, _mean_present(rows)[None]]), 2, 0)
 
 
-def _unpack(predictions, scheme):
-    """Truth, predicted index (-1: failed), probabilities and groups of the rows that have a label."""
-    if scheme is None and "scheme" in predictions.meta:
-        scheme = ClassScheme.from_dict(dict(predictions.meta["scheme"]))
-    if scheme is None:
-        raise SchemaError("scheme must be given: the predictions do not carry one in meta['scheme']")
-    scheme = get_scheme(scheme)
-    predictions = validate(predictions, PREDICTIONS, scheme=scheme)
-    if "label" not in predictions.colnames:
-        raise SchemaError("predictions must have a column 'label' with the true classes")
-    labels = np.array([str(label) for label in predictions["label"]])
-    known = labels != ""
-    if not known.any():
-        raise ValueError("predictions must have a true label in at least one row")
-    truth = np.array([scheme.index(label) for label in labels[known]])
-    names = {name: index for index, name in enumerate(scheme.classes)}
-    predicted = np.array([names.get(str(label), -1) for label in predictions["label_pred"][known]])
-    probabilities = np.stack([np.asarray(predictions[f"p_{name}"], float)[known] for name in scheme.classes], axis=1)
-    if "group_id" in predictions.colnames:
-        groups = np.array([str(group) for group in predictions["group_id"]])[known]
-    else:
-        groups = np.arange(known.sum())
-    return scheme, truth, predicted, probabilities, groups, int(np.sum(~known))
+def resample(labelled, function, *, n_bootstrap, rng, name):
+    """
+    95% intervals of what a function makes of the rows, over samples of groups drawn with replacement.
+
+    Parameters
+    ----------
+    labelled : `~astroclassify.nn._labelled.Labelled`
+        The n rows.
+    function : callable
+        Takes weights (m, n), gives an array with m along the first axis.
+    n_bootstrap : int
+        Number of samples; 0 gives NaN.
+    rng : int or `~numpy.random.Generator`
+        Seed.
+    name : str
+        What the seed is for.
+
+    Returns
+    -------
+    low, high : `~numpy.ndarray`
+        2.5 and 97.5 percentiles of what is not NaN.
+
+    Raises
+    ------
+    ValueError
+        If ``n_bootstrap`` is not a whole number from 0.
+    """
+    if isinstance(n_bootstrap, bool) or not isinstance(n_bootstrap, (int, np.integer)) or n_bootstrap < 0:
+        raise ValueError(f"n_bootstrap must be a whole number from 0, got {n_bootstrap!r}")
+    generator = derive_rng(master_seed(rng), name)
+    membership, n_groups = labelled.membership, labelled.n_groups
+    if n_bootstrap and n_groups < 2:
+        warnings.warn("intervals need at least two groups, got one", AstroclassifyWarning, stacklevel=3)
+        n_bootstrap = 0
+    n_rows = len(membership)
+    chunk = max(1, min(_CHUNK, _MAX_CELLS // n_rows))
+    parts = [np.full_like(function(np.ones((1, n_rows))), np.nan)]
+    for start in range(0, n_bootstrap, chunk):
+        n = min(chunk, n_bootstrap - start)
+        draws = generator.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n)
+        parts.append(function(draws[:, membership].astype(float)))
+    return _percentiles(np.concatenate(parts))
+
+
+def _percentiles(resampled):
+    """2.5 and 97.5 percentiles over the first axis of what is not NaN."""
+    empty = np.isnan(resampled).all(axis=0)
+    filled = np.where(empty, 0.0, resampled)
+    low, high = np.nanpercentile(filled, [2.5, 97.5], axis=0)
+    return np.where(empty, np.nan, low), np.where(empty, np.nan, high)
+
+
+def score_table(scheme, values, low, high):
+    """SCORES without ``meta`` from values and intervals, each (n_classes + 1, 6)."""
+    table = QTable({"class": [*scheme.classes, "mean"]})
+    for index, name in enumerate(SCORE_NAMES):
+        table[name], table[f"{name}_lo"], table[f"{name}_hi"] = values[:, index], low[:, index], high[:, index]
+    return validate(table, SCORES)
 
 
 def score(predictions, *, scheme=None, n_bootstrap=1000, rng=0):
@@ -131,7 +187,7 @@ def score(predictions, *, scheme=None, n_bootstrap=1000, rng=0):
         - ``auc``, the area under the ROC curve of ``p_<class>``, ties counted half;
         - ``_lo`` and ``_hi`` of each: the 2.5 and 97.5 percentiles over samples of groups drawn with replacement.
 
-        ``meta`` also holds ``n_images``, ``n_groups``, ``n_failed``, ``n_unlabelled``.
+        ``meta`` also holds ``n_images``, ``n_groups``, ``n_failed``, ``n_without_p``, ``n_unlabelled``.
 
     Raises
     ------
@@ -142,14 +198,18 @@ def score(predictions, *, scheme=None, n_bootstrap=1000, rng=0):
 
     Notes
     -----
-    A row that failed counts as wrong (never found), not for the AUC. Rows without a true label are not scored. What
-    cannot be computed: precision is 0 where nothing was predicted to be of the class (F1 too); a class that is absent
-    from the truth has NaN for precision, recall, F1, BAcc and AUC, and the mean is over the others. Resamplings where
-    a score is NaN are left out of its interval.
+    A row that failed is never right: it is not found for its own class, and for another it is no true negative, so it
+    lowers recall, F1, BAcc and accuracy (not precision: nothing was said). The AUC is that of the rows with
+    probabilities. A warning gives their number. Rows without a true label are not scored.
+
+    What cannot be computed: precision is 0 where nothing was predicted to be of the class (F1 too); a class that is
+    absent from the truth has NaN for precision, recall, F1, BAcc and AUC, and the mean is over the others. Resamplings
+    where a score is NaN are left out of its interval; with one group there are no intervals.
 
     References
     ----------
-    Su et al. 2020, MNRAS 498, 5620, section 4 (precision, recall, F1, BAcc).
+    Su et al. 2020, MNRAS 498, 5620, section 4 (precision, recall, F1, BAcc). Kosiba et al. 2020, MNRAS 496, 4141
+    (accuracy, precision, recall, AUC).
 
     Examples
     --------
@@ -162,45 +222,118 @@ def score(predictions, *, scheme=None, n_bootstrap=1000, rng=0):
     >>> float(scores["bacc"][0]), float(scores["auc"][0])
     (0.5, 0.75)
     """
-    if isinstance(n_bootstrap, bool) or not isinstance(n_bootstrap, (int, np.integer)) or n_bootstrap < 0:
-        raise ValueError(f"n_bootstrap must be a whole number from 0, got {n_bootstrap!r}")
-    scheme, truth, predicted, probabilities, groups, n_unlabelled = _unpack(predictions, scheme)
-    n_failed = int(np.sum(predicted < 0))
-    if n_failed:
-        warnings.warn(f"{n_failed} rows without prediction are counted as wrong", AstroclassifyWarning, stacklevel=2)
-    values = _evaluate(truth, predicted, probabilities, np.ones((1, len(truth))))[0]
-    _, membership = np.unique(groups, return_inverse=True)
-    n_groups = int(membership.max()) + 1
-    generator = derive_rng(master_seed(rng), "score")
-    resampled = [np.full((1, *values.shape), np.nan)]
-    for start in range(0, n_bootstrap, _CHUNK):
-        n = min(_CHUNK, n_bootstrap - start)
-        draws = generator.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n)
-        resampled.append(_evaluate(truth, predicted, probabilities, draws[:, membership].astype(float)))
-    low, high = _percentiles(np.concatenate(resampled))
-    table = QTable({"class": [*scheme.classes, "mean"]})
-    for index, name in enumerate(_NAMES):
-        table[name], table[f"{name}_lo"], table[f"{name}_hi"] = values[:, index], low[:, index], high[:, index]
-    table.meta = {
-        "scheme": scheme.to_dict(),
-        **provenance(
-            n_images=len(truth),
-            n_groups=n_groups,
-            n_failed=n_failed,
-            n_unlabelled=n_unlabelled,
-            n_bootstrap=int(n_bootstrap),
-            accuracy=float(np.mean(truth == predicted)),
-        ),
-    }
-    return validate(table, SCORES)
+    labelled = unpack(predictions, scheme, failed=_WRONG)
+    low, high = resample(
+        labelled, lambda weights: evaluate(labelled, weights), n_bootstrap=n_bootstrap, rng=rng, name="score"
+    )
+    values = evaluate(labelled, np.ones((1, len(labelled.truth))))[0]
+    table = score_table(labelled.scheme, values, low, high)
+    accuracy = float(np.mean(labelled.truth == labelled.predicted))
+    table.meta = labelled.meta(n_bootstrap=int(n_bootstrap), accuracy=accuracy)
+    return table
 
 
-def _percentiles(resampled):
-    """2.5 and 97.5 percentiles over the first axis of what is not NaN."""
-    empty = np.isnan(resampled).all(axis=0)
-    filled = np.where(empty, 0.0, resampled)
-    low, high = np.nanpercentile(filled, [2.5, 97.5], axis=0)
-    return np.where(empty, np.nan, low), np.where(empty, np.nan, high)
+def one_vs_all(predictions, *, scheme=None):
+    """
+    Count right and wrong answers, each class against the others.
+
+    Parameters
+    ----------
+    predictions : `~astropy.table.QTable`
+        A PREDICTIONS table with the true ``label``. The class said is ``label_pred``.
+    scheme : ClassScheme or str, optional
+        The classes; by default that in ``meta``.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        One row per class: ``class``, ``tp``, ``fp``, ``fn``, ``tn``, ``failed`` (rows of other classes without
+        prediction; those of the class itself are in ``fn``), which add up to all rows; ``tpr`` = TP/(TP+FN) and
+        ``fpr`` = FP/(FP+TN), NaN where there is nothing to divide by.
+
+    Raises
+    ------
+    SchemaError, ValueError
+        As in `score`.
+
+    References
+    ----------
+    Kosiba et al. 2020, MNRAS 496, 4141, whose printed formula of the FPR is wrong: it is FP/(FP+TN).
+
+    Examples
+    --------
+    >>> from astropy.table import QTable
+    >>> from astroclassify.nn import one_vs_all
+    >>> table = QTable({"source_id": ["a", "b", "c", "d"], "label_pred": ["cluster", "cluster", "other", "other"],
+    ...                 "p_cluster": [0.9, 0.6, 0.4, 0.1], "p_other": [0.1, 0.4, 0.6, 0.9], "flags": [0, 0, 0, 0],
+    ...                 "label": ["cluster", "other", "other", "other"]})
+    >>> counts = one_vs_all(table, scheme="cluster")
+    >>> [int(counts[name][0]) for name in ("tp", "fp", "fn", "tn")], round(float(counts["fpr"][0]), 3)
+    ([1, 1, 0, 2], 0.333)
+    """
+    labelled = unpack(predictions, scheme, failed=_WRONG)
+    rows = [
+        [int(mask.sum()) for mask in _counts(labelled.truth, labelled.predicted, index)]
+        for index in range(labelled.scheme.n_classes)
+    ]
+    tp, fp, fn, tn, failed = np.array(rows, dtype=np.int64).T
+    table = QTable({"class": list(labelled.scheme.classes), "tp": tp, "fp": fp, "fn": fn, "tn": tn, "failed": failed})
+    table["tpr"], table["fpr"] = _divide(tp, tp + fn, np.nan), _divide(fp, fp + tn, np.nan)
+    table.meta = labelled.meta()
+    return table
+
+
+def confusion(predictions, *, scheme=None, normalise=None):
+    """
+    Confusion matrix as a table: true classes down, predicted classes across.
+
+    Parameters
+    ----------
+    predictions : `~astropy.table.QTable`
+        A PREDICTIONS table with the true ``label``.
+    scheme : ClassScheme or str, optional
+        The classes; by default that in ``meta``.
+    normalise : None, "true" or "predicted", optional
+        Counts, fractions of each true class (rows add up to 1, recall on the diagonal), or fractions of each
+        predicted class (columns add up to 1, precision on the diagonal).
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        One row per true class: ``class``, ``pred_<class>`` in scheme order, and ``failed`` for the rows of the class
+        without prediction. Fractions of nothing are NaN. ``meta`` has the numbers of rows, as in `score`.
+
+    Raises
+    ------
+    SchemaError, ValueError
+        As in `score`, or if ``normalise`` is something else.
+
+    Examples
+    --------
+    >>> from astropy.table import QTable
+    >>> from astroclassify.nn import confusion
+    >>> table = QTable({"source_id": ["a", "b", "c", "d"], "label_pred": ["cluster", "cluster", "other", "other"],
+    ...                 "p_cluster": [0.9, 0.6, 0.4, 0.1], "p_other": [0.1, 0.4, 0.6, 0.9], "flags": [0, 0, 0, 0],
+    ...                 "label": ["cluster", "other", "other", "other"]})
+    >>> print(confusion(table, scheme="cluster"))
+     class  pred_cluster pred_other failed
+    ------- ------------ ---------- ------
+    cluster            1          0      0
+      other            1          2      0
+    """
+    if normalise not in (None, "true", "predicted"):
+        raise ValueError(f"normalise must be None, 'true' or 'predicted', got {normalise!r}")
+    labelled = unpack(predictions, scheme, failed="are in the column 'failed'")
+    n_classes = labelled.scheme.n_classes
+    matrix = np.zeros((n_classes, n_classes + 1), dtype=np.int64)
+    # The index -1 of a failed row is the last column.
+    np.add.at(matrix, (labelled.truth, labelled.predicted), 1)
+    if normalise:
+        matrix = _divide(matrix, matrix.sum(axis=int(normalise == "true"), keepdims=True), np.nan)
+    names = [f"pred_{name}" for name in labelled.scheme.classes]
+    table = QTable([list(labelled.scheme.classes), *matrix.T], names=["class", *names, "failed"])
+    table.meta = labelled.meta(normalise=normalise or "")
+    return table
 
 
 def roc(predictions, *, scheme=None):
@@ -219,26 +352,88 @@ def roc(predictions, *, scheme=None):
     `~astropy.table.QTable`
         Columns ``class``, ``threshold`` (a row is of the class where p is at least this; the first is infinite),
         ``fpr`` = FP/(FP+TN) and ``tpr`` = TP/(TP+FN), from (0, 0) to (1, 1). Rows without label or prediction are left
-        out; a class that is absent from the truth, or alone in it, has no curve.
+        out, with a warning and their number in ``meta``; a class that is absent from the truth, or alone in it, has no
+        curve.
 
     Raises
     ------
     SchemaError, ValueError
         As in `score`.
+
+    Examples
+    --------
+    >>> from astropy.table import QTable
+    >>> from astroclassify.nn import roc
+    >>> table = QTable({"source_id": ["a", "b", "c"], "label_pred": ["cluster", "cluster", "other"],
+    ...                 "p_cluster": [0.9, 0.6, 0.4], "p_other": [0.1, 0.4, 0.6], "flags": [0, 0, 0],
+    ...                 "label": ["cluster", "other", "cluster"]})
+    >>> curve = roc(table, scheme="cluster")[:4]
+    >>> curve["fpr"].tolist(), curve["tpr"].tolist()
+    ([0.0, 0.0, 1.0, 1.0], [0.0, 0.5, 0.5, 1.0])
     """
-    scheme, truth, _, probabilities, _, _ = _unpack(predictions, scheme)
-    good = np.isfinite(probabilities).all(axis=1)
-    names, thresholds, fprs, tprs = [], [], [], []
-    for index, name in enumerate(scheme.classes):
-        members = truth[good] == index
-        if not members.any() or members.all():
-            continue
-        fpr, tpr, threshold = roc_curve(members, probabilities[good, index])
-        names += [name] * len(fpr)
-        thresholds.append(threshold)
-        fprs.append(fpr)
-        tprs.append(tpr)
-    columns = [np.concatenate([np.zeros(0), *part]) for part in (thresholds, fprs, tprs)]
-    table = QTable([np.array(names, dtype=str), *columns], names=("class", "threshold", "fpr", "tpr"))
-    table.meta = {"scheme": scheme.to_dict(), **provenance()}
+
+    def curve(members, p):
+        fpr, tpr, threshold = roc_curve(members, p)
+        return threshold, fpr, tpr
+
+    return _curves(unpack(predictions, scheme), ("threshold", "fpr", "tpr"), curve)
+
+
+def precision_recall(predictions, *, scheme=None):
+    """
+    Precision against recall of each class against the others.
+
+    Parameters
+    ----------
+    predictions : `~astropy.table.QTable`
+        A PREDICTIONS table with the true ``label``.
+    scheme : ClassScheme or str, optional
+        The classes; by default that in ``meta``.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        Columns ``class``, ``threshold`` (a row is of the class where p is at least this), ``precision`` = TP/(TP+FP)
+        and ``recall`` = TP/(TP+FN), by rising threshold from recall 1 down to 0. The last row of a class has an
+        infinite threshold and precision 1 by convention. What is left out is as in `roc`.
+
+    Raises
+    ------
+    SchemaError, ValueError
+        As in `score`.
+
+    Examples
+    --------
+    >>> from astropy.table import QTable
+    >>> from astroclassify.nn import precision_recall
+    >>> table = QTable({"source_id": ["a", "b", "c"], "label_pred": ["cluster", "cluster", "other"],
+    ...                 "p_cluster": [0.9, 0.6, 0.4], "p_other": [0.1, 0.4, 0.6], "flags": [0, 0, 0],
+    ...                 "label": ["cluster", "other", "cluster"]})
+    >>> curve = precision_recall(table, scheme="cluster")[:4]
+    >>> curve["recall"].tolist()
+    [1.0, 0.5, 0.5, 0.0]
+    """
+
+    def curve(members, p):
+        precision, recall, threshold = precision_recall_curve(members, p)
+        return np.append(threshold, np.inf), precision, recall
+
+    return _curves(unpack(predictions, scheme), ("threshold", "precision", "recall"), curve)
+
+
+def _curves(labelled, names, curve):
+    """One curve after another, for the classes that have members and others among the rows with probabilities."""
+    good = labelled.has_p
+    if not good.all():
+        text = f"{np.sum(~good)} rows without probabilities are left out of the curves, of {len(good)}"
+        warnings.warn(text, AstroclassifyWarning, stacklevel=3)
+    labels, parts = [], [np.zeros((3, 0))]
+    for index, name in enumerate(labelled.scheme.classes):
+        members = labelled.truth[good] == index
+        if members.any() and not members.all():
+            parts.append(np.stack(curve(members, labelled.probabilities[good, index])))
+            labels += [name] * parts[-1].shape[1]
+    columns = np.concatenate(parts, axis=1)
+    table = QTable([np.array(labels, dtype=str), *columns], names=("class", *names))
+    table.meta = labelled.meta()
     return table

@@ -11,14 +11,18 @@ import numpy as np
 from astropy.table import QTable
 
 from ..exceptions import ModelError, OutputError
+from ._file_checks import check_safetensors, read_json_limited
 
-__all__ = ["FORMAT_VERSION", "find_folder", "list_classifiers", "read_document", "read_folder", "write_folder"]
+__all__ = [
+    "FORMAT_VERSION", "find_folder", "list_classifiers", "read_document", "read_folder", "read_json", "read_plain_file",
+    "write_folder",
+]  # fmt: skip
 
 FORMAT = "astroclassify-model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DOCUMENT, WEIGHTS, NETWORK, CARD = "model.json", "weights.safetensors", "model.onnx", "README.md"
-_MAX_DOCUMENT = 1 << 20  # bytes; a real one has a few thousand
-_MAX_FILE = 2 << 30  # bytes; ONNX files cannot be larger, and nothing larger should come into memory
+_MAX_DOCUMENT = 16 << 20  # bytes; a real one has some thousands, and more with a long history or a novelty score
+_MAX_FILE = 1 << 29  # bytes; the largest packaged network has a hundredth of it, and no file should fill the memory
 _PACKAGED = Path(__file__).parent.parent / "data" / "models"
 _KINDS = {
     "architecture": str,
@@ -28,6 +32,7 @@ _KINDS = {
     "bands": list,
     "preprocessing": dict,
     "training": dict,
+    "doubt": dict,
     "history": list,
     "card": dict,
     "versions": dict,
@@ -71,8 +76,29 @@ def find_folder(name_or_folder):
     return folder
 
 
-def _read_file(folder, name, limit):
-    """Content of one plain file of a folder."""
+def read_plain_file(folder, name, limit):
+    """
+    Content of one plain file of a folder.
+
+    Parameters
+    ----------
+    folder : `~pathlib.Path`
+        The folder.
+    name : str
+        Name of the file.
+    limit : int
+        Largest size in bytes that is read.
+
+    Returns
+    -------
+    bytes
+        The content.
+
+    Raises
+    ------
+    ModelError
+        If there is no such file, it is a link, cannot be read, or is larger.
+    """
     path = folder / name
     if path.is_symlink() or not path.is_file():
         raise ModelError(f"model folder {str(folder)!r} must hold the plain file {name}")
@@ -86,8 +112,47 @@ def _read_file(folder, name, limit):
     return data
 
 
-def _no_constant(text):
-    raise ValueError(f"{text} is not JSON")
+def read_json(folder, name, limit):
+    """
+    Read a JSON object from a folder that is not trusted.
+
+    Parameters
+    ----------
+    folder : `~pathlib.Path`
+        The folder.
+    name : str
+        Name of the file.
+    limit : int
+        Largest size in bytes that is read.
+
+    Returns
+    -------
+    dict
+        The object; empty if the JSON is something else.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, too large, or not JSON.
+    """
+    data = read_plain_file(folder, name, limit)
+    document = read_json_limited(data, limit=limit, where=repr(str(folder / name)))
+    return document if isinstance(document, dict) else {}
+
+
+def _upgrade(document):
+    """
+    Bring a description of format version 1 to what version 2 says.
+
+    Version 1 knew one augmentation, switched by ``augment``, neither temperature nor novelty, and a running mean over
+    two epochs without a name.
+    """
+    document.setdefault("doubt", {"temperature": 1.0, "novelty": None})
+    parameters = document.get("parameters")
+    if isinstance(parameters, dict) and "augment" in parameters:
+        parameters = dict(parameters)
+        parameters["augmentation"] = ["flip", "turn", "shift"] if parameters.pop("augment") else []
+        document["parameters"] = parameters
 
 
 def read_document(folder):
@@ -109,13 +174,9 @@ def read_document(folder):
     ModelError
         If the file is missing, too large, not JSON, of a newer format, or lacks an entry.
     """
-    data = _read_file(folder, DOCUMENT, _MAX_DOCUMENT)
+    document = read_json(folder, DOCUMENT, _MAX_DOCUMENT)
     where = repr(str(folder / DOCUMENT))
-    try:
-        document = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{where} is not JSON: {str(error).splitlines()[0]}") from None
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
+    if document.get("format") != FORMAT:
         raise ModelError(f"{where} does not describe a model of this package (format must be {FORMAT!r})")
     version = document.get("format_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
@@ -124,6 +185,8 @@ def read_document(folder):
         raise ModelError(
             f"{where} has format version {version}; this astroclassify reads up to {FORMAT_VERSION}: update it"
         )
+    if version == 1:
+        _upgrade(document)
     for key, kind in _KINDS.items():
         if not isinstance(document.get(key), kind):
             raise ModelError(f"{where}: {key} must be a {kind.__name__}, got {type(document.get(key)).__name__}")
@@ -162,10 +225,11 @@ def read_folder(folder):
             raise ModelError(
                 f"{str(folder / DOCUMENT)!r}: size of {name} must lie between 1 and {_MAX_FILE}, got {size!r}"
             )
-        data = _read_file(folder, name, size)
+        data = read_plain_file(folder, name, size)
         if len(data) != size or hashlib.sha256(data).hexdigest() != entry.get("sha256"):
             raise ModelError(f"{str(folder / name)!r} was damaged or altered: its SHA-256 is not that in {DOCUMENT}")
         contents.append(data)
+    check_safetensors(contents[0])
     return document, *contents
 
 
@@ -260,6 +324,11 @@ def _plain(value):
     return str(value)
 
 
+def _width_text(document):
+    width = document["parameters"].get("width")
+    return "" if width is None else f"width {width}, "
+
+
 def _card_text(document):
     """The model card as Markdown: the same facts as in ``model.json``, for people."""
     card, training = document["card"], document["training"]
@@ -270,8 +339,7 @@ def _card_text(document):
         "",
         str(card.get("description", "No description was given.")),
         "",
-        f"- Network: {document['architecture']}, width {document['parameters'].get('width')}, "
-        f"{document.get('n_parameters')} parameters",
+        f"- Network: {document['architecture']}, {_width_text(document)}{document.get('n_parameters')} parameters",
         f"- Input: {', '.join(document['bands'])}; {geometry['width']:g} {geometry['unit']} across, "
         f"{geometry['shape'][0]} x {geometry['shape'][1]} pixels; {document['preprocessing']['formula']}",
         *(f"- {label}: {text}" for label, text in classes),

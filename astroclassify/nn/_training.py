@@ -1,159 +1,124 @@
-"""The training loop: augmentation, one-cycle AdamW, running mean of the weights, early stopping, best weights kept."""
+"""The training loop: augmentation, optimiser, running mean of the weights, early stopping, best weights kept."""
 
 import logging
 import math
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.metrics import f1_score
 from tqdm import tqdm
 
+from .. import batch
 from ..exceptions import require
+from ._augment import augment
+from ._optimizers import Schedule, make_optimizer
 
-__all__ = ["Settings", "augment_batch", "one_cycle", "train"]
+__all__ = ["Settings", "choose_device", "cross_entropy", "macro_f1", "train"]
 
 log = logging.getLogger(__name__)
-
-# The weights that are evaluated and kept are a running mean over about so many epochs: with the few steps of an epoch
-# of a small sample, those of one epoch (and the statistics of batch normalisation) are too noisy to choose by.
-_MEAN_EPOCHS = 2
 
 
 @dataclass(frozen=True)
 class Settings:
     """How to train; see `~astroclassify.nn.CutoutClassifier` for the meaning of each."""
 
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    patience: int | None
-    monitor: str
-    augment: bool
-    device: str
-    verbose: bool
+    epochs: int = 30
+    iterations: int | None = None
+    batch_size: int = 32
+    optimizer: str = "adamw"
+    learning_rate: float = 2e-3
+    momentum: float | None = None
+    weight_decay: float = 0.01
+    schedule: str = "one-cycle"
+    decay: float = 0.0
+    plateau_patience: int = 10
+    plateau_factor: float = 0.5
+    least_rate: float = 0.0
+    mean_epochs: float = 2
+    patience: int | None = 10
+    monitor: str = "loss"
+    augmentation: tuple = ()
+    counts: tuple = (True,)
+    frozen: tuple = ()
+    thaw_epoch: int | None = None
+    device: str = "auto"
+    verbose: bool = False
 
 
-def augment_batch(images, rng, *, max_shift):
+def choose_device(name):
     """
-    Turn, mirror and shift images; each keeps exactly its pixel values, so counts and their Poisson noise stay.
+    Device to train on.
 
     Parameters
     ----------
-    images : `~numpy.ndarray`
-        Shape (n, n_bands, ny, nx).
-    rng : `~numpy.random.Generator`
-        Source of the choices.
-    max_shift : int
-        Largest shift in pixels along each axis. What leaves at one edge comes back at the other.
+    name : str
+        ``"auto"`` for a GPU (CUDA) if there is one, else the CPU; or what torch calls a device.
 
     Returns
     -------
-    `~numpy.ndarray`
-        New array of the same shape.
+    `torch.device`
+        The device.
 
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from astroclassify.nn._training import augment_batch
-    >>> images = np.arange(16.0).reshape(1, 1, 4, 4)
-    >>> bool(augment_batch(images, np.random.default_rng(0), max_shift=1).sum() == images.sum())
-    True
+    Raises
+    ------
+    ValueError
+        If torch knows no such device, or it is not there.
     """
-    square = images.shape[2] == images.shape[3]
-    turns = rng.integers(4, size=len(images)) if square else 2 * rng.integers(2, size=len(images))
-    mirrors = rng.integers(2, size=len(images))
-    shifts = rng.integers(-max_shift, max_shift + 1, size=(len(images), 2))
-    out = np.empty_like(images)
-    for i, image in enumerate(images):
-        image = np.rot90(image, turns[i], axes=(1, 2))
-        image = image[:, :, ::-1] if mirrors[i] else image
-        out[i] = np.roll(image, tuple(shifts[i]), axis=(1, 2))
-    return out
+    torch = require("torch", extra="train")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, TypeError, AssertionError) as error:
+        text = str(error).strip().splitlines()[0]
+        raise ValueError(f"device must be 'auto' or a device that torch finds, got {name!r}: {text}") from None
+    return device
 
 
-def one_cycle(step, n_steps):
+def cross_entropy(logits, targets):
     """
-    Learning rate of a step as a fraction of the largest: a cosine up over the first quarter, then a cosine to zero.
+    Sum over images of the cross-entropy between soft labels and the network's probabilities.
 
     Parameters
     ----------
-    step : int
-        The step, from 0.
-    n_steps : int
-        Number of all steps.
+    logits : `torch.Tensor`
+        Shape (n, n_classes).
+    targets : `torch.Tensor`
+        Probability of each class in the label, times the weight of the class, times the weight of the image; shape
+        (n, n_classes).
+
+    Returns
+    -------
+    total, weight : `torch.Tensor`
+        Sums of weighted loss and of weights: their ratio is the loss. With one class per image it is torch's
+        ``cross_entropy(..., weight=)``; an image of weight 2 counts as two images.
+    """
+    return -(targets * logits.log_softmax(dim=1)).sum(), targets.sum()
+
+
+def macro_f1(logits, labels):
+    """
+    Mean over classes of F1 of the most probable class.
+
+    Parameters
+    ----------
+    logits, labels : `~numpy.ndarray`
+        Shape (n, n_classes) each: what the network gives, and labels (hard or soft, not weighted).
 
     Returns
     -------
     float
-        From 1/25 at the start, 1 after a quarter, 0 at the end.
-
-    Examples
-    --------
-    >>> from astroclassify.nn._training import one_cycle
-    >>> [round(one_cycle(step, 100), 3) for step in (0, 25, 100)]
-    [0.04, 1.0, 0.0]
+        The mean; classes in neither count as 0.
     """
-    rise = max(1.0, n_steps / 4)
-    if step < rise:
-        return 0.04 + 0.96 * (1 - math.cos(math.pi * step / rise)) / 2
-    return (1 + math.cos(math.pi * (step - rise) / max(1.0, n_steps - rise))) / 2
+    return float(f1_score(labels.argmax(axis=1), logits.argmax(axis=1), average="macro", zero_division=0))
 
 
 def _batches(n, batch_size, rng):
     """Random order in batches of nearly equal size: a last batch of one image would break batch normalisation."""
     return np.array_split(rng.permutation(n), max(1, -(-n // batch_size)))
-
-
-def _evaluate(torch, network, images, labels, weight, settings):
-    """Weighted cross-entropy and macro-F1 in evaluation mode."""
-    network.eval()
-    logits = []
-    with torch.no_grad():
-        for start in range(0, len(images), settings.batch_size):
-            batch = torch.from_numpy(images[start : start + settings.batch_size])
-            logits.append(network(batch.to(settings.device)).float().cpu())
-    logits = torch.cat(logits)
-    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels), weight=weight.cpu()).item()
-    f1 = f1_score(labels, logits.argmax(1).numpy(), average="macro", zero_division=0)
-    return loss, float(f1)
-
-
-def _running_mean(torch, network, steps_per_epoch):
-    """Network that follows another one as an exponential running mean of its weights and statistics."""
-    swa = torch.optim.swa_utils
-    memory = _MEAN_EPOCHS * steps_per_epoch
-    return swa.AveragedModel(network, multi_avg_fn=swa.get_ema_multi_avg_fn(1 - 1 / max(2, memory)), use_buffers=True)
-
-
-def _epoch(torch, network, mean, optimizer, scheduler, images, labels, weight, settings, rng):
-    """One pass over the training set; returns the mean loss."""
-    network.train()
-    max_shift = min(images.shape[2:]) // 32
-    total = 0.0
-    for rows in _batches(len(images), settings.batch_size, rng):
-        batch = images[rows]
-        if settings.augment:
-            batch = augment_batch(batch, rng, max_shift=max_shift)
-        batch = torch.from_numpy(batch).to(settings.device)
-        target = torch.from_numpy(labels[rows]).to(settings.device)
-        optimizer.zero_grad(set_to_none=True)
-        loss = torch.nn.functional.cross_entropy(network(batch), target, weight=weight)
-        loss.backward()
-        optimizer.step()
-        scheduler.step()
-        mean.update_parameters(network)
-        total += loss.item() * len(rows)
-    return total / len(images)
-
-
-def _better(entry, best, monitor):
-    if best is None:
-        return True
-    if monitor == "f1":
-        return (entry["validation_f1"], -entry["validation_loss"]) > (best["validation_f1"], -best["validation_loss"])
-    return entry["validation_loss"] < best["validation_loss"]
 
 
 def _memory_format(torch, network):
@@ -168,7 +133,190 @@ def _memory_format(torch, network):
     return torch.channels_last if all(n % 16 == 0 for n in filters) else torch.contiguous_format
 
 
-def train(network, images, labels, *, class_weight, validation, settings, rng):
+def _better(entry, best, monitor):
+    if best is None:
+        return True
+    if monitor == "f1":
+        return (entry["validation_f1"], -entry["validation_loss"]) > (best["validation_f1"], -best["validation_loss"])
+    return entry["validation_loss"] < best["validation_loss"]
+
+
+class _Frozen:
+    """The part of a network that does not learn: parameters, and the statistics of batch normalisation."""
+
+    def __init__(self, network, prefixes):
+        self.network, self.prefixes = network, tuple(prefixes)
+        names = [name for name, _ in network.named_parameters()]
+        for prefix in self.prefixes:
+            if not any(name.startswith(prefix) for name in names):
+                raise ValueError(f"frozen must name beginnings of parameter names such as {names[:3]}, got {prefix!r}")
+        if self.prefixes and all(name.startswith(self.prefixes) for name in names):
+            raise ValueError(f"frozen must leave something to train, got {self.prefixes}")
+
+    def apply(self, frozen):
+        """Put the network in training mode, its frozen part excepted."""
+        self.network.train()
+        if not self.prefixes:
+            return
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(not (frozen and name.startswith(self.prefixes)))
+        for name, module in self.network.named_modules():
+            if frozen and hasattr(module, "running_mean") and f"{name}.weight".startswith(self.prefixes):
+                module.eval()
+
+
+class _Trainer:
+    """One training: network, data, and all that changes from step to step."""
+
+    def __init__(self, network, counts, targets, *, rule, validation, settings, seed, loss, score):
+        self.torch = require("torch", extra="train")
+        self.network, self.counts, self.targets, self.rule = network, counts, targets, rule
+        self.validation, self.settings, self.seed, self.loss, self.score = validation, settings, seed, loss, score
+        self.device = choose_device(settings.device)
+        self.format = _memory_format(self.torch, network)
+        network.to(device=self.device, memory_format=self.format)
+        self.frozen = _Frozen(network, settings.frozen)
+        self.steps_per_epoch = len(_batches(len(counts), settings.batch_size, np.random.default_rng(0)))
+        self.n_steps = settings.iterations or settings.epochs * self.steps_per_epoch
+        self.n_epochs = math.ceil(self.n_steps / self.steps_per_epoch)
+        self.optimizer = make_optimizer(
+            settings.optimizer,
+            network.parameters(),
+            learning_rate=settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )
+        self.schedule = Schedule(
+            settings.schedule,
+            settings.learning_rate,
+            self.n_steps,
+            decay=settings.decay,
+            patience=settings.plateau_patience,
+            factor=settings.plateau_factor,
+            least=settings.least_rate,
+        )
+        self.mean = self._running_mean()
+        self.step, self.history, self.best, self.kept, self.finished = 0, [], None, None, False
+
+    def _running_mean(self):
+        """
+        Follow the network as an exponential running mean of its weights and statistics.
+
+        With the few steps of an epoch of a small sample, those of one epoch (and the statistics of batch normalisation)
+        are too noisy to choose by.
+        """
+        if not self.settings.mean_epochs:
+            return None
+        swa = self.torch.optim.swa_utils
+        memory = max(2, self.settings.mean_epochs * self.steps_per_epoch)
+        return swa.AveragedModel(self.network, multi_avg_fn=swa.get_ema_multi_avg_fn(1 - 1 / memory), use_buffers=True)
+
+    @property
+    def evaluated(self):
+        """The network that is evaluated and kept."""
+        return self.network if self.mean is None else self.mean.module
+
+    def _tensor(self, array):
+        return self.torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+    def _input(self, pixels):
+        return self._tensor(pixels).to(memory_format=self.format)
+
+    def _prepare(self, rows, epoch, index):
+        """Counts of a batch, changed at random and preprocessed; its own generator makes it the same in any thread."""
+        counts = self.counts[rows]
+        if self.settings.augmentation:
+            rng = batch.derive_rng(self.seed, "augmentation", epoch, index)
+            counts = augment(counts, rng, names=self.settings.augmentation, counts=self.settings.counts)
+        return self.rule(counts)
+
+    def _prepared(self, epoch):
+        """Batches of an epoch; a thread prepares the next one while the network learns from this one."""
+        rng = batch.derive_rng(self.seed, "order", epoch)
+        parts = _batches(len(self.counts), self.settings.batch_size, rng)[: self.n_steps - self.step]
+        with ThreadPoolExecutor(1) as thread:
+            jobs = [thread.submit(self._prepare, parts[0], epoch, 0)]
+            for index, rows in enumerate(parts):
+                if index + 1 < len(parts):
+                    jobs.append(thread.submit(self._prepare, parts[index + 1], epoch, index + 1))
+                yield jobs.pop(0).result(), rows
+
+    def _learn(self, epoch):
+        """One pass over the training set; returns the mean loss."""
+        self.frozen.apply(self.settings.thaw_epoch is None or epoch <= self.settings.thaw_epoch)
+        self.torch.manual_seed(int(batch.derive_rng(self.seed, "dropout", epoch).integers(2**63)))
+        sums = []
+        for pixels, rows in self._prepared(epoch):
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.schedule.rate_of(self.step)
+            self.optimizer.zero_grad(set_to_none=True)
+            logits = self.network(self._input(pixels))
+            total, weight = self.loss(logits, self._tensor(self.targets[rows]))
+            (total / weight.clamp_min(1e-30)).backward()
+            self.optimizer.step()
+            self.step += 1
+            if self.mean is not None:
+                self.mean.update_parameters(self.network)
+            sums.append(self.torch.stack([total.detach(), weight.detach()]).double())
+        total, weight = self.torch.stack(sums).sum(dim=0).tolist()  # once an epoch: a GPU need not wait in each step
+        return total / max(weight, 1e-30)
+
+    def _evaluate(self):
+        """Loss and score on the validation set, in evaluation mode."""
+        counts, targets, labels = self.validation
+        network = self.evaluated.eval()
+        size = self.settings.batch_size
+        with self.torch.no_grad():
+            parts = (self.rule(counts[start : start + size]) for start in range(0, len(counts), size))
+            logits = self.torch.cat([network(self._input(pixels)).float().cpu() for pixels in parts])
+            total, weight = self.loss(logits, self.torch.from_numpy(targets))
+        return float(total / weight.clamp_min(1e-30)), self.score(logits.numpy(), labels)
+
+    def _epoch(self):
+        settings, epoch, start = self.settings, len(self.history) + 1, time.perf_counter()
+        entry = {"epoch": epoch, "learning_rate": self.schedule.rate_of(self.step), "loss": self._learn(epoch)}
+        if not np.isfinite(entry["loss"]):
+            raise ValueError(f"learning_rate {settings.learning_rate} is too large: the loss became {entry['loss']}")
+        if self.validation is not None:
+            entry["validation_loss"], entry["validation_f1"] = self._evaluate()
+            if _better(entry, self.best, settings.monitor):
+                self.best = entry
+                self.kept = {name: tensor.detach().clone() for name, tensor in self.evaluated.state_dict().items()}
+        self.schedule.end_epoch(entry.get("validation_loss", entry["loss"]))
+        entry["seconds"] = time.perf_counter() - start
+        self.history.append(entry)
+        log.info("epoch %d/%d: %s", epoch, self.n_epochs, entry)
+        self.finished = self.step >= self.n_steps
+        if self.best is not None and settings.patience is not None and epoch - self.best["epoch"] >= settings.patience:
+            log.info("stopped: no better epoch since %d", self.best["epoch"])
+            self.finished = True
+        return entry
+
+    def run(self, checkpoint):
+        """Train from the start or from the checkpoint to the end; returns the history."""
+        if checkpoint is not None:
+            checkpoint.restore(self)
+        with tqdm(
+            total=self.n_epochs, initial=len(self.history), desc="training", unit="epoch",
+            disable=not self.settings.verbose,
+        ) as bar:  # fmt: skip
+            while not self.finished:
+                entry = self._epoch()
+                if checkpoint is not None:
+                    checkpoint.save(self, now=self.finished)
+                bar.set_postfix({key: f"{value:.3f}" for key, value in entry.items() if "loss" in key or "f1" in key})
+                bar.update()
+        self.network.load_state_dict(self.evaluated.state_dict() if self.kept is None else self.kept)
+        self.network.requires_grad_(True)
+        self.network.eval()
+        chosen = (self.best or self.history[-1])["epoch"]
+        return [entry | ({"best": True} if entry["epoch"] == chosen else {}) for entry in self.history]
+
+
+def train(
+    network, counts, targets, *, rule, settings, seed, validation=None, checkpoint=None, loss=cross_entropy,
+    score=macro_f1,
+):  # fmt: skip
     """
     Train a network in place and leave its best weights in it.
 
@@ -176,64 +324,41 @@ def train(network, images, labels, *, class_weight, validation, settings, rng):
     ----------
     network : `torch.nn.Module`
         The network.
-    images : `~numpy.ndarray`
-        Preprocessed images, float32, shape (n, n_bands, ny, nx).
-    labels : `~numpy.ndarray`
-        Class indices, int64, shape (n,).
-    class_weight : `~numpy.ndarray`
-        Weight of each class in the loss.
-    validation : tuple of `~numpy.ndarray` or None
-        Images and labels on which to choose the epoch; without, the last epoch is kept.
+    counts : `~numpy.ndarray`
+        Images as counts, float32, shape (n, n_bands, ny, nx). Augmentation acts on them, then ``rule``.
+    targets : `~numpy.ndarray`
+        What ``loss`` takes, float32, shape (n, ...); for `cross_entropy` the weighted labels.
+    rule : callable
+        From counts to what the network takes.
     settings : Settings
         How to train.
-    rng : `~numpy.random.Generator`
-        Order of the images and augmentation.
+    seed : int
+        Seed of order, augmentation and dropout. Each epoch draws from seeds of its own, so that a resumed training goes
+        on as if it had not stopped; torch's own generators are left as they were.
+    validation : tuple of `~numpy.ndarray`, optional
+        Counts, targets and (for ``score``) labels on which to choose the epoch; without, the last epoch is kept.
+    checkpoint : Checkpoint, optional
+        Where to save the state, and to go on from.
+    loss : callable, optional
+        ``loss(outputs, targets)`` gives the sum of weighted losses and the sum of weights, as tensors.
+    score : callable, optional
+        ``score(outputs, labels)`` gives a number on arrays: ``validation_f1``.
 
     Returns
     -------
     list of dict
-        One per epoch: ``epoch``, ``learning_rate``, ``loss``, ``validation_loss``, ``validation_f1``, ``seconds``,
-        and ``best`` on the epoch whose weights were kept.
+        One per epoch: ``epoch``, ``learning_rate`` (of its first step), ``loss``, ``validation_loss``,
+        ``validation_f1``, ``seconds``, and ``best`` on the epoch whose weights were kept.
 
     Raises
     ------
     ValueError
-        If the loss stops being a finite number.
+        If the loss stops being a finite number, ``frozen`` names no parameter, or there is no such device.
     """
-    torch = require("torch", extra="train")
-    network.to(device=settings.device, memory_format=_memory_format(torch, network))
-    weight = torch.tensor(class_weight, dtype=torch.float32, device=settings.device)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    steps_per_epoch = len(_batches(len(images), settings.batch_size, np.random.default_rng(0)))
-    n_steps = settings.epochs * steps_per_epoch
-    mean = _running_mean(torch, network, steps_per_epoch)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step, n_steps))
-    history, best, kept = [], None, None
-    with tqdm(total=settings.epochs, desc="training", unit="epoch", disable=not settings.verbose) as bar:
-        for epoch in range(1, settings.epochs + 1):
-            start = time.perf_counter()
-            rate = scheduler.get_last_lr()[0]
-            loss = _epoch(torch, network, mean, optimizer, scheduler, images, labels, weight, settings, rng)
-            if not np.isfinite(loss):
-                raise ValueError(f"learning_rate {settings.learning_rate} is too large: the loss became {loss}")
-            entry = {"epoch": epoch, "learning_rate": rate, "loss": loss}
-            if validation is not None:
-                scores = _evaluate(torch, mean.module, *validation, weight, settings)
-                entry["validation_loss"], entry["validation_f1"] = scores
-                if _better(entry, best, settings.monitor):
-                    best = entry
-                    kept = {name: tensor.detach().clone() for name, tensor in mean.module.state_dict().items()}
-            entry["seconds"] = time.perf_counter() - start
-            history.append(entry)
-            log.info("epoch %d/%d: %s", epoch, settings.epochs, entry)
-            bar.set_postfix({key: f"{value:.3f}" for key, value in entry.items() if "loss" in key or "f1" in key})
-            bar.update()
-            if best is not None and settings.patience is not None and epoch - best["epoch"] >= settings.patience:
-                log.info("stopped: no better epoch since %d", best["epoch"])
-                break
-    network.load_state_dict(mean.module.state_dict() if kept is None else kept)
-    (best or history[-1])["best"] = True
-    network.eval()
-    return history
+    trainer = _Trainer(
+        network, counts, targets, rule=rule, validation=validation, settings=settings, seed=seed, loss=loss,
+        score=score,
+    )  # fmt: skip
+    devices = [trainer.device] if trainer.device.type == "cuda" else []
+    with trainer.torch.random.fork_rng(devices=devices):
+        return trainer.run(checkpoint)

@@ -22,6 +22,7 @@ from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyWarning, GeometryError, ModelError, OutputError, SchemaError
 from astroclassify.images import Geometry, write_image
 from astroclassify.nn import CutoutClassifier, cross_validate, list_classifiers, load_classifier, score
+from astroclassify.nn._fitting import split
 from astroclassify.schemes import Flag
 
 torch = pytest.importorskip("torch")
@@ -196,7 +197,7 @@ def test_groups_are_not_split_by_validation():
     images, labels = toy(30, 2)
     model = small(epochs=1, validation_fraction=0.5)
     groups = [f"{label}{i // 10}" for i, label in enumerate(labels)]
-    training, held = model._split(images, labels, groups, None, model.scheme, ("xray",), 1)
+    training, held = split(model, images, labels, groups, None, None, 1)
     assert not set(training.groups) & set(held.groups) and len(training.labels) + len(held.labels) == 30
 
 
@@ -230,8 +231,7 @@ def test_ways_to_hand_over_an_image_agree(chandra, sample):
     assert len(chandra.classify(str(paths[0]))) == 1
 
 
-def test_classify_is_the_same_for_any_executor(chandra, sample, monkeypatch):
-    monkeypatch.setattr("astroclassify.nn._classifier._CHUNK", 5)
+def test_classify_is_the_same_for_any_executor(chandra, sample):
     here = chandra.classify(sample)
     with ThreadPoolExecutor(3) as executor:
         there = chandra.classify(sample, executor=executor)
@@ -339,7 +339,7 @@ def test_pickle_keeps_the_model(fitted):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architecture": "vgg"}, r"architecture must be one of \['resnet18'\], got 'vgg'"),
+        ({"architecture": "vgg"}, "architecture must be one of .* got 'vgg'"),
         ({"scheme": "colours"}, "scheme must be one of"),
         ({"stretch": "asinh"}, "stretch must be one of"),
         ({"width": 0}, "width must be a whole number"),
@@ -482,9 +482,9 @@ def _external(folder):
         (lambda f: (f / "model.json").write_text("[" * 100_000), "is not JSON"),
         (lambda f: (f / "model.json").write_text('{"format": NaN}'), "is not JSON"),
         (lambda f: (f / "model.json").write_text("[1]"), "does not describe a model"),
-        (lambda f: (f / "model.json").write_text(" " * (1 << 20) + "{}"), "at most 1048576 bytes"),
+        (lambda f: (f / "model.json").write_text(" " * (16 << 20) + "{}"), "at most 16777216 bytes"),
         (lambda f: _edit(f, format="other"), "does not describe a model"),
-        (lambda f: _edit(f, format_version=2), "format version 2; this astroclassify reads up to 1"),
+        (lambda f: _edit(f, format_version=3), "format version 3; this astroclassify reads up to 2"),
         (lambda f: _edit(f, format_version="1"), "format_version must be"),
         (lambda f: _edit(f, scheme=None), "scheme must be a dict"),
         (lambda f: _edit(f, scheme={"name": "x"}), "does not describe a usable model"),

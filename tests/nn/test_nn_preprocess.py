@@ -11,7 +11,7 @@ from astroclassify.exceptions import GeometryError, SchemaError
 from astroclassify.images import Cutout, Geometry, write_image
 from astroclassify.nn._items import Item, as_items, instrument_of, load_pixels
 from astroclassify.nn._preprocess import Preprocessing, stretch_counts
-from astroclassify.nn._training import _batches, augment_batch
+from astroclassify.nn._training import _batches
 from astroclassify.schemes import Flag
 
 GRID = Geometry(1 * u.Mpc, (32, 32))
@@ -59,32 +59,6 @@ def test_a_wrong_rule_is_refused(change):
         Preprocessing.from_dict({"stretch": "log", "mean": [0.0], "std": [1.0], **change}, n_bands=1)
 
 
-def test_augmentation_keeps_every_pixel_value():
-    rng = np.random.default_rng(1)
-    images = rng.poisson(2, size=(40, 2, 32, 32)).astype(np.float32)
-    changed = augment_batch(images, rng, max_shift=2)
-    assert np.array_equal(np.sort(changed.reshape(40, -1), axis=1), np.sort(images.reshape(40, -1), axis=1))
-    assert sum(np.array_equal(a, b) for a, b in zip(changed, images, strict=True)) < 5
-    # Both bands move together.
-    both = np.repeat(images[:, :1], 2, axis=1)
-    changed = augment_batch(both, rng, max_shift=2)
-    assert np.array_equal(changed[:, 0], changed[:, 1])
-
-
-def test_augmentation_moves_the_centre_no_further_than_asked():
-    images = np.zeros((200, 1, 33, 33), dtype=np.float32)
-    images[:, :, 16, 16] = 1
-    y, x = np.nonzero(augment_batch(images, np.random.default_rng(0), max_shift=3).sum(axis=(0, 1)))
-    assert (y.min(), y.max(), x.min(), x.max()) == (13, 19, 13, 19)
-
-
-def test_augmentation_reaches_all_eight_orientations():
-    images = np.tile(np.arange(64, dtype=np.float32).reshape(1, 1, 8, 8), (300, 1, 1, 1))
-    assert len({image.tobytes() for image in augment_batch(images, np.random.default_rng(0), max_shift=0)}) == 8
-    oblong = images[:, :, :4]
-    assert len({image.tobytes() for image in augment_batch(oblong, np.random.default_rng(0), max_shift=0)}) == 4
-
-
 @pytest.mark.parametrize(("n", "size"), [(33, 32), (64, 32), (5, 32), (2, 2), (7, 2)])
 def test_batches_take_each_image_once(n, size):
     batches = _batches(n, size, np.random.default_rng(0))
@@ -121,7 +95,7 @@ def test_arrays():
     items, single = as_items(np.zeros((3, 32, 32)), bands=("xray",), shape=(32, 32))
     assert len(items) == 3 and not single and items[2].source_id == "image-0003"
     _, flags, header = load_pixels(Item("a", np.full((32, 32), -1.0)), bands=("xray",), geometry=GRID)
-    assert flags == Flag.NEGATIVE and header is None
+    assert flags == Flag.NEGATIVE | Flag.SATURATED and header is None
     for bad in (np.zeros((3, 16, 32)), np.zeros((32, 32)), np.zeros((3, 2, 32, 32)), np.array(["a"])):
         with pytest.raises(GeometryError, match="images must be an array"):
             as_items(bad, bands=("xray",), shape=(32, 32))

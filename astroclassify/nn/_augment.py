@@ -1,0 +1,261 @@
+"""Changes of training images that leave them what a telescope could have seen; they act on raw counts."""
+
+import functools
+import math
+
+import numpy as np
+
+__all__ = ["AUGMENTATIONS", "augment", "check_augmentation", "rotate", "rotation_of", "thin"]
+
+AUGMENTATIONS = {
+    "flip": "mirrored left to right in half of the cases",
+    "turn": "turned by a multiple of 90 degrees; every pixel keeps its value",
+    "rotate": "turned by any angle inside the largest circle; every pixel keeps its value",
+    "shift": "shifted by up to 1/32 of the side; what leaves at one edge comes back at the other",
+    "thin": "counts kept with a chance between 0.5 and 1: a shorter exposure",
+    "brightness": "bands that hold no counts: multiplied by 0.8 to 1.25, offset by up to 0.1 of their spread",
+}
+
+_SHIFT = 32
+_LEAST_KEPT = 0.5
+_GAIN = 1.25
+_OFFSET = 0.1
+# A pixel of 2.9999998 holds three counts: grids are computed in single precision.
+_ROUNDING = 1e-3
+
+
+def check_augmentation(names, *, counts):
+    """
+    Check a choice of augmentations.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Keys of `AUGMENTATIONS`; none at all for no augmentation.
+    counts : sequence of bool
+        Whether each band holds counts.
+
+    Returns
+    -------
+    tuple of str
+        The names.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown or repeated, or there is no band that it could act on.
+    """
+    if isinstance(names, str) or not all(isinstance(name, str) and name in AUGMENTATIONS for name in names):
+        raise ValueError(f"augmentation must be a tuple of names among {sorted(AUGMENTATIONS)}, got {names!r}")
+    names = tuple(names)
+    if len(set(names)) != len(names):
+        raise ValueError(f"augmentation must name each kind once, got {names}")
+    if "thin" in names and not any(counts):
+        raise ValueError("augmentation 'thin' needs a band that holds counts (see count_bands)")
+    if "brightness" in names and all(counts):
+        raise ValueError("augmentation 'brightness' needs a band that holds no counts: counts are made fewer by 'thin'")
+    return names
+
+
+def thin(plane, kept, rng):
+    """
+    Keep each count with one chance: the image of an exposure that is shorter by that factor, at any brightness.
+
+    If the counts of a pixel are Poisson with mean m, those kept are Poisson with mean ``kept * m``, independent of the
+    others. Source and background shrink alike.
+
+    Parameters
+    ----------
+    plane : `~numpy.ndarray`
+        Counts, floating point, shape (ny, nx).
+    kept : float
+        Chance to be kept, from 0 to 1.
+    rng : `~numpy.random.Generator`
+        Source of the choice.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        Counts that are left.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astroclassify.nn._augment import thin
+    >>> counts = thin(np.full((100, 100), 4.0), 0.5, np.random.default_rng(0))
+    >>> round(float(counts.mean()), 1), round(float(counts.var()), 1)
+    (2.0, 1.0)
+    """
+    whole = np.maximum(np.floor(plane + plane.dtype.type(_ROUNDING)), 0)
+    # What a pixel holds beyond whole counts (in an image resampled onto the grid) shrinks as the mean.
+    left = (plane - whole) * plane.dtype.type(kept)
+    filled = np.nonzero(whole)
+    left[filled] += rng.binomial(whole[filled].astype(np.int64), kept).astype(plane.dtype)
+    return left
+
+
+@functools.lru_cache(maxsize=8)
+def _disc(ny, nx):
+    """Coordinates about the middle, and the pixels of the largest circle."""
+    y, x = np.indices((ny, nx), dtype=np.int32)
+    inside = np.hypot(y - (ny - 1) / 2, x - (nx - 1) / 2) <= min(ny, nx) / 2
+    return y[inside], x[inside], inside
+
+
+def _shift_of(slope, distance):
+    """Whole pixels by which a shear moves what lies so far from the middle."""
+    return np.floor(slope * distance + 0.5).astype(np.int32)
+
+
+@functools.lru_cache(maxsize=2)
+def _by_angle(ny, nx):
+    """Polar angle of each pixel of an image about its middle, flat."""
+    y, x = np.indices((ny, nx))
+    return np.arctan2(y - (ny - 1) / 2, x - (nx - 1) / 2).ravel()
+
+
+def rotation_of(shape, angle):
+    """
+    Where each pixel of a rotated image comes from: a permutation of the pixels.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Image shape ``(ny, nx)``.
+    angle : float
+        Angle in radians from the x axis (columns) towards the y axis (rows), at most 90 degrees.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        Flat index of the source of each pixel, shape (ny * nx,); each index occurs once.
+    """
+    ny, nx = shape
+    middle_y, middle_x = (ny - 1) / 2, (nx - 1) / 2
+    slope, rise = -math.tan(angle / 2), math.sin(angle)
+    y, x, inside = _disc(ny, nx)
+    # The three shears in reverse order: from the pixel of the rotated image to that of the image.
+    x0 = x - _shift_of(slope, y - middle_y)
+    y0 = y - _shift_of(rise, x0 - middle_x)
+    x0 -= _shift_of(slope, y0 - middle_y)
+    known = (y0 >= 0) & (y0 < ny) & (x0 >= 0) & (x0 < nx)
+    flat = np.where(known, y0 * nx + x0, 0)
+    known &= inside.ravel()[flat]
+    target = y * nx + x
+    source = np.arange(ny * nx)
+    source[target[known]] = flat[known]
+    # At the rim, rounding moves a few pixels out of the circle and leaves as many places empty: those go there, in the
+    # order of their polar angle.
+    empty = target[~known]
+    free = inside.ravel().copy()
+    free[flat[known]] = False
+    free = np.flatnonzero(free)
+    polar = _by_angle(ny, nx)
+    order = np.argsort((polar[free] + angle + math.pi) % (2 * math.pi))
+    source[empty[np.argsort(polar[empty])]] = free[order]
+    return source
+
+
+def rotate(image, angle):
+    """
+    Rotate an image about its middle by any angle; every pixel keeps its value and is moved as a whole.
+
+    A quarter turn brings the angle below 45 degrees (a half turn below 90 if the image is not square); the rest is made
+    of three shears (Paeth 1986, Graphics Interface, 77), in which each row or column moves by the nearest whole number
+    of pixels. So the rotation is a permutation of pixels: counts stay whole, their sum stays exactly, and independent
+    Poisson counts stay independent Poisson counts, where interpolation would smooth them and correlate neighbours. The
+    price is that a pixel lands up to one pixel beside its place: 0.41 (x) and 0.29 (y) pixels, root mean square.
+
+    Only what lies in the largest circle can be rotated inside an image. The corners are turned by quarter turns with
+    the image and stay there, rather than become empty.
+
+    Parameters
+    ----------
+    image : `~numpy.ndarray`
+        Image or images, shape (..., ny, nx).
+    angle : float
+        Angle in radians, from the x axis (columns) towards the y axis (rows).
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        New image of the same shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astroclassify.nn._augment import rotate
+    >>> counts = np.random.default_rng(0).poisson(3.0, (64, 64))
+    >>> turned = rotate(counts, 0.4)
+    >>> bool(np.array_equal(np.bincount(turned.ravel()), np.bincount(counts.ravel())))
+    True
+    """
+    ny, nx = image.shape[-2:]
+    step = 1 if ny == nx else 2
+    turns = step * round(angle / (step * math.pi / 2))
+    image = np.rot90(image, -turns, axes=(-2, -1))  # numpy turns from the rows towards the columns
+    source = rotation_of((ny, nx), angle - turns * math.pi / 2)
+    return np.take(image.reshape(*image.shape[:-2], ny * nx), source, axis=-1).reshape(image.shape)
+
+
+def _brightness(plane, rng):
+    """Another plate: contrast and fog level differ."""
+    gain = _GAIN ** rng.uniform(-1, 1)
+    offset = rng.uniform(-_OFFSET, _OFFSET) * plane.std()
+    return (plane * gain + offset).astype(plane.dtype)
+
+
+def _one(image, names, counts, rng):
+    """One image with all its bands, which move together."""
+    square = image.shape[1] == image.shape[2]
+    if "thin" in names:
+        kept = _LEAST_KEPT ** rng.uniform(0, 1)
+        image = np.stack([thin(plane, kept, rng) if c else plane for plane, c in zip(image, counts, strict=True)])
+    if "flip" in names and rng.integers(2):
+        image = image[:, :, ::-1]
+    if "rotate" in names:
+        image = rotate(image, rng.uniform(0, 2 * math.pi))
+    elif "turn" in names:
+        image = np.rot90(image, rng.integers(4) if square else 2 * rng.integers(2), axes=(1, 2))
+    if "shift" in names:
+        most = min(image.shape[1:]) // _SHIFT
+        image = np.roll(image, tuple(rng.integers(-most, most + 1, size=2)), axis=(1, 2))
+    if "brightness" in names:
+        image = np.stack([plane if c else _brightness(plane, rng) for plane, c in zip(image, counts, strict=True)])
+    return image
+
+
+def augment(images, rng, *, names, counts):
+    """
+    Change each image of a batch at random, all bands of an image alike.
+
+    Parameters
+    ----------
+    images : `~numpy.ndarray`
+        Counts (before any stretch: thinning makes no sense after it), float32, shape
+        (n, n_bands, ny, nx).
+    rng : `~numpy.random.Generator`
+        Source of the choices.
+    names : sequence of str
+        Keys of `AUGMENTATIONS`.
+    counts : sequence of bool
+        Whether each band holds counts.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        New array of the same shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astroclassify.nn._augment import augment
+    >>> images = np.arange(16.0, dtype=np.float32).reshape(1, 1, 4, 4)
+    >>> turned = augment(images, np.random.default_rng(0), names=("flip", "turn"), counts=(True,))
+    >>> bool(turned.sum() == images.sum())
+    True
+    """
+    out = np.empty_like(images)
+    for index, image in enumerate(images):
+        out[index] = _one(image, names, counts, rng)
+    return out

@@ -1,0 +1,280 @@
+"""Where the cells of a map lie on the image that it is a map of, and maps as images."""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from os import PathLike
+
+import numpy as np
+from astropy import units as u
+from astropy.nddata import CCDData
+from astropy.wcs import WCS
+
+from ..images import DEFAULT_COSMOLOGY, Cutout, Geometry, read_image, standardise
+from ._items import Item, as_items
+from ._parameters import architecture_name
+
+__all__ = ["Cells", "cells_of", "load_one", "map_image", "map_meta"]
+
+# (pixels from one cell to the next, pixel on which the first is centred) of the last feature maps.
+_STRIDED = (32, 0.0)
+_LAYOUTS = {
+    "resnet18": _STRIDED,
+    "mobilenet": _STRIDED,
+    "mobilenet_v2": _STRIDED,
+    "kosiba2020": (32, 15.5),
+    "attention": (4, 1.5),
+}
+
+
+@dataclass(frozen=True)
+class Cells:
+    """
+    Grid of the cells of a map on the pixels of an image.
+
+    Cell ``(i, j)`` is centred on pixel ``(first[0] + i pitch[0], first[1] + j pitch[1])``, counted from 0.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Cells along y and x.
+    image_shape : tuple of int
+        Pixels along y and x.
+    pitch : tuple of float
+        Pixels a cell along y and x.
+    first : tuple of float
+        Pixel on which the first cell is centred, along y and x.
+
+    Examples
+    --------
+    >>> from astroclassify.nn._cells import Cells
+    >>> Cells.blocks((8, 8), (256, 256)).first
+    (15.5, 15.5)
+    """
+
+    shape: tuple
+    image_shape: tuple
+    pitch: tuple
+    first: tuple
+
+    @classmethod
+    def blocks(cls, shape, image_shape, pitch=None):
+        """
+        Cells that are blocks of pixels, the first one in the corner.
+
+        Parameters
+        ----------
+        shape, image_shape : tuple of int
+            Cells, and pixels, along y and x.
+        pitch : tuple of float, optional
+            Pixels a cell; by default the image is divided evenly.
+
+        Returns
+        -------
+        Cells
+            The grid.
+        """
+        pitch = tuple(n / m for n, m in zip(image_shape, shape, strict=True)) if pitch is None else tuple(pitch)
+        return cls(tuple(shape), tuple(image_shape), pitch, tuple((p - 1) / 2 for p in pitch))
+
+    @property
+    def middle(self):
+        """Where the middle of the image lies, in cells along y and x, counted from the centre of the first."""
+        sides = zip(self.image_shape, self.first, self.pitch, strict=True)
+        return tuple(((n - 1) / 2 - first) / pitch for n, first, pitch in sides)
+
+    def wcs(self, image_wcs):
+        """
+        Coordinate system of the cells.
+
+        Parameters
+        ----------
+        image_wcs : `~astropy.wcs.WCS`
+            That of the image on the model's grid. Distortions (below a tenth of a pixel there) are dropped.
+
+        Returns
+        -------
+        `~astropy.wcs.WCS`
+            The same projection with one pixel a cell.
+        """
+        wcs = image_wcs.celestial.deepcopy()
+        wcs.sip = wcs.cpdis1 = wcs.cpdis2 = wcs.det2im1 = wcs.det2im2 = None
+        pitch, first = np.array(self.pitch[::-1]), np.array(self.first[::-1])
+        wcs.wcs.crpix = (wcs.wcs.crpix - 1 - first) / pitch + 1
+        if wcs.wcs.has_cd():
+            wcs.wcs.cd = wcs.wcs.cd * pitch
+        else:
+            wcs.wcs.cdelt = wcs.wcs.cdelt * pitch[0]
+            if pitch[0] != pitch[1]:
+                wcs.wcs.pc = wcs.wcs.get_pc() * (pitch / pitch[0])
+        wcs.wcs.set()
+        return wcs
+
+    def offset_wcs(self, geometry):
+        """
+        Coordinate system of the offsets from the middle of the field, for maps of many sources.
+
+        Parameters
+        ----------
+        geometry : `~astroclassify.images.Geometry`
+            The model's grid.
+
+        Returns
+        -------
+        `~astropy.wcs.WCS`
+            Linear, in kpc or arcmin; x grows to the west, y to the north.
+        """
+        unit = _unit(geometry)
+        pixel = geometry.width.to_value(unit) / geometry.shape[1]
+        wcs = WCS(naxis=2)
+        wcs.wcs.ctype, wcs.wcs.cunit = ["XOFFSET", "YOFFSET"], [str(unit)] * 2
+        wcs.wcs.crval, wcs.wcs.crpix = [0.0, 0.0], [place + 1 for place in self.middle[::-1]]
+        wcs.wcs.cdelt = [pixel * pitch for pitch in self.pitch[::-1]]
+        wcs.wcs.set()
+        return wcs
+
+
+def _unit(geometry):
+    return u.kpc if geometry.is_physical else u.arcmin
+
+
+def cells_of(architecture, shape, image_shape):
+    """
+    Cells of the feature maps of a network.
+
+    Parameters
+    ----------
+    architecture : str or callable
+        The network.
+    shape, image_shape : tuple of int
+        Cells, and pixels, along y and x.
+
+    Returns
+    -------
+    Cells
+        The grid.
+
+    Notes
+    -----
+    A cell is put where it looks, the centre of its receptive field, which follows from strides and padding alone
+    (Araujo et al. 2019, Distill, "Computing receptive fields of convolutional neural networks"). In ResNet-18 and the
+    MobileNets each halving is a strided convolution or pooling of odd size, padded alike on both sides, and is centred
+    on every second pixel from the first: cell ``j`` is centred on pixel ``32 j``, not on the middle ``32 j + 15.5`` of
+    a block, and the middle of a 256-pixel image lies in cell (4, 4). As if the cells divided the image evenly, maps
+    would be half a cell (62 kpc of 1 Mpc in 256 pixels) off along both axes. The other networks of this package halve
+    by blocks. Cells of a network of the user are taken to divide the image evenly.
+    """
+    if min(shape) > 1 and isinstance(architecture, str) and architecture in _LAYOUTS:
+        pitch, first = _LAYOUTS[architecture]
+        # Only if so many cells fit: a network that was changed under the same name is not this one.
+        if all(abs(m - n / pitch) < 1 for m, n in zip(shape, image_shape, strict=True)):
+            return Cells(tuple(shape), tuple(image_shape), (float(pitch),) * 2, (first,) * 2)
+    return Cells.blocks(shape, image_shape)
+
+
+def map_meta(classifier, cells, geometry, *, redshift=None):
+    """
+    What every map says of itself, under keys that fit in a FITS header.
+
+    Parameters
+    ----------
+    classifier : CutoutClassifier
+        The classifier.
+    cells : Cells
+        Cells of the map.
+    geometry : `~astroclassify.images.Geometry`
+        The model's grid.
+    redshift : float, optional
+        Redshift of the source: gives lengths where the grid is in angles.
+
+    Returns
+    -------
+    dict
+        ``MODEL``; ``CELLPIX`` and ``CELLPIXY``, pixels of the model's grid per cell; ``CELLSIZE`` per cell along x and
+        ``FIELD``, the shorter side of the field, in ``CELLUNIT`` (kpc; arcmin where no redshift is known); ``XMIDDLE``
+        and ``YMIDDLE``, where the middle of the field lies, in cells from the centre of the first; ``CREATOR``.
+    """
+    unit, width = _unit(geometry), geometry.width
+    if not geometry.is_physical and redshift is not None:
+        kpc = Geometry(8 * u.kpc, (8, 8)).pixel_width(redshift, cosmology=DEFAULT_COSMOLOGY)
+        unit, width = u.kpc, (width / kpc).to_value(u.dimensionless_unscaled) * u.kpc
+    pixel = width.to_value(unit) / geometry.shape[1]
+    card = getattr(classifier, "card_", {})
+    return {
+        "MODEL": str(card.get("name", architecture_name(classifier.architecture))),
+        "CELLPIX": float(cells.pitch[1]),
+        "CELLPIXY": float(cells.pitch[0]),
+        "CELLSIZE": float(cells.pitch[1] * pixel),
+        "CELLUNIT": str(unit),
+        "FIELD": float(min(geometry.shape) * pixel),
+        "XMIDDLE": float(cells.middle[1]),
+        "YMIDDLE": float(cells.middle[0]),
+        "CREATOR": f"astroclassify {version('astroclassify')}",
+    }
+
+
+def map_image(data, wcs, meta):
+    """
+    Put a map into an image.
+
+    Parameters
+    ----------
+    data : `~numpy.ndarray`
+        The map.
+    wcs : `~astropy.wcs.WCS` or None
+        Coordinate system of its cells.
+    meta : dict
+        What it says of itself.
+
+    Returns
+    -------
+    `~astropy.nddata.CCDData`
+        Without unit (dimensionless), as logits are.
+    """
+    return CCDData(np.asarray(data, dtype=float), unit=u.dimensionless_unscaled, wcs=wcs, meta=meta)
+
+
+def load_one(predictor, image, *, redshift, centre):
+    """
+    Load the one image of which there is to be a map.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        Of the classifier.
+    image : `~astropy.nddata.CCDData`, Cutout, path or array
+        The image; an array of counts on the model's grid has shape ([n_bands,] ny, nx).
+    redshift, centre : optional
+        As for ``CutoutClassifier.classify``.
+
+    Returns
+    -------
+    counts : `~numpy.ndarray`
+        Shape (n_bands, ny, nx).
+    wcs : `~astropy.wcs.WCS` or None
+        Coordinate system of the grid; None for an array.
+    meta : dict
+        ``SOURCEID``, ``FLAGS`` and, where known, ``REDSHIFT``.
+
+    Raises
+    ------
+    GeometryError, TypeError, ValueError, OSError
+        If it cannot be used.
+    """
+    bands, geometry = predictor.bands, predictor.geometry
+    (item,), _ = as_items([image], bands=bands, shape=geometry.shape, redshift=redshift)
+    value = item.value
+    if isinstance(value, (str, PathLike)):
+        value = read_image(value) if len(bands) == 1 else Cutout.read(value)
+        item = Item(item.source_id, value, redshift=item.redshift)
+    counts, flags = predictor.load(item, centre=centre)
+    meta = {"SOURCEID": item.source_id, "FLAGS": int(flags)}
+    if isinstance(value, np.ndarray):
+        return counts, None, meta if item.redshift is None else {**meta, "REDSHIFT": item.redshift}
+    first = (value.bands[bands[0]] if isinstance(value, Cutout) else value).copy()
+    first.uncertainty = None  # it has been warned of
+    grid = standardise(first, geometry, redshift=item.redshift, centre=centre)
+    try:
+        found = float(grid.meta["REDSHIFT"])
+    except (KeyError, TypeError, ValueError):  # a grid in angles asks for none, and headers hold all sorts of things
+        found = 0.0
+    return counts, grid.wcs, {**meta, "REDSHIFT": found} if 0 < found < 20 else meta

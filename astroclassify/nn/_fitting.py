@@ -1,0 +1,243 @@
+"""What `CutoutClassifier.fit` does: images to training set, weights to start from, training, and what is kept of it."""
+
+import logging
+import os
+
+import numpy as np
+from astropy.table import Table
+
+from .. import batch
+from ..exceptions import ModelError, require
+from ..tables import provenance
+from . import _networks
+from ._checkpoints import Checkpoint, fingerprint, stored_seed
+from ._dataset import load_training_set
+from ._folds import validation_split
+from ._inference import feature_source, novelty_features
+from ._novelty import Novelty, image_statistics
+from ._parameters import check_parameters, settings_of
+from ._preprocess import Preprocessing
+from ._training import train
+
+__all__ = ["class_weights", "fit", "raw_logits", "split", "untrained"]
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 32
+# With fewer images the tail of their distances is not known better than from folds of the training set.
+_LEAST_REFERENCE = 30
+
+
+def split(model, X, y, groups, validation, sample_weight, seed):
+    """
+    Training set and validation set.
+
+    Parameters
+    ----------
+    model : CutoutClassifier
+        The classifier, its parameters checked.
+    X, y, groups, validation, sample_weight
+        See `CutoutClassifier.fit`.
+    seed : int
+        Seed of the split.
+
+    Returns
+    -------
+    training : TrainingSet
+        Images to train on.
+    held : TrainingSet or None
+        Images to choose the epoch on.
+    """
+    scheme, bands = check_parameters(model)
+    rules = {"scheme": scheme, "bands": bands, "geometry": model.geometry}
+    training = load_training_set(X, y, groups, **rules, name="X", weights=sample_weight)
+    if validation is not None:
+        images, answers = (validation, None) if isinstance(validation, Table) else validation
+        return training, load_training_set(images, answers, None, **rules, name="validation")
+    if not model.validation_fraction:
+        return training, None
+    names = np.array(scheme.classes)[training.labels]
+    held = validation_split(names, training.groups, fraction=model.validation_fraction, seed=seed)
+    return training.take(~held), training.take(held)
+
+
+def class_weights(rule, training, scheme):
+    """
+    Weight of each class in the loss.
+
+    Parameters
+    ----------
+    rule : "balanced", dict or None
+        The parameter ``class_weight``.
+    training : TrainingSet
+        The training set; ``"balanced"`` counts its images by their weights and soft labels.
+    scheme : ClassScheme
+        The classes.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        Shape (n_classes,).
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative or not finite, or all are 0.
+    """
+    weights = np.ones(scheme.n_classes)
+    if rule is None:
+        return weights
+    if isinstance(rule, str):
+        sums = (training.soft * training.weights[:, None]).sum(axis=0)
+        return np.where(sums > 0, sums.sum() / np.count_nonzero(sums) / np.where(sums > 0, sums, 1), weights)
+    for label, weight in rule.items():
+        weights[scheme.index(label)] = weight
+    if not np.all(np.isfinite(weights)) or np.any(weights < 0) or not weights.any():
+        raise ValueError(f"class_weight must hold finite weights from 0, got {rule}")
+    return weights
+
+
+def untrained(model, scheme, bands, seed):
+    """Network with start values."""
+    return _networks.build(
+        model.architecture,
+        n_bands=len(bands),
+        n_classes=scheme.n_classes,
+        shape=model.geometry.shape,
+        width=model.width,
+        dropout=model.dropout,
+        seed=seed % 2**63,
+    )
+
+
+def _start_from(model, network, start):
+    """
+    Put the weights of a trained classifier, or of a safetensors file, into a network; those that do not fit stay.
+
+    Returns the preprocessing that the weights are used to (None for a file), and what to say of the start.
+    """
+    if isinstance(start, (str, os.PathLike)) and str(start).endswith(".safetensors"):
+        left = _networks.load_pretrained(network, start)
+        return None, {"from": os.path.basename(start), "left_out": left}
+    if isinstance(start, (str, os.PathLike)):
+        from ._classifier import load_classifier
+
+        start = load_classifier(start)
+    if not isinstance(start, type(model)) or not hasattr(start, "weights_"):
+        raise ValueError(f"start must be a fitted classifier, a model or a .safetensors file, got {start!r:.100}")
+    rule = start.predictor_.preprocessing
+    if tuple(start.bands) != tuple(model.bands) or start.stretch != model.stretch:
+        raise ValueError(
+            f"start must have bands {tuple(model.bands)} and stretch {model.stretch!r}, "
+            f"got {tuple(start.bands)} and {start.stretch!r}"
+        )
+    torch = require("torch", extra="train")
+    own = network.state_dict()
+    arrays = require("safetensors.numpy", extra="train").load(start.weights_)
+    # Scalars come as arrays of one number from models of format version 1.
+    fitting = {
+        name: torch.from_numpy(np.array(array)).reshape(own[name].shape)
+        for name, array in arrays.items()
+        if name in own and np.size(array) == own[name].numel() and array.shape in (tuple(own[name].shape), (1,))
+    }
+    left = sorted(set(own) - set(fitting))
+    if not any(name in fitting for name, _ in network.named_parameters()):
+        raise ModelError(f"start has no weights that fit a network {model.architecture!r}")
+    network.load_state_dict(fitting, strict=False)
+    return rule, {"from": str(start.card_.get("name", start.architecture)), "left_out": left}
+
+
+def _checkpoint(folder, settings, network, rule, training, targets, validation):
+    if folder is None:
+        return None
+    start = [array.numpy() for array in network.state_dict().values()]
+    held = [] if validation is None else list(validation)
+    return Checkpoint(folder, fingerprint(settings, repr(rule), training.counts, targets, *held, *start))
+
+
+def fit(model, X, y, groups, validation, sample_weight, checkpoint, start):
+    """
+    Train a classifier and set its learned attributes.
+
+    Parameters
+    ----------
+    model : CutoutClassifier
+        The classifier.
+    X, y, groups, validation, sample_weight, checkpoint, start
+        See `CutoutClassifier.fit`.
+    """
+    scheme, bands = check_parameters(model)
+    torch = require("torch", extra="train")
+    safetensors = require("safetensors.numpy", extra="train")
+    seed = stored_seed(checkpoint) if model.random_state is None else None
+    if seed is None:
+        seed = batch.master_seed(np.random.default_rng() if model.random_state is None else model.random_state)
+    training, held = split(model, X, y, groups, validation, sample_weight, seed)
+    description = training.describe(scheme) | {"n_validation": 0 if held is None else len(held.soft)}
+    if len(np.unique(training.labels)) < 2:
+        raise ValueError(f"X must hold images of at least two classes, got {description['class_counts']}")
+    network = untrained(model, scheme, bands, seed)
+    rule = None
+    if start is not None:
+        rule, description["start"] = _start_from(model, network, start)
+    rule = rule or Preprocessing.measure(training.counts, model.stretch)
+    settings = settings_of(model)
+    weights = class_weights(model.class_weight, training, scheme)
+    targets = training.targets(weights)
+    checked = None if held is None else (held.counts, held.targets(weights), held.soft)
+    saved = _checkpoint(checkpoint, settings, network, rule, training, targets, checked)
+    history = train(
+        network, training.counts, targets, rule=rule, settings=settings, seed=seed, validation=checked, checkpoint=saved
+    )
+    network = network.to(device="cpu", memory_format=torch.contiguous_format)
+    model.classes_ = np.array(scheme.classes)
+    model.history_ = history
+    model.n_parameters_ = sum(parameter.numel() for parameter in network.parameters())
+    model.training_ = description
+    model.card_ = {}
+    model.temperature_, model.novelty_ = 1.0, None
+    model.versions_ = provenance(torch=torch.__version__, seed=seed)
+    model.weights_ = safetensors.save({name: tensor.numpy() for name, tensor in network.state_dict().items()})
+    onnx = _networks.export_onnx(network, n_bands=len(bands), shape=model.geometry.shape)
+    model.predictor_ = model._make_predictor(onnx, rule)
+    model.predictor_.novelty = model.novelty_ = _novelty(model.predictor_, training, held)
+
+
+def raw_logits(predictor, counts):
+    """
+    Logits as the network gives them, before any temperature.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The predictor.
+    counts : `~numpy.ndarray`
+        Shape (n, n_bands, ny, nx).
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        Shape (n, n_classes).
+    """
+    parts = [counts[start : start + _CHUNK] for start in range(0, len(counts), _CHUNK)]
+    return np.concatenate([predictor.network.logits(predictor.preprocessing(part)) for part in parts])
+
+
+def _described(predictor, data):
+    """Features and statistics of the images of a set, a few at a time."""
+    network, exposures = predictor.network, [header and header["exposure"] for header in data.headers]
+    source, features, statistics = feature_source(network.outputs), [], []
+    for start in range(0, len(data.counts), _CHUNK):
+        counts = data.counts[start : start + _CHUNK]
+        (values,) = network.run(predictor.preprocessing(counts), (source,))
+        features.append(novelty_features({source: values}))
+        statistics.append(image_statistics(counts, exposures[start : start + _CHUNK]))
+    return np.concatenate(features), np.concatenate(statistics)
+
+
+def _novelty(predictor, training, held):
+    """What the training images look like; the validation set, if it is large enough, tells how far new ones are."""
+    reference = _described(predictor, held) if held is not None and len(held.counts) >= _LEAST_REFERENCE else None
+    return Novelty.fit(
+        *_described(predictor, training), labels=training.labels, groups=training.groups, reference=reference
+    )

@@ -1,0 +1,261 @@
+"""The public X-CLASS training set of Kosiba et al. (2020), as it lies in the archive."""
+
+import csv
+import hashlib
+import logging
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+from astropy import units as u
+from astropy.nddata import CCDData
+from astropy.table import QTable
+from astropy.wcs import WCS
+
+from .. import tables
+from ..exceptions import GeometryError, SchemaError, require
+from ..images import Cutout
+from ..schemes import CANDIDATE, Flag
+from . import _sample_folder as folders
+
+__all__ = ["read_kosiba2020"]
+
+log = logging.getLogger(__name__)
+
+SETTINGS_FILE = "kosiba2020.json"
+LABELS = {"low-z": "low_z", "hi-z": "high_z", "galaxy": "galaxy", "point": "point", "other": "other"}
+SPLITS = ("train", "test")
+SHAPE = (356, 356)
+SIZE = 7.0  # arcmin
+_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
+# A layout of this many bytes cannot be a picture of 356 x 356 x 3.
+_LARGEST = 4_000_000
+
+
+def read_kosiba2020(path, out=None):
+    """
+    Read the public X-CLASS training set of Kosiba et al. (2020).
+
+    Parameters
+    ----------
+    path : str or path-like
+        The unpacked archive (Zenodo record 7236582, ``Kosiba2020.zip``): the folder ``Kosiba2020`` or the one it lies
+        in. It holds ``train.csv`` and ``test.csv`` with the columns ``image_id`` and ``class``, and ``train_images``
+        and ``test_images`` with ``<image_id>.png``, 356 x 356 pixels with the channels empty, optical, X-ray.
+    out : str or path-like, optional
+        Sample folder to write, with one FITS file of two bands for each image, as the classifiers read it. Images that
+        are there already from the same picture are kept. Needs Pillow, which comes with the extra ``plots``.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        A SAMPLE table with one row per line of the two lists, in their order, and the further columns ``split``
+        (``"train"`` or ``"test"``) and ``message``. Labels are those of the scheme `~astroclassify.schemes.CANDIDATE`.
+        With ``out`` the paths lead to the FITS files, without to the pictures, which are then looked for but not
+        opened: enough to count and join, not to classify. A missing, damaged or repeated image or an unknown class
+        keeps its row, with the flag ``FAILED``, an empty ``path`` (but for the unknown class) and the reason.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a list is missing.
+    SchemaError
+        If a list has not the columns or cannot be read.
+    OutputError
+        If ``out`` cannot be written or holds something else.
+    MissingDependencyError
+        If ``out`` is given and Pillow is not installed.
+
+    Notes
+    -----
+    The pictures hold grey levels from 0 to 255, scaled by their makers: no counts, no exposure, no coordinates. The
+    X-ray band is given the unit ct and the flag ``NO_UNIT``, the optical band the unit adu. The coordinates are
+    nominal: 7 arcmin, north up, centred on RA = Dec = 0. The first line of a picture is its upper edge; it becomes the
+    last row of the array.
+
+    ``group_id`` is the ``image_id``: which of them show the same source in two observations is not told by the archive.
+    An ``image_id`` that comes again, in the same list or the other, is flagged the second time and after, so that no
+    image counts twice or is in both roles; its ``source_id`` has a number after it.
+
+    References
+    ----------
+    Kosiba et al. 2020, MNRAS 496, 4141, section 2.
+
+    Examples
+    --------
+    >>> from astroclassify.schemes import Flag
+    >>> from astroclassify.survey import read_kosiba2020, to_binary
+    >>> sample = to_binary(read_kosiba2020("Kosiba2020", out="kosiba"))  # doctest: +SKIP
+    >>> good = (sample["flags"] & Flag.FAILED.value) == 0  # doctest: +SKIP
+    >>> train = sample[good & (sample["split"] == "train")]  # doctest: +SKIP
+    """
+    root = _root(Path(path))
+    rows = [row for split in SPLITS for row in _lines(root / f"{split}.csv", split)]
+    _name(rows)
+    _find(rows, root)
+    if out is None:
+        sample = _table(rows)
+        sample.meta["folder"] = str(root.resolve())
+        return sample
+    pillow = require("PIL.Image", extra="plots")
+    out = Path(out)
+    folders.prepare(out, {"source": "Kosiba et al. 2020", "layout": 1}, SETTINGS_FILE)
+    for row in rows:
+        if row["path"]:
+            _convert(row, root, out, pillow)
+    failed = sum(bool(row["message"]) for row in rows)
+    if failed:
+        log.warning("%d of %d images have a fault; column 'message' of the sample says which", failed, len(rows))
+    return folders.write_table(_table(rows), out)
+
+
+def _root(path):
+    """Folder with the two lists."""
+    for folder in (path, path / "Kosiba2020"):
+        if any((folder / f"{split}.csv").is_file() for split in SPLITS):
+            for split in SPLITS:
+                if not (folder / f"{split}.csv").is_file():
+                    raise FileNotFoundError(f"path: {str(folder)!r} has no {split}.csv")
+            return folder
+    raise FileNotFoundError(
+        f"path: {str(path)!r} holds neither train.csv and test.csv nor a folder Kosiba2020 with them"
+    )
+
+
+def _lines(path, split):
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            names = [str(name).strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = names
+            missing = {"image_id", "class"} - set(names)
+            if missing:
+                raise SchemaError(f"{str(path)!r} must have the columns image_id and class, got {names}")
+            lines = [(str(line["image_id"] or "").strip(), str(line["class"] or "").strip()) for line in reader]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise SchemaError(f"{str(path)!r} cannot be read as a list: {error}") from error
+    return [
+        {
+            "image_id": identifier.removesuffix(".png"),
+            "label": LABELS.get(label, ""),
+            "split": split,
+            "path": "",
+            "flags": Flag(0),
+            "message": "" if label in LABELS else f"class must be one of {list(LABELS)}, got {label[:40]!r}",
+        }
+        for identifier, label in lines
+    ]
+
+
+def _name(rows):
+    """Give each row a name of its own; flag what comes again."""
+    first, used = {}, {row["image_id"] for row in rows}
+    for number, row in enumerate(rows):
+        identifier = row["image_id"]
+        if not _IDENTIFIER.fullmatch(identifier):
+            row["source_id"] = f"row-{number + 1}"
+            _fault(row, f"image_id must be letters, digits and _.+-, got {identifier[:40]!r}")
+        elif identifier in first:
+            copy = next(name for name in (f"{identifier}-{k}" for k in range(2, len(rows) + 3)) if name not in used)
+            used.add(copy)
+            row["source_id"] = copy
+            earlier = first[identifier]
+            other = "" if earlier["label"] == row["label"] else f" with another class ({earlier['label'] or 'unknown'})"
+            _fault(row, f"image_id {identifier!r} is in the {earlier['split']} list already{other}")
+        else:
+            row["source_id"], first[identifier] = identifier, row
+            if not row["label"]:
+                row["flags"] |= Flag.FAILED
+
+
+def _fault(row, message):
+    row["flags"] |= Flag.FAILED
+    row["message"] = "; ".join(text for text in (row["message"], message) if text)
+    row["path"] = ""
+    row["faulty"] = True
+
+
+def _find(rows, root):
+    """Path of each picture; flag what is missing, tell what is in no list."""
+    there = {
+        split: {each.name for each in (root / f"{split}_images").glob("*.png")}
+        if (root / f"{split}_images").is_dir()
+        else set()
+        for split in SPLITS
+    }
+    for row in rows:
+        name = f"{row['image_id']}.png"
+        if row.get("faulty"):
+            continue
+        if name in there[row["split"]]:
+            row["path"] = f"{row['split']}_images/{name}"
+        else:
+            _fault(row, f"no file {row['split']}_images/{name}")
+    for split in SPLITS:
+        extra = there[split] - {f"{row['image_id']}.png" for row in rows if row["split"] == split}
+        if extra:
+            log.warning("%d images in %s_images are in no list (e.g. %s)", len(extra), split, min(extra))
+
+
+def _convert(row, root, out, pillow):
+    """Write the two bands of a picture, unless they are there; put what is wrong with the picture into the row."""
+    name, source = row["source_id"], root / row["path"]
+    target = out / tables.IMAGE_FOLDER / f"{name}.fits"
+    try:
+        if source.stat().st_size > _LARGEST:
+            raise GeometryError(f"picture must be smaller than {_LARGEST} bytes")
+        digest = hashlib.blake2b(source.read_bytes(), digest_size=8).hexdigest()
+        there = folders.finished_header(target, digest) is not None
+        cutout = None if there else _cutout(name, _pixels(source, pillow), digest)
+    except Exception as error:  # whatever a damaged picture raises is told in its row
+        _fault(row, f"{row['path']}: {' '.join(str(error).split()) or type(error).__name__}")
+        return
+    if cutout is not None:
+        folders.write_cutout(cutout, target)
+    row["path"] = f"{tables.IMAGE_FOLDER}/{name}.fits"
+    row["flags"] |= Flag.NO_UNIT
+
+
+def _pixels(source, pillow):
+    """Grey levels of a picture, shape (356, 356, 3); its size is checked before any pixel is read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pillow.DecompressionBombWarning)
+        with pillow.open(source, formats=("PNG",)) as picture:
+            if picture.size != SHAPE[::-1] or picture.mode not in ("RGB", "RGBA"):
+                size = " x ".join(map(str, picture.size))
+                raise GeometryError(f"picture must be RGB of 356 x 356 pixels, got {picture.mode} of {size}")
+            return np.asarray(picture)[::-1, :, :3].astype(float)
+
+
+def _cutout(name, pixels, digest):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.cunit = ["deg", "deg"]
+    wcs.wcs.crval = [0.0, 0.0]
+    wcs.wcs.crpix = [(SHAPE[1] + 1) / 2, (SHAPE[0] + 1) / 2]
+    wcs.wcs.cdelt = [-SIZE / 60 / SHAPE[1], SIZE / 60 / SHAPE[0]]
+    meta = {"OBJECT": name, "ORIGIN": "Kosiba et al. 2020", "COORDS": "nominal"}
+    xray = {**meta, "TELESCOP": "XMM", folders.DIGEST_KEY: digest, "FLAGS": Flag.NO_UNIT.value}
+    return Cutout(
+        name,
+        {
+            "xray": CCDData(pixels[:, :, 2], unit=u.ct, wcs=wcs, meta=xray),
+            "optical": CCDData(pixels[:, :, 1], unit=u.adu, wcs=wcs, meta={**meta, "SURVEY": "DSS2"}),
+        },
+    )
+
+
+def _table(rows):
+    columns = {}
+    for name, kind in {**tables.SAMPLE.kinds(), "split": "str", "message": "str"}.items():
+        if kind == "str":
+            values = [row.get("image_id" if name == "group_id" else name, "") for row in rows]
+            columns[name] = np.array(values, dtype="U") if values else np.zeros(0, "U1")
+        elif kind == "int":
+            columns[name] = np.array([row["flags"].value for row in rows], dtype=np.int64)
+        else:
+            columns[name] = np.full(len(rows), np.nan) * (1 if kind == "float" else kind)
+    meta = tables.provenance(source="Kosiba et al. 2020, MNRAS 496, 4141", scheme=CANDIDATE.to_dict())
+    del meta["date"]
+    return QTable(columns, meta=meta)

@@ -1,0 +1,113 @@
+"""Figures of scores: what is drawn is what the tables say."""
+
+import numpy as np
+import pytest
+from astropy.table import QTable
+
+from astroclassify import plots
+from astroclassify.exceptions import SchemaError
+from astroclassify.nn import precision_recall, roc
+from astroclassify.schemes import CLUSTER
+
+pytest.importorskip("matplotlib")
+
+
+@pytest.fixture
+def predictions():
+    rng = np.random.default_rng(0)
+    truth = np.arange(40) % 2 == 0
+    p = np.clip(0.25 + 0.4 * truth + rng.normal(0, 0.2, 40), 0.01, 0.99)
+    table = QTable({"source_id": [f"s{i}" for i in range(40)], "label_pred": np.where(p > 0.5, "cluster", "other")})
+    table["p_cluster"], table["p_other"] = p, 1 - p
+    table["flags"] = np.zeros(40, dtype=np.int64)
+    table["label"] = np.where(truth, "cluster", "other")
+    table.meta["scheme"] = CLUSTER.to_dict()
+    return table
+
+
+def legend(axis):
+    return [text.get_text() for text in axis.get_legend().get_texts()]
+
+
+def test_roc_draws_the_curve_and_its_area(predictions):
+    curves = roc(predictions)
+    axis = plots.plot_roc(curves).axes[0]
+    drawn = axis.lines[1].get_xydata()
+    rows = curves[curves["class"] == "cluster"]
+    assert np.allclose(drawn, np.stack([rows["fpr"], rows["tpr"]], axis=1))
+    truth, p = np.array(predictions["label"]) == "cluster", np.array(predictions["p_cluster"])
+    area = np.mean(p[truth][:, None] > p[~truth])
+    assert legend(axis) == [f"cluster (AUC {area:.2f})", f"other (AUC {area:.2f})"]
+
+
+def test_several_methods_show_one_class(predictions):
+    for draw, make in ((plots.plot_roc, roc), (plots.plot_precision_recall, precision_recall)):
+        curves = make(predictions)
+        axis = draw({"a": curves, "b": curves}, class_name="other").axes[0]
+        assert axis.get_title() == "other"
+        assert [label.split(" ")[0] for label in legend(axis)] == ["a", "b"]
+        assert draw({"a": curves}).axes[0].get_title() == "cluster"
+
+
+def test_precision_recall_draws_the_curve(predictions):
+    curves = precision_recall(predictions)
+    axis = plots.plot_precision_recall(curves, class_name="cluster").axes[0]
+    rows = curves[curves["class"] == "cluster"]
+    assert np.allclose(axis.lines[0].get_xydata(), np.stack([rows["recall"], rows["precision"]], axis=1))
+
+
+def test_curves_that_are_not_there_are_named(predictions):
+    for draw, make in ((plots.plot_roc, roc), (plots.plot_precision_recall, precision_recall)):
+        curves = make(predictions)
+        with pytest.raises(SchemaError, match=r"none for \['galaxy'\]"):
+            draw(curves, class_name="galaxy")
+        with pytest.raises(SchemaError, match="curves must have rows"):
+            draw(curves[:0])
+        with pytest.raises(SchemaError, match="curves must have rows"):
+            draw({})
+        with pytest.raises(SchemaError, match="lacks"):
+            draw(predictions)
+
+
+def test_learning_curve_draws_mean_and_scatter():
+    table = QTable({"n_groups": [10, 10, 40, 40], "class": ["CC", "mean", "CC", "mean"]})
+    table["f1"], table["f1_std"] = [0.3, 0.5, 0.6, 0.7], [0.1, 0.05, 0.1, np.nan]
+    axis = plots.plot_learning_curve(table).axes[0]
+    assert axis.get_xscale() == "log" and axis.get_ylabel() == "f1 (mean)"
+    assert axis.lines[0].get_xydata().tolist() == [[10, 0.5], [40, 0.7]]
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["10", "40"]
+    segments = axis.collections[0].get_segments()
+    assert np.allclose(segments[0], [[10, 0.45], [10, 0.55]])
+    assert legend(plots.plot_learning_curve({"a": table}, class_name="CC").axes[0]) == ["a"]
+    with pytest.raises(SchemaError, match="class 'NCC'"):
+        plots.plot_learning_curve(table, class_name="NCC")
+    with pytest.raises(SchemaError, match="lacks"):
+        plots.plot_learning_curve(table, measure="auc")
+
+
+def test_reliability_draws_full_bins():
+    table = QTable({"p_mean": [0.1, np.nan, 0.9], "fraction": [0.25, np.nan, 0.75], "n": [100, 0, 48]})
+    figure = plots.plot_reliability({"before": table, "after": table})
+    upper, lower = figure.axes
+    assert upper.lines[1].get_xydata().tolist() == [[0.1, 0.25], [0.9, 0.75]]
+    assert lower.lines[0].get_xydata().tolist() == [[0.1, 100], [0.9, 48]]
+    error = np.sqrt(0.25 * 0.75 / 100)
+    assert np.allclose(upper.collections[0].get_segments()[0], [[0.1, 0.25 - error], [0.1, 0.25 + error]])
+    assert legend(upper) == ["before", "after"]
+    with pytest.raises(SchemaError, match="fraction"):
+        plots.plot_reliability(table["p_mean", "n"])
+
+
+def test_more_methods_than_colours_are_all_drawn():
+    table = QTable({"class": ["a", "mean"], "f1": [0.8, 0.8], "f1_lo": [0.7, 0.7], "f1_hi": [0.9, 0.9]})
+    axis = plots.plot_scores({f"method {i}": table for i in range(9)}).axes[0]
+    assert len(axis.patches) == 18
+    styles = {(bar.get_facecolor(), bar.get_alpha()) for bar in axis.patches}
+    assert len(styles) == 9
+
+
+def test_scores_of_seeds_have_their_scatter():
+    table = QTable({"class": ["a", "mean"], "f1": [0.8, 0.7], "f1_std": [0.1, np.nan]})
+    axis = plots.plot_scores({"seeds": table}).axes[0]
+    ends = axis.collections[0].get_segments()
+    assert np.allclose([segment[:, 1] for segment in ends], [[0.7, 0.9], [0.7, 0.7]])
