@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import json
 import logging
 import multiprocessing
 import sys
@@ -70,7 +71,7 @@ def _parser():
     )
     parser.add_argument("--version", action="version", version=f"astroclassify {__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-    for add in (_add_demo, _add_simulate, _add_train, _add_evaluate, _add_classify, _add_models):
+    for add in (_add_demo, _add_simulate, _add_train, _add_evaluate, _add_reproduce, _add_classify, _add_models):
         add(verbs)
     return parser
 
@@ -155,6 +156,30 @@ def _add_evaluate(verbs):
     parser.add_argument("--workers", type=_count, default=1, help="processes for the folds (default: %(default)s)")
     parser.add_argument("--predictions", help="also write the predictions here")
     parser.add_argument("--out", help="scores table (default: standard output)")
+
+
+def _add_reproduce(verbs):
+    parser = _verb(
+        verbs, "reproduce", _reproduce, "tables of a paper by its protocol on a sample, the printed numbers beside"
+    )
+    parser.add_argument("paper", choices=("su2020", "kosiba2020"), help="whose tables")
+    parser.add_argument("sample", help="sample folder; for kosiba2020 also the public archive, unpacked")
+    parser.add_argument(
+        "--rows", nargs="+", action="extend", help="rows of the tables (default: all; a wrong name lists them)"
+    )
+    parser.add_argument("--runs", type=_count, default=10, help="folds, or seeds (default: %(default)s)")
+    parser.add_argument("--pixels", type=_count, help="side of the grid (default: as in the paper)")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="settings of CutoutClassifier that are to differ from the paper's, e.g. epochs=20 iterations=null",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed (default: %(default)s)")
+    parser.add_argument("--workers", type=_count, default=1, help="processes for the trainings (default: %(default)s)")
+    parser.add_argument("--out", required=True, help="folder of predictions and tables; finished rows are kept")
 
 
 def _add_classify(verbs):
@@ -319,6 +344,39 @@ def _evaluate(arguments):
     if arguments.predictions:
         tables.write(predictions, arguments.predictions)
     _show(score_all(sample, {name: predictions})[0], arguments.out)
+
+
+def _reproduce(arguments):
+    from ._reproduce import reproduce
+    from .images import Geometry
+
+    changes = {}
+    for text in arguments.set:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise ValueError(f"--set takes NAME=VALUE, got {text!r}")
+        try:
+            value = json.loads(value)
+        except ValueError:
+            pass  # a word, which need not be quoted
+        changes[name] = tuple(value) if isinstance(value, list) else value
+    if arguments.pixels:
+        field = 1 * u.Mpc if arguments.paper == "su2020" else 7 * u.arcmin
+        changes["geometry"] = Geometry(field, (arguments.pixels, arguments.pixels))
+    logging.getLogger("astroclassify._reproduce").setLevel(logging.INFO)  # which row is trained
+    with _executor(arguments.workers) as executor:
+        tables_of = reproduce(
+            arguments.paper,
+            arguments.sample,
+            arguments.out,
+            rows=arguments.rows,
+            n_runs=arguments.runs,
+            changes=changes,
+            seed=arguments.seed,
+            executor=executor,
+        )
+    for table in tables_of.values():
+        table.write(sys.stdout, format="ascii.ecsv")
 
 
 def _position(text):

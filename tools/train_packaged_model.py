@@ -1,11 +1,12 @@
 """
-Train the packaged model ``coolcore-embedded`` on a sample of embedded clusters and write it with its model card.
+Train a packaged model on a sample of simulated images and write it with its model card.
 
-The sample folder is what ``astroclassify.sim.make_mocks`` writes for a snapshot of ``write_embedded_snapshot``. One
-fold of its clusters is kept out and never seen in training or in the choice of the epoch; the scores on the card are of
-that fold. The model is not trained again on all clusters afterwards: the scores are those of the weights in the folder.
+``coolcore-embedded`` takes what ``astroclassify simulate --embedded`` writes, ``cluster-embedded`` what
+``astroclassify.survey.simulate_candidates`` writes. A fifth of the clusters is kept out and never seen in training, in
+the choice of the epoch or in the calibration; the scores on the card are of that fifth. The model is not trained again
+on everything afterwards: the scores are those of the weights in the folder.
 
-    python tools/train_packaged_model.py mocks astroclassify/data/models/coolcore-embedded
+    python tools/train_packaged_model.py coolcore-embedded mocks astroclassify/data/models/coolcore-embedded
 """
 
 import argparse
@@ -20,27 +21,72 @@ from astropy import units as u
 from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyError
 from astroclassify.images import Geometry
-from astroclassify.nn import CutoutClassifier, RankClassifier, ThresholdClassifier, score
-from astroclassify.nn._folds import group_folds
-
-NAME = "coolcore-embedded"
-MAX_BYTES = 4_000_000
-DESCRIPTION = (
-    "Cool-core class (CC, WCC, NCC by central cooling time) of a galaxy cluster from a Chandra ACIS-I counts image of "
-    "1 Mpc across. Trained on mock images of synthetic clusters only, not on a cosmological simulation and not on "
-    "observations."
+from astroclassify.nn import (
+    CutoutClassifier,
+    RankClassifier,
+    ThresholdClassifier,
+    expected_calibration_error,
+    score,
+    split_sample,
 )
-LIMITS = [
-    "The clusters are synthetic: hydrostatic, with entropy profiles drawn from observed ones and simple substructure. "
-    "The scores say how well these are told apart; they are not those of Su et al. (2020) on IllustrisTNG, nor of real "
-    "clusters.",
-    "All training images have one redshift, exposure, energy band and response. Another depth, instrument or band "
-    "shifts the counts per pixel and so the answer; the flags other_instrument and other_band mark the last two, and "
-    "nothing marks another depth.",
-    "There are no point sources, chip gaps or vignetting in the training images.",
-    "Probabilities are not calibrated, and those for equally frequent classes: training weights each class the same.",
-    "Nothing here says that an image is not a cluster: every image gets one of the three classes.",
-]
+from astroclassify.survey import to_binary
+
+MAX_BYTES = 4_000_000
+SEED = 1
+
+NETWORKS = {
+    "coolcore-embedded": {
+        "architecture": "attention",
+        "geometry": Geometry(1 * u.Mpc, (256, 256)),
+        "width": 16,
+        "augmentation": ("flip", "rotate", "shift"),
+        "learning_rate": 3e-3,
+        "epochs": 30,
+    },
+    "cluster-embedded": {
+        "architecture": "attention",
+        "scheme": "cluster",
+        "geometry": Geometry(7 * u.arcmin, (178, 178)),
+        "bands": ("xray", "optical"),
+        "width": 12,
+        "augmentation": ("flip", "rotate", "shift", "thin", "brightness"),
+        "learning_rate": 3e-3,
+        "epochs": 25,
+    },
+}
+DESCRIPTIONS = {
+    "coolcore-embedded": (
+        "Cool-core class (CC, WCC, NCC by central cooling time) of a galaxy cluster from a Chandra ACIS-I counts image "
+        "of 1 Mpc across. Trained on mock images of synthetic clusters only, not on a cosmological simulation and not "
+        "on observations."
+    ),
+    "cluster-embedded": (
+        "Galaxy cluster or not, for an X-ray selected candidate: XMM EPIC pn counts image in 0.5 to 2 keV and red "
+        "photographic plate of the same 7 arcmin. Trained on simulated candidates only, not on observations."
+    ),
+}
+LIMITS = {
+    "coolcore-embedded": [
+        "The clusters are synthetic: hydrostatic, with entropy profiles drawn from observed ones and simple "
+        "substructure. The scores say how well these are told apart; they are not those of Su et al. (2020) on "
+        "IllustrisTNG, nor of real clusters.",
+        "All training images have one redshift, exposure, energy band and response. The flag unfamiliar marks images "
+        "that look unlike them, other_instrument and other_band those whose header says so.",
+        "There are no point sources, chip gaps or vignetting in the training images.",
+        "Probabilities are for equally frequent classes: training weights each class the same. correct_prior turns "
+        "them into those of a population.",
+        "Nothing here says that an image is not a cluster: every image gets one of the three classes.",
+    ],
+    "cluster-embedded": [
+        "How hard the candidates are to tell apart was set by hand in the simulation: the scores are no statement "
+        "about XMM candidates or the sky.",
+        "X-ray images are counts of one camera (EPIC pn) in 10 or 20 ks, 0.5 to 2 keV. Not simulated: MOS, pile-up, "
+        "flares, azimuthal structure of the point spread function, plate flaws.",
+        "Plates are simulated densities of a red Schmidt plate; a CCD survey or another scanner looks different.",
+        "Probabilities are for clusters and others being equally frequent; correct_prior turns them into those of a "
+        "population.",
+    ],
+}
 log = logging.getLogger("train_packaged_model")
 
 
@@ -69,67 +115,77 @@ def compare(sample, network_scores):
 
 
 def settings_of(folder):
-    """Settings of the mock images, as ``make_mocks`` wrote them."""
-    path = Path(folder) / "observation.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """Settings of the simulated images, as they were written beside them."""
+    for name in ("observation.json", "candidates.json"):
+        path = Path(folder) / name
+        if path.is_file():
+            return json.loads(path.read_text(encoding="utf-8"))
+    return {}
+
+
+def read(name, folder):
+    """Rows of a sample that have a label and an image."""
+    sample = tables.read_sample(folder)
+    usable = np.array([bool(label) and bool(path) for label, path in zip(sample["label"], sample["path"], strict=True)])
+    if not usable.all():
+        log.info("%d of %d rows have no label or no image and are left out", np.sum(~usable), len(usable))
+    return sample[usable] if name == "coolcore-embedded" else to_binary(sample[usable])
+
+
+def calibration_error(predictions):
+    """Expected calibration error, and what exact probabilities would have on the same rows."""
+    error = expected_calibration_error(predictions)
+    row = error[-1]
+    return {key: round(float(row[key]), 4) for key in ("ece", "ece_exact") if key in error.colnames}
 
 
 def main(argv=None):
-    """Train, score, write."""
+    """Train, calibrate, score, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sample", help="sample folder written by make_mocks")
+    parser.add_argument("name", choices=sorted(NETWORKS), help="which model")
+    parser.add_argument("sample", help="sample folder")
     parser.add_argument("out", help="model folder to write")
-    parser.add_argument("--width", type=int, default=12, help="filters of the first stage (default 12)")
-    parser.add_argument("--pixels", type=int, default=128, help="side of the grid of 1 Mpc (default 128)")
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--patience", type=int, default=12)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--stretch", default="log")
-    parser.add_argument("--test-folds", type=int, default=5, help="one of so many folds is kept out (default 5)")
-    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--overwrite", action="store_true")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
 
-    sample = tables.read_sample(arguments.sample)
-    usable = np.array([bool(label) and bool(path) for label, path in zip(sample["label"], sample["path"], strict=True)])
-    if not usable.all():
-        log.info("%d of %d rows have no label or no image and are left out", np.sum(~usable), len(usable))
-    sample = sample[usable]
-    fold = group_folds(sample["label"], sample["group_id"], n_folds=arguments.test_folds, seed=arguments.seed)
-    test = fold == 0
-    model = CutoutClassifier(
-        "resnet18",
-        geometry=Geometry(1 * u.Mpc, (arguments.pixels, arguments.pixels)),
-        width=arguments.width,
-        stretch=arguments.stretch,
-        epochs=arguments.epochs,
-        patience=arguments.patience,
-        learning_rate=arguments.learning_rate,
-        random_state=arguments.seed,
-        verbose=True,
-    ).fit(sample[~test])
-    scores = score(model.classify(sample[test]))
+    sample = read(arguments.name, arguments.sample)
+    rest, test = split_sample(sample, test_fraction=0.2, rng=SEED)
+    train, validation = split_sample(rest, test_fraction=0.125, rng=SEED + 1)
+    model = CutoutClassifier(**NETWORKS[arguments.name], random_state=SEED, verbose=True)
+    model.fit(train, validation=validation)
+    before = calibration_error(model.classify(test))
+    model.calibrate(validation)
+    predictions = model.classify(test)
+    scores = score(predictions)
+    parts = {"train": train, "validation": validation, "test": test}
     model.card_ = {
-        "name": NAME,
-        "description": DESCRIPTION,
+        "name": arguments.name,
+        "description": DESCRIPTIONS[arguments.name],
         "trained_on": {
-            "clusters": int(len(set(sample["group_id"][~test]))),
-            "images": int(np.sum(~test)),
-            "mock_images": settings_of(arguments.sample),
+            **{
+                role: {
+                    "clusters" if arguments.name == "coolcore-embedded" else "candidates": len(set(part["group_id"])),
+                    "images": len(part),
+                    "class_counts": {str(label): int(np.sum(part["label"] == label)) for label in model.classes_},
+                }
+                for role, part in parts.items()
+            },
+            "images": settings_of(arguments.sample),
             "script": "tools/train_packaged_model.py",
-            "seed": arguments.seed,
+            "seed": SEED,
         },
-        "tested_on": {
-            "clusters": int(len(set(sample["group_id"][test]))),
-            "images": int(np.sum(test)),
-            "class_counts": {str(name): int(np.sum(sample["label"][test] == name)) for name in model.classes_},
-            "intervals": "95% by bootstrap over clusters",
-        },
+        "intervals": "scores of the test part; 95% by bootstrap over clusters or candidates",
         "scores": rows_of(scores),
-        "beside_conventional_methods": compare(sample[test], scores),
-        "limits": LIMITS,
+        "calibration": {
+            "temperature": round(model.temperature_, 3),
+            "before": before,
+            "after": calibration_error(predictions),
+        },
+        "limits": LIMITS[arguments.name],
     }
+    if arguments.name == "coolcore-embedded":
+        model.card_["beside_conventional_methods"] = compare(test, scores)
     folder = model.save(arguments.out, overwrite=arguments.overwrite)
     size = sum(path.stat().st_size for path in folder.iterdir())
     f1 = [float(scores[name][-1]) for name in ("f1", "f1_lo", "f1_hi")]

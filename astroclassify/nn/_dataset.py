@@ -64,7 +64,7 @@ class TrainingSet:
         """
         return (self.soft * class_weight * self.weights[:, None]).astype(np.float32)
 
-    def describe(self, scheme):
+    def describe(self, scheme, in_counts):
         """
         Describe the images in plain types, for ``model.json``.
 
@@ -72,6 +72,8 @@ class TrainingSet:
         ----------
         scheme : ClassScheme
             The classes.
+        in_counts : sequence of bool
+            Which of the bands hold counts; only these enter the total counts.
 
         Returns
         -------
@@ -82,7 +84,7 @@ class TrainingSet:
         headers = [header for header in self.headers if header is not None]
         instruments = sorted({(header["telescope"], header["instrument"]) for header in headers} - {("", "")})
         energies = {tuple(header["energy_range"] or ()) for header in headers}
-        totals = self.counts.sum(axis=(1, 2, 3), dtype=float)
+        totals = self.counts.sum(axis=(2, 3), dtype=float)[:, np.array(in_counts, dtype=bool)].sum(axis=1)
         labels = self.labels
         return {
             "n_images": len(labels),
@@ -93,7 +95,7 @@ class TrainingSet:
             "energy_range": list(energies.pop()) or None if len(energies) == 1 else None,
             "exposure_range": _span([header["exposure"] for header in headers]),
             "redshift_range": _span(self.redshifts),
-            "counts_range": _span(totals),
+            "counts_range": _span(totals) if any(in_counts) else None,
         }
 
 

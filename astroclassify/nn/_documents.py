@@ -9,7 +9,7 @@ from ._novelty import Novelty
 from ._parameters import architecture_name, check_parameters
 from ._preprocess import Preprocessing
 
-__all__ = ["from_document", "to_document"]
+__all__ = ["check_training", "from_document", "read_doubt", "to_document"]
 
 # These have entries of their own, or say nothing of the model.
 _LEFT_OUT = {"architecture", "scheme", "geometry", "bands", "stretch", "verbose"}
@@ -88,9 +88,9 @@ def from_document(cls, document, weights, onnx, where):
         )
         check_parameters(model)
         rule = Preprocessing.from_dict(document["preprocessing"], n_bands=len(model.bands))
-        model.training_ = _check_training(document["training"])
+        model.training_ = check_training(document["training"])
         model.n_parameters_ = int(document["n_parameters"])
-        model.temperature_, model.novelty_ = _read_doubt(document["doubt"])
+        model.temperature_, model.novelty_ = read_doubt(document["doubt"])
     except (KeyError, TypeError, ValueError) as error:
         text = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ModelError(f"{where} does not describe a usable model: {text}") from None
@@ -104,8 +104,25 @@ def from_document(cls, document, weights, onnx, where):
     return model
 
 
-def _check_training(training):
-    """The entries of a training description that flags are made from must be what they should."""
+def check_training(training):
+    """
+    Check the entries of a training description that flags are made from.
+
+    Parameters
+    ----------
+    training : dict
+        The entry ``"training"`` of the document.
+
+    Returns
+    -------
+    dict
+        The same.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the instruments are not pairs of texts, or the energy range is not two rising numbers.
+    """
     pairs, energy = training.get("instruments") or [], training.get("energy_range")
     if not all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(t, str) for t in pair) for pair in pairs):
         raise ValueError(f"instruments must be pairs of texts, got {pairs!r}")
@@ -114,8 +131,27 @@ def _check_training(training):
     return training
 
 
-def _read_doubt(doubt):
-    """Temperature and novelty score."""
+def read_doubt(doubt):
+    """
+    Temperature and novelty score of a document.
+
+    Parameters
+    ----------
+    doubt : dict
+        The entry ``"doubt"`` of the document.
+
+    Returns
+    -------
+    temperature : float
+        What logits are divided by.
+    novelty : Novelty or None
+        What the training images looked like; None if the model does not know.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If an entry is missing, or is not what it must be.
+    """
     temperature = float(doubt["temperature"])
     if not 1e-3 <= temperature <= 1e3:
         raise ValueError(f"temperature must lie between 0.001 and 1000, got {temperature}")

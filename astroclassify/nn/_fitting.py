@@ -19,7 +19,7 @@ from ._parameters import check_parameters, settings_of
 from ._preprocess import Preprocessing
 from ._training import train
 
-__all__ = ["class_weights", "fit", "raw_logits", "split", "untrained"]
+__all__ = ["class_weights", "fit", "fit_novelty", "raw_logits", "split", "untrained"]
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +173,8 @@ def fit(model, X, y, groups, validation, sample_weight, checkpoint, start):
     if seed is None:
         seed = batch.master_seed(np.random.default_rng() if model.random_state is None else model.random_state)
     training, held = split(model, X, y, groups, validation, sample_weight, seed)
-    description = training.describe(scheme) | {"n_validation": 0 if held is None else len(held.soft)}
+    description = training.describe(scheme, [band in model.count_bands for band in bands])
+    description["n_validation"] = 0 if held is None else len(held.soft)
     if len(np.unique(training.labels)) < 2:
         raise ValueError(f"X must hold images of at least two classes, got {description['class_counts']}")
     network = untrained(model, scheme, bands, seed)
@@ -200,7 +201,7 @@ def fit(model, X, y, groups, validation, sample_weight, checkpoint, start):
     model.weights_ = safetensors.save({name: tensor.numpy() for name, tensor in network.state_dict().items()})
     onnx = _networks.export_onnx(network, n_bands=len(bands), shape=model.geometry.shape)
     model.predictor_ = model._make_predictor(onnx, rule)
-    model.predictor_.novelty = model.novelty_ = _novelty(model.predictor_, training, held)
+    model.predictor_.novelty = model.novelty_ = fit_novelty(model.predictor_, training, held)
 
 
 def raw_logits(predictor, counts):
@@ -235,8 +236,24 @@ def _described(predictor, data):
     return np.concatenate(features), np.concatenate(statistics)
 
 
-def _novelty(predictor, training, held):
-    """What the training images look like; the validation set, if it is large enough, tells how far new ones are."""
+def fit_novelty(predictor, training, held):
+    """
+    Learn what the training images look like.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The trained network.
+    training : TrainingSet
+        Images that it was trained on.
+    held : TrainingSet or None
+        Images of the validation set; if they are enough, they tell how far new ones are.
+
+    Returns
+    -------
+    Novelty
+        The novelty score.
+    """
     reference = _described(predictor, held) if held is not None and len(held.counts) >= _LEAST_REFERENCE else None
     return Novelty.fit(
         *_described(predictor, training), labels=training.labels, groups=training.groups, reference=reference

@@ -12,7 +12,7 @@ from ..images import Geometry
 from ..schemes import COOL_CORE, T_COOL_BOUNDS
 from ..tables import provenance
 from . import _store
-from ._documents import _check_training, _read_doubt, to_document
+from ._documents import check_training, read_doubt, to_document
 from ._inference import OnnxNetwork, Predictor
 from ._items import as_items
 from ._parameters import check_parameters
@@ -439,9 +439,9 @@ def load_regressor(folder):
         model.targets_ = check_targets(model.targets)
         model.scaling_ = Scaling.from_dict(document["targets"], n_targets=len(model.targets_))
         rule = Preprocessing.from_dict(document["preprocessing"], n_bands=len(model.bands))
-        model.training_ = _check_training(document["training"])
+        model.training_ = check_training(document["training"])
         model.n_parameters_ = int(document["n_parameters"])
-        _, model.novelty_ = _read_doubt(document["doubt"])
+        _, model.novelty_ = read_doubt(document["doubt"])
     except (KeyError, TypeError, ValueError) as error:
         text = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ModelError(f"{where} does not describe a usable model: {text}") from None

@@ -12,7 +12,7 @@ from ..tables import provenance
 from . import _networks
 from ._checkpoints import Checkpoint, fingerprint, stored_seed
 from ._dataset import load_training_set
-from ._fitting import _novelty, raw_logits
+from ._fitting import fit_novelty, raw_logits
 from ._folds import validation_split
 from ._items import as_items
 from ._parameters import check_parameters, settings_of
@@ -191,23 +191,23 @@ def fit(model, X, y, groups, validation, sample_weight, checkpoint):
     model.targets_, model.scaling_ = targets, scaling
     model.history_ = [{name.replace("_f1", "_r2"): value for name, value in entry.items()} for entry in history]
     model.n_parameters_ = sum(parameter.numel() for parameter in network.parameters())
-    model.training_ = _describe(training, values, held, targets)
+    model.training_ = _describe(model, training, values, held)
     model.card_, model.novelty_ = {}, None
     model.versions_ = provenance(torch=torch.__version__, seed=seed)
     model.weights_ = safetensors.save({name: tensor.numpy() for name, tensor in network.state_dict().items()})
     model.predictor_ = model._make_predictor(
         _networks.export_onnx(network, n_bands=len(bands), shape=model.geometry.shape), rule
     )
-    model.novelty_ = model.predictor_.novelty = _novelty(model.predictor_, training, held)
+    model.novelty_ = model.predictor_.novelty = fit_novelty(model.predictor_, training, held)
     if held is not None:
         model.scaling_ = _calibrated(scaling, model.predictor_, held.counts, held_values)
 
 
-def _describe(training, values, held, targets):
-    description = training.describe(_KNOWN)
+def _describe(model, training, values, held):
+    description = training.describe(_KNOWN, [band in model.count_bands for band in model.bands])
     del description["class_counts"]
     ranges = {target.name: [float(low), float(high)] for target, low, high in zip(
-        targets, np.nanmin(values, axis=0), np.nanmax(values, axis=0), strict=True
+        model.targets_, np.nanmin(values, axis=0), np.nanmax(values, axis=0), strict=True
     )}  # fmt: skip
     return description | {"target_ranges": ranges, "n_validation": 0 if held is None else len(held.counts)}
 

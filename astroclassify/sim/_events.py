@@ -15,12 +15,12 @@ from . import _pyxsim
 from ._absorption import transmission
 from ._background import SOURCE_INDEX, UNRESOLVED_INDEX, band, foreground_rate, load_spectra, unresolved_rate
 from ._observe import (
-    _background,
-    _check_band,
-    _check_halo,
-    _header,
+    check_band,
     check_engine,
+    check_halo,
     check_observation,
+    expected_background,
+    image_header,
 )
 from ._photon_source import photon_source
 from ._projection import SKY_CENTRE, axis_name, check_axis, tan_wcs
@@ -96,8 +96,8 @@ def write_events(halo, observation, path, *, axis="z", rng, kind="events", area=
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
     check_engine("pyxsim")
-    _check_halo(halo)
-    _check_band(check_observation(observation))
+    check_halo(halo)
+    check_band(check_observation(observation))
     axis = check_axis(axis)
     seed = master_seed(rng)
     path = Path(path)
@@ -116,7 +116,7 @@ def _event_list(halo, observation, axis, seed):
     telescope = make_telescope(observation, halo.cosmology)
     # Numbers are drawn in the order in which `observe` draws them.
     rng = derive_rng(seed, "events", halo.simulation, halo.snapshot, halo.halo_id, axis_name(axis))
-    expected = _background(halo, observation, telescope, seed, axis)
+    expected = expected_background(halo, observation, telescope, seed, axis)
     with photon_source(halo, observation, telescope, seed) as source:
         gas = source(axis, rng)
     added = _background_events(observation, telescope, expected, rng)
@@ -126,7 +126,7 @@ def _event_list(halo, observation, axis, seed):
     exposure = observation.exposure.to_value(u.s)
     time = rng.uniform(0.0, exposure, column.size)
     order = np.argsort(time)
-    header = _header(halo, observation, axis=axis, engine="pyxsim", seed=seed)
+    header = image_header(halo, observation, axis=axis, engine="pyxsim", seed=seed)
     scale = observation.pixel_scale(halo.cosmology)
     wcs = tan_wcs(observation.shape, scale).wcs
     # FITS counts from the middle of the first pixel as 1; here pixel k covers [k, k + 1).

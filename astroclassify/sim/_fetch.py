@@ -13,7 +13,7 @@ import numpy as np
 from .. import tables
 from ..exceptions import FetchError, OutputError, SnapshotError, require
 from ._http import Client, StatusError, check_address, discard
-from ._snapshot import _check_integer
+from ._snapshot import check_integer
 from ._tng_gas import GAS_FIELDS, OPTIONAL_GAS_FIELDS, check_header, cosmology_of, halo_from_gas
 
 __all__ = ["fetch_halo"]
@@ -116,8 +116,8 @@ def fetch_halo(simulation, *, snapshot, halo_id, api_key=None, cache=None, base_
     request = _Request(
         base_url=base_url,
         simulation=simulation,
-        snapshot=_check_integer("snapshot", snapshot),
-        halo_id=_check_integer("halo_id", halo_id),
+        snapshot=check_integer("snapshot", snapshot),
+        halo_id=check_integer("halo_id", halo_id),
         folder=_cache_folder(cache) / server / simulation,
     )
     require("h5py", extra="sim")

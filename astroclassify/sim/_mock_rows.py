@@ -11,12 +11,10 @@ from astropy import units as u
 from astropy.table import QTable
 
 from .. import tables
+from .._sample_folders import DIGEST_KEY
 from ..schemes import COOL_CORE, Flag
 
-__all__ = ["DIGEST_KEY", "describe", "from_header", "row_kinds", "rounded", "summarise", "table_of", "to_header"]
-
-#: Keyword of the settings that an image was made with.
-DIGEST_KEY = "SETTINGS"
+__all__ = ["describe", "from_header", "row_kinds", "rounded", "summarise", "table_of", "to_header"]
 
 #: Keywords under which the measured columns of a row stand in the header of its image.
 KEYWORDS = {

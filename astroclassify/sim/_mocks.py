@@ -16,11 +16,12 @@ from astropy import units as u
 from astropy.nddata import CCDData
 from astropy.table import QTable, Table
 
+from .. import _sample_folders as folders
 from .. import batch, morphology, tables
 from ..exceptions import EmptyResultWarning, GeometryError
 from ..images import EXPOSURE_MAP, LOW_COUNTS, concentration
 from ..schemes import Flag
-from . import _measures, _mock_folder
+from . import _measures
 from ._labels import WEIGHTINGS, classify_t_cool, measure_core
 from ._mock_rows import describe, from_header, one_line, rounded, row_kinds, summarise, table_of, to_header
 from ._observation import Observation
@@ -33,6 +34,7 @@ __all__ = ["make_mocks"]
 
 log = logging.getLogger(__name__)
 
+SETTINGS_FILE = "observation.json"
 # Pixels with less of the largest exposure than this do not count for the concentration (nor for the other measures).
 _MIN_EXPOSURE = 0.1
 
@@ -213,16 +215,18 @@ def make_mocks(
     if weighting not in WEIGHTINGS:
         raise ValueError(f"weighting must be one of {WEIGHTINGS}, got {weighting!r}")
     names = {job.source(halo_id, axis): (halo_id, axis) for halo_id in halo_ids for axis in job.axes}
-    _mock_folder.prepare(job.folder, job.settings(), set(names), resume=resume)
+    folders.prepare(
+        job.folder, job.settings(), SETTINGS_FILE, what="a sample of mocks", wanted=set(names), resume=resume
+    )
     if not halo_ids:
         warnings.warn("no halos were given: the sample has no rows", EmptyResultWarning, stacklevel=2)
-    headers = _mock_folder.finished_headers(job.folder, names, job.digest)
+    headers = folders.finished_headers(job.folder, names, job.digest)
     rows = {name: _row(job, *names[name], from_header(header, job.kinds)) for name, header in headers.items()}
     for row in _new_rows(job, halo_ids, set(rows), progress, executor):
         if row["flags"] & Flag.FAILED:
             row = {**known.get(names[row["source_id"]][0], {}), **row}
         rows[row["source_id"]] = row
-    sample = _mock_folder.write_table(table_of([rows[name] for name in names], job.kinds, job.settings()), job.folder)
+    sample = folders.write_table(table_of([rows[name] for name in names], job.kinds, job.settings()), job.folder)
     _sum_up(sample, n_resumed=len(headers), seconds=time.monotonic() - start)
     return sample
 
@@ -382,7 +386,7 @@ def _mock_image(job, halo, axis, image_along, values, messages):
         values.update(_measured(found, morphology.COLUMNS, messages))
     row = _row(job, halo.halo_id, axis, {**values, "message": "; ".join(messages)})
     image.meta.update(to_header(row, job.kinds, job.digest))
-    _mock_folder.write(image, job.folder / row["path"])
+    folders.write_image(image, job.folder / row["path"])
     return row
 
 

@@ -20,7 +20,21 @@ from ._point_sources import draw_point_sources
 from ._projection import axis_name, check_axis, tan_wcs
 from ._telescope import make_telescope
 
-__all__ = ["ENGINES", "draw_counts", "expected_counts", "expected_spectrum", "group_id", "observe", "observing"]
+__all__ = [
+    "ENGINES",
+    "check_band",
+    "check_engine",
+    "check_halo",
+    "check_observation",
+    "draw_counts",
+    "expected_background",
+    "expected_counts",
+    "expected_spectrum",
+    "group_id",
+    "image_header",
+    "observe",
+    "observing",
+]
 
 ENGINES = ("pyxsim", "direct")
 
@@ -46,7 +60,26 @@ def group_id(simulation, snapshot, halo_id):
 
 
 def check_engine(engine):
-    """Return the engine, or say which ones there are or what it needs."""
+    """
+    Check the name of an engine, and that what it needs is installed.
+
+    Parameters
+    ----------
+    engine : str
+        What came.
+
+    Returns
+    -------
+    str
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If there is no such engine; the message says which there are.
+    MissingDependencyError
+        If it needs a package that is not installed.
+    """
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {ENGINES}, got {engine!r}")
     {"pyxsim": _pyxsim, "direct": _direct}[engine].check_installed()
@@ -54,13 +87,48 @@ def check_engine(engine):
 
 
 def check_observation(observation):
-    """Return the observation, or say what came instead."""
+    """
+    Check that an argument is an observation.
+
+    Parameters
+    ----------
+    observation : Observation
+        What came.
+
+    Returns
+    -------
+    Observation
+        The same.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+    """
     if not isinstance(observation, Observation):
         raise TypeError(f"observation must be an Observation, got {type(observation).__name__}")
     return observation
 
 
-def _check_halo(halo):
+def check_halo(halo):
+    """
+    Check that an argument is a halo.
+
+    Parameters
+    ----------
+    halo : Halo
+        What came.
+
+    Returns
+    -------
+    Halo
+        The same.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+    """
     if not isinstance(halo, Halo):
         raise TypeError(f"halo must be a Halo, got {type(halo).__name__}")
     return halo
@@ -163,16 +231,16 @@ def expected_counts(halo, observation, *, axis="z", rng=None):
     >>> short, long = (draw_counts(expected, exposure=t, rng=1) for t in (10 * u.ks, 200 * u.ks))  # doctest: +SKIP
     """
     check_engine("direct")
-    _check_halo(halo)
-    _check_band(check_observation(observation))
+    check_halo(halo)
+    check_band(check_observation(observation))
     axis = check_axis(axis)
     seed = 0
     if observation.point_sources is not None:
         seed = master_seed(rng)
     telescope = make_telescope(observation, halo.cosmology)
     source = _direct_source(halo, observation, telescope)(axis)
-    source += _background(halo, observation, telescope, seed, axis)
-    meta = _header(halo, observation, axis=axis, engine="direct", seed=seed)
+    source += expected_background(halo, observation, telescope, seed, axis)
+    meta = image_header(halo, observation, axis=axis, engine="direct", seed=seed)
     return _as_ccddata(source, halo, observation, telescope, meta)
 
 
@@ -244,8 +312,8 @@ def expected_spectrum(halo, observation, *, axis="z", bin_width=0.05 * u.keV):
     TypeError, ValueError
         If an argument is not allowed.
     """
-    _check_halo(halo)
-    _check_band(check_observation(observation))
+    check_halo(halo)
+    check_band(check_observation(observation))
     low, high = observation.energy_range.to_value(u.keV)
     width = check_quantity("bin_width", bin_width, u.keV, positive=True, shape=())
     edges = np.linspace(low, high, max(1, round((high - low) / width)) + 1)
@@ -279,8 +347,8 @@ def observing(halo, observation, *, engine, seed):
         Takes an axis and gives its image, see `observe`.
     """
     check_engine(engine)
-    _check_halo(halo)
-    _check_band(check_observation(observation))
+    check_halo(halo)
+    check_band(check_observation(observation))
     telescope = make_telescope(observation, halo.cosmology)
     identity = (halo.simulation, halo.snapshot, halo.halo_id)
     with contextlib.ExitStack() as stack:
@@ -292,19 +360,31 @@ def observing(halo, observation, *, engine, seed):
         def image_along(axis):
             axis = check_axis(axis)
             rng = derive_rng(seed, "events", *identity, axis_name(axis))
-            background = _background(halo, observation, telescope, seed, axis)
+            background = expected_background(halo, observation, telescope, seed, axis)
             if engine == "direct":
                 counts = rng.poisson(source(axis) + background)
             else:
                 counts = bin_events(source(axis, rng), observation.shape) + rng.poisson(background)
-            meta = _header(halo, observation, axis=axis, engine=engine, seed=seed)
+            meta = image_header(halo, observation, axis=axis, engine=engine, seed=seed)
             return _as_ccddata(counts.astype(np.float32), halo, observation, telescope, meta)
 
         yield image_along
 
 
-def _check_band(observation):
-    """Refuse a band beyond the response."""
+def check_band(observation):
+    """
+    Refuse a band beyond the response.
+
+    Parameters
+    ----------
+    observation : Observation
+        Settings of the observation.
+
+    Raises
+    ------
+    ValueError
+        If the energy range reaches beyond the energies at which the response is known.
+    """
     response = observation.load_response()
     e_min, e_max = observation.energy_range.to_value(u.keV)
     edges = response.energy_edges
@@ -328,8 +408,28 @@ def _direct_source(halo, observation, telescope):
     return source
 
 
-def _background(halo, observation, telescope, seed, axis):
-    """Expected counts of the background and of point sources, which are others for each halo and axis."""
+def expected_background(halo, observation, telescope, seed, axis):
+    """
+    Expected counts of the background and of point sources, which are others for each halo and axis.
+
+    Parameters
+    ----------
+    halo : Halo
+        The halo.
+    observation : Observation
+        Settings of the observation.
+    telescope : Telescope
+        Its planes, from `make_telescope`.
+    seed : int
+        The master seed.
+    axis : str or sequence of 3 floats
+        Line of sight.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        Counts per pixel, the shape of the image.
+    """
     if observation.point_sources is None:
         return telescope.background
     rng = derive_rng(seed, "point sources", halo.simulation, halo.snapshot, halo.halo_id, axis_name(axis))
@@ -346,8 +446,28 @@ def _as_ccddata(counts, halo, observation, telescope, meta):
     return CCDData(counts, unit=u.ct, wcs=wcs, mask=mask if mask is not None and mask.any() else None, meta=meta)
 
 
-def _header(halo, observation, *, axis, engine, seed):
-    """FITS keywords of a mock image."""
+def image_header(halo, observation, *, axis, engine, seed):
+    """
+    FITS keywords of a mock image.
+
+    Parameters
+    ----------
+    halo : Halo
+        The halo.
+    observation : Observation
+        Settings of the observation.
+    axis : str or sequence of 3 floats
+        Line of sight.
+    engine : str
+        What made the photons.
+    seed : int
+        The master seed.
+
+    Returns
+    -------
+    dict
+        Keyword -> value.
+    """
     settings = observation.to_meta()
     offset = observation.pointing_offset.to_value(u.arcmin)
     telescope, instrument = "CHANDRA", "ACIS-I"

@@ -15,7 +15,7 @@ from ..exceptions import EmptyResultWarning, SnapshotError, check_quantity, requ
 from ._tng_gas import GAS_FIELDS, GROUP_FIELDS, OPTIONAL_GAS_FIELDS, check_header, cosmology_of, halo_from_gas
 from ._tng_units import CodeUnits
 
-__all__ = ["Snapshot", "open_snapshot"]
+__all__ = ["Snapshot", "check_integer", "open_snapshot"]
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,27 @@ def _text(value):
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _check_integer(name, value):
+def check_integer(name, value):
+    """
+    Check a whole number from zero.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the error message.
+    value : int
+        What came.
+
+    Returns
+    -------
+    int
+        The number.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not such a number.
+    """
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__} {value!r}")
     if value < 0:
@@ -80,7 +100,7 @@ def open_snapshot(base_path, *, snapshot=99):
     ...
     astroclassify.exceptions.SnapshotError: snapshot folder does not exist: no/such/folder
     """
-    snapshot = _check_integer("snapshot", snapshot)
+    snapshot = check_integer("snapshot", snapshot)
     base = Path(base_path).expanduser()
     if not base.is_dir():
         raise SnapshotError(f"snapshot folder does not exist: {base_path}")
@@ -347,7 +367,7 @@ class Snapshot:
         SnapshotError
             If there is no such halo, if it has no (X-ray emitting) gas, or if a file or field is missing or damaged.
         """
-        halo_id = _check_integer("halo_id", halo_id)
+        halo_id = check_integer("halo_id", halo_id)
         if halo_id >= self.n_groups:
             raise SnapshotError(
                 f"halo_id must be below {self.n_groups}, the number of groups of {self.name}, got {halo_id}"

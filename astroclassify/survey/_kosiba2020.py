@@ -13,11 +13,11 @@ from astropy.nddata import CCDData
 from astropy.table import QTable
 from astropy.wcs import WCS
 
+from .. import _sample_folders as folders
 from .. import tables
 from ..exceptions import GeometryError, SchemaError, require
 from ..images import Cutout
 from ..schemes import CANDIDATE, Flag
-from . import _sample_folder as folders
 
 __all__ = ["read_kosiba2020"]
 
@@ -206,7 +206,7 @@ def _convert(row, root, out, pillow):
         if source.stat().st_size > _LARGEST:
             raise GeometryError(f"picture must be smaller than {_LARGEST} bytes")
         digest = hashlib.blake2b(source.read_bytes(), digest_size=8).hexdigest()
-        there = folders.finished_header(target, digest) is not None
+        there = folders.finished_header(target, digest, extension="XRAY") is not None
         cutout = None if there else _cutout(name, _pixels(source, pillow), digest)
     except Exception as error:  # whatever a damaged picture raises is told in its row
         _fault(row, f"{row['path']}: {' '.join(str(error).split()) or type(error).__name__}")

@@ -15,11 +15,11 @@ from astropy.nddata import CCDData
 from astropy.table import QTable
 from astropy.wcs import WCS
 
+from .. import _sample_folders as folders
 from .. import batch, tables
-from ..exceptions import EmptyResultWarning, OutputError, SchemaError, check_quantity
+from ..exceptions import EmptyResultWarning, SchemaError, check_quantity
 from ..images import EXPOSURE_MAP, LOW_COUNTS, Cutout, Geometry
 from ..schemes import CANDIDATE, CLUSTER, ClassScheme, Flag
-from . import _sample_folder as folders
 from ._simulate_plate import expose_plate
 from ._simulate_population import POPULATION
 from ._simulate_scene import draw_scene
@@ -167,8 +167,8 @@ def simulate_candidates(
     if job.folder is None:
         return [_value(outcome) for outcome in _run(job.cutout, items, executor, progress)]
     settings = {**job.settings(), "classes": list(classes), "fractions": [float(share) for share in shares]}
-    folders.prepare(job.folder, settings, SETTINGS_FILE)
-    _check_others(job.folder, {name for name, _ in items})
+    wanted = {name for name, _ in items}
+    folders.prepare(job.folder, settings, SETTINGS_FILE, wanted=wanted, others="more candidates than n")
     rows = [
         outcome.value if outcome.error is None else _failed(item, outcome.error)
         for item, outcome in zip(items, _run(job.row, items, executor, progress), strict=True)
@@ -270,7 +270,7 @@ class _Job:
         """Make one candidate and write it, unless it is there; return its row."""
         name, label = item
         path = self.folder / tables.IMAGE_FOLDER / f"{name}.fits"
-        header = folders.finished_header(path, self.digest)
+        header = folders.finished_header(path, self.digest, extension="XRAY")
         if header is None or header.get("LABEL") != label:
             cutout = _simulate(name, label, self)
             folders.write_cutout(cutout, path)
@@ -375,17 +375,6 @@ def _from_header(header):
 def _failed(item, reason):
     name, label = item
     return {"source_id": name, "label": label, "flags": Flag.FAILED.value, "message": reason}
-
-
-def _check_others(folder, wanted):
-    """Rows never vanish: a sample that holds more than is asked for is not written over."""
-    if not (folder / tables.SAMPLE_FILE).is_file():
-        return
-    others = set(tables.read_sample(folder)["source_id"]) - wanted
-    if others:
-        raise OutputError(
-            f"out: the sample in {str(folder)!r} has {len(others)} more candidates than n: ask for them as well"
-        )
 
 
 def _table(rows, settings):

@@ -8,7 +8,7 @@ import pytest
 from sklearn.covariance import ledoit_wolf
 
 from astroclassify.images import Geometry
-from astroclassify.nn._fitting import _novelty
+from astroclassify.nn._fitting import fit_novelty
 from astroclassify.nn._inference import OnnxNetwork, Predictor
 from astroclassify.nn._novelty import FALSE_ALARM_RATE, Novelty, _Gaussians, image_statistics
 from astroclassify.nn._preprocess import Preprocessing
@@ -291,7 +291,7 @@ def test_novelty_of_a_network():
 
     predictor = stand_in()._fitted()
     for held in (None, sample(5), sample(100)):
-        novelty = _novelty(predictor, sample(300), held)
+        novelty = fit_novelty(predictor, sample(300), held)
         assert novelty.kinds == ("features", "statistics")
         new = clusters(500, rng)
         features = predictor.network.run(new, ("features",))[0]

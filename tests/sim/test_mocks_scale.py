@@ -4,7 +4,6 @@ import dataclasses
 import gc
 import importlib.util
 import io
-import json
 import multiprocessing
 import os
 import random
@@ -22,10 +21,12 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.nddata import CCDData
 
+from astroclassify import _sample_folders as folders
 from astroclassify import batch, morphology, tables
+from astroclassify.exceptions import OutputError
 from astroclassify.images import read_image, to_hdus
 from astroclassify.schemes import Flag
-from astroclassify.sim import _measures, _mock_folder, _mock_rows, make_mocks, open_snapshot, write_embedded_snapshot
+from astroclassify.sim import _measures, _mock_rows, make_mocks, open_snapshot, write_embedded_snapshot
 from astroclassify.sim._mock_rows import (
     MEASURE_KEYWORDS,
     describe,
@@ -36,6 +37,7 @@ from astroclassify.sim._mock_rows import (
     summarise,
     to_header,
 )
+from astroclassify.sim._mocks import SETTINGS_FILE
 from astroclassify.sim._observation import Observation
 from astroclassify.sim._observe import ENGINES, observe
 from astroclassify.sim._sampler import ObservationSampler
@@ -206,49 +208,13 @@ def test_temporary_file_that_a_second_run_swept_away_is_written_again(
     def sweep_first(path, mode, **settings):
         if not swept and str(path).endswith(suffix):
             swept.append(path)
-            _mock_folder._sweep(tmp_path / "sample")
+            folders.sweep(tmp_path / "sample", SETTINGS_FILE)
         chmod(path, mode, **settings)
 
     monkeypatch.setattr(os, "chmod", sweep_first)
     make_mocks(snapshot, [0, 1, 2, 3, 5], out=tmp_path / "sample", **HOW)
     assert swept
     check_equal(content(tmp_path / "sample"), reference)
-
-
-def test_of_two_runs_that_begin_at_once_with_other_settings_one_is_refused(tmp_path):
-    path = tmp_path / _mock_folder.SETTINGS_FILE
-    _mock_folder._claim(path, '{"seed": 1}')
-    _mock_folder._claim(path, '{"seed": 2}')  # as if both had found the folder empty
-    _mock_folder.check_settings(tmp_path, {"seed": 1})
-    with pytest.raises(_mock_folder.OutputError, match="seed is 1 there and 2 now"):
-        _mock_folder.check_settings(tmp_path, {"seed": 2})
-    assert [each.name for each in tmp_path.iterdir()] == [path.name]
-
-
-def test_run_whose_settings_another_has_written_and_swept_goes_on(tmp_path, monkeypatch):
-    path = tmp_path / _mock_folder.SETTINGS_FILE
-    link = os.link
-
-    def be_second(temporary, target):
-        _mock_folder._claim(path, '{"seed": 1}')
-        _mock_folder._sweep(tmp_path)
-        link(temporary, target)
-
-    monkeypatch.setattr(os, "link", lambda *names: (monkeypatch.setattr(os, "link", link), be_second(*names)))
-    _mock_folder._claim(path, '{"seed": 2}')
-    _mock_folder.check_settings(tmp_path, {"seed": 1})
-
-
-def test_settings_are_written_where_there_are_no_hard_links(tmp_path, monkeypatch):
-    def no_links(*names):
-        raise PermissionError("no hard links here")
-
-    monkeypatch.setattr(os, "link", no_links)
-    path = tmp_path / _mock_folder.SETTINGS_FILE
-    for seed in (1, 2):
-        _mock_folder._claim(path, json.dumps({"seed": seed}))
-    _mock_folder.check_settings(tmp_path, {"seed": 1})
-    assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("keep", [0, 100, 2880, 5760 + 100, -1])
@@ -364,7 +330,7 @@ def test_what_is_drawn_depends_on_nothing_else(snapshot, tmp_path):
     before = content(tmp_path / "a")
     make_mocks(snapshot, [0, 1, 5], out=tmp_path / "a", **how)
     check_equal(content(tmp_path / "a"), before)
-    with pytest.raises(_mock_folder.OutputError, match="draw_exposure_s is"):
+    with pytest.raises(OutputError, match="draw_exposure_s is"):
         longer = dataclasses.replace(SAMPLER, exposure=[10, 60] * u.ks)
         make_mocks(snapshot, [0, 1, 5], out=tmp_path / "a", **{**HOW, "observation": longer})
 
@@ -473,7 +439,7 @@ def test_keywords_fit_a_header_and_are_one_to_a_column():
     keywords = _mock_rows._keywords(row_kinds(dict.fromkeys(MEASURE_KEYWORDS), drawn=True))
     assert len(set(keywords.values())) == len(keywords)
     assert all(re.fullmatch("[A-Z0-9_]{1,8}", keyword) for keyword in keywords.values())
-    assert _mock_rows.DIGEST_KEY not in keywords.values()
+    assert folders.DIGEST_KEY not in keywords.values()
 
 
 WIDE = Observation(exposure=50 * u.ks, shape=(128, 128), width=3 * u.Mpc)
@@ -509,7 +475,7 @@ def test_further_measures(snapshot, tmp_path):
     again = make_mocks(snapshot, [0, 1], axes="xz", out=tmp_path / "a", **how)
     assert again.meta["summary"]["n_resumed"] == 4
     check_equal(content(tmp_path / "a"), before)
-    with pytest.raises(_mock_folder.OutputError, match="measures is True there and False now"):
+    with pytest.raises(OutputError, match="measures is True there and False now"):
         make_mocks(snapshot, [0, 1], axes="xz", out=tmp_path / "a", **{**how, "measures": False})
 
 

@@ -1,5 +1,6 @@
 """`simulate_candidates` as users call it: samples, seeds, folders."""
 
+import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,6 +9,7 @@ import pytest
 from astropy import units as u
 from astropy.table import QTable
 
+from astroclassify import _sample_folders as folders
 from astroclassify import tables
 from astroclassify.exceptions import EmptyResultWarning, OutputError, SchemaError
 from astroclassify.images import Cutout, Geometry, pixel_scale
@@ -188,3 +190,40 @@ def test_to_binary():
     sample["label"][0] = "CC"
     with pytest.raises(SchemaError, match="label must be one of"):
         to_binary(sample)
+
+
+def test_two_runs_at_once_do_no_harm(tmp_path):
+    simulate_candidates(5, rng=5, out=tmp_path / "one", **SMALL)
+    with ThreadPoolExecutor(2) as executor:
+        runs = [executor.submit(simulate_candidates, 5, rng=5, out=tmp_path / "two", **SMALL) for _ in range(2)]
+        assert all(set(run.result()["message"]) == {""} for run in runs)
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+@pytest.mark.parametrize("suffix", [".fits", ".ecsv"])
+def test_temporary_file_that_a_second_run_swept_away_is_written_again(tmp_path, monkeypatch, suffix):
+    out, chmod, swept = tmp_path / "sample", os.chmod, []
+
+    def sweep_first(path, mode, **settings):
+        if not swept and str(path).endswith(suffix):
+            swept.append(path)
+            folders.sweep(out, _simulate.SETTINGS_FILE)
+        chmod(path, mode, **settings)
+
+    monkeypatch.setattr(os, "chmod", sweep_first)
+    sample = simulate_candidates(2, rng=7, out=out, **SMALL)
+    assert swept and set(sample["message"]) == {""}
+    assert sorted(files(out)) == ["candidate-000000.fits", "candidate-000001.fits", "candidates.json", "sample.ecsv"]
+
+
+def test_of_two_runs_that_begin_at_once_with_other_settings_one_is_refused(tmp_path, monkeypatch):
+    claim = folders.claim
+
+    def be_second(path, text):
+        claim(path, text.replace('"seed": 7', '"seed": 8'))
+        claim(path, text)
+
+    monkeypatch.setattr(folders, "claim", be_second)
+    with pytest.raises(OutputError, match="seed is 8 there and 7 now"):
+        simulate_candidates(2, rng=7, out=tmp_path / "sample", **SMALL)
+    assert sorted(files(tmp_path / "sample")) == ["candidates.json"]

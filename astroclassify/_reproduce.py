@@ -1,0 +1,307 @@
+"""What ``astroclassify reproduce`` does: the tables of the two papers, by their protocols, on a sample of one's own."""
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from . import batch, tables
+from .exceptions import OutputError, SchemaError
+from .images import Geometry
+from .schemes import CANDIDATE, CLUSTER, COOL_CORE, ClassScheme, Flag, get_scheme
+
+__all__ = ["PAPERS", "reproduce"]
+
+log = logging.getLogger(__name__)
+
+# Test set of Kosiba et al. 2020, section 3: so many clusters and so many others.
+_TEST_IMAGES = 85
+# What the tables and protocols set themselves.
+_SET = ("random_state", "scheme")
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One row of a paper's table: a recipe, and what differs from it."""
+
+    table: str
+    method: str
+    recipe: str
+    changes: dict = field(default_factory=dict)
+
+
+PAPERS = {
+    "su2020": {
+        "resnet18": _Row("su2020", "ResNet-18", "su2020"),
+        "attention": _Row("su2020", "attention (ours)", "su2020", {"architecture": "attention"}),
+        "mobilenet": _Row("su2020", "MobileNet", "su2020", {"architecture": "mobilenet"}),
+        "kosiba2020": _Row("su2020", "CN of Kosiba et al.", "su2020", {"architecture": "kosiba2020"}),
+    },
+    "kosiba2020": {
+        "cn": _Row("kosiba2020-table5", "CN, expert labels", "kosiba2020-cn"),
+        "mn": _Row("kosiba2020-table5", "MN, expert labels", "kosiba2020-mn"),
+        "cn-optical": _Row(
+            "kosiba2020-table5", "CN, optical only", "kosiba2020-cn", {"bands": ("optical",), "count_bands": ()}
+        ),
+        "cn-xray": _Row("kosiba2020-table5", "CN, X-ray only", "kosiba2020-cn", {"bands": ("xray",)}),
+        "cn-no-augmentation": _Row("kosiba2020-table5", "CN, no augmentation", "kosiba2020-cn", {"augmentation": ()}),
+        "mn-no-augmentation": _Row("kosiba2020-table5", "MN, no augmentation", "kosiba2020-mn", {"augmentation": ()}),
+        "cn-five": _Row("kosiba2020-table6", "CN", "kosiba2020-cn", {"scheme": CANDIDATE}),
+        "mn-five": _Row("kosiba2020-table6", "MN", "kosiba2020-mn", {"scheme": CANDIDATE}),
+    },
+}
+_CONVENTIONAL = {
+    "central n_e": ("ThresholdClassifier", "n_e"),
+    "C_SB (fixed cuts)": ("ThresholdClassifier", "c_sb"),
+    "C_SB (ranked)": ("RankClassifier", "c_sb"),
+}
+
+
+def reproduce(paper, path, out, *, rows=None, n_runs=10, changes=None, seed=0, executor=None):
+    """
+    Train and score the rows of a paper's tables by its protocol, and write the tables with the printed numbers beside.
+
+    Parameters
+    ----------
+    paper : str
+        ``"su2020"`` (group-wise cross-validation, and the conventional measures) or ``"kosiba2020"`` (fixed test set,
+        several seeds).
+    path : str or path-like
+        A sample folder; for ``"kosiba2020"`` also the unpacked public archive, see
+        `~astroclassify.survey.read_kosiba2020`. Without a column ``split`` the test set of the latter is drawn from the
+        sample, always the same: 85 images of clusters and 85 others, or a tenth of all if that is fewer.
+    out : str or path-like
+        Folder for the predictions of each row and the tables. Rows that are there already are not trained again.
+    rows : sequence of str, optional
+        Which rows (keys of ``PAPERS[paper]``); by default all.
+    n_runs : int, optional
+        Folds, or seeds.
+    changes : dict, optional
+        Parameters of `~astroclassify.nn.CutoutClassifier` that are to differ from the recipes in these rows, but for
+        those that make a row what it is. They are written with the predictions.
+    seed : int, optional
+        Seed of folds and trainings.
+    executor : `~concurrent.futures.Executor`, optional
+        Where trainings run.
+
+    Returns
+    -------
+    dict
+        Name of a table -> `~astroclassify.nn.paper_table` with all rows that the folder now holds.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the paper, a row or a parameter is not known, or a parameter is not what it must be.
+    FileNotFoundError
+        If there is no such sample.
+    OutputError
+        If the folder holds a row that was made with other settings or of another sample, or cannot be written.
+    SchemaError
+        If the sample has not the classes of the paper.
+    """
+    if paper not in PAPERS:
+        raise ValueError(f"paper must be one of {sorted(PAPERS)}, got {paper!r}")
+    rows = _check_rows(PAPERS[paper], rows, changes or {})
+    out = Path(out)
+    sample, defaults = _read(paper, Path(path), out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"--out: cannot make the folder {str(out)!r}: {error.strerror}") from error
+    settings = {"sample": _digest(sample), "n_runs": n_runs, "seed": seed}
+    _check_folder(paper, out, settings)
+    missing = []
+    for name in rows:
+        classifier, target = _classifier(PAPERS[paper][name], defaults, changes or {}), _target(out, name)
+        if not _is_made(target, {**settings, "parameters": _plain(classifier.get_params())}):
+            classifier.build_network()  # what is wrong with a parameter is said now, not after the rows before
+            missing.append((target, classifier))
+    for target, classifier in missing:
+        _train_row(paper, target, sample, classifier, settings, executor)
+    return _write_tables(paper, sample, out)
+
+
+def _check_rows(known, rows, changes):
+    """Names of the rows, each once; what cannot be changed in them is refused."""
+    from .nn import CutoutClassifier
+
+    rows = list(known) if rows is None else list(dict.fromkeys(rows))
+    for name in rows:
+        if name not in known:
+            raise ValueError(f"rows must be of {sorted(known)}, got {name!r}")
+    allowed = set(CutoutClassifier().get_params()) - set(_SET)
+    for parameter in changes:
+        if parameter not in allowed:
+            raise ValueError(
+                f"a classifier has no parameter {parameter!r} that can be changed here; allowed are {sorted(allowed)}"
+            )
+        for name in rows:
+            if parameter in {"architecture", *known[name].changes}:
+                raise ValueError(f"{parameter!r} makes row {name!r} what it is and cannot be changed in it")
+    return rows
+
+
+def _target(out, name):
+    return out / f"predictions-{name}.ecsv"
+
+
+def _classifier(row, defaults, changes):
+    from .nn import CutoutClassifier
+
+    return CutoutClassifier.from_recipe(row.recipe, **{**defaults, **row.changes, **changes})
+
+
+def _read(paper, path, out):
+    """The sample, and the parameters that follow from what its images hold."""
+    if paper == "su2020":
+        sample = tables.read_sample(path)
+        _check_scheme(sample, COOL_CORE)
+        return _usable(sample), {}
+    if any((path / part / f"{split}.csv").is_file() for part in ("", "Kosiba2020") for split in ("train", "test")):
+        from .survey import read_kosiba2020
+
+        return _usable(read_kosiba2020(path, out=out / "sample")), {}
+    sample = _usable(tables.read_sample(path))
+    _check_scheme(sample, CANDIDATE)
+    if "split" not in sample.colnames:
+        sample["split"] = _splits(sample)
+    # Images of a sample are counts, where the archive has grey levels that are compressed already.
+    return sample, {"stretch": "log", "count_bands": ("xray",)}
+
+
+def _digest(sample):
+    """What tells this sample from another: its columns. Names and labels alone are the same for other seeds."""
+    columns = {name: np.asarray(column).tolist() for name, column in sample.columns.items()
+               if getattr(getattr(column, "dtype", None), "kind", "") in tuple("Ubiuf")}  # fmt: skip
+    return hashlib.blake2b(json.dumps(columns, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def _check_scheme(sample, scheme):
+    found = sample.meta.get("scheme")
+    if found is None or ClassScheme.from_dict(dict(found)) != scheme:
+        raise SchemaError(f"the sample must have the scheme {scheme.name!r}, got {found and dict(found).get('name')!r}")
+
+
+def _usable(sample):
+    """Rows that have a label and an image; how many have not is said."""
+    good = np.array([bool(label) and bool(path) for label, path in zip(sample["label"], sample["path"], strict=True)])
+    good &= (np.asarray(sample["flags"]) & Flag.FAILED.value) == 0
+    if not good.all():
+        log.warning("%d of %d rows have no label or no image and are left out", np.sum(~good), len(good))
+    return sample[good]
+
+
+def _splits(sample):
+    """
+    Role of each row: the paper's 85 clusters and 85 others to test, which are a tenth of its sample, or as many of each
+    as make up a tenth of this one if that is fewer (at least one, at most half of a class). All images of a group have
+    the same role.
+    """
+    from .survey import to_binary
+
+    labels = np.array([str(label) for label in to_binary(sample)["label"]])
+    roles = np.full(len(labels), "train", dtype="U5")
+    rng = batch.derive_rng(0, "split")
+    for label in CLUSTER.classes:
+        members = np.flatnonzero(labels == label)
+        chosen = max(1, min(_TEST_IMAGES, len(labels) // 20, len(members) // 2))
+        roles[rng.permutation(members)[:chosen]] = "test"
+    groups = np.array([str(group) for group in sample["group_id"]])
+    roles[np.isin(groups, groups[roles == "test"])] = "test"
+    return roles
+
+
+def _check_folder(paper, out, settings):
+    """A table is of one sample: refuse a folder with rows of another, those not asked for now included."""
+    for name in PAPERS[paper]:
+        path = _target(out, name)
+        if path.is_file() and _settings_of(path).get("sample") != settings["sample"]:
+            raise OutputError(f"{str(path)!r} was made of another sample: choose another --out")
+
+
+def _settings_of(path):
+    """What a row was made with; empty if it does not say."""
+    try:
+        made = json.loads(tables.read(path).meta.get("reproduce", "{}"))
+    except ValueError as error:
+        raise OutputError(f"{str(path)!r} cannot be read as a finished row: {error}") from error
+    return made if isinstance(made, dict) else {}
+
+
+def _is_made(path, settings):
+    """Whether a row is there; refuse one that was made with other settings."""
+    if not path.is_file():
+        return False
+    made, now = _settings_of(path), dict(settings)
+    made.update(made.pop("parameters", {}))
+    now.update(now.pop("parameters"))
+    differing = [
+        f"{key} is {made.get(key)!r} there and {now.get(key)!r} now"
+        for key in sorted(made.keys() | now.keys())
+        if made.get(key) != now.get(key)
+    ]
+    if differing:
+        raise OutputError(
+            f"{str(path)!r} was made with other settings ({'; '.join(differing)}): choose another --out"
+        )
+    log.info("%s is there", path)
+    return True
+
+
+def _train_row(paper, path, sample, classifier, settings, executor):
+    """Predictions of one row, in a file of its own."""
+    from .nn import cross_validate, repeat_seeds
+    from .survey import to_binary
+
+    settings = {**settings, "parameters": _plain(classifier.get_params())}
+    log.info("%s: %d trainings", path, settings["n_runs"])
+    how = {"rng": settings["seed"], "executor": executor, "progress": True}
+    if paper == "su2020":
+        predictions = cross_validate(sample, classifier, n_folds=settings["n_runs"], **how)
+    else:
+        split = np.asarray(sample["split"])
+        labelled = sample if get_scheme(classifier.scheme) == CANDIDATE else to_binary(sample)
+        train, test = labelled[split == "train"], labelled[split == "test"]
+        predictions = repeat_seeds(classifier, train, test, n_seeds=settings["n_runs"], **how)
+    predictions.meta["reproduce"] = json.dumps(settings, sort_keys=True)
+    tables.write(predictions, path)
+
+
+def _plain(parameters):
+    """Parameters as plain types, as JSON would give them back."""
+    plain = {}
+    for name, value in parameters.items():
+        if isinstance(value, Geometry):
+            value = value.to_dict()
+        plain[name] = value.name if isinstance(value, ClassScheme) else value
+    return json.loads(json.dumps(plain, sort_keys=True))
+
+
+def _write_tables(paper, sample, out):
+    from . import nn
+
+    scores = {row.table: {} for row in PAPERS[paper].values()}
+    for name, row in PAPERS[paper].items():
+        path = _target(out, name)
+        if path.is_file():
+            predictions = tables.read(path)
+            scores[row.table][row.method] = nn.score(predictions) if paper == "su2020" else nn.score_seeds(predictions)
+    if paper == "su2020":
+        for method, (kind, measure) in _CONVENTIONAL.items():
+            if np.isfinite(np.asarray(sample[measure], dtype=float)).any():
+                scores["su2020"][method] = nn.score(getattr(nn, kind)(measure).fit(sample).classify(sample))
+    results = {}
+    for name, ours in scores.items():
+        results[name] = nn.paper_table(name, ours)
+        tables.write(results[name], out / f"{name}.ecsv", overwrite=True)
+        text = nn.paper_table(name, ours, as_text=True)
+        tables.write_beside(
+            out / f"{name}.csv",
+            lambda path, text=text: text.write(path, format="ascii.csv", overwrite=True),
+            overwrite=True,
+        )
+    return results
