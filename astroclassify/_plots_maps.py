@@ -93,7 +93,7 @@ def _draw_profiles(axis, profiles):
     size = profiles.meta["cell_size"].to_value(unit)
     # Data along x, fraction of the axes along y: the bar is as long as a cell whatever the profiles are.
     axis.plot([0, size], [0.04, 0.04], color="black", lw=2.5, transform=axis.get_xaxis_transform())
-    axis.text(size / 2, 0.06, f"cell {size:.3g} {unit}", transform=axis.get_xaxis_transform(), ha="center", fontsize=8)
+    axis.text(0, 0.06, f" cell {size:.3g} {unit}", transform=axis.get_xaxis_transform(), ha="left", fontsize=8)
     axis.set(xlabel=f"radius [{unit}]", ylabel="mean of the map", xlim=(0, profiles["radius_hi"].to_value(unit).max()))
     if "r_500" in profiles.meta:
         scale = profiles.meta["r_500"].to_value(unit)

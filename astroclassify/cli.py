@@ -183,8 +183,8 @@ def _add_reproduce(verbs):
 
 
 def _add_classify(verbs):
-    parser = _verb(verbs, "classify", _classify, "class probabilities of FITS images or of a sample folder")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="FITS images, or one sample folder")
+    parser = _verb(verbs, "classify", _classify, "class probabilities of FITS images or of a folder")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="FITS images, or one folder of them")
     parser.add_argument("--model", required=True, help="packaged model (see 'astroclassify models') or model folder")
     parser.add_argument("--redshift", type=float, help="redshift of the source (default: header keyword REDSHIFT)")
     parser.add_argument(
@@ -411,15 +411,15 @@ def _classify(arguments):
 
 
 def _classify_one(classifier, path, arguments, centre):
-    """Classify one image, whose fault is then the fault of the command, or one sample folder."""
+    """Classify one image, whose fault is then the fault of the command, or one folder."""
     from .images import read_image
 
     if Path(path).is_dir():
-        return classifier.classify(tables.read_sample(path), redshift=arguments.redshift, progress=True)
+        return classifier.classify(path, redshift=arguments.redshift, progress=True)
     image = path
     if arguments.exposure_map:
         image = read_image(path, exposure=arguments.exposure_map)
-        image.meta["OBJECT"] = Path(path).name.split(".")[0]
+        image.meta["HALO_ID"] = image.meta["OBJECT"] = Path(path).name.split(".")[0]  # as without an exposure map
     try:
         return classifier.classify(image, redshift=arguments.redshift, centre=centre)
     except AstroclassifyError as error:

@@ -86,13 +86,14 @@ def plot_images(sample, predictions=None, *, n_columns=6, n_max=24):
         # Counts span four decades; the logarithm of counts + 1 shows core and outskirts alike.
         axis.imshow(np.log10(image.data + 1.0), origin="lower", cmap="inferno")
         truth = str(sample["label"][row])
-        title = f"{truth}  {sample['t_cool'][row].to_value(u.Gyr):.2g} Gyr"
+        t_cool = sample["t_cool"][row].to_value(u.Gyr)
+        title = f"{truth}  {t_cool:.2g} Gyr" if np.isfinite(t_cool) else truth
         guess = guessed.get(str(sample["source_id"][row]))
         colour = "black"
         if guess is not None:
             label = str(guess["label_pred"])
             title += f"\n\N{RIGHTWARDS ARROW} {label}" + (f" ({guess[f'p_{label}']:.2f})" if label else "no answer")
-            colour = "black" if label == truth else "#C00000"
+            colour = "black" if label == truth or not truth else "#C00000"
         axis.set_title(title, fontsize=8, color=colour)
     return figure
 
@@ -385,20 +386,20 @@ def plot_reliability(bins):
     Parameters
     ----------
     bins : `~astropy.table.QTable` or dict
-        Table with ``p_mean`` (mean probability of a bin), ``fraction`` (fraction of its answers that are right) and
-        ``n`` (their number); or name -> such a table, such as before and after calibration. Bins without answers are
-        not drawn.
+        What `astroclassify.nn.reliability` gives, for one class: ``p_mean`` (mean probability of a bin), ``fraction``
+        (fraction of its answers that are right), its limits ``fraction_lo`` and ``fraction_hi``, and ``n`` (number of
+        answers); or name -> such a table, such as before and after calibration. Bins without answers are not drawn.
 
     Returns
     -------
     `~matplotlib.figure.Figure`
-        The figure; on the diagonal probabilities mean what they say, below it they are too high. Error bars are
-        one standard deviation of a binomial.
+        The figure; on the diagonal probabilities mean what they say, below it they are too high. Error bars go from
+        ``fraction_lo`` to ``fraction_hi``: 95% intervals in which the members of a group do not count as independent.
 
     Raises
     ------
     SchemaError
-        If a table has no such columns.
+        If a table has no such columns, or holds several classes.
     MissingDependencyError
         If matplotlib is not installed.
     """
@@ -407,12 +408,14 @@ def plot_reliability(bins):
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color="0.7", lw=0.8)
     for number, (name, table) in enumerate(tables_of.items()):
-        _columns_of(table, ("p_mean", "fraction", "n"), "bins")
-        p, fraction, n = (np.asarray(table[column], float) for column in ("p_mean", "fraction", "n"))
-        full = n > 0
-        p, fraction, n = p[full], fraction[full], n[full]
+        names = ("p_mean", "fraction", "fraction_lo", "fraction_hi", "n")
+        _columns_of(table, names, "bins")
+        if "class" in table.colnames and len(classes := sorted(set(map(str, table["class"])))) > 1:
+            raise SchemaError(f"bins must be those of one class (table[table['class'] == 'top']), got {classes}")
+        columns = np.stack([np.asarray(table[column], float) for column in names])
+        p, fraction, low, high, n = columns[:, columns[-1] > 0]
         colour, line = _style(number)
-        error = np.sqrt(fraction * (1 - fraction) / n)
+        error = np.maximum([fraction - low, high - fraction], 0)  # a limit may be off by rounding
         upper.errorbar(p, fraction, error, fmt=f"o{line}", color=colour, ms=4, capsize=2, label=name)
         lower.plot(p, n, f"o{line}", color=colour, ms=4)
     upper.set(ylabel="fraction right", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))

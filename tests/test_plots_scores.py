@@ -6,7 +6,7 @@ from astropy.table import QTable
 
 from astroclassify import plots
 from astroclassify.exceptions import SchemaError
-from astroclassify.nn import precision_recall, roc
+from astroclassify.nn import precision_recall, reliability, roc
 from astroclassify.schemes import CLUSTER
 
 pytest.importorskip("matplotlib")
@@ -87,15 +87,27 @@ def test_learning_curve_draws_mean_and_scatter():
 
 def test_reliability_draws_full_bins():
     table = QTable({"p_mean": [0.1, np.nan, 0.9], "fraction": [0.25, np.nan, 0.75], "n": [100, 0, 48]})
+    table["fraction_lo"], table["fraction_hi"] = [0.1, np.nan, 0.7], [0.5, np.nan, 0.95]
     figure = plots.plot_reliability({"before": table, "after": table})
     upper, lower = figure.axes
     assert upper.lines[1].get_xydata().tolist() == [[0.1, 0.25], [0.9, 0.75]]
     assert lower.lines[0].get_xydata().tolist() == [[0.1, 100], [0.9, 48]]
-    error = np.sqrt(0.25 * 0.75 / 100)
-    assert np.allclose(upper.collections[0].get_segments()[0], [[0.1, 0.25 - error], [0.1, 0.25 + error]])
+    assert np.allclose(upper.collections[0].get_segments(), [[[0.1, 0.1], [0.1, 0.5]], [[0.9, 0.7], [0.9, 0.95]]])
     assert legend(upper) == ["before", "after"]
-    with pytest.raises(SchemaError, match="fraction"):
-        plots.plot_reliability(table["p_mean", "n"])
+    with pytest.raises(SchemaError, match="fraction_lo"):
+        plots.plot_reliability(table["p_mean", "fraction", "n"])
+
+
+def test_reliability_bars_are_the_intervals_of_the_table(predictions):
+    predictions["group_id"] = np.repeat(np.arange(20), 2).astype(str)
+    bins = reliability(predictions, n_bins=8)
+    bins = bins[bins["class"] == "top"]
+    assert {0.0, 1.0} & set(bins["fraction"])  # where the binomial's standard deviation would be 0
+    upper = plots.plot_reliability(bins).axes[0]
+    full = bins[bins["n"] > 0]
+    ends = np.array(upper.collections[0].get_segments())
+    assert np.allclose(ends[:, :, 0], full["p_mean"][:, None])
+    assert np.allclose(ends[:, :, 1], np.stack([full["fraction_lo"], full["fraction_hi"]], axis=1))
 
 
 def test_more_methods_than_colours_are_all_drawn():
@@ -111,3 +123,10 @@ def test_scores_of_seeds_have_their_scatter():
     axis = plots.plot_scores({"seeds": table}).axes[0]
     ends = axis.collections[0].get_segments()
     assert np.allclose([segment[:, 1] for segment in ends], [[0.7, 0.9], [0.7, 0.7]])
+
+
+def test_reliability_of_several_classes_in_one_line_is_refused():
+    bins = QTable({name: [0.5, 0.5] for name in ("p_mean", "fraction", "fraction_lo", "fraction_hi")})
+    bins["n"], bins["class"] = [3, 3], ["CC", "top"]
+    with pytest.raises(SchemaError, match="one class"):
+        plots.plot_reliability(bins)

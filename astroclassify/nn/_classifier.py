@@ -356,7 +356,8 @@ class CutoutClassifier(ClassifierMixin, BaseEstimator):
             A SAMPLE table read by `astroclassify.tables.read_sample` or its folder, images with a celestial WCS (put on
             the grid by `astroclassify.images.standardise`), or an array (n, [n_bands,] ny, nx) of counts on the grid.
         redshift : float or sequence of float, optional
-            Redshift of all or of each; by default that of the table or the header.
+            Redshift of all or of each; by default, and where one of a sequence is masked or NaN, that of the table or
+            the header.
         centre : `~astropy.coordinates.SkyCoord`, optional
             Centre of the field of every image; by default the middle of each.
         executor : `~concurrent.futures.Executor`, optional

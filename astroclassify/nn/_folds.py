@@ -13,6 +13,7 @@ from .. import batch
 from ..exceptions import AstroclassifyError, AstroclassifyWarning, SchemaError
 from ..schemes import Flag, get_scheme
 from ..tables import provenance
+from ._items import column_values
 from ._predictions import prediction_table
 
 __all__ = ["check_sample", "collect", "cross_validate", "fit_and_classify", "group_folds", "validation_split"]
@@ -179,7 +180,7 @@ def check_sample(sample, groups, scheme, *, name="sample"):
     for column in ("source_id", "label", groups):
         if column not in sample.colnames:
             raise SchemaError(f"{name} must have a column {column!r}, got {sample.colnames}")
-    labels = np.array([str(label) for label in sample["label"]])
+    labels = np.array([str(label) for label in column_values(sample, "label", "")])
     unknown = sorted(map(str, set(labels) - set(scheme.classes)))
     if unknown:
         hint = "; take rows without a label out first" if "" in unknown else ""

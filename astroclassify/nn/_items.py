@@ -1,5 +1,6 @@
 """What users hand to a classifier, as one list of items that are read one at a time."""
 
+import dataclasses
 import re
 import warnings
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from .. import tables
 from ..exceptions import EmptyResultWarning, GeometryError, SchemaError
 from ..schemes import Flag
 
-__all__ = ["Item", "as_items", "instrument_of", "load_pixels", "open_folder"]
+__all__ = ["Item", "as_items", "column_values", "instrument_of", "load_pixels", "open_folder"]
 
 _ENERGY_KEYS = (("E_MIN", "E_MAX"), ("ENERG_LO", "ENERG_HI"))
 _FITS_NAME = re.compile(r"[^.].*\.(fits|fit|fts|img)(\.gz|\.bz2|\.xz)?", re.IGNORECASE | re.DOTALL)
@@ -92,7 +93,24 @@ def _identifier(value, index):
     return f"image-{index + 1:04d}"
 
 
-def _column(table, name, default):
+def column_values(table, name, default):
+    """
+    Values of a column, with a default where they are masked or the table has no such column.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        The table.
+    name : str
+        The column.
+    default : object
+        What stands for a missing value.
+
+    Returns
+    -------
+    list
+        One value for each row.
+    """
     if name not in table.colnames:
         return [default] * len(table)
     column = table[name]
@@ -105,12 +123,12 @@ def _sample_items(sample):
     if "source_id" not in sample.colnames or "path" not in sample.colnames:
         raise SchemaError(f"images must be a SAMPLE table with source_id and path, got columns {sample.colnames}")
     paths = tables.image_paths(sample)
-    redshifts = [float(value) for value in _column(sample, "redshift", np.nan)]
+    redshifts = [float(value) for value in column_values(sample, "redshift", np.nan)]
     # FAILED in a sample may speak of its label; whether there is a prediction is for the classifier to say.
-    flags = [int(value) & ~int(Flag.FAILED) for value in _column(sample, "flags", 0)]
+    flags = [int(value) & ~int(Flag.FAILED) for value in column_values(sample, "flags", 0)]
     ids = [str(value) for value in sample["source_id"]]
-    groups = [str(value) for value in _column(sample, "group_id", "")]
-    labels = [str(value) for value in _column(sample, "label", "")]
+    groups = [str(value) for value in column_values(sample, "group_id", "")]
+    labels = [str(value) for value in column_values(sample, "label", "")]
     return [
         Item(source, path, group, label, redshift if np.isfinite(redshift) else None, flag)
         for source, path, group, label, redshift, flag in zip(
@@ -144,7 +162,8 @@ def as_items(images, *, bands, shape, redshift=None):
     shape : tuple of int
         Image shape of the model.
     redshift : float or sequence of float, optional
-        Redshift of all or of each; goes before what tables and headers say.
+        Redshift of all or of each; goes before what tables and headers say. Masked or NaN in a sequence: not known,
+        what they say counts.
 
     Returns
     -------
@@ -178,14 +197,14 @@ def as_items(images, *, bands, shape, redshift=None):
         )
     if redshift is None:
         return items, single
-    values = np.asarray(redshift, dtype=float)
+    values = np.ma.filled(np.ma.asanyarray(redshift).astype(float), np.nan)  # masked: not known
     if values.ndim > 1 or (values.ndim == 1 and len(values) != len(items)):
         raise ValueError(f"redshift must be one number or one per image ({len(items)}), got shape {values.shape}")
-    if not np.all(np.isfinite(values)) or np.any(values < 0):
+    if np.any(np.isinf(values)) or np.any(values < 0) or (values.ndim == 0 and np.isnan(values)):
         raise ValueError(f"redshift must be finite and not negative, got {redshift}")
     values = np.broadcast_to(values, len(items))
     return [
-        Item(item.source_id, item.value, item.group_id, item.label, float(z), item.flags)
+        item if np.isnan(z) else dataclasses.replace(item, redshift=float(z))
         for item, z in zip(items, values, strict=True)
     ], single
 
@@ -276,7 +295,7 @@ def _on_grid(image, band, geometry, *, redshift, centre):
     valid = image.data if image.mask is None else image.data[~np.broadcast_to(image.mask, image.shape)]
     flags = _content_flags(valid, band)
     if band in _NOT_COUNTS:
-        image = CCDData(image.data, unit=u.ct, mask=image.mask, wcs=image.wcs, meta=image.meta)
+        image = CCDData(image.data, unit=u.adu, mask=image.mask, wcs=image.wcs, meta=image.meta)
     image = _images.standardise(image, geometry, redshift=redshift, centre=centre)
     flags |= Flag(int(image.meta.get("FLAGS", 0)))
     with np.errstate(over="ignore"):

@@ -196,10 +196,10 @@ def activation_map(classifier, image, class_name, *, redshift=None, centre=None)
     >>> import numpy as np
     >>> from astroclassify.nn import load_classifier
     >>> classifier = load_classifier("coolcore-embedded")
-    >>> counts = np.random.default_rng(0).poisson(8.0, (128, 128))
+    >>> counts = np.random.default_rng(0).poisson(2.0, (256, 256))
     >>> found = classifier.activation_map(counts, "CC")
     >>> found.shape, found.meta["METHOD"], found.meta["CELLSIZE"]
-    ((4, 4), 'exact', 250.0)
+    ((64, 64), 'exact', 15.625)
     >>> bool(np.isclose(found.data.mean() + found.meta["BIAS"], found.meta["LOGIT"]))
     True
     """
@@ -430,16 +430,16 @@ def radial_profiles(maps, *, r_500=None):
     --------
     >>> import numpy as np
     >>> from astroclassify.nn import load_classifier, radial_profiles
-    >>> counts = np.random.default_rng(0).poisson(8.0, (128, 128))
+    >>> counts = np.random.default_rng(0).poisson(2.0, (256, 256))
     >>> found = load_classifier("coolcore-embedded").activation_map(counts, "CC")
-    >>> radial_profiles(found)["radius_lo", "radius_hi"]
+    >>> radial_profiles(found)["radius_lo", "radius_hi"][:2]
     <QTable length=2>
     radius_lo radius_hi
        kpc       kpc
      float64   float64
     --------- ---------
-          0.0     250.0
-        250.0     500.0
+          0.0    15.625
+       15.625     31.25
     """
     maps = {str(maps.meta.get("CLASS", "")): maps} if isinstance(maps, CCDData) else maps
     if not isinstance(maps, dict) or not maps:

@@ -147,7 +147,7 @@ def occlusion_map(classifier, image, class_name, *, size=None, fill="azimuthal",
     >>> import numpy as np
     >>> from astropy import units as u
     >>> from astroclassify.nn import load_classifier, occlusion_map
-    >>> counts = np.random.default_rng(0).poisson(8.0, (128, 128))
+    >>> counts = np.random.default_rng(0).poisson(2.0, (256, 256))
     >>> occlusion_map(load_classifier("coolcore-embedded"), counts, "CC", size=500 * u.kpc).shape
     (2, 2)
     """

@@ -60,13 +60,6 @@ def fitted():
     return small(epochs=4).fit(*toy(45, 0))
 
 
-def test_the_packaged_model_of_format_1_loads():
-    model = load_classifier("coolcore-embedded")
-    assert set(model.augmentation) == {"flip", "turn", "shift"} and model.temperature_ == 1 and model.novelty_ is None
-    assert model.predict_proba(np.ones((1, *model.geometry.shape))).sum() == pytest.approx(1)
-    assert model.build_network() is not None
-
-
 @pytest.mark.parametrize(("old", "new"), [(True, ("flip", "turn", "shift")), (False, ())])
 def test_augment_of_format_1_is_read(fitted, tmp_path, old, new):
     folder = fitted.save(tmp_path / "model")

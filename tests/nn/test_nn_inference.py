@@ -10,7 +10,7 @@ import pytest
 from astropy import units as u
 from astropy.io import fits
 from astropy.nddata import CCDData
-from astropy.table import QTable
+from astropy.table import MaskedColumn, QTable
 from astropy.wcs import WCS
 from scipy.special import softmax
 
@@ -19,7 +19,7 @@ from astroclassify.exceptions import EmptyResultWarning, GeometryError, ModelErr
 from astroclassify.images import Cutout, Geometry, write_image
 from astroclassify.nn import _onnx_network
 from astroclassify.nn._inference import Predictor, classify, probabilities
-from astroclassify.nn._items import as_items
+from astroclassify.nn._items import as_items, load_pixels
 from astroclassify.nn._onnx_network import BATCH, OnnxNetwork
 from astroclassify.nn._preprocess import Preprocessing
 from astroclassify.schemes import CLUSTER, COOL_CORE, Flag
@@ -121,6 +121,30 @@ def test_every_way_to_hand_over_images(predictor, tmp_path):
     for one in (paths[2], ccds[2], cutouts[2], files[2]):
         table = classify(predictor, one, scheme=COOL_CORE)
         assert table_p(table) == pytest.approx(expected(images[2:3]), abs=1e-6) and table["flags"][0] == 0
+
+
+def test_redshift_that_is_not_known_is_left_to_the_header():
+    rule = {"bands": ("xray",), "shape": (SIDE, SIDE)}
+    images = [as_ccd(data) for data in poisson(3)]
+    masked = MaskedColumn([0.05, 0.3, 0.07], mask=[False, True, False])
+    for given in (masked, np.ma.MaskedArray([0.05, 0.3, 0.07], masked.mask), [0.05, np.nan, 0.07]):
+        items, _ = as_items(images, redshift=given, **rule)
+        assert [item.redshift for item in items] == [0.05, None, 0.07]
+    for bad in (np.nan, [0.05, np.inf, 0.05], [0.05, -1, 0.05]):
+        with pytest.raises(ValueError, match="redshift must be finite"):
+            as_items(images, redshift=bad, **rule)
+
+
+def test_plate_on_other_pixels_keeps_its_level():
+    """Densities are averaged, not added up, when pixels become larger."""
+    geometry = Geometry(7 * u.arcmin, (32, 32))
+    wcs = WCS({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 64.5, "CRPIX2": 64.5, "CRVAL1": 10.0,
+               "CRVAL2": 0.0, "CDELT1": -7 / 60 / 128, "CDELT2": 7 / 60 / 128})  # fmt: skip
+    bands = {name: CCDData(np.full((128, 128), 100.0), unit=unit, wcs=wcs) for name, unit in
+             (("xray", u.ct), ("optical", u.adu))}  # fmt: skip
+    (item,), _ = as_items(Cutout("source", bands), bands=("xray", "optical"), shape=(32, 32))
+    pixels, _, _ = load_pixels(item, bands=("xray", "optical"), geometry=geometry)
+    assert pixels[0] == pytest.approx(1600.0) and pixels[1] == pytest.approx(100.0)
 
 
 def test_an_empty_folder_gives_an_empty_table(predictor, tmp_path):

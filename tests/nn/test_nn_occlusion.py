@@ -158,7 +158,7 @@ def test_a_field_that_is_no_multiple_of_the_patch():
 
 
 def test_the_same_source_gives_the_same_map_twice():
-    classifier, image = load_classifier("coolcore-embedded"), beta_model(128, 4.0, 3e5, 0)
+    classifier, image = load_classifier("coolcore-embedded"), beta_model(256, 8.0, 3e5, 0)
     first, second = (occlusion_map(classifier, image, "CC", size=250 * u.kpc) for _ in range(2))
     assert np.array_equal(first.data, second.data)
 
@@ -193,25 +193,22 @@ def test_rank_correlation_is_spearmans():
 def test_random_weights_destroy_the_map():
     """The packaged network: correlation 1 as trained, then about zero from the last layer to the first."""
     pytest.importorskip("torch")
-    pytest.importorskip("torchvision")
     classifier = load_classifier("coolcore-embedded")
-    images = [beta_model(128, core, 4e5, seed) for seed, core in enumerate((2.0, 5.0, 12.0))]
+    images = np.array([beta_model(256, core, 4e5, seed) for seed, core in enumerate((4.0, 10.0, 24.0))])
     before = classifier.weights_
-    table = randomisation_check(classifier, np.array(images), 3, n_draws=6)
+    table = randomisation_check(classifier, images, 3, n_draws=3)
     assert table["layer"][0] == "trained" and table["rank_correlation"][0] == 1.0
-    assert list(table["layer"][1:4]) == ["fc", "layer4.1.conv2", "layer4.1.conv1"] and table["layer"][-1] == "conv1"
-    assert len(table) == 1 + 1 + 17 + 3, "the head, 17 convolutions, 3 shortcuts"
-    rows = table[1:]
-    assert np.all(np.abs(rows["rank_correlation"]) < 0.5) and abs(np.mean(rows["rank_correlation"])) < 0.2
-    assert np.all(rows["rank_correlation_abs"] < 0.65)
-    assert table.meta["n_cells"] == 16 and table.meta["abs_by_chance"] == pytest.approx(0.206, abs=1e-3)
+    # The apertures' own parameters come first. They alone change little: where they look is fixed by their start.
+    assert list(table["layer"][1:4]) == ["(network)", "fc", "laterals.0"] and table["layer"][-1] == "stem.0"
+    rows = table[2:]
+    assert np.all(np.abs(rows["rank_correlation"]) < 0.7) and abs(np.mean(rows["rank_correlation"])) < 0.3
+    assert table.meta["n_cells"] == 64**2 and table.meta["abs_by_chance"] == pytest.approx(0.0125, abs=1e-4)
     assert classifier.weights_ is before
-    again = randomisation_check(classifier, np.array(images), 3, n_draws=1)
-    other = randomisation_check(classifier, np.array(images), 4, n_draws=1)
-    assert np.array_equal(
-        again["rank_correlation"], randomisation_check(classifier, np.array(images), 3, n_draws=1)["rank_correlation"]
+    again, same, other = (
+        randomisation_check(classifier, images[:1], seed, n_draws=1)["rank_correlation"] for seed in (3, 3, 4)
     )
-    assert not np.array_equal(again["rank_correlation"], other["rank_correlation"])
+    assert np.array_equal(again, same) and not np.array_equal(again, other)
+
 
 
 def test_an_edge_detector_is_found_out(tmp_path):

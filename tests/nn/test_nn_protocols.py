@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.nddata import CCDData
-from astropy.table import QTable
+from astropy.table import MaskedColumn, QTable
 from astropy.wcs import WCS
 from sklearn.base import BaseEstimator
 
@@ -312,3 +312,12 @@ def test_networks_are_the_same_for_one_seed(tmp_path):
     p = np.array(results[0]["p_cluster"])
     assert not np.any(results[0]["flags"] & Flag.FAILED)
     assert np.array_equal(p, results[1]["p_cluster"]) and not np.array_equal(p[:8], p[8:])
+
+
+def test_masked_labels_are_no_class():
+    sample = QTable({"source_id": list("abcdef"), "group_id": list("abcdef")})
+    sample["label"] = MaskedColumn(["CC"] * 5 + ["x"], mask=[False] * 5 + [True])
+    train, test = split_sample(sample, test_fraction=0.4)
+    assert "f" in train["source_id"] and set(test["label"]) == {"CC"}
+    with pytest.raises(SchemaError, match="take rows without a label out first"):
+        repeat_seeds(ThresholdClassifier("c_sb"), sample, test)

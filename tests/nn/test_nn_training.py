@@ -471,3 +471,23 @@ def test_checkpoints_are_not_written_after_every_short_epoch(tmp_path):
     run(checkpoint=saved)
     assert written == [0, 0, 2]
     assert SimpleNamespace(**json.loads((tmp_path / "checkpoint.json").read_text())).finished
+
+
+def test_mean_network_is_kept_with_the_statistics_of_its_own_weights():
+    """Not with means of the statistics, which belong to other weights."""
+    network, _ = run(replace(QUICK, mean_epochs=2, augmentation=()), validation=False)
+    counts, _ = data()  # fewer images than statistics are measured on: all of them
+    with torch.no_grad():
+        maps = network[0](torch.from_numpy(RULE(counts)))
+    parts = np.array_split(np.arange(len(counts)), len(counts) // QUICK.batch_size)
+    assert {len(part) for part in parts} == {9, 10}
+    torch.testing.assert_close(network[1].running_mean, maps.mean(dim=(0, 2, 3)), rtol=0.02, atol=1e-3)
+    torch.testing.assert_close(network[1].running_var, maps.var(dim=(0, 2, 3)), rtol=0.1, atol=1e-3)
+    assert network[1].momentum == 0.1
+
+
+def test_statistics_of_a_frozen_part_stay_as_they_were():
+    network = small_network()
+    before = [network[1].running_mean.clone(), network[1].running_var.clone()]
+    run(replace(QUICK, mean_epochs=2, frozen=("0.", "1.")), network=network)
+    assert torch.equal(network[1].running_mean, before[0]) and torch.equal(network[1].running_var, before[1])
