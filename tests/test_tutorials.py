@@ -15,7 +15,7 @@ TUTORIALS = Path(__file__).resolve().parents[1] / "docs" / "tutorials"
 @pytest.mark.slow
 @pytest.mark.parametrize("script", sorted(TUTORIALS.glob("*.py")), ids=lambda path: path.stem)
 def test_script_writes_the_figures_of_its_page(script, tmp_path):
-    for module in ("pyxsim", "numba", "matplotlib"):
+    for module in ("pyxsim", "numba", "matplotlib", "torch"):
         if find_spec(module) is None:
             pytest.skip(f"{module} is not installed")
     environment = {**os.environ, "MPLBACKEND": "agg", "PYTHONWARNINGS": "default"}
