@@ -272,13 +272,15 @@ def test_shapes_are_those_that_onnx_runtime_makes(onnx_writer):
     onnxruntime = pytest.importorskip("onnxruntime")
     w = onnx_writer
     i64, f32 = lambda *values: np.array(values, I64), lambda *shape: np.ones(shape, np.float32)
+    # ONNX Runtime 1.18 still lets a window begin behind the image when sides are rounded up, which ONNX does not.
+    old = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2]) < (1, 19)
     cases = [
         ("Conv", {"s": f32(4, 2, 3, 3)}, {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 0, 1, 2]}),
         ("Conv", {"s": f32(4, 1, 3, 2)}, {"group": 2, "dilations": [2, 3]}),
         ("Conv", {"s": f32(4, 2, 4, 4)}, {"auto_pad": "SAME_UPPER", "strides": [3, 2]}),
         ("Conv", {"s": f32(4, 2, 4, 4)}, {"auto_pad": "VALID", "strides": [3, 2]}),
         *(("MaxPool", {}, {"kernel_shape": [k, 3], "strides": [t, 2], "pads": [1, 1, 1, 0], "ceil_mode": c})
-          for k in (2, 3) for t in (1, 2, 3, 4) for c in (0, 1)),
+          for k in (2, 3) for t in (1, 2, 3, 4) for c in ((0,) if old else (0, 1))),
         ("AveragePool", {}, {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}),
         ("GlobalMaxPool", {}, {}),
         ("Flatten", {}, {"axis": 2}),
