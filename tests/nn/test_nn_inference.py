@@ -192,6 +192,7 @@ def test_reading_stays_a_bounded_number_of_images_ahead(predictor, monkeypatch):
     assert seen == [4 * BATCH] and len(read) == len(rows) == 40 * BATCH  # 2 running, 1 waits, 1 is handed over
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images(predictor, tmp_path):
     path = write_image(as_ccd(poisson(1)[0]), tmp_path / "one.fits")
     peaks = []

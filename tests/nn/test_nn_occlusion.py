@@ -190,6 +190,7 @@ def test_rank_correlation_is_spearmans():
     assert rank_correlation(first, np.ones((8, 8))) == 0.0
 
 
+@pytest.mark.slow
 def test_random_weights_destroy_the_map():
     """The packaged network: correlation 1 as trained, then about zero from the last layer to the first."""
     pytest.importorskip("torch")

@@ -101,6 +101,7 @@ def test_abundances_that_are_the_metallicity_change_nothing_but_the_draw(ball):
     assert ks_2samp(*(event.energy for event in events)).pvalue > 0.01
 
 
+@pytest.mark.slow
 def test_iron_alone_gives_its_own_lines(toy_halo):
     abundances = np.zeros((1, len(ELEMENTS)))
     abundances[0, ELEMENTS.index("Fe")] = 2.0
