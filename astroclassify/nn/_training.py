@@ -133,8 +133,8 @@ def _memory_format(torch, network):
     return torch.channels_last if all(n % 16 == 0 for n in filters) else torch.contiguous_format
 
 
-# Images on which statistics are measured: many enough, as each has thousands of pixels, and little of an epoch's time.
-_STATISTICS = 128
+# Images on which statistics are measured: enough also for a normalisation that sees one number per image.
+_STATISTICS = 256
 
 
 def _better(entry, best, monitor):
