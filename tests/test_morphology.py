@@ -333,6 +333,7 @@ def test_the_peak_is_found_off_the_middle():
 
 
 @pytest.mark.parametrize(("counts", "background"), [(2e4, 0.0), (3e3, 0.1)])
+@pytest.mark.slow
 def test_errors_are_the_scatter_of_repeated_observations(counts, background):
     """Over 40 observations; where the value is far from zero within 35 per cent, else up to 1.7 times too large."""
     model = lumpy()

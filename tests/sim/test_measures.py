@@ -228,6 +228,7 @@ def embedded(tmp_path_factory):
     return truth, [measure_halo(snapshot.read_halo(int(halo))) for halo in truth["halo_id"][:40]]
 
 
+@pytest.mark.slow
 def test_embedded_clusters_have_the_entropy_they_were_given(embedded):
     """
     K0 and the slope are degenerate where alpha is small, and mergers, sloshing, cavities and cold gas change the core.

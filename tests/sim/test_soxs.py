@@ -146,6 +146,7 @@ def test_place_width_and_energies(files, toy_halo, roll):
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("roll", [0.0, 30.0])
+@pytest.mark.slow
 def test_chips_are_where_the_telescope_s_are(files, toy_halo, roll):
     # a wide flat sheet: SOXS's image shows the gaps that the telescope of detector="acis-i" has for the same pointing
     grid = np.stack(np.meshgrid(np.arange(-320, 321, 20.0), np.arange(-320, 321, 20.0), [0.0]), axis=-1).reshape(-1, 3)
