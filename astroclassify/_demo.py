@@ -107,18 +107,11 @@ def score_all(sample, predictions):
     by_method : dict
         Name of the method -> its SCORES.
     """
-    from .nn import RankClassifier, ThresholdClassifier, score
+    from .nn import classify_conventional, score
 
-    predictions = dict(predictions)
     scheme = ClassScheme.from_dict(dict(next(iter(predictions.values())).meta["scheme"]))
     if scheme == COOL_CORE:
-        conventional = {
-            "n_e, fixed cuts": ThresholdClassifier("n_e"),
-            "C_SB, fixed cuts": ThresholdClassifier("c_sb"),
-            "C_SB, ranked": RankClassifier("c_sb"),
-        }
-        for name, classifier in conventional.items():
-            predictions[name] = classifier.fit(sample).classify(sample)
+        predictions = predictions | classify_conventional(sample)
     by_method = {name: score(table) for name, table in predictions.items()}
     rows = []
     for name, table in by_method.items():

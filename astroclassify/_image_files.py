@@ -264,6 +264,17 @@ def to_hdus(image, name=None):
     return hdus
 
 
+def cutout_to_hdus(source_id, bands):
+    """Primary HDU with name and bands of a cutout, and the HDUs of its images."""
+    primary = fits.PrimaryHDU()
+    try:
+        primary.header["SOURCEID"] = str(source_id)
+    except ValueError:
+        raise GeometryError(f"source_id must be printable ASCII text, got {source_id!r}") from None
+    primary.header["BANDS"] = ",".join(bands)
+    return [primary, *(hdu for name, image in bands.items() for hdu in to_hdus(image, name))]
+
+
 def write_hdus(hdus, path, *, overwrite):
     """Write HDUs so that the file is whole or not there."""
     hdus = fits.HDUList(hdus)

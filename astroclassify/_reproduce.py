@@ -53,14 +53,9 @@ PAPERS = {
         "mn-five": _Row("kosiba2020-table6", "MN", "kosiba2020-mn", {"scheme": CANDIDATE}),
     },
 }
-_CONVENTIONAL = {
-    "central n_e": ("ThresholdClassifier", "n_e"),
-    "C_SB (fixed cuts)": ("ThresholdClassifier", "c_sb"),
-    "C_SB (ranked)": ("RankClassifier", "c_sb"),
-}
 
 
-def reproduce(paper, path, out, *, rows=None, n_runs=10, changes=None, seed=0, executor=None):
+def reproduce(paper, path, out, *, rows=None, n_runs=10, pixels=None, changes=None, seed=0, executor=None):
     """
     Train and score the rows of a paper's tables by its protocol, and write the tables with the printed numbers beside.
 
@@ -79,6 +74,8 @@ def reproduce(paper, path, out, *, rows=None, n_runs=10, changes=None, seed=0, e
         Which rows (keys of ``PAPERS[paper]``); by default all.
     n_runs : int, optional
         Folds, or seeds.
+    pixels : int, optional
+        Side of the grid on which the paper's field is put; by default as in the recipes.
     changes : dict, optional
         Parameters of `~astroclassify.nn.CutoutClassifier` that are to differ from the recipes in these rows, but for
         those that make a row what it is. They are written with the predictions.
@@ -116,12 +113,13 @@ def reproduce(paper, path, out, *, rows=None, n_runs=10, changes=None, seed=0, e
     _check_folder(paper, out, settings)
     missing = []
     for name in rows:
-        classifier, target = _classifier(PAPERS[paper][name], defaults, changes or {}), _target(out, name)
-        if not _is_made(target, {**settings, "parameters": _plain(classifier.get_params())}):
+        classifier = _classifier(PAPERS[paper][name], defaults, changes or {}, pixels)
+        target, how = _target(out, name), {**settings, "parameters": _plain(classifier.get_params())}
+        if not _is_made(target, how):
             classifier.build_network()  # what is wrong with a parameter is said now, not after the rows before
-            missing.append((target, classifier))
-    for target, classifier in missing:
-        _train_row(paper, target, sample, classifier, settings, executor)
+            missing.append((target, classifier, how))
+    for target, classifier, how in missing:
+        _train_row(paper, target, sample, classifier, how, executor)
     return _write_tables(paper, sample, out)
 
 
@@ -149,10 +147,13 @@ def _target(out, name):
     return out / f"predictions-{name}.ecsv"
 
 
-def _classifier(row, defaults, changes):
+def _classifier(row, defaults, changes, pixels):
     from .nn import CutoutClassifier
 
-    return CutoutClassifier.from_recipe(row.recipe, **{**defaults, **row.changes, **changes})
+    classifier = CutoutClassifier.from_recipe(row.recipe, **{**defaults, **row.changes, **changes})
+    if pixels is not None:
+        classifier.set_params(geometry=Geometry(classifier.geometry.width, (pixels, pixels)))
+    return classifier
 
 
 def _read(paper, path, out):
@@ -257,7 +258,6 @@ def _train_row(paper, path, sample, classifier, settings, executor):
     from .nn import cross_validate, repeat_seeds
     from .survey import to_binary
 
-    settings = {**settings, "parameters": _plain(classifier.get_params())}
     log.info("%s: %d trainings", path, settings["n_runs"])
     how = {"rng": settings["seed"], "executor": executor, "progress": True}
     if paper == "su2020":
@@ -291,9 +291,7 @@ def _write_tables(paper, sample, out):
             predictions = tables.read(path)
             scores[row.table][row.method] = nn.score(predictions) if paper == "su2020" else nn.score_seeds(predictions)
     if paper == "su2020":
-        for method, (kind, measure) in _CONVENTIONAL.items():
-            if np.isfinite(np.asarray(sample[measure], dtype=float)).any():
-                scores["su2020"][method] = nn.score(getattr(nn, kind)(measure).fit(sample).classify(sample))
+        scores["su2020"] |= {name: nn.score(table) for name, table in nn.classify_conventional(sample).items()}
     results = {}
     for name, ours in scores.items():
         results[name] = nn.paper_table(name, ours)

@@ -215,14 +215,8 @@ def finished_headers(folder, names, digest):
         Name of the image -> its header. A file that is damaged, or was made from something else, does not count.
     """
     place = folder / tables.IMAGE_FOLDER
-    there = {path.name for path in place.iterdir()}
-    headers = {}
-    for name in names:
-        if f"{name}.fits" in there:
-            header = finished_header(place / f"{name}.fits", digest)
-            if header is not None:
-                headers[name] = header
-    return headers
+    headers = {name: finished_header(place / f"{name}.fits", digest) for name in names}
+    return {name: header for name, header in headers.items() if header is not None}
 
 
 def finished_header(path, digest, *, extension=0):
@@ -284,9 +278,7 @@ def write_cutout(cutout, path):
     path : `~pathlib.Path`
         The file; one that is there is replaced.
     """
-    primary = fits.PrimaryHDU()
-    primary.header["SOURCEID"], primary.header["BANDS"] = cutout.source_id, ",".join(cutout.bands)
-    hdus = [primary, *(hdu for name, image in cutout.bands.items() for hdu in images.to_hdus(image, name))]
+    hdus = images.cutout_to_hdus(cutout.source_id, cutout.bands)
     for hdu in hdus[1:]:
         if hdu.data.dtype == np.float64:
             small = hdu.data.astype(np.int16 if hdu.data.max() < 2**15 else np.int32)

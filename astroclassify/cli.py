@@ -348,7 +348,6 @@ def _evaluate(arguments):
 
 def _reproduce(arguments):
     from ._reproduce import reproduce
-    from .images import Geometry
 
     changes = {}
     for text in arguments.set:
@@ -360,9 +359,6 @@ def _reproduce(arguments):
         except ValueError:
             pass  # a word, which need not be quoted
         changes[name] = tuple(value) if isinstance(value, list) else value
-    if arguments.pixels:
-        field = 1 * u.Mpc if arguments.paper == "su2020" else 7 * u.arcmin
-        changes["geometry"] = Geometry(field, (arguments.pixels, arguments.pixels))
     logging.getLogger("astroclassify._reproduce").setLevel(logging.INFO)  # which row is trained
     with _executor(arguments.workers) as executor:
         tables_of = reproduce(
@@ -371,6 +367,7 @@ def _reproduce(arguments):
             arguments.out,
             rows=arguments.rows,
             n_runs=arguments.runs,
+            pixels=arguments.pixels,
             changes=changes,
             seed=arguments.seed,
             executor=executor,

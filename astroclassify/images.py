@@ -9,7 +9,6 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.cosmology import FlatLambdaCDM
-from astropy.io import fits
 from astropy.nddata import CCDData, Cutout2D, NoOverlapError
 from astropy.wcs import NoConvergence
 from photutils.aperture import CircularAperture
@@ -25,7 +24,7 @@ from ._image_checks import (
     pixel_scale,
     valid_pixels,
 )
-from ._image_files import image_from_hdus, open_fits, read_image, to_hdus, write_hdus, write_image
+from ._image_files import cutout_to_hdus, image_from_hdus, open_fits, read_image, write_hdus, write_image
 from .exceptions import GeometryError, ImageWarning, check_quantity
 from .schemes import Flag
 
@@ -441,14 +440,7 @@ class Cutout:
         OutputError
             If the file exists already or cannot be written.
         """
-        primary = fits.PrimaryHDU()
-        try:
-            primary.header["SOURCEID"] = str(self.source_id)
-        except ValueError:
-            raise GeometryError(f"source_id must be printable ASCII text, got {self.source_id!r}") from None
-        primary.header["BANDS"] = ",".join(self.bands)
-        hdus = [primary, *(hdu for name, image in self.bands.items() for hdu in to_hdus(image, name))]
-        return write_hdus(hdus, path, overwrite=overwrite)
+        return write_hdus(cutout_to_hdus(self.source_id, self.bands), path, overwrite=overwrite)
 
     @classmethod
     def read(cls, path):

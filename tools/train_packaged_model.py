@@ -23,8 +23,7 @@ from astroclassify.exceptions import AstroclassifyError
 from astroclassify.images import Geometry
 from astroclassify.nn import (
     CutoutClassifier,
-    RankClassifier,
-    ThresholdClassifier,
+    classify_conventional,
     expected_calibration_error,
     score,
     split_sample,
@@ -100,13 +99,8 @@ def rows_of(scores):
 
 def compare(sample, network_scores):
     """Mean scores of the network beside those of the conventional methods on the same clusters."""
-    methods = {
-        "n_e, fixed cuts": ThresholdClassifier("n_e").fit(sample),
-        "C_SB, fixed cuts": ThresholdClassifier("c_sb").fit(sample),
-        "C_SB, ranked (uses the class fractions of these clusters)": RankClassifier("c_sb").fit(sample),
-    }
     tables_of = {"network": network_scores}
-    tables_of |= {name: score(model.classify(sample)) for name, model in methods.items()}
+    tables_of |= {name: score(predictions) for name, predictions in classify_conventional(sample).items()}
     names = [f"{key}{end}" for key in ("f1", "bacc") for end in ("", "_lo", "_hi")]
     return [
         {"method": method} | {name: round(float(table[name][-1]), 3) for name in names}

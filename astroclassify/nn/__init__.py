@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = attach(
         "_calibration": ("correct_prior", "expected_calibration_error", "fit_temperature", "reliability"),
         "_classifier": ("CutoutClassifier", "load_classifier"),
         "_comparison": ("mcnemar", "score_difference"),
-        "_conventional": ("RankClassifier", "SU2020_THRESHOLDS", "ThresholdClassifier"),
+        "_conventional": ("RankClassifier", "SU2020_THRESHOLDS", "ThresholdClassifier", "classify_conventional"),
         "_folds": ("cross_validate",),
         "_maps": ("mean_activation_maps", "radial_profiles"),
         "_novelty": ("Novelty",),

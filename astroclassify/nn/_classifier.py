@@ -294,9 +294,9 @@ class CutoutClassifier(ClassifierMixin, BaseEstimator):
         ModelError
             If the stored weights are not those of this network.
         """
-        scheme, bands = check_parameters(self)
+        scheme, _ = check_parameters(self)
         torch = require("torch", extra="train")
-        network = _fitting.untrained(self, scheme, bands, self.random_state or 0)
+        network = _fitting.untrained(self, scheme.n_classes, self.random_state or 0)
         if not hasattr(self, "weights_"):
             return network
         safetensors = require("safetensors.numpy", extra="train")

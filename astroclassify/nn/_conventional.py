@@ -12,7 +12,7 @@ from ..exceptions import SchemaError, check_quantity
 from ..schemes import COOL_CORE, T_COOL_BOUNDS, Flag, get_scheme
 from ._predictions import prediction_table
 
-__all__ = ["SU2020_THRESHOLDS", "RankClassifier", "ThresholdClassifier"]
+__all__ = ["SU2020_THRESHOLDS", "RankClassifier", "ThresholdClassifier", "classify_conventional"]
 
 SU2020_THRESHOLDS = MappingProxyType(
     {
@@ -316,3 +316,43 @@ class RankClassifier(_TableClassifier):
         indices = np.full(len(values), -1, dtype=np.int64)
         indices[order[:n]] = np.searchsorted(edges, np.arange(n), side="right")
         return indices
+
+
+def classify_conventional(sample):
+    """
+    Classify a sample by the conventional methods of Su et al.
+
+    Parameters
+    ----------
+    sample : `~astropy.table.QTable`
+        A SAMPLE table with labels of the scheme `~astroclassify.schemes.COOL_CORE`.
+
+    Returns
+    -------
+    dict
+        Name of the method, as in the paper's table (see `paper_table`) -> PREDICTIONS: ``"central n_e"`` and
+        ``"C_SB (fixed cuts)"`` with the cuts of `SU2020_THRESHOLDS`, ``"C_SB (ranked)"`` with the class fractions of
+        this very sample. A method whose measure has no finite value in the sample is left out.
+
+    References
+    ----------
+    Su et al. 2020, MNRAS 498, 5620, section 4.
+
+    Examples
+    --------
+    >>> from astropy.table import QTable
+    >>> from astroclassify.nn import classify_conventional
+    >>> sample = QTable({"source_id": list("abc"), "label": ["CC", "WCC", "NCC"], "c_sb": [0.3, 0.1, 0.05]})
+    >>> list(classify_conventional(sample))
+    ['C_SB (fixed cuts)', 'C_SB (ranked)']
+    """
+    methods = {
+        "central n_e": ThresholdClassifier("n_e"),
+        "C_SB (fixed cuts)": ThresholdClassifier("c_sb"),
+        "C_SB (ranked)": RankClassifier("c_sb"),
+    }
+    return {
+        name: method.fit(sample).classify(sample)
+        for name, method in methods.items()
+        if method.measure in sample.colnames and np.isfinite(np.asarray(sample[method.measure], dtype=float)).any()
+    }

@@ -19,7 +19,17 @@ from ._parameters import check_parameters, settings_of
 from ._preprocess import Preprocessing
 from ._training import train
 
-__all__ = ["class_weights", "fit", "fit_novelty", "raw_logits", "split", "untrained"]
+__all__ = [
+    "choose_seed",
+    "class_weights",
+    "fit",
+    "fit_novelty",
+    "keep_network",
+    "open_checkpoint",
+    "raw_logits",
+    "split",
+    "untrained",
+]
 
 log = logging.getLogger(__name__)
 
@@ -97,12 +107,50 @@ def class_weights(rule, training, scheme):
     return weights
 
 
-def untrained(model, scheme, bands, seed):
-    """Network with start values."""
+def choose_seed(model, checkpoint):
+    """
+    Seed of a training.
+
+    Parameters
+    ----------
+    model : CutoutClassifier or CutoutRegressor
+        With ``random_state``; where that is None, the seed of the checkpoint or a new one.
+    checkpoint : str, path-like or None
+        Folder of the checkpoint.
+
+    Returns
+    -------
+    int
+        The seed.
+    """
+    seed = stored_seed(checkpoint) if model.random_state is None else None
+    if seed is None:
+        seed = batch.master_seed(np.random.default_rng() if model.random_state is None else model.random_state)
+    return seed
+
+
+def untrained(model, n_outputs, seed):
+    """
+    Network of a classifier or regressor with start values.
+
+    Parameters
+    ----------
+    model : CutoutClassifier or CutoutRegressor
+        The estimator.
+    n_outputs : int
+        What its last layer gives.
+    seed : int
+        Seed of the start values.
+
+    Returns
+    -------
+    `torch.nn.Module`
+        The network.
+    """
     return _networks.build(
         model.architecture,
-        n_bands=len(bands),
-        n_classes=scheme.n_classes,
+        n_bands=len(model.bands),
+        n_classes=n_outputs,
         shape=model.geometry.shape,
         width=model.width,
         dropout=model.dropout,
@@ -147,12 +195,67 @@ def _start_from(model, network, start):
     return rule, {"from": str(start.card_.get("name", start.architecture)), "left_out": left}
 
 
-def _checkpoint(folder, settings, network, rule, training, targets, validation):
+def open_checkpoint(folder, settings, network, rule, counts, *answers):
+    """
+    Checkpoint of one training.
+
+    Parameters
+    ----------
+    folder : str, path-like or None
+        Where it is; None for none.
+    settings : Settings
+        How to train.
+    network : `torch.nn.Module`
+        The network with the weights to start from.
+    rule : Preprocessing
+        From counts to what the network takes.
+    counts : `~numpy.ndarray`
+        Training images.
+    *answers : `~numpy.ndarray`
+        What they are trained on, and everything of the validation set.
+
+    Returns
+    -------
+    Checkpoint or None
+        A training of other images, answers, settings or start is refused by it.
+    """
     if folder is None:
         return None
     start = [array.numpy() for array in network.state_dict().values()]
-    held = [] if validation is None else list(validation)
-    return Checkpoint(folder, fingerprint(settings, repr(rule), training.counts, targets, *held, *start))
+    return Checkpoint(folder, fingerprint(settings, repr(rule), counts, *answers, *start))
+
+
+def keep_network(model, network, rule, training, held, *, history, seed):
+    """
+    Set what every fitted estimator has of its network: weights, ONNX, novelty, history, versions.
+
+    Parameters
+    ----------
+    model : CutoutClassifier or CutoutRegressor
+        The estimator; what its predictor needs else is set already.
+    network : `torch.nn.Module`
+        The trained network.
+    rule : Preprocessing
+        From counts to what it takes.
+    training : TrainingSet
+        Images that it was trained on.
+    held : TrainingSet or None
+        Images of the validation set.
+    history : list of dict
+        What `train` gave.
+    seed : int
+        Seed of the training.
+    """
+    torch = require("torch", extra="train")
+    safetensors = require("safetensors.numpy", extra="train")
+    network = network.to(device="cpu", memory_format=torch.contiguous_format)
+    model.history_, model.card_, model.novelty_ = history, {}, None
+    model.n_parameters_ = sum(parameter.numel() for parameter in network.parameters())
+    model.versions_ = provenance(torch=torch.__version__, seed=seed)
+    model.weights_ = safetensors.save({name: tensor.numpy() for name, tensor in network.state_dict().items()})
+    onnx = _networks.export_onnx(network, n_bands=len(model.bands), shape=model.geometry.shape)
+    model.predictor_ = model._make_predictor(onnx, rule)
+    model.predictor_.novelty = model.novelty_ = fit_novelty(model.predictor_, training, held)
 
 
 def fit(model, X, y, groups, validation, sample_weight, checkpoint, start):
@@ -167,17 +270,15 @@ def fit(model, X, y, groups, validation, sample_weight, checkpoint, start):
         See `CutoutClassifier.fit`.
     """
     scheme, bands = check_parameters(model)
-    torch = require("torch", extra="train")
-    safetensors = require("safetensors.numpy", extra="train")
-    seed = stored_seed(checkpoint) if model.random_state is None else None
-    if seed is None:
-        seed = batch.master_seed(np.random.default_rng() if model.random_state is None else model.random_state)
+    for package in ("torch", "safetensors"):  # said before images are read
+        require(package, extra="train")
+    seed = choose_seed(model, checkpoint)
     training, held = split(model, X, y, groups, validation, sample_weight, seed)
     description = training.describe(scheme, [band in model.count_bands for band in bands])
     description["n_validation"] = 0 if held is None else len(held.soft)
     if len(np.unique(training.labels)) < 2:
         raise ValueError(f"X must hold images of at least two classes, got {description['class_counts']}")
-    network = untrained(model, scheme, bands, seed)
+    network = untrained(model, scheme.n_classes, seed)
     rule = None
     if start is not None:
         rule, description["start"] = _start_from(model, network, start)
@@ -186,22 +287,13 @@ def fit(model, X, y, groups, validation, sample_weight, checkpoint, start):
     weights = class_weights(model.class_weight, training, scheme)
     targets = training.targets(weights)
     checked = None if held is None else (held.counts, held.targets(weights), held.soft)
-    saved = _checkpoint(checkpoint, settings, network, rule, training, targets, checked)
+    saved = open_checkpoint(checkpoint, settings, network, rule, training.counts, targets, *(checked or ()))
     history = train(
         network, training.counts, targets, rule=rule, settings=settings, seed=seed, validation=checked, checkpoint=saved
     )
-    network = network.to(device="cpu", memory_format=torch.contiguous_format)
     model.classes_ = np.array(scheme.classes)
-    model.history_ = history
-    model.n_parameters_ = sum(parameter.numel() for parameter in network.parameters())
-    model.training_ = description
-    model.card_ = {}
-    model.temperature_, model.novelty_ = 1.0, None
-    model.versions_ = provenance(torch=torch.__version__, seed=seed)
-    model.weights_ = safetensors.save({name: tensor.numpy() for name, tensor in network.state_dict().items()})
-    onnx = _networks.export_onnx(network, n_bands=len(bands), shape=model.geometry.shape)
-    model.predictor_ = model._make_predictor(onnx, rule)
-    model.predictor_.novelty = model.novelty_ = fit_novelty(model.predictor_, training, held)
+    model.training_, model.temperature_ = description, 1.0
+    keep_network(model, network, rule, training, held, history=history, seed=seed)
 
 
 def raw_logits(predictor, counts):

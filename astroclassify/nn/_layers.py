@@ -5,7 +5,7 @@ from functools import cache
 
 from ..exceptions import require
 
-__all__ = ["band_conv_class", "fold_first", "pooled_logits", "pooled_outputs"]
+__all__ = ["Pooled", "band_conv_class"]
 
 
 @cache
@@ -36,84 +36,78 @@ def band_conv_class():
     return BandConv2d
 
 
-def fold_first(network, name):
+class Pooled:
     """
-    Copy a network for inference on one band: its first convolution gets the summed weight.
+    What networks have in common that end with mean pooling and one linear layer; to be inherited before torch's class.
 
-    Parameters
-    ----------
-    network : `torch.nn.Module`
-        The network; left as it is. Its attribute ``n_bands`` says how many bands it is for.
-    name : str
-        Dotted name of its first convolution.
-
-    Returns
-    -------
-    `torch.nn.Module`
-        The copy; with another number of bands, an exact copy.
-    """
-    torch = require("torch", extra="train")
-    folded = copy.deepcopy(network)
-    first = network.get_submodule(name)
-    if first.in_channels == 3 and network.n_bands == 1:
-        settings = {"stride": first.stride, "padding": first.padding, "bias": first.bias is not None}
-        summed = torch.nn.Conv2d(1, first.out_channels, first.kernel_size, **settings)
-        with torch.no_grad():
-            summed.weight.copy_(first.weight.sum(dim=1, keepdim=True))
-            if first.bias is not None:
-                summed.bias.copy_(first.bias)
-        parent, _, leaf = name.rpartition(".")
-        setattr(folded.get_submodule(parent), leaf, summed)
-    return folded
-
-
-def pooled_logits(maps, linear, dropout=None):
-    """
-    Logits of a network that ends with mean pooling and one linear layer.
-
-    Parameters
-    ----------
-    maps : `torch.Tensor`
-        Last feature maps, shape (n, k, my, mx).
-    linear : `torch.nn.Linear`
-        The last layer.
-    dropout : callable, optional
-        What is done to the pooled features in training.
-
-    Returns
-    -------
-    `torch.Tensor`
-        Shape (n, n_classes).
-    """
-    pooled = _pool(maps)
-    return linear(pooled if dropout is None else dropout(pooled))
-
-
-def pooled_outputs(maps, linear):
-    """
-    All outputs of such a network in evaluation.
-
-    Parameters
-    ----------
-    maps : `torch.Tensor`
-        Last feature maps, shape (n, k, my, mx).
-    linear : `torch.nn.Linear`
-        The last layer.
-
-    Returns
-    -------
-    dict
-        ``logits`` (n, n_classes); ``class_maps`` (n, n_classes, my, mx), ``sum_k w_k^c f_k(x, y)``, whose mean plus the
-        bias is the logit; ``features`` (n, k), the pooled ones.
+    They have ``n_bands``, and ``features(images)`` that gives their last feature maps, shape (n, k, my, mx).
 
     References
     ----------
-    Zhou et al. 2016, CVPR, "Learning deep features for discriminative localization", section 2.
+    Zhou et al. 2016, CVPR, "Learning deep features for discriminative localization", section 2 (class maps).
     """
-    functional = require("torch.nn.functional", extra="train")
-    pooled = _pool(maps)
-    class_maps = functional.conv2d(maps, linear.weight[:, :, None, None])
-    return {"logits": linear(pooled), "class_maps": class_maps, "features": pooled}
+
+    #: Dotted name of the first convolution.
+    first = "conv1"
+
+    def head(self):
+        """Dropout (None for none) and last layer."""
+        return self.dropout, self.fc
+
+    def forward(self, images):
+        """Logits, shape (n, n_classes)."""
+        dropout, linear = self.head()
+        pooled = _pool(self.features(images))
+        return linear(pooled if dropout is None else dropout(pooled))
+
+    def outputs(self, images):
+        """
+        All outputs in one pass, in evaluation.
+
+        Parameters
+        ----------
+        images : `torch.Tensor`
+            Preprocessed images, shape (n, n_bands, ny, nx).
+
+        Returns
+        -------
+        dict
+            ``logits`` (n, n_classes); ``class_maps`` (n, n_classes, my, mx), ``sum_k w_k^c f_k(x, y)``, whose mean plus
+            the bias is the logit; ``features`` (n, k), the pooled ones.
+        """
+        functional = require("torch.nn.functional", extra="train")
+        maps, linear = self.features(images), self.head()[1]
+        pooled = _pool(maps)
+        class_maps = functional.conv2d(maps, linear.weight[:, :, None, None])
+        return {"logits": linear(pooled), "class_maps": class_maps, "features": pooled}
+
+    def maps(self, images):
+        """Logits and exact class maps."""
+        outputs = self.outputs(images)
+        return outputs["logits"], outputs["class_maps"]
+
+    def folded(self):
+        """
+        Copy for inference on one band: its first convolution gets the summed weight.
+
+        Returns
+        -------
+        `torch.nn.Module`
+            The copy; for another number of bands, an exact copy.
+        """
+        torch = require("torch", extra="train")
+        folded = copy.deepcopy(self)
+        first = self.get_submodule(self.first)
+        if first.in_channels == 3 and self.n_bands == 1:
+            settings = {"stride": first.stride, "padding": first.padding, "bias": first.bias is not None}
+            summed = torch.nn.Conv2d(1, first.out_channels, first.kernel_size, **settings)
+            with torch.no_grad():
+                summed.weight.copy_(first.weight.sum(dim=1, keepdim=True))
+                if first.bias is not None:
+                    summed.bias.copy_(first.bias)
+            parent, _, leaf = self.first.rpartition(".")
+            setattr(folded.get_submodule(parent), leaf, summed)
+        return folded
 
 
 def _pool(maps):

@@ -3,7 +3,7 @@
 from functools import cache
 
 from ..exceptions import require
-from ._layers import band_conv_class, fold_first, pooled_logits, pooled_outputs
+from ._layers import Pooled, band_conv_class
 
 __all__ = ["build_mobilenet", "build_mobilenet_v2"]
 
@@ -22,8 +22,10 @@ def _mobilenet_class():
     def activated(convolution):
         return [convolution, nn.BatchNorm2d(convolution.out_channels, eps=_EPSILON), nn.ReLU6(inplace=True)]
 
-    class MobileNet(nn.Module):
+    class MobileNet(Pooled, nn.Module):
         """MobileNet: depthwise 3x3 convolutions, each followed by a 1x1 convolution."""
+
+        first = "conv1.0"
 
         def __init__(self, n_bands, n_classes, width, dropout):
             super().__init__()
@@ -50,22 +52,6 @@ def _mobilenet_class():
         def features(self, images):
             """Last feature maps, ``(n, 32 width, ny/32, nx/32)``."""
             return self.blocks(self.conv1(images))
-
-        def forward(self, images):
-            return pooled_logits(self.features(images), self.fc, self.dropout)
-
-        def outputs(self, images):
-            """All outputs in one pass."""
-            return pooled_outputs(self.features(images), self.fc)
-
-        def maps(self, images):
-            """Logits and exact class maps."""
-            outputs = self.outputs(images)
-            return outputs["logits"], outputs["class_maps"]
-
-        def folded(self):
-            """Copy for inference on one band."""
-            return fold_first(self, "conv1.0")
 
     return MobileNet
 
@@ -108,8 +94,10 @@ def _mobilenet_v2_class():
     mobilenet = require("torchvision.models.mobilenetv2", extra="train")
     nn = require("torch.nn", extra="train")
 
-    class MobileNetV2(mobilenet.MobileNetV2):
+    class MobileNetV2(Pooled, mobilenet.MobileNetV2):
         """torchvision's MobileNetV2; weights have torchvision's names, ``features`` gives its last feature maps."""
+
+        first = "features.0.0"
 
         def __init__(self, n_bands, n_classes, width, dropout):
             super().__init__(num_classes=n_classes, width_mult=width / 32, dropout=dropout)
@@ -123,21 +111,9 @@ def _mobilenet_v2_class():
                 nn.init.kaiming_normal_(first.weight, mode="fan_out")
             self.features[0][0] = first
 
-        def forward(self, images):
-            return pooled_logits(self.features(images), self.classifier[1], self.classifier[0])
-
-        def outputs(self, images):
-            """All outputs in one pass."""
-            return pooled_outputs(self.features(images), self.classifier[1])
-
-        def maps(self, images):
-            """Logits and exact class maps."""
-            outputs = self.outputs(images)
-            return outputs["logits"], outputs["class_maps"]
-
-        def folded(self):
-            """Copy for inference on one band."""
-            return fold_first(self, "features.0.0")
+        def head(self):
+            """Dropout and last layer, which torchvision keeps together."""
+            return tuple(self.classifier)
 
     return MobileNetV2
 

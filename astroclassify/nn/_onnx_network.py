@@ -114,11 +114,6 @@ class OnnxNetwork:
         return self._session[1]
 
     @property
-    def has_features(self):
-        """Whether the network gives its last features."""
-        return "features" in self.outputs
-
-    @property
     def has_class_maps(self):
         """Whether the network gives exact class maps."""
         return "class_maps" in self.outputs
@@ -229,24 +224,3 @@ class OnnxNetwork:
             If the file has no such output.
         """
         return self.run(pixels, ("class_maps",))[0]
-
-    def features(self, pixels):
-        """
-        What the last layer sees.
-
-        Parameters
-        ----------
-        pixels : `~numpy.ndarray`
-            Preprocessed images, shape (n, n_bands, ny, nx).
-
-        Returns
-        -------
-        `~numpy.ndarray`
-            float32, shape (n, k).
-
-        Raises
-        ------
-        ModelError
-            If the file has no such output.
-        """
-        return self.run(pixels, ("features",))[0]

@@ -5,14 +5,10 @@ from dataclasses import replace
 import numpy as np
 from astropy.table import Table
 
-from .. import batch
 from ..exceptions import require
 from ..schemes import ClassScheme
-from ..tables import provenance
-from . import _networks
-from ._checkpoints import Checkpoint, fingerprint, stored_seed
 from ._dataset import load_training_set
-from ._fitting import fit_novelty, raw_logits
+from ._fitting import choose_seed, keep_network, open_checkpoint, raw_logits, untrained
 from ._folds import validation_split
 from ._items import as_items
 from ._parameters import check_parameters, settings_of
@@ -157,19 +153,14 @@ def fit(model, X, y, groups, validation, sample_weight, checkpoint):
     X, y, groups, validation, sample_weight, checkpoint
         See `CutoutRegressor.fit`.
     """
-    _, bands = check_parameters(model)
+    check_parameters(model)
+    for package in ("torch", "safetensors"):  # said before images are read
+        require(package, extra="train")
     targets = check_targets(model.targets)
-    torch = require("torch", extra="train")
-    safetensors = require("safetensors.numpy", extra="train")
-    seed = stored_seed(checkpoint) if model.random_state is None else None
-    if seed is None:
-        seed = batch.master_seed(np.random.default_rng() if model.random_state is None else model.random_state)
+    seed = choose_seed(model, checkpoint)
     training, values, held, held_values = _split(model, X, y, groups, validation, sample_weight, targets, seed)
     scaling = Scaling.measure(values, targets)
-    network = _networks.build(
-        model.architecture, n_bands=len(bands), n_classes=2 * len(targets), shape=model.geometry.shape,
-        width=model.width, dropout=model.dropout, seed=seed % 2**63,
-    )  # fmt: skip
+    network = untrained(model, 2 * len(targets), seed)
     rule = Preprocessing.measure(training.counts, model.stretch)
     settings = settings_of(model)
     packed = _packed(scaling.standardise(values), training.weights)
@@ -177,28 +168,15 @@ def fit(model, X, y, groups, validation, sample_weight, checkpoint):
     if held is not None:
         answers = scaling.standardise(held_values)
         checked = (held.counts, _packed(answers, held.weights), answers)
-    saved = None
-    if checkpoint is not None:
-        start = [array.numpy() for array in network.state_dict().values()]
-        saved = Checkpoint(
-            checkpoint, fingerprint(settings, repr(rule), training.counts, packed, *(checked or ()), *start)
-        )
+    saved = open_checkpoint(checkpoint, settings, network, rule, training.counts, packed, *(checked or ()))
     history = train(
         network, training.counts, packed, rule=rule, settings=settings, seed=seed, validation=checked,
         checkpoint=saved, loss=gaussian_loss, score=r2,
     )  # fmt: skip
-    network = network.to(device="cpu", memory_format=torch.contiguous_format)
+    history = [{name.replace("_f1", "_r2"): value for name, value in entry.items()} for entry in history]
     model.targets_, model.scaling_ = targets, scaling
-    model.history_ = [{name.replace("_f1", "_r2"): value for name, value in entry.items()} for entry in history]
-    model.n_parameters_ = sum(parameter.numel() for parameter in network.parameters())
     model.training_ = _describe(model, training, values, held)
-    model.card_, model.novelty_ = {}, None
-    model.versions_ = provenance(torch=torch.__version__, seed=seed)
-    model.weights_ = safetensors.save({name: tensor.numpy() for name, tensor in network.state_dict().items()})
-    model.predictor_ = model._make_predictor(
-        _networks.export_onnx(network, n_bands=len(bands), shape=model.geometry.shape), rule
-    )
-    model.novelty_ = model.predictor_.novelty = fit_novelty(model.predictor_, training, held)
+    keep_network(model, network, rule, training, held, history=history, seed=seed)
     if held is not None:
         model.scaling_ = _calibrated(scaling, model.predictor_, held.counts, held_values)
 

@@ -3,7 +3,7 @@
 from functools import cache
 
 from ..exceptions import require
-from ._layers import band_conv_class, fold_first, pooled_logits, pooled_outputs
+from ._layers import Pooled, band_conv_class
 
 __all__ = ["build_resnet18"]
 
@@ -14,7 +14,7 @@ def _resnet_class():
     resnet = require("torchvision.models.resnet", extra="train")
     nn = torch.nn
 
-    class ResNet18(resnet.ResNet):
+    class ResNet18(Pooled, resnet.ResNet):
         """ResNet-18 of torchvision with ``width`` filters in its first stage; weights have torchvision's names."""
 
         def __init__(self, n_bands, n_classes, width, dropout):
@@ -46,22 +46,6 @@ def _resnet_class():
             """Last feature maps, ``(n, 8 width, ny/32, nx/32)``."""
             maps = self.maxpool(self.relu(self.bn1(self.conv1(images))))
             return self.layer4(self.layer3(self.layer2(self.layer1(maps))))
-
-        def forward(self, images):
-            return pooled_logits(self.features(images), self.fc, self.dropout)
-
-        def outputs(self, images):
-            """All outputs in one pass."""
-            return pooled_outputs(self.features(images), self.fc)
-
-        def maps(self, images):
-            """Logits and exact class maps."""
-            outputs = self.outputs(images)
-            return outputs["logits"], outputs["class_maps"]
-
-        def folded(self):
-            """Copy for inference on one band."""
-            return fold_first(self, "conv1")
 
     return ResNet18
 

@@ -19,6 +19,9 @@ __all__ = ["Settings", "choose_device", "cross_entropy", "macro_f1", "train"]
 
 log = logging.getLogger(__name__)
 
+# Images on which statistics are measured: enough also for a normalisation that sees one number per image.
+_STATISTICS = 256
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -131,10 +134,6 @@ def _memory_format(torch, network):
     """
     filters = [module.out_channels for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
     return torch.channels_last if all(n % 16 == 0 for n in filters) else torch.contiguous_format
-
-
-# Images on which statistics are measured: enough also for a normalisation that sees one number per image.
-_STATISTICS = 256
 
 
 def _better(entry, best, monitor):
