@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from astropy import units as u
+from astropy.cosmology.units import dimensionless_redshift
 from astropy.io import fits
 from astropy.nddata import CCDData
 from astropy.table import Table
@@ -148,6 +149,18 @@ def _array_items(array, bands, shape):
     return [Item(f"image-{i + 1:04d}", image) for i, image in enumerate(array)]
 
 
+def _redshift_values(redshift):
+    """Redshifts as plain numbers, NaN where they are masked."""
+    mask = np.asarray(getattr(redshift, "mask", False))
+    redshift = getattr(redshift, "unmasked", redshift)  # of astropy's masked quantities
+    if isinstance(redshift, u.Quantity):
+        try:
+            redshift = redshift.to_value(u.dimensionless_unscaled, equivalencies=dimensionless_redshift())
+        except u.UnitConversionError:
+            raise ValueError(f"redshift must have no unit, got {redshift.unit}") from None
+    return np.where(mask, np.nan, np.asarray(redshift, dtype=float))
+
+
 def as_items(images, *, bands, shape, redshift=None):
     """
     List the images that came, without reading any.
@@ -197,7 +210,7 @@ def as_items(images, *, bands, shape, redshift=None):
         )
     if redshift is None:
         return items, single
-    values = np.ma.filled(np.ma.asanyarray(redshift).astype(float), np.nan)  # masked: not known
+    values = _redshift_values(redshift)
     if values.ndim > 1 or (values.ndim == 1 and len(values) != len(items)):
         raise ValueError(f"redshift must be one number or one per image ({len(items)}), got shape {values.shape}")
     if np.any(np.isinf(values)) or np.any(values < 0) or (values.ndim == 0 and np.isnan(values)):

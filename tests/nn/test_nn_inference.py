@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.cosmology import units as cosmology_units
 from astropy.io import fits
 from astropy.nddata import CCDData
 from astropy.table import MaskedColumn, QTable
+from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 from scipy.special import softmax
 
@@ -127,12 +129,18 @@ def test_redshift_that_is_not_known_is_left_to_the_header():
     rule = {"bands": ("xray",), "shape": (SIDE, SIDE)}
     images = [as_ccd(data) for data in poisson(3)]
     masked = MaskedColumn([0.05, 0.3, 0.07], mask=[False, True, False])
-    for given in (masked, np.ma.MaskedArray([0.05, 0.3, 0.07], masked.mask), [0.05, np.nan, 0.07]):
+    quantity = [0.05, 0.3, 0.07] * cosmology_units.redshift
+    for given in (
+        masked, np.ma.MaskedArray([0.05, 0.3, 0.07], masked.mask), [0.05, np.nan, 0.07],
+        Masked(quantity, masked.mask), Masked(quantity.value * u.one, masked.mask),
+    ):  # fmt: skip
         items, _ = as_items(images, redshift=given, **rule)
         assert [item.redshift for item in items] == [0.05, None, 0.07]
     for bad in (np.nan, [0.05, np.inf, 0.05], [0.05, -1, 0.05]):
         with pytest.raises(ValueError, match="redshift must be finite"):
             as_items(images, redshift=bad, **rule)
+    with pytest.raises(ValueError, match="redshift must have no unit, got kpc"):
+        as_items(images, redshift=0.05 * u.kpc, **rule)
 
 
 def test_plate_on_other_pixels_keeps_its_level():
