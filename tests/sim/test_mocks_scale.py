@@ -23,8 +23,9 @@ from astropy.nddata import CCDData
 
 from astroclassify import _sample_folders as folders
 from astroclassify import batch, morphology, tables
+from astroclassify._image_files import to_hdus
 from astroclassify.exceptions import OutputError
-from astroclassify.images import read_image, to_hdus
+from astroclassify.images import read_image
 from astroclassify.schemes import Flag
 from astroclassify.sim import _measures, _mock_rows, make_mocks, open_snapshot, write_embedded_snapshot
 from astroclassify.sim._mock_rows import (
