@@ -112,6 +112,7 @@ def test_the_untrained_network_is_that_of_torchvision():
         assert torch.allclose(ours(images), theirs(images.repeat(1, 3, 1, 1)), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_band_trains_as_three_equal_channels():
     """Three steps of AdamW give the same weights as torchvision's network on the repeated image."""
     import torchvision

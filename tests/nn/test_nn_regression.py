@@ -70,6 +70,7 @@ def trained():
     return regressor().fit(*toy(1600, 1)[:2], validation=toy(2000, 19)[:2])
 
 
+@pytest.mark.slow
 def test_known_targets_come_back_with_their_scatter(trained):
     images, y, truth, sigma = toy(4000, 2)
     mean, std = trained.predict(images, return_std=True)

@@ -311,6 +311,7 @@ def test_one_group_has_no_interval():
     assert np.isnan(scores["f1_lo"]).all() and np.isfinite(scores["f1"]).all()
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_when_groups_are_kept_together():
     """
     Groups of three rows that are all right or all wrong, right with chance 0.8: the 95% interval by groups holds 0.8 in

@@ -101,6 +101,7 @@ def test_coordinates_have_the_halo_in_the_middle(toy_halo, tmp_path):
     assert declination * kpc == pytest.approx(100, abs=error + 0.01)
 
 
+@pytest.mark.slow
 def test_background_has_its_spectra(toy_halo, tmp_path):
     faint = toy_halo([[0.0, 0, 0]], radius=1, n_e=1e-6)
     rate = 1e-5 * u.ct / u.s / u.arcsec**2

@@ -243,6 +243,7 @@ def test_background_is_uniform_and_poisson(toy_halo, ball):
     assert abs(halves[0] - halves[1]) < 4 * np.sqrt(sum(halves))
 
 
+@pytest.mark.slow
 def test_seed_decides_and_axes_do_not_disturb_one_another(ball):
     observation = Observation(exposure=3 * u.ks)
     image = observe(ball, observation, axis="y", rng=1)
@@ -259,6 +260,7 @@ def test_seed_decides_and_axes_do_not_disturb_one_another(ball):
     assert np.array_equal(first.data, observe(ball, observation, rng=first.meta["SEED"]).data)
 
 
+@pytest.mark.slow
 def test_later_cycle_sees_less_at_low_energies(ball):
     ratio = {}
     for band in ((0.5, 1.0), (2.0, 5.0)):
