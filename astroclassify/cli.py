@@ -1,19 +1,18 @@
 """The ``astroclassify`` command: thin verbs over the public functions."""
 
 import argparse
-import contextlib
 import json
 import logging
-import multiprocessing
 import sys
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 from astropy import units as u
-from astropy.coordinates import SkyCoord
 
 from . import __version__, tables
-from .exceptions import AstroclassifyError, OutputError
+from ._cli_survey import add_cutouts, add_detect, annotated
+from ._cli_tools import add_verb, check_free, count, executor_of, position_of, show
+from .exceptions import AstroclassifyError
 from .schemes import Flag, flag_names
 
 __all__ = ["main"]
@@ -73,30 +72,26 @@ def _parser():
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     for add in (_add_demo, _add_simulate, _add_train, _add_evaluate, _add_reproduce, _add_classify, _add_models):
         add(verbs)
-    return parser
-
-
-def _verb(verbs, name, run, help_text):
-    parser = verbs.add_parser(name, help=help_text, description=help_text)
-    parser.set_defaults(run=run)
+    add_detect(verbs)
+    add_cutouts(verbs)
     return parser
 
 
 def _add_demo(verbs):
-    parser = _verb(
+    parser = add_verb(
         verbs, "demo", _demo, "embedded clusters to mock images, labels, predictions, scores and figures, offline"
     )
     parser.add_argument("--out", default="astroclassify-demo", help="folder to make (default: %(default)s)")
-    parser.add_argument("--n-halos", type=_count, default=12, help="clusters to simulate (default: %(default)s)")
+    parser.add_argument("--n-halos", type=count, default=12, help="clusters to simulate (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=2026, help="seed (default: %(default)s)")
-    parser.add_argument("--workers", type=_count, default=2, help="processes (default: %(default)s)")
+    parser.add_argument("--workers", type=count, default=2, help="processes (default: %(default)s)")
 
 
 def _add_simulate(verbs):
-    parser = _verb(verbs, "simulate", _simulate, "labelled mock images of the halos of a TNG-like snapshot")
+    parser = add_verb(verbs, "simulate", _simulate, "labelled mock images of the halos of a TNG-like snapshot")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--base-path", help="simulation output folder, as illustris_python takes it")
-    source.add_argument("--embedded", type=_count, metavar="N", help="make N synthetic clusters first, in OUT-snapshot")
+    source.add_argument("--embedded", type=count, metavar="N", help="make N synthetic clusters first, in OUT-snapshot")
     parser.add_argument("--snapshot", type=int, default=99, help="snapshot number (default: %(default)s)")
     parser.add_argument("--m500-min", type=float, default=10**13.75, help="least M500 in Msun (default: %(default).4g)")
     parser.add_argument("--axes", default="xyz", help="lines of sight (default: %(default)s)")
@@ -122,44 +117,44 @@ def _add_simulate(verbs):
     )
     parser.add_argument("--measures", action="store_true", help="also measure entropy, morphology ... of each image")
     parser.add_argument(
-        "--max-cells", type=_count, default=100_000, help="cells of an embedded cluster (default: %(default)s)"
+        "--max-cells", type=count, default=100_000, help="cells of an embedded cluster (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed (default: %(default)s)")
-    parser.add_argument("--workers", type=_count, default=1, help="processes (default: %(default)s)")
+    parser.add_argument("--workers", type=count, default=1, help="processes (default: %(default)s)")
     parser.add_argument("--out", required=True, help="sample folder; a run that was stopped goes on there")
 
 
 def _add_network_options(parser):
     parser.add_argument("--architecture", default="resnet18", help="network (default: %(default)s)")
-    parser.add_argument("--width", type=_count, default=64, help="filters of the first stage (default: %(default)s)")
-    parser.add_argument("--epochs", type=_count, default=30, help="most epochs (default: %(default)s)")
-    parser.add_argument("--batch-size", type=_count, default=32, help="images in a batch (default: %(default)s)")
+    parser.add_argument("--width", type=count, default=64, help="filters of the first stage (default: %(default)s)")
+    parser.add_argument("--epochs", type=count, default=30, help="most epochs (default: %(default)s)")
+    parser.add_argument("--batch-size", type=count, default=32, help="images in a batch (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed (default: %(default)s)")
 
 
 def _add_train(verbs):
-    parser = _verb(verbs, "train", _train, "train a network on a sample folder and save it as a model folder")
+    parser = add_verb(verbs, "train", _train, "train a network on a sample folder and save it as a model folder")
     parser.add_argument("sample", help="sample folder")
     _add_network_options(parser)
     parser.add_argument("--out", required=True, help="model folder to make")
 
 
 def _add_evaluate(verbs):
-    parser = _verb(
+    parser = add_verb(
         verbs, "evaluate", _evaluate, "scores of a model, or of a network in group-wise cross-validation, on a sample"
     )
     parser.add_argument("sample", help="sample folder with labels")
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--model", help="packaged model or model folder")
-    how.add_argument("--folds", type=_count, help="train anew in so many folds")
+    how.add_argument("--folds", type=count, help="train anew in so many folds")
     _add_network_options(parser)
-    parser.add_argument("--workers", type=_count, default=1, help="processes for the folds (default: %(default)s)")
+    parser.add_argument("--workers", type=count, default=1, help="processes for the folds (default: %(default)s)")
     parser.add_argument("--predictions", help="also write the predictions here")
     parser.add_argument("--out", help="scores table (default: standard output)")
 
 
 def _add_reproduce(verbs):
-    parser = _verb(
+    parser = add_verb(
         verbs, "reproduce", _reproduce, "tables of a paper by its protocol on a sample, the printed numbers beside"
     )
     parser.add_argument("paper", choices=("su2020", "kosiba2020"), help="whose tables")
@@ -167,8 +162,8 @@ def _add_reproduce(verbs):
     parser.add_argument(
         "--rows", nargs="+", action="extend", help="rows of the tables (default: all; a wrong name lists them)"
     )
-    parser.add_argument("--runs", type=_count, default=10, help="folds, or seeds (default: %(default)s)")
-    parser.add_argument("--pixels", type=_count, help="side of the grid (default: as in the paper)")
+    parser.add_argument("--runs", type=count, default=10, help="folds, or seeds (default: %(default)s)")
+    parser.add_argument("--pixels", type=count, help="side of the grid (default: as in the paper)")
     parser.add_argument(
         "--set",
         nargs="+",
@@ -178,12 +173,12 @@ def _add_reproduce(verbs):
         help="settings of CutoutClassifier that are to differ from the paper's, e.g. epochs=20 iterations=null",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed (default: %(default)s)")
-    parser.add_argument("--workers", type=_count, default=1, help="processes for the trainings (default: %(default)s)")
+    parser.add_argument("--workers", type=count, default=1, help="processes for the trainings (default: %(default)s)")
     parser.add_argument("--out", required=True, help="folder of predictions and tables; finished rows are kept")
 
 
 def _add_classify(verbs):
-    parser = _verb(verbs, "classify", _classify, "class probabilities of FITS images or of a folder")
+    parser = add_verb(verbs, "classify", _classify, "class probabilities of FITS images or of a folder")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="FITS images, or one folder of them")
     parser.add_argument("--model", required=True, help="packaged model (see 'astroclassify models') or model folder")
     parser.add_argument("--redshift", type=float, help="redshift of the source (default: header keyword REDSHIFT)")
@@ -191,48 +186,18 @@ def _add_classify(verbs):
         "--position", help="centre of the source, 'RA DEC' in degrees or sexagesimal (default: the middle of the image)"
     )
     parser.add_argument("--exposure-map", help="exposure map of the image, same pixels (for one image)")
-    parser.add_argument("--out", help="predictions table (default: standard output)")
+    parser.add_argument("--annotate", metavar="CATALOGUE", help="catalogue whose rows the output repeats, predictions beside")
+    parser.add_argument("--out", help="table (default: standard output)")
 
 
 def _add_models(verbs):
-    _verb(verbs, "models", _models, "list the packaged models")
-
-
-def _count(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return value
-
-
-@contextlib.contextmanager
-def _executor(workers):
-    """Pool of processes, or None for one process: this one."""
-    if workers == 1:
-        yield None
-        return
-    # Forked children inherit the locks of numerical libraries' threads and can hang.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as executor:
-        yield executor
-
-
-def _check_free(path):
-    """Refuse an output that exists before hours of work, not after."""
-    if path is not None and Path(path).exists():
-        raise OutputError(f"--out {path!r} exists already; choose another name")
-
-
-def _show(table, path):
-    if path is None:
-        table.write(sys.stdout, format="ascii.ecsv")
-    else:
-        tables.write(table, path)
+    add_verb(verbs, "models", _models, "list the packaged models")
 
 
 def _demo(arguments):
     from ._demo import run_demo
 
-    with _executor(arguments.workers) as executor:
+    with executor_of(arguments.workers) as executor:
         run_demo(arguments.out, n_halos=arguments.n_halos, seed=arguments.seed, executor=executor)
 
 
@@ -256,7 +221,7 @@ def _simulate(arguments):
     logging.getLogger("astroclassify.sim").setLevel(logging.INFO)  # the summary at the end
     snapshot = open_snapshot(base_path, snapshot=arguments.snapshot)
     halos = snapshot.select_halos(m_500_min=arguments.m500_min * u.Msun)
-    with _executor(arguments.workers) as executor:
+    with executor_of(arguments.workers) as executor:
         sample = make_mocks(
             snapshot,
             halos,
@@ -316,7 +281,7 @@ def _network(arguments):
 
 
 def _train(arguments):
-    _check_free(arguments.out)
+    check_free(arguments.out)
     sample = tables.read_sample(arguments.sample)
     _network(arguments).fit(sample).save(arguments.out)
 
@@ -325,14 +290,14 @@ def _evaluate(arguments):
     from ._demo import score_all
     from .nn import cross_validate, load_classifier
 
-    _check_free(arguments.out)
-    _check_free(arguments.predictions)
+    check_free(arguments.out)
+    check_free(arguments.predictions)
     sample = tables.read_sample(arguments.sample)
     if arguments.model:
         name, predictions = arguments.model, load_classifier(arguments.model).classify(sample, progress=True)
     else:
         name = f"{arguments.architecture}, {arguments.folds} folds"
-        with _executor(arguments.workers) as executor:
+        with executor_of(arguments.workers) as executor:
             predictions = cross_validate(
                 sample,
                 _network(arguments),
@@ -343,7 +308,7 @@ def _evaluate(arguments):
             )
     if arguments.predictions:
         tables.write(predictions, arguments.predictions)
-    _show(score_all(sample, {name: predictions})[0], arguments.out)
+    show(score_all(sample, {name: predictions})[0], arguments.out)
 
 
 def _reproduce(arguments):
@@ -360,7 +325,7 @@ def _reproduce(arguments):
             pass  # a word, which need not be quoted
         changes[name] = tuple(value) if isinstance(value, list) else value
     logging.getLogger("astroclassify._reproduce").setLevel(logging.INFO)  # which row is trained
-    with _executor(arguments.workers) as executor:
+    with executor_of(arguments.workers) as executor:
         tables_of = reproduce(
             arguments.paper,
             arguments.sample,
@@ -376,22 +341,11 @@ def _reproduce(arguments):
         table.write(sys.stdout, format="ascii.ecsv")
 
 
-def _position(text):
-    try:
-        degrees = [float(word) for word in text.replace(",", " ").split()]
-        return SkyCoord(*degrees, unit=u.deg) if len(degrees) == 2 else SkyCoord(text, unit=(u.hourangle, u.deg))
-    except ValueError:
-        try:
-            return SkyCoord(text, unit=(u.hourangle, u.deg))
-        except ValueError:
-            raise ValueError(f"--position must be 'RA DEC' in degrees or sexagesimal, got {text!r}") from None
-
-
 def _classify(arguments):
     from .nn import load_classifier
 
-    _check_free(arguments.out)
-    centre = None if arguments.position is None else _position(arguments.position)
+    check_free(arguments.out)
+    centre = None if arguments.position is None else position_of(arguments.position)
     classifier = load_classifier(arguments.model)
     images = arguments.images
     if len(images) > 1 and (centre is not None or arguments.exposure_map):
@@ -404,7 +358,9 @@ def _classify(arguments):
         named = ", ".join(flag_names(row["flags"])) or "none"
         reason = f" ({row['message']})" if row["message"] else ""
         print(f"{row['source_id']}: flags: {named}{reason}", file=sys.stderr)
-    _show(predictions, arguments.out)
+    if arguments.annotate:
+        predictions = annotated(arguments.annotate, predictions)
+    show(predictions, arguments.out)
 
 
 def _classify_one(classifier, path, arguments, centre):
@@ -427,4 +383,4 @@ def _classify_one(classifier, path, arguments, centre):
 def _models(arguments):
     from .nn import list_classifiers
 
-    _show(list_classifiers(), None)
+    show(list_classifiers(), None)
