@@ -186,7 +186,7 @@ def _add_classify(verbs):
         "--position", help="centre of the source, 'RA DEC' in degrees or sexagesimal (default: the middle of the image)"
     )
     parser.add_argument("--exposure-map", help="exposure map of the image, same pixels (for one image)")
-    parser.add_argument("--annotate", metavar="CATALOGUE", help="catalogue whose rows the output repeats, predictions beside")
+    parser.add_argument("--annotate", metavar="CATALOGUE", help="catalogue that the output repeats, predictions beside")
     parser.add_argument("--out", help="table (default: standard output)")
 
 
