@@ -209,7 +209,7 @@ class Flag(enum.IntFlag):
     MASKED = 2
     """Masked pixels lie in the field; they count as empty."""
     NO_EXPOSURE = 4
-    """Neither an exposure map nor an exposure time came with the image."""
+    """Neither an exposure map nor an exposure time came with the image; for a field: no map, it was estimated."""
     NON_FINITE = 8
     """NaN or infinite pixels were masked."""
     LOW_COUNTS = 16
@@ -234,6 +234,8 @@ class Flag(enum.IntFlag):
     """The image is unlike those that the classifier was trained on."""
     SATURATED = 16384
     """Constant, or clipped: 16 or more pixels share the largest value, which is 50 or more."""
+    NO_BACKGROUND = 32768
+    """No background came with the field; it was estimated from the counts."""
 
 
 def flag_names(flags):

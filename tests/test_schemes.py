@@ -88,12 +88,13 @@ def test_flag_bits_are_frozen():
         "FAILED": 4096,
         "UNFAMILIAR": 8192,
         "SATURATED": 16384,
+        "NO_BACKGROUND": 32768,
     }
 
 
 def test_flag_names():
     assert flag_names(0) == ()
     assert flag_names(sum(Flag)) == tuple(flag.name.lower() for flag in Flag)
-    for bad in (-1, 32768, 32769):
+    for bad in (-1, 65536, 65537):
         with pytest.raises(ValueError, match="flags must be a sum of bits"):
             flag_names(bad)

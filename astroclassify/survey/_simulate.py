@@ -29,7 +29,7 @@ __all__ = ["simulate_candidates", "to_binary"]
 
 SETTINGS_FILE = "candidates.json"
 # Raised when the same seed gives other images although no number of the population has changed.
-RECIPE = 1
+RECIPE = 2
 # The sky is drawn on pixels no coarser than this and binned.
 _FINEST, _COARSEST = 0.8, 1.25  # arcsec
 _CLUSTERS = ("low_z", "high_z")

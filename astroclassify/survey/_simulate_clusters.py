@@ -9,10 +9,20 @@ from ..images import DEFAULT_COSMOLOGY
 from ._simulate_population import POPULATION as P
 from ._simulate_xmm import Beta, vignetting
 
-__all__ = ["apparent_magnitude", "cluster_galaxies", "cluster_light", "draw_cluster", "mass_of", "temperature_of"]
+__all__ = [
+    "apparent_magnitude",
+    "cluster_density",
+    "cluster_galaxies",
+    "cluster_light",
+    "draw_cluster",
+    "draw_population",
+    "mass_of",
+    "temperature_of",
+]
 
 MPC_CM = 3.0857e24
 _NODES = 512
+_SKY = 41252.96  # deg2
 
 
 @functools.lru_cache(maxsize=1)
@@ -101,10 +111,33 @@ def draw_cluster(redshifts, pointing, rng):
     Candidates for the candidate are drawn uniformly in comoving volume and from a Schechter function of luminosity; one
     is taken with the probability that its counts stand out of the background and its core radius out of the PSF.
     """
-    number = 2048
+    drawn = draw_population(2048, redshifts, rng)
+    chance = _detection(drawn["flux"], drawn["core_radius"], pointing)
+    chosen = rng.choice(2048, p=chance / chance.sum())
+    return {name: float(values[chosen]) for name, values in drawn.items()}
+
+
+def draw_population(number, redshifts, rng):
+    """
+    Draw clusters from the luminosity function, uniformly in comoving volume, whether an X-ray survey finds them or not.
+
+    Parameters
+    ----------
+    number : int
+        How many.
+    redshifts : tuple of float
+        Range of redshift.
+    rng : `~numpy.random.Generator`
+        Source of randomness.
+
+    Returns
+    -------
+    dict of `~numpy.ndarray`, each of shape (number,)
+        As from `draw_cluster`.
+    """
     z, _, _, log_volume, _ = cosmology_table()
-    bounds = np.exp(np.interp(redshifts, z, log_volume))
-    redshift = np.interp(np.log(bounds[0] + (bounds[1] - bounds[0]) * rng.random(number)), log_volume, z)
+    low, high = _volumes(redshifts)
+    redshift = np.interp(np.log(low + (high - low) * rng.random(number)), log_volume, z)
     luminosity = _draw_luminosity(number, rng)
     mass = mass_of(luminosity / P.soft_fraction, redshift) * 10 ** (P.mass_scatter * rng.standard_normal(number))
     r_500 = radius_of(mass, redshift)
@@ -113,17 +146,30 @@ def draw_cluster(redshifts, pointing, rng):
     # L500 is what lies within R500; the beta model goes on to its limit.
     outside = _beta_share(P.extent_limit / share) / _beta_share(1 / share)
     k = k_factor(redshift, temperature_of(mass, redshift))
-    flux = outside * luminosity * k / (4 * np.pi * (distance(redshift) * MPC_CM) ** 2)
-    chance = _detection(flux, core, pointing)
-    chosen = rng.choice(number, p=chance / chance.sum())
     return {
-        "redshift": float(redshift[chosen]),
-        "m_500": float(mass[chosen]),
-        "r_500": float(r_500[chosen]),
-        "flux": float(flux[chosen]),
-        "core_radius": float(core[chosen]),
-        "r_500_arcsec": float(core[chosen] / share[chosen]),
+        "redshift": redshift,
+        "m_500": mass,
+        "r_500": r_500,
+        "flux": outside * luminosity * k / (4 * np.pi * (distance(redshift) * MPC_CM) ** 2),
+        "core_radius": core,
+        "r_500_arcsec": core / share,
     }
+
+
+def _volumes(redshifts):
+    """Comoving volumes of the whole sky to redshifts [Mpc3]."""
+    z, _, _, log_volume, _ = cosmology_table()
+    return np.exp(np.interp(redshifts, z, log_volume))
+
+
+def cluster_density(redshifts):
+    """Clusters of the luminosity function in a range of redshift, per square degree."""
+    luminosity = np.geomspace(*P.luminosities, _NODES)
+    density = P.luminosity_density * (luminosity / 1e44) ** (1 - P.luminosity_slope)
+    density *= np.exp(-luminosity / P.luminosity_break)  # Mpc-3 per unit of ln L
+    step = np.log(luminosity[1] / luminosity[0])
+    low, high = _volumes(redshifts)
+    return float(np.sum((density[1:] + density[:-1]) / 2) * step * (high - low) / _SKY)
 
 
 def _beta_share(x):

@@ -79,8 +79,9 @@ def expose_plate(stars, galaxies, grid, rng, *, painted=()):
         The grid.
     rng : `~numpy.random.Generator`
         Source of randomness.
-    painted : sequence of callable, optional
-        Further light: takes offsets x and y [arcsec] and gives light per square arcsecond in units of the sky's.
+    painted : sequence of Spiral, optional
+        Further light within ``reach`` [arcsec] of ``x``, ``y``: called with offsets x and y [arcsec], gives light per
+        square arcsecond in units of the sky's.
 
     Returns
     -------
@@ -110,7 +111,11 @@ def expose_plate(stars, galaxies, grid, rng, *, painted=()):
     for galaxy in galaxies[large]:
         _add_stamp(light, galaxy, offset_x, offset_y)
     for paint in painted:
-        light[:ny, :nx] += paint(offset_x[np.newaxis, :], offset_y[:, np.newaxis])
+        columns, rows = (
+            slice(*np.searchsorted(offsets, [place - paint.reach, place + paint.reach]))
+            for offsets, place in ((offset_x, paint.x), (offset_y, paint.y))
+        )
+        light[rows, columns] += paint(offset_x[np.newaxis, columns], offset_y[rows, np.newaxis])
     spectrum = fft.rfft2(light)
     spectrum *= star_kernel(frame, pixel, float(rng.choice(P.seeing)))
     blurred = fft.irfft2(spectrum, frame)[_MARGIN : _MARGIN + grid.shape[0], _MARGIN : _MARGIN + grid.shape[1]]

@@ -12,7 +12,19 @@ from . import _simulate_clusters as clusters
 from ._simulate_population import POPULATION as P
 from ._simulate_xmm import Beta, draw_pointing, vignetting
 
-__all__ = ["Scene", "agn_counts", "draw_scene"]
+__all__ = [
+    "Scene",
+    "add_cluster",
+    "add_galaxy",
+    "add_nuclei",
+    "add_plate_sky",
+    "agn_counts",
+    "agn_magnitude",
+    "draw_scene",
+    "host_galaxies",
+    "star_magnitude",
+    "x_ray_flux",
+]
 
 _NO_POINTS, _NO_GALAXIES = np.zeros((0, 3)), np.zeros((0, 7))
 
@@ -91,7 +103,13 @@ def optical_magnitude(flux, log_ratio):
     return 2.5 * (log_ratio - np.log10(flux) - 5.5)
 
 
-def _agn_magnitude(flux, rng):
+def x_ray_flux(magnitude, log_ratio):
+    """The way back from `optical_magnitude`."""
+    return 10 ** (log_ratio - 5.5 - np.asarray(magnitude) / 2.5)
+
+
+def agn_magnitude(flux, rng):
+    """R of active nuclei."""
     return optical_magnitude(flux, P.x_to_optical_scatter * rng.standard_normal(np.shape(flux)))
 
 
@@ -125,23 +143,44 @@ def draw_scene(label, half, rng):
     return scene.finish()
 
 
-def _shifted(galaxies, x, y):
+def shifted(galaxies, x, y):
     return galaxies + np.array([x, y, 0, 0, 0, 0, 0])
 
 
 def _cluster(scene, x, y, rng):
-    cluster = clusters.draw_cluster(P.redshifts[CANDIDATE.index(scene.label)], scene.pointing, rng)
+    add_cluster(scene, clusters.draw_cluster(P.redshifts[CANDIDATE.index(scene.label)], scene.pointing, rng), x, y, rng)
+
+
+def add_cluster(scene, cluster, x, y, rng):
+    """Add gas and galaxies of a cluster, at times an active nucleus in the central one: its flux and place, or None."""
     for part in clusters.cluster_light(cluster, rng):
         scene.extended.append(dataclasses.replace(part, x=part.x + x, y=part.y + y))
-    galaxies = _shifted(clusters.cluster_galaxies(cluster, rng), x, y)
+    galaxies = shifted(clusters.cluster_galaxies(cluster, rng), x, y)
     scene.galaxies.append(galaxies)
-    if rng.random() < P.cluster_nucleus_share:
-        scene.add_point(cluster["flux"] * rng.uniform(0.1, 0.5), *galaxies[0, :2])
     scene.kind = "cluster"
     scene.truth = {
         "r_mag": float(galaxies[0, 2]),
         **{name: cluster[name] for name in ("redshift", "m_500", "r_500", "flux", "core_radius")},
     }
+    if rng.random() >= P.cluster_nucleus_share:
+        return None
+    nucleus = (cluster["flux"] * rng.uniform(0.1, 0.5), *galaxies[0, :2])
+    scene.add_point(*nucleus)
+    return nucleus
+
+
+def star_magnitude(flux, rng):
+    """R of X-ray stars."""
+    mean, scatter = P.star_x_to_optical
+    return np.clip(optical_magnitude(flux, mean + scatter * rng.standard_normal(np.shape(flux))), 7.5, 17)
+
+
+def host_galaxies(x, y, magnitude, rng):
+    """Galaxies about nuclei of given places and magnitudes, 1-d arrays."""
+    number = len(x)
+    size = 2.2 * 10 ** (-0.13 * (magnitude - 18)) * np.exp(0.3 * rng.standard_normal(number))
+    shape = [rng.uniform(0.5, 1, number), rng.uniform(0, np.pi, number), rng.choice([1, 4], number)]
+    return np.column_stack([x, y, magnitude - 0.2, size, *shape])
 
 
 def _point_flux(scene, rng):
@@ -158,17 +197,15 @@ def _point_flux(scene, rng):
 def _point(scene, x, y, rng):
     flux = _point_flux(scene, rng)
     if rng.random() < P.star_share:
-        scene.kind, magnitude = "star", float(np.clip(optical_magnitude(flux, rng.normal(-2.5, 0.7)), 7.5, 17))
+        scene.kind, magnitude = "star", float(star_magnitude(flux, rng))
     else:
-        scene.kind, magnitude = "agn", float(max(_agn_magnitude(flux, rng), 13.5))
+        scene.kind, magnitude = "agn", float(max(agn_magnitude(flux, rng), 13.5))
         if rng.random() < P.host_share:
-            size = 2.2 * 10 ** (-0.13 * (magnitude - 18)) * np.exp(0.3 * rng.standard_normal())
-            host = [x, y, magnitude - 0.2, size, rng.uniform(0.5, 1), rng.uniform(0, np.pi), rng.choice([1, 4])]
-            scene.galaxies.append(np.array([host]))
+            scene.galaxies.append(host_galaxies(*np.array([[x], [y], [magnitude]]), rng))
     scene.add_point(flux, x, y, magnitude)
     if rng.random() < P.double_share:
         place, phase, other = rng.uniform(8, 25), rng.uniform(0, 2 * np.pi), flux * rng.uniform(0.05, 0.3)
-        scene.add_point(other, x + place * np.cos(phase), y + place * np.sin(phase), _agn_magnitude(other, rng))
+        scene.add_point(other, x + place * np.cos(phase), y + place * np.sin(phase), agn_magnitude(other, rng))
     scene.truth = {"flux": flux, "r_mag": magnitude}
 
 
@@ -180,13 +217,18 @@ def _power_law(low, high, power, rng):
 def _galaxy(scene, x, y, rng):
     low, high = P.galaxy_magnitudes
     magnitude = np.log10(10 ** (0.2 * low) + (10 ** (0.2 * high) - 10 ** (0.2 * low)) * rng.random()) / 0.2
+    flux = _power_law(*P.galaxy_counts, -0.7, rng) / (P.counts_per_flux * 15e3)
+    add_galaxy(scene, magnitude, flux, x, y, rng)
+
+
+def add_galaxy(scene, magnitude, flux, x, y, rng):
+    """Add a nearby galaxy of a magnitude and an X-ray flux: hot gas or binaries, a nucleus at times."""
     # Nearby: within 250 Mpc; an apparently faint galaxy is then faint indeed.
     absolute = max(rng.normal(-21.2, 0.8), magnitude - 5 * np.log10(250e5))
     distance = 10 ** ((magnitude - absolute) / 5 - 5)  # Mpc
     early = rng.random() < P.early_share
     # Half-light radius: 5 kpc at -21 (Shen et al. 2003, MNRAS 343, 978; memory).
     size = 5 * 10 ** (-0.26 * (absolute + 21)) * np.exp(0.25 * rng.standard_normal()) / distance * 206.265
-    flux = _power_law(*P.galaxy_counts, -0.7, rng) / (P.counts_per_flux * 15e3)
     scene.kind = "early" if early else "late"
     angle = rng.uniform(0, np.pi)
     if early:
@@ -233,16 +275,25 @@ class Spiral:
     phase: float
     sense: int
 
+    @property
+    def reach(self):
+        """Radius [arcsec] where a thousandth of the sky's light is left."""
+        length = self.size / 1.678
+        return length * max(3.0, np.log(1e3 * self._centre(length)))
+
+    def _centre(self, length):
+        """Light of the centre in that of the sky."""
+        return 10 ** (0.4 * (P.sky_brightness - self.magnitude)) / (2 * np.pi * length**2 * self.axis_ratio)
+
     def __call__(self, x, y):
         cos, sin = np.float32(np.cos(self.angle)), np.float32(np.sin(self.angle))
         dx, dy = x - np.float32(self.x), y - np.float32(self.y)
         along, across = cos * dx + sin * dy, (cos * dy - sin * dx) / np.float32(self.axis_ratio)
         length = self.size / 1.678
         radius = np.hypot(along, across) / np.float32(length)
-        total = 10 ** (0.4 * (P.sky_brightness - self.magnitude)) / (2 * np.pi * length**2 * self.axis_ratio)
         winding = 2 * np.arctan2(across, along) - self.sense * 5.0 * np.log(radius + 0.3) + self.phase
         arms = 1 + np.minimum(radius, 1) * 0.7 * np.cos(winding)
-        return np.float32(total) * np.exp(-radius) * arms
+        return np.float32(self._centre(length)) * np.exp(-radius) * arms
 
 
 def _other(scene, x, y, rng):
@@ -251,8 +302,8 @@ def _other(scene, x, y, rng):
         "blend": _blend,
         "streak": _streak,
         "wing": _wing,
-        "hot": _hot,
-        "arc": _arc,
+        "hot": add_hot,
+        "arc": add_arc,
         "empty": _empty,
     }[scene.kind](scene, x, y, rng)
 
@@ -262,7 +313,7 @@ def _edge(scene, x, y, rng):
     scene.truth = {"flux": 0.0}
     if rng.random() < 0.6:
         flux = scene.flux_of(_power_law(15, 400, -0.5, rng))
-        scene.add_point(flux, x, y, _agn_magnitude(flux, rng))
+        scene.add_point(flux, x, y, agn_magnitude(flux, rng))
         scene.truth = {"flux": float(flux)}
 
 
@@ -272,7 +323,7 @@ def _blend(scene, x, y, rng):
     phase = rng.uniform(0, 2 * np.pi) + np.arange(flux.size) * 2 * np.pi / flux.size + rng.normal(0, 0.3, flux.size)
     place = rng.uniform(10, 26) / 2 * rng.uniform(0.8, 1.2, flux.size)
     for each, a, b in zip(flux, x + place * np.cos(phase), y + place * np.sin(phase), strict=True):
-        scene.add_point(each, a, b, _agn_magnitude(each, rng))
+        scene.add_point(each, a, b, agn_magnitude(each, rng))
     scene.truth = {"flux": float(flux.sum())}
 
 
@@ -298,19 +349,19 @@ def _wing(scene, x, y, rng):
     _bright(scene, rng.uniform(3e3, 4e4), place * np.cos(phase), place * np.sin(phase), rng)
 
 
-def _hot(scene, x, y, rng):
+def add_hot(scene, x, y, rng):
     """Part of a hot column, with a hot pixel at times."""
-    pointing = scene.pointing
     number, length = int(rng.uniform(50, 300)), rng.uniform(20, 300)
-    a, b = pointing.x + 4.1 * (rng.random(number) - 0.5), pointing.y + length * (rng.random(number) - 0.5)
+    column, row = scene.pointing.to_detector(x, y)
+    a, b = column + 4.1 * (rng.random(number) - 0.5), row + length * (rng.random(number) - 0.5)
     if rng.random() < 0.5:
         spot = rng.random(number) < rng.uniform(0.2, 0.7)
-        b[spot] = pointing.y + 4.1 * (rng.random(spot.sum()) - 0.5)
-    scene.detector_light.append(np.column_stack(pointing.to_sky(a, b)))
+        b[spot] = row + 4.1 * (rng.random(spot.sum()) - 0.5)
+    scene.detector_light.append(np.column_stack(scene.pointing.to_sky(a, b)))
     scene.truth = {"flux": 0.0}
 
 
-def _arc(scene, x, y, rng):
+def add_arc(scene, x, y, rng):
     """Singly reflected light of a source outside the field: a broad arc that fades towards both ends."""
     number, radius, phase = int(rng.uniform(300, 2000)), rng.uniform(250, 700), rng.uniform(0, 2 * np.pi)
     around = phase + rng.normal(0, 0.2, number)
@@ -325,30 +376,46 @@ def _empty(scene, x, y, rng):
     for _ in range(rng.integers(0, 4)):
         flux = scene.flux_of(rng.uniform(5, 22))
         a, b = rng.normal(0, 14, 2)
-        scene.add_point(flux, x + a, y + b, _agn_magnitude(flux, rng))
+        scene.add_point(flux, x + a, y + b, agn_magnitude(flux, rng))
     scene.truth = {"flux": 0.0}
 
 
 def _field(scene, half, rng):
     """Sky around the candidate: nuclei, stars, galaxies, perhaps a group of galaxies in front or behind."""
-    margin = 60.0
-    width, height = 2 * (half[0] + margin), 2 * (half[1] + margin)
-    number = rng.poisson(_agn_table(P.faintest, P.brightest)[0] * width * height / 3600**2)
-    flux = draw_fluxes(number, P.faintest, P.brightest, rng)
-    place = (rng.random((2, number)) - 0.5) * np.array([[width], [height]])
-    scene.points.append(np.column_stack([flux, *place]))
-    scene.stars.append(np.column_stack([*place, np.maximum(_agn_magnitude(flux, rng), 14)]))
-    margin = 120.0
-    width, height = 2 * (half[0] + margin), 2 * (half[1] + margin)
-    low, high = P.star_density
-    density = low * (high / low) ** rng.random()
-    magnitude = _draw_magnitudes(P.star_counts, P.star_magnitudes, density * width * height / 3600**2, rng)
-    place = (rng.random((2, magnitude.size)) - 0.5) * np.array([[width], [height]])
-    scene.stars.append(np.column_stack([*place, magnitude]))
-    magnitude = _draw_magnitudes(P.galaxy_number_counts, P.field_magnitudes, width * height / 3600**2, rng)
-    scene.galaxies.append(_field_galaxies(magnitude, width, height, rng))
+    add_nuclei(scene, half, 60.0, 1.0, rng)
+    add_plate_sky(scene, half, P.field_magnitudes, rng)
     if rng.random() < P.chance_group_share:
         _chance_group(scene, half, rng)
+
+
+def _sides(half, margin):
+    """Sides of a field with a margin [arcsec], and its area [deg2]."""
+    width, height = (2 * (side + margin) for side in half)
+    return np.array([[width], [height]]), width * height / 3600**2
+
+
+def add_nuclei(scene, half, margin, multiple, rng):
+    """Add active nuclei at a multiple of their density: fluxes, places (2, n), magnitudes."""
+    sides, area = _sides(half, margin)
+    number = rng.poisson(multiple * _agn_table(P.faintest, P.brightest)[0] * area)
+    flux = draw_fluxes(number, P.faintest, P.brightest, rng)
+    place = (rng.random((2, number)) - 0.5) * sides
+    magnitude = np.maximum(agn_magnitude(flux, rng), 14)
+    scene.points.append(np.column_stack([flux, *place]))
+    scene.stars.append(np.column_stack([*place, magnitude]))
+    return flux, place, magnitude
+
+
+def add_plate_sky(scene, half, magnitudes, rng):
+    """Add stars, and galaxies in a range of magnitude, that have no X-rays to speak of."""
+    sides, area = _sides(half, 120.0)
+    low, high = P.star_density
+    density = low * (high / low) ** rng.random()
+    magnitude = _draw_magnitudes(P.star_counts, P.star_magnitudes, density * area, rng)
+    place = (rng.random((2, magnitude.size)) - 0.5) * sides
+    scene.stars.append(np.column_stack([*place, magnitude]))
+    magnitude = _draw_magnitudes(P.galaxy_number_counts, magnitudes, area, rng)
+    scene.galaxies.append(_field_galaxies(magnitude, *sides[:, 0], rng))
 
 
 def _draw_magnitudes(counts, bounds, area, rng):
@@ -389,4 +456,4 @@ def _chance_group(scene, half, rng):
     mass = 10 ** rng.uniform(13.2, 13.8)
     group = {"redshift": redshift, "m_500": mass, "r_500": float(clusters.radius_of(mass, redshift))}
     x, y = (rng.uniform(-0.8, 0.8) * each for each in half)
-    scene.galaxies.append(_shifted(clusters.cluster_galaxies(group, rng), x, y))
+    scene.galaxies.append(shifted(clusters.cluster_galaxies(group, rng), x, y))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.ndimage import uniform_filter
 
 from ._simulate_population import POPULATION as P
 
@@ -10,6 +11,10 @@ __all__ = [
     "Beta",
     "Grid",
     "Pointing",
+    "background_map",
+    "bin_photons",
+    "draw_background",
+    "draw_detector",
     "draw_pointing",
     "exposure_map",
     "king_parameters",
@@ -17,16 +22,21 @@ __all__ = [
     "leaves_field",
     "observe",
     "on_chips",
+    "pile_up",
+    "scatter",
     "vignetting",
 ]
 
-# Chips: two rows of six, each 64 x 200 pixels of 4.1"; memory (Users' Handbook), checked against a real mask in the
-# tests.
-CHIP_WIDTH, CHIP_LENGTH = 64 * 4.1, 200 * 4.1  # arcsec
-CHIP_GAP, ROW_GAP = 7.0, 8.0  # arcsec, unusable edges included
-FIELD_RADIUS = 900.0  # arcsec, of the round field about the optical axis
-# Optical axis in the frame of the chips (chip 4, 41" from its end), arcsec.
-AXIS = (1.5 * (CHIP_WIDTH + CHIP_GAP) - CHIP_WIDTH - 15.0, 45.0)
+# Chips: two rows of six, each 64 x 200 pixels of 4.1", of which the edges and the 12 rows at the readout are not used.
+# Measured on the mask of a real observation (OBSID 0827340901, the test compares them).
+CHIP_GAP, ROW_GAP = 11.0, 9.3  # arcsec, unusable edges included
+CHIP_WIDTH, CHIP_LENGTH = 269.7 - CHIP_GAP, 772.0  # arcsec
+READOUT_LENGTH = 200 * 4.1  # arcsec, over which photons out of time are spread
+FIELD_RADIUS = 898.0  # arcsec, of the round field about the middle of the chips
+AXIS = (-57.8, 128.2)  # arcsec, optical axis in the frame of the chips
+_LAST_KING = 17.0  # arcmin off axis, beyond which the King profile stays what it is there
+# arcmin off axis, beyond which no photon is scattered into the field
+_FARTHEST = (FIELD_RADIUS + np.hypot(*AXIS) + P.psf_limit) / 60
 
 
 @dataclass(frozen=True)
@@ -154,7 +164,7 @@ def on_chips(x, y, dead=()):
     along = np.abs(y) - ROW_GAP / 2
     live = (across > CHIP_GAP / 2) & (across < pitch - CHIP_GAP / 2) & (np.abs(x) < 3 * pitch)
     live &= (along > 0) & (along < CHIP_LENGTH)
-    live &= (x - AXIS[0]) ** 2 + (y - AXIS[1]) ** 2 < FIELD_RADIUS**2
+    live &= x**2 + y**2 < FIELD_RADIUS**2
     for start, width, low, upper in dead:
         column = (x >= start) & (x < start + width)
         if np.any(column):
@@ -179,21 +189,22 @@ def draw_pointing(rng, *, on_edge=False):
         The pointing. Positions within `Population.max_off_axis` (a little more on edges) are as frequent per area as
         the effective area is large.
     """
-    dead = tuple(_dead_column(rng) for _ in range(rng.poisson(14)))
-    x, y = _draw_place(rng, dead, on_edge)
-    return Pointing(
-        exposure=float(rng.choice(P.exposures)),
-        roll=rng.uniform(0, 2 * np.pi),
-        x=x,
-        y=y,
-        sky=P.sky_rate * np.exp(P.background_scatter * rng.standard_normal()),
-        particles=P.particle_rate * np.exp(P.background_scatter * rng.standard_normal()),
-        dead=dead,
-    )
+    detector = draw_detector(rng)
+    x, y = _draw_place(rng, detector["dead"], on_edge)
+    return Pointing(exposure=float(rng.choice(P.exposures)), x=x, y=y, **detector)
+
+
+def draw_detector(rng):
+    """Draw what changes from pointing to pointing: roll angle, rates of the background, dead columns."""
+    dead = tuple(_dead_column(rng) for _ in range(rng.poisson(P.dead_columns)))
+    factor = np.exp(P.background_scatter * rng.standard_normal(2))
+    rates = {"sky": float(P.sky_rate * factor[0]), "particles": float(P.particle_rate * factor[1])}
+    return {"roll": rng.uniform(0, 2 * np.pi), **rates, "dead": dead}
 
 
 def _dead_column(rng):
-    width, low = 4.1 * rng.choice([1, 1, 1, 2, 4]), max(rng.uniform(-600, 600), 0)
+    """A bad column and its neighbours, whose events are not used either; most are bad from end to end."""
+    width, low = 4.1 * (2.5 + rng.choice([0, 0, 0, 1, 3])), max(rng.uniform(-1200, 600), 0)
     return rng.uniform(-3, 3) * CHIP_WIDTH, width, low, bool(rng.random() < 0.5)
 
 
@@ -218,7 +229,7 @@ def leaves_field(pointing, grid):
     half_x, half_y = grid.half
     x, y = pointing.to_detector(np.array([-1, -1, 1, 1]) * half_x, np.array([-1, 1, -1, 1]) * half_y)
     inside = (np.abs(x) < 3 * (CHIP_WIDTH + CHIP_GAP)) & (np.abs(y) < ROW_GAP / 2 + CHIP_LENGTH)
-    return not np.all(inside & ((x - AXIS[0]) ** 2 + (y - AXIS[1]) ** 2 < FIELD_RADIUS**2))
+    return not np.all(inside & (x**2 + y**2 < FIELD_RADIUS**2))
 
 
 def exposure_map(pointing, grid):
@@ -274,26 +285,63 @@ def observe(extended, points, pointing, grid, rng, *, detector_light=()):
     Notes
     -----
     Photon by photon: place on the sky, kept with the vignetting of its direction, scattered by the King profile of its
-    off-axis angle, moved along the column if it comes out of time, kept where it falls on a live pixel.
+    off-axis angle, moved along the column if it comes out of time, kept where it falls on a live pixel; see `pile_up`.
     """
     exposure, live = exposure_map(pointing, grid)
+    light = [tuple(np.asarray(places).T) for places in detector_light]
+    parts = scatter(extended, points, pointing, rng), draw_background(pointing, grid, rng), *light
+    counts = bin_photons(*(np.concatenate(part) for part in zip(*parts, strict=True)), grid) * live
+    return pile_up(counts, pointing, grid, rng), exposure
+
+
+def scatter(extended, points, pointing, rng):
+    """Draw the photons of sources: places x, y [arcsec] at which they arrive. Parameters as of `observe`."""
     scale = P.counts_per_flux * pointing.exposure
     drawn = [source.draw(rng.poisson(source.flux * scale), rng) for source in extended]
     number = rng.poisson(points[:, 0] * scale)
     drawn.append((np.repeat(points[:, 1], number), np.repeat(points[:, 2], number)))
     x, y = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
     x, y, off_axis = _thin(x, y, pointing, rng)
-    radius, phase = king_radius(rng.random(x.size), off_axis), 2 * np.pi * rng.random(x.size)
-    x, y = _out_of_time(x + radius * np.cos(phase), y + radius * np.sin(phase), pointing, rng)
+    near = off_axis < _FARTHEST
+    x, y, off_axis = x[near], y[near], off_axis[near]
+    radius, phase = king_radius(rng.random(x.size), np.minimum(off_axis, _LAST_KING)), 2 * np.pi * rng.random(x.size)
+    return _out_of_time(x + radius * np.cos(phase), y + radius * np.sin(phase), pointing, rng)
+
+
+def draw_background(pointing, grid, rng):
+    """Draw the photons of the sky and the particles: places x, y [arcsec]."""
     area = np.prod(grid.half) * 4 / 3600  # arcmin2
     sky = _uniform(rng.poisson(pointing.sky * pointing.exposure * area), grid, rng)
     sky = _thin(*sky, pointing, rng)[:2]
     particles = _uniform(rng.poisson(pointing.particles * pointing.exposure * area), grid, rng)
-    light = [tuple(np.asarray(places).T) for places in detector_light]
-    x, y = (np.concatenate(parts) for parts in zip((x, y), sky, particles, *light, strict=True))
+    return tuple(np.concatenate(parts) for parts in zip(sky, particles, strict=True))
+
+
+def background_map(exposure, pointing, grid):
+    """Expected counts of sky and particles in each pixel of an exposure map."""
+    return (pointing.sky * exposure + pointing.particles * pointing.exposure * (exposure > 0)) * (grid.pixel / 60) ** 2
+
+
+def bin_photons(x, y, grid):
+    """Counts per pixel of photons at places [arcsec]."""
     index, inside = grid.index(x, y)
-    counts = np.bincount(index[inside], minlength=live.size).reshape(live.shape)
-    return counts * live, exposure
+    return np.bincount(index[inside], minlength=grid.shape[0] * grid.shape[1]).reshape(grid.shape)
+
+
+def pile_up(counts, pointing, grid, rng):
+    """
+    Counts that remain where photons pile up.
+
+    Of those that arrive in one frame within 3 x 3 pixels of the detector one event is left: of mu on average
+    1 - exp(-mu). The rate is that of the image itself, events of other energies added.
+    """
+    box = 3 * 4.1 / grid.pixel
+    rate = uniform_filter(counts.astype(float), max(round(box), 1), mode="constant") * box**2 / pointing.exposure
+    mu = rate * P.all_events * P.frame_time
+    piled = (mu > 1e-3) & (counts > 0)
+    left = counts.copy()
+    left[piled] = rng.binomial(counts[piled], -np.expm1(-mu[piled]) / mu[piled])
+    return left
 
 
 def _thin(x, y, pointing, rng):
@@ -310,7 +358,7 @@ def _out_of_time(x, y, pointing, rng):
     a, b = pointing.to_detector(x[late], y[late])
     hit = on_chips(a, b)
     late, a, b = late[hit], a[hit], b[hit]
-    b = np.sign(b) * (ROW_GAP / 2 + CHIP_LENGTH * rng.random(b.size))
+    b = np.sign(b) * (ROW_GAP / 2 + READOUT_LENGTH * rng.random(b.size))
     x[late], y[late] = pointing.to_sky(a, b)
     return x, y
 

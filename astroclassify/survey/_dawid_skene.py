@@ -1,0 +1,117 @@
+"""The EM algorithm of Dawid & Skene (1979): true labels and a confusion matrix per voter from votes alone."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from scipy.special import logsumexp
+
+__all__ = ["DawidSkene", "fit"]
+
+# A probability that no vote speaks for is this, not zero, so that logarithms stay finite.
+_LEAST = 1e-10
+
+
+@dataclass(frozen=True)
+class DawidSkene:
+    """
+    Result of `fit`.
+
+    ``posterior`` (n_subjects, n_labels); ``prior`` (n_labels,) how frequent the labels are; ``confusion`` (n_voters,
+    n_labels, n_labels) probability that a voter says the second where the first is true; ``n_iterations``;
+    ``converged``; ``log_likelihood`` of the votes after each E step.
+    """
+
+    posterior: np.ndarray
+    prior: np.ndarray
+    confusion: np.ndarray
+    n_iterations: int
+    converged: bool
+    log_likelihood: np.ndarray
+
+
+def fit(subject, voter, label, shape, *, gold=None, start=None, smoothing=0.0, max_iterations=500, tolerance=1e-8):
+    """
+    Find the labels and how each voter errs.
+
+    Parameters
+    ----------
+    subject, voter, label : `~numpy.ndarray`
+        Numbers of subject, voter and label of each vote, shape (n,).
+    shape : tuple of int
+        How many subjects, voters and labels there are.
+    gold : dict, optional
+        Subject -> label, known.
+    start : `~numpy.ndarray`, optional
+        Posteriors to start from, shape (n_subjects, n_labels); by default the shares of the votes.
+    smoothing : float, optional
+        Votes by which the mean confusion matrix of all voters counts in every row of each voter's; 0 is the maximum
+        likelihood of Dawid & Skene.
+    max_iterations : int, optional
+        Most EM steps.
+    tolerance : float, optional
+        The largest change of a posterior at which it ends.
+
+    Returns
+    -------
+    DawidSkene
+        The fit. A subject without votes has the prior as posterior.
+
+    References
+    ----------
+    Dawid & Skene 1979, Applied Statistics 28, 20, section 3: the E step is equation (2.5), the M step (2.3) and (2.4);
+    theirs starts from the shares of the votes.
+    """
+    n_subjects, n_voters, n_labels = shape
+    column = voter.astype(np.int64) * n_labels + label
+    # Element (s, voter * n_labels + label) counts votes: both steps are products with this matrix.
+    votes = csr_matrix((np.ones(len(subject)), (subject, column)), shape=(n_subjects, n_voters * n_labels))
+    given = votes.T.tocsr()
+    used = np.bincount(column, minlength=n_voters * n_labels).reshape(n_voters, n_labels, 1) > 0
+    known = np.array(list(gold or {}), dtype=np.int64)
+    truth = np.eye(n_labels)[np.array(list((gold or {}).values()), dtype=np.int64)].reshape(-1, n_labels)
+
+    voted = np.bincount(subject, minlength=n_subjects) > 0
+    if start is None:
+        tally = np.bincount(subject.astype(np.int64) * n_labels + label, minlength=n_subjects * n_labels)
+        start = tally.reshape(n_subjects, n_labels) / np.maximum(tally.reshape(n_subjects, n_labels).sum(1), 1)[:, None]
+    posterior = np.array(start, dtype=float)
+    posterior[known] = truth
+    voted[known] = True
+    history, converged = [], False
+    prior, errors = _m_step(given, used, posterior, voted, smoothing)
+    for _ in range(max_iterations):
+        logs = np.log(np.maximum(errors, _LEAST)).reshape(-1, n_labels)
+        joint = votes @ logs + np.log(np.maximum(prior, _LEAST))
+        norm = logsumexp(joint, axis=1)
+        new = np.exp(joint - norm[:, None])
+        norm[known] = np.sum(truth * joint[known], axis=1)
+        history.append(float(norm[voted].sum()))
+        new[known] = truth
+        change = float(np.abs(new - posterior)[voted].max(initial=0.0))
+        posterior = new
+        prior, errors = _m_step(given, used, posterior, voted, smoothing)
+        if change < tolerance:
+            converged = True
+            break
+    confusion = errors.transpose(0, 2, 1)
+    return DawidSkene(posterior, prior, confusion, len(history), converged, np.array(history))
+
+
+def _m_step(given, used, posterior, voted, smoothing):
+    """
+    Frequencies of the labels, and the voters' errors (n_voters, label said, label true).
+
+    Only labels that a voter has said get the least probability: what was never said is never looked up, and the rows
+    add up to one over what was said.
+    """
+    n_voters, n_labels = used.shape[:2]
+    prior = posterior[voted].mean(axis=0) if voted.any() else np.full(n_labels, 1 / n_labels)
+    counts = (given @ posterior).reshape(n_voters, n_labels, n_labels)
+    if smoothing:
+        crowd = counts.sum(axis=0) + _LEAST
+        counts = counts + smoothing * crowd / crowd.sum(axis=0)
+    else:
+        counts = np.where(used, np.maximum(counts, _LEAST), 0.0)
+    total = counts.sum(axis=1, keepdims=True)
+    return prior, counts / np.where(total > 0, total, 1)

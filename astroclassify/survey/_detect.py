@@ -1,0 +1,82 @@
+"""Detection end to end: find the sources of a field, fit their extent, name their class."""
+
+import numpy as np
+from astropy import units as u
+
+from ..exceptions import check_quantity
+from ..tables import CANDIDATES, provenance, validate
+from ._classes import classify_extent
+from ._detection import FALSE_ALARM, find_sources
+from ._extent import fit_extent
+from ._field import combine_fields
+
+__all__ = ["detect"]
+
+MARGIN = 1.0  # arcmin beyond the largest off-axis angle within which sources are fitted as neighbours
+
+
+def detect(field, *, false_alarm=FALSE_ALARM, scales=None, likelihood="delta-c", max_off_axis=None):
+    """
+    Find the sources of a field, fit how extended they are, and name their class.
+
+    Parameters
+    ----------
+    field : Field or sequence of Field
+        The field. Several cameras on one grid are searched together (`combine_fields`) and fitted together but apart.
+    false_alarm : float, optional
+        Probability per pixel and wavelet scale that noise passes.
+    scales : sequence of int, optional
+        Wavelet scales, see `filter_image`.
+    likelihood : str, optional
+        Convention of the likelihoods, ``"delta-c"`` or ``"ln-p"``, see `fit_extent`.
+    max_off_axis : `~astropy.units.Quantity`, optional
+        Sources found farther from the optical axis are left out (13 arcmin for XMM in Pacaud et al. 2006); by default
+        none are.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        A CANDIDATES table, one row per source found, the brightest first, with all columns of `find_sources` and
+        `fit_extent`. ``x_class`` is ``"C1"``, ``"C2"``, ``"P1"`` or empty (`classify_extent`). Flags are those of the
+        search and the fit; a source that cannot be fitted has the flag ``failed`` and a ``message``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not what it should be.
+
+    Warns
+    -----
+    EmptyResultWarning
+        If nothing is found: the table has all columns and no rows.
+
+    Notes
+    -----
+    The steps are those of Pacaud et al. (2006, MNRAS 372, 578, section 2): wavelet filter in the Poisson regime,
+    segmentation, maximum-likelihood fits on the photon image. The search is generous: what it finds is a source only
+    if ``det_like`` says so.
+
+    Examples
+    --------
+    >>> from astropy import units as u
+    >>> from astroclassify.survey import detect, simulate_field
+    >>> field = simulate_field(rng=1, shape=(128, 128)).field
+    >>> candidates = detect(field, max_off_axis=13 * u.arcmin)
+    >>> sorted(set(candidates["x_class"]) - {"", "C1", "C2", "P1"})
+    []
+    """
+    fields = list(field) if isinstance(field, (list, tuple)) else [field]
+    limit = np.inf
+    if max_off_axis is not None:
+        limit = check_quantity("max_off_axis", max_off_axis, u.arcmin, positive=True, shape=())
+    searched = combine_fields(fields)
+    found = find_sources(searched, false_alarm=false_alarm, scales=scales)
+    angles = searched.off_axis(found["x"].to_value(u.pix), found["y"].to_value(u.pix))
+    near = angles <= limit + MARGIN
+    found = found[near]
+    table = fit_extent(fields, found, likelihood=likelihood)
+    table["flags"] |= found["flags"]
+    table["x_class"] = classify_extent(table).astype("U32")
+    table = table[angles[near] <= limit]
+    table.meta.update(provenance(likelihood=likelihood, false_alarm=float(false_alarm)))
+    return validate(table, CANDIDATES)

@@ -1,0 +1,216 @@
+"""Fits of one source: background only, point, extended, extended with a central point, two points."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._extent_model import Component, Model, best_amplitude
+from ._extent_optimise import Solution, covariance, minimise
+
+__all__ = ["Fit", "fit_composite", "fit_source"]
+
+# Trial core radii, in the scale of the table, and places of a second point, in half-energy radii of the PSF.
+TRIAL_EXT = (0.5, 1.5, 3.0, 6.0, 12.0, 25.0, 60.0)
+TRIAL_RINGS = (0.7, 1.4, 2.5)
+TRIAL_ANGLES = 8
+MAX_SEPARATION = 5.0  # of two points, in half-energy radii
+
+
+@dataclass(frozen=True)
+class Fit:
+    """
+    One model at its best.
+
+    Attributes
+    ----------
+    parts : tuple
+        For each component (x, y, ext, counts): offsets and core radius [arcsec], counts per camera.
+    n_parameters : int
+        Free parameters of the source.
+    solution : Solution
+        With the parameters themselves.
+    errors : `~numpy.ndarray`
+        Standard errors of the parameters, ``u`` turned to arcsec.
+    total_error : float
+        Standard error of the sum of all counts.
+    neighbours : `~numpy.ndarray`, shape (n_neighbours, n_cameras)
+        Counts of the neighbours that were free.
+    """
+
+    parts: tuple
+    n_parameters: int
+    solution: Solution
+    errors: np.ndarray
+    total_error: float
+    neighbours: np.ndarray
+
+    @property
+    def statistic(self):
+        """Cash statistic."""
+        return self.solution.statistic
+
+    @property
+    def counts(self):
+        """Counts of all components, per camera."""
+        return sum(part[3] for part in self.parts)
+
+    @property
+    def ext(self):
+        """Core radius [arcsec] of the extended component, zero for points."""
+        return self.parts[0][2]
+
+
+def fit_source(patches, *, shift):
+    """
+    Fit no source, a point and a beta model on the same pixels.
+
+    Parameters
+    ----------
+    patches : list of Patch
+        One per camera; their free neighbours start as their images are.
+    shift : float
+        How far the position may move along each axis [arcsec].
+
+    Returns
+    -------
+    dict
+        `Fit` by name: ``"NULL"``, ``"PNT"``, ``"EXT"``.
+    """
+    place, table = [(0.0, -shift, shift), (0.0, -shift, shift)], patches[0].table
+    neighbours = np.ones((len(patches[0].neighbours), len(patches)))
+    bases = _bases(patches, neighbours)
+    counts = [best_amplitude(patch, patch.image(0, 0, 0), base)[0] for patch, base in zip(patches, bases, strict=True)]
+    point = _fit(patches, neighbours, (Component(0, 1, None, 2),), place + _counts(counts))
+    x, y = point.parts[0][:2]
+    place = [(x, -shift, shift), (y, -shift, shift)]
+    u, counts = _start_extended(patches, bases, x, y)
+    beta = (Component(0, 1, 2, 3),)
+    extended = _fit(patches, point.neighbours, beta, [*place, u, *_counts(counts)])
+    if extended.statistic >= point.statistic:
+        # The edge EXT = 0 of the model is the point source; from there the gradient says whether to leave it.
+        extended = _fit(patches, point.neighbours, beta, [*place, (0.0, 0.0, u[2]), *_counts(point.counts)])
+    x_2, y_2 = extended.parts[0][:2]
+    if np.hypot(x_2 - x, y_2 - y) > 0.3 * table.scale:
+        # The point may have found another hill than the beta model.
+        place = [(x_2, -shift, shift), (y_2, -shift, shift)]
+        other = _fit(patches, extended.neighbours, (Component(0, 1, None, 2),), place + _counts(extended.counts))
+        point = min(point, other, key=lambda fit: fit.statistic)
+    return {"NULL": _fit(patches, neighbours, (), ()), "PNT": point, "EXT": extended}
+
+
+def fit_composite(patches, fits, *, shift, half):
+    """
+    Fit a beta model with a central point, and two points, from the simpler fits.
+
+    Parameters
+    ----------
+    patches : list of Patch
+        One per camera.
+    fits : dict
+        What `fit_source` gave on these patches.
+    shift : float
+        How far a position may move along each axis [arcsec].
+    half : float
+        Half-energy radius of the PSF [arcsec].
+
+    Returns
+    -------
+    dict
+        `Fit` by name: ``"EPN"``, ``"DBL"``.
+    """
+    return {"EPN": _fit_central(patches, fits["EXT"], shift), "DBL": _fit_double(patches, fits["PNT"], shift, half)}
+
+
+def _fit_central(patches, extended, shift):
+    """Beta model and point at one position: from a faint point, and from half of the counts in it."""
+    x, y, _, total = extended.parts[0]
+    u, highest = extended.solution.parameters[2], _highest(patches)
+    components = (Component(0, 1, 2, 3), Component(0, 1, None, 3 + len(patches)))
+    fits = []
+    for share, wider in ((0.05, 1.05), (0.5, 1.5)):
+        start = [(x, -shift, shift), (y, -shift, shift), (min(max(u, 0.5) * wider, highest), 0.0, highest)]
+        start += _counts([*total * (1 - share), *total * share])
+        fits.append(_fit(patches, extended.neighbours, components, start))
+    return min(fits, key=lambda fit: fit.statistic)
+
+
+def _counts(values):
+    return [(float(value), 0.0, np.inf) for value in values]
+
+
+def _bases(patches, neighbours):
+    return [patch.base + neighbours[:, camera] @ patch.neighbours for camera, patch in enumerate(patches)]
+
+
+def _fit(patches, neighbours, components, bounds):
+    """Run one model from a start (value, lowest, highest) per parameter."""
+    bounds = np.reshape(np.array(bounds, float), (-1, 3))
+    n = len(bounds)
+    extra = np.column_stack([neighbours.ravel(), np.zeros(neighbours.size), np.full(neighbours.size, np.inf)])
+    model = Model(patches, components, n)
+    solution = minimise(model.evaluate, *np.concatenate([bounds, extra]).T)
+    found, table = solution.parameters, patches[0].table
+    matrix = covariance(solution.fisher)
+    errors = np.sqrt(np.diag(matrix))[:n]
+    parts, number = [], []
+    for part in components:
+        indices = np.arange(part.counts, part.counts + len(patches))
+        ext = 0.0 if part.u is None else float(table.to_ext(found[part.u]))
+        if part.u is not None:
+            errors[part.u] *= table.d_ext(found[part.u])
+        parts.append((float(found[part.x]), float(found[part.y]), ext, found[indices]))
+        number.extend(indices)
+    total = float(np.sqrt(np.nansum(matrix[np.ix_(number, number)]))) if number else 0.0
+    return Fit(tuple(parts), n, solution, errors, total, found[n:].reshape(neighbours.shape))
+
+
+def _start_extended(patches, bases, x, y):
+    """Core radius (as ``u`` with its bounds) and counts to start from: the best of a few."""
+    table = patches[0].table
+    highest, best = _highest(patches), None
+    for trial in TRIAL_EXT:
+        ext = trial * table.scale
+        if table.to_u(ext) >= highest:
+            break
+        results = [
+            best_amplitude(patch, patch.image(x, y, ext), base) for patch, base in zip(patches, bases, strict=True)
+        ]
+        gain = sum(result[1] for result in results)
+        if best is None or gain > best[0]:
+            best = gain, ext, [result[0] for result in results]
+    return (float(table.to_u(best[1])), 0.0, highest), best[2]
+
+
+def _highest(patches):
+    """Upper bound of ``u``, in the first camera's table."""
+    tables = [patch.table for patch in patches]
+    return float(min(tables[0].to_u(table.to_ext(table.u_max)) for table in tables))
+
+
+def _fit_double(patches, point, shift, half):
+    """Two points: the second starts where the residuals of one point ask for it most (score test), and opposite."""
+    n = len(patches)
+    x, y, _, counts = point.parts[0]
+    bases = _bases(patches, point.neighbours)
+    models = [base + part * patch.image(x, y, 0) for patch, base, part in zip(patches, bases, counts, strict=True)]
+    scores = []
+    for ring in TRIAL_RINGS:
+        for angle in np.arange(TRIAL_ANGLES) * (2 * np.pi / TRIAL_ANGLES):
+            there = x + ring * half * np.cos(angle), y + ring * half * np.sin(angle)
+            score = information = 0.0
+            for patch, model in zip(patches, models, strict=True):
+                image = patch.image(*there, 0)
+                score += (patch.counts[patch.hot] * image[patch.hot] / model[patch.hot]).sum() - image.sum()
+                information += (image**2 / model).sum()
+            scores.append((score / np.sqrt(information) if information > 0 else -np.inf, *there))
+    _, x_2, y_2 = max(scores)
+    components = (Component(0, 1, None, 4), Component(2, 3, None, 4 + n))
+    reach = shift + MAX_SEPARATION * half
+    fits = []
+    # One point stays and a faint one comes; or the one was the middle of two.
+    for own, far, share in ((0.0, 1.0, 0.2), (-0.5, 0.5, 0.5)):
+        bounds = [(x + own * (x_2 - x), -shift, shift), (y + own * (y_2 - y), -shift, shift)]
+        bounds += [(x + far * (x_2 - x), -reach, reach), (y + far * (y_2 - y), -reach, reach)]
+        bounds += _counts([*counts * (1 - share), *np.maximum(counts * share, 1.0)])
+        fits.append(_fit(patches, point.neighbours, components, bounds))
+    return min(fits, key=lambda fit: fit.statistic)

@@ -1,0 +1,332 @@
+"""Fits of all sources of a field: who is whose neighbour, which pixels a fit uses, and in which order."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ._extent_fit import fit_composite, fit_source
+from ._extent_model import LEAST, Camera, cut_patch
+from ._extent_profile import profile_table
+
+__all__ = ["Source", "camera_of", "fit_sources", "local_exposure"]
+
+ENCLOSED = 0.9  # share of a point source within the least radius of a fit
+LEAST_PIXELS = 10  # that radius, at least
+RADIUS_EXT = 5.0  # radius of a fit in core radii: 80 % of a beta model
+GROWTH = 1.15  # the radius is set anew where it should be larger by this
+LEAST_COVERED = 0.1  # share of a point source on usable pixels without which there is no fit
+SHIFT = 2.0  # how far a position may move, in half-energy radii and in pixels, or by the core radius
+FREE_HALF, FREE_EXT, MAX_FREE = 4.0, 2.0, 6  # distance within which the counts of a neighbour are free, and how many
+NEGLIGIBLE = 0.02  # of the background: neighbours that give less everywhere are left out
+PASSES = 4
+MAX_GROWTHS = 5
+EXCHANGE = 2.0  # gain in the Cash statistic for which two sources change roles
+
+
+@dataclass
+class Source:
+    """
+    A source while it is being fitted.
+
+    Attributes
+    ----------
+    row : int
+        Its number.
+    cameras : list of int
+        The cameras that see it; ``tables``, ``references`` and counts are in their order.
+    tables : list of ProfileTable
+        Profiles at the position.
+    references : list of float
+        Exposures there [s].
+    half, least_radius : float
+        Half-energy radius of the PSF, and the least radius of the fit [arcsec].
+    background : float
+        Expected counts per pixel there, all cameras, without any source.
+    first_counts : `~numpy.ndarray`
+        First guess of the counts per camera.
+    parts : list
+        What it looks like by now: (x, y, ext, counts per camera).
+    reach : float
+        Distance [arcsec] beyond which it is negligible.
+    alone : bool
+        Whether no neighbour has reached it.
+    fits : dict
+        `Fit` by model.
+    radius : float
+        Of the last fit [arcsec].
+    n_counts : float
+        Counts on the pixels of the fit.
+    message : str
+        Why there is no fit.
+    """
+
+    row: int
+    cameras: list = field(default_factory=list)
+    tables: list = field(default_factory=list)
+    references: list = field(default_factory=list)
+    half: float = np.nan
+    least_radius: float = np.nan
+    background: float = 0.0
+    first_counts: np.ndarray = None
+    parts: list = field(default_factory=list)
+    reach: float = 0.0
+    alone: bool = True
+    fits: dict = field(default_factory=dict)
+    radius: float = np.nan
+    n_counts: float = 0.0
+    message: str = ""
+
+    @property
+    def ext(self):
+        """Core radius by now [arcsec]."""
+        return max((part[2] for part in self.parts), default=0.0)
+
+    def look_like(self, parts):
+        """Take over what it looks like."""
+        self.parts, self.reach = parts, 0.0
+        for x, y, ext, counts in parts:
+            for table, number in zip(self.tables, counts, strict=True):
+                column = table.at(table.to_u(ext))[0]
+                seen = np.flatnonzero(number * column > NEGLIGIBLE * max(self.background, LEAST))
+                if seen.size:
+                    reach = np.exp(table.start + table.step * seen[-1]) + np.hypot(x - parts[0][0], y - parts[0][1])
+                    self.reach = max(self.reach, float(reach))
+
+
+def camera_of(field_):
+    """Plain arrays of a `Field`."""
+    exposure = np.where(field_.mask, 0.0, np.asarray(field_.exposure, float))
+    good = (exposure > 0) & np.isfinite(field_.background)
+    background = np.where(good, field_.background, 0.0)
+    return Camera(np.asarray(field_.counts, float), exposure, background, good, field_.pixel, field_.psf)
+
+
+def largest_ext(camera):
+    """Upper bound of core radii [arcsec]: a quarter of the shorter side."""
+    return max(min(camera.counts.shape) * camera.pixel / 4, 3 * camera.pixel)
+
+
+def local_exposure(camera, table, x, y, off_axis, radius):
+    """
+    Exposure about a position, and how much of a point source there would be seen.
+
+    Parameters
+    ----------
+    camera : Camera
+        The images.
+    table : ProfileTable
+        Profiles at the position.
+    x, y : float
+        Position [pixels].
+    off_axis : float
+        Off-axis angle [arcmin].
+    radius : float
+        How far to look [arcsec].
+
+    Returns
+    -------
+    exposure, background : float
+        Means over usable pixels, weighted with the point spread function: [s], [counts per pixel].
+    covered : float
+        Share of the point source's counts on usable pixels.
+    """
+    patch = cut_patch(camera, x, y, radius, np.eye(2) * camera.pixel, table, 1.0)
+    weights = table.look_up(table.point[:1], patch.x**2 + patch.y**2)[0]
+    if not weights.sum() > 0:
+        return 0.0, 0.0, 0.0
+    covered = weights.sum() / camera.psf.encircled(radius, off_axis)
+    return float(weights @ patch.ratio / weights.sum()), float(weights @ patch.base / weights.sum()), float(covered)
+
+
+class Survey:
+    """
+    Cameras with their coordinates, and the sources on them.
+
+    Parameters
+    ----------
+    cameras : list of Camera
+        The images.
+    matrices : list of `~numpy.ndarray`, shape (n_sources, 2, 2)
+        For each camera, from offsets in pixels to offsets in arcsec to the east and north, at each source.
+    off_axis : list of callable
+        For each camera, off-axis angle [arcmin] of pixels.
+    places : list of `~numpy.ndarray`, shape (n_sources, 2)
+        For each camera, positions [pixels].
+    radius : float, optional
+        Radius of all fits [arcsec]; by default it follows the size of the source.
+    """
+
+    def __init__(self, cameras, matrices, off_axis, places, radius=None):
+        self.cameras, self.radius, self.off_axis = cameras, radius, off_axis
+        self.matrices, self.places = matrices, places
+        self.sources = [self._prepare(row, off_axis) for row in range(len(places[0]))]
+
+    def _prepare(self, row, off_axis):
+        """Source at places in all cameras, with a first guess of its counts."""
+        source = Source(row)
+        for number, (camera, places) in enumerate(zip(self.cameras, self.places, strict=True)):
+            x, y = (float(value) for value in places[row])
+            if not (np.isfinite(x) and np.isfinite(y)):
+                continue
+            angle = float(off_axis[number](x, y))
+            least = max(float(camera.psf.radius(ENCLOSED, angle)), LEAST_PIXELS * camera.pixel)
+            (ny, nx), margin = camera.counts.shape, least / camera.pixel
+            if not (-margin < x < nx + margin and -margin < y < ny + margin):
+                continue
+            table = profile_table(camera.psf, angle, camera.pixel, largest_ext(camera))
+            exposure, background, covered = local_exposure(camera, table, x, y, angle, least)
+            if covered < LEAST_COVERED:
+                continue
+            source.cameras.append(number)
+            source.tables.append(table)
+            source.references.append(exposure)
+            source.background += background
+            source.half = np.fmax(source.half, float(camera.psf.radius(0.5, angle)))
+            source.least_radius = np.fmax(source.least_radius, least)
+        if not source.cameras:
+            source.message = "no usable pixels at the position"
+            return source
+        counts = []
+        for patch in self._patches(source, 2 * source.half):
+            image = patch.image(0.0, 0.0, 0.0)
+            counts.append(max(patch.counts.sum() - patch.base.sum(), 0.0) / max(image.sum(), 0.05))
+        source.first_counts = np.array(counts)
+        source.look_like([(0.0, 0.0, 0.0, source.first_counts)])
+        return source
+
+    def _patches(self, source, radius):
+        """Pixels about a source in its cameras, with the background alone."""
+        return [
+            cut_patch(self.cameras[number], *self.places[number][source.row], radius, self.matrices[number][source.row],
+                      table, reference)
+            for number, table, reference in zip(source.cameras, source.tables, source.references, strict=True)
+        ]  # fmt: skip
+
+    def _offset(self, source, other, number):
+        """From a source to others [arcsec], by their pixels in a camera."""
+        step = self.places[number][[each.row for each in other]] - self.places[number][source.row]
+        return step @ self.matrices[number][source.row].T
+
+    def _fill(self, source, patches, radius):
+        """
+        Add the neighbours, as they look by now, to the patches: near ones as free images, far ones to the base.
+
+        Returns the near ones, each with its images.
+        """
+        others = [each for each in self.sources if each.parts and each is not source]
+        places = self._offset(source, others, source.cameras[0]) + np.reshape([o.parts[0][:2] for o in others], (-1, 2))
+        distances = np.hypot(*(places - source.parts[0][:2]).T)
+        free = []
+        for index in np.argsort(distances):
+            other, distance = others[index], distances[index]
+            if distance - radius > other.reach:
+                continue
+            near = distance < FREE_HALF * source.half + FREE_EXT * max(source.ext, other.ext)
+            images = [
+                self._image(source, other, number, patch, reference)
+                for number, patch, reference in zip(source.cameras, patches, source.references, strict=True)
+            ]
+            if near and len(free) < MAX_FREE:
+                free.append((other, images))
+            else:
+                for patch, image in zip(patches, images, strict=True):
+                    patch.base += image
+            source.alone = False
+        set_neighbours(patches, [images for _, images in free])
+        return free
+
+    def _image(self, source, other, number, patch, reference):
+        """Expected counts of another source on the patch of this one."""
+        total = np.zeros(len(patch.counts))
+        if number in other.cameras:
+            (offset,), index = self._offset(source, [other], number), other.cameras.index(number)
+            for x, y, ext, counts in other.parts:
+                table = other.tables[index]
+                squared = (patch.x - offset[0] - x) ** 2 + (patch.y - offset[1] - y) ** 2
+                total += counts[index] * table.look_up(table.at(table.to_u(ext))[:1], squared)[0]
+            total *= patch.ratio * (reference / other.references[index])
+        return total
+
+    def _shift(self, source, radius):
+        """How far the position may move along each axis [arcsec]: at most half-way to the next source."""
+        pixel = self.cameras[source.cameras[0]].pixel
+        others = [each for each in self.sources if each.parts and each is not source]
+        nearest = np.hypot(*self._offset(source, others, source.cameras[0]).T).min(initial=np.inf)
+        return max(min(max(SHIFT * max(source.half, pixel), radius / RADIUS_EXT), nearest / 2), pixel / 2)
+
+    def _exchange(self, source, patches, free, fits, shift):
+        """
+        See whether this source is the extended one of two, the other a point.
+
+        The one that comes first takes the light of both, and would keep it.
+        """
+        for index, (other, images) in enumerate(free):
+            best = min(fits["PNT"].statistic, fits["EXT"].statistic)
+            if other.ext <= fits["EXT"].ext:
+                continue
+            seen, point = (other.parts, other.reach), np.maximum(other.first_counts, 1.0)
+            other.look_like([(0.0, 0.0, 0.0, point)])
+            trial = list(images)
+            for camera, (patch, number) in enumerate(zip(patches, source.cameras, strict=True)):
+                trial[camera] = self._image(source, other, number, patch, source.references[camera])
+            everybody = [each for _, each in free]
+            set_neighbours(patches, [*everybody[:index], trial, *everybody[index + 1 :]])
+            exchanged = fit_source(patches, shift=shift)
+            if exchanged["EXT"].statistic < best - EXCHANGE:
+                return exchanged
+            set_neighbours(patches, everybody)
+            other.parts, other.reach = seen
+        return fits
+
+    def fit(self, source, *, last):
+        """Fit a source, its neighbours looking as they do by now; the radius follows the core radius."""
+        first = self.cameras[source.cameras[0]]
+        largest = RADIUS_EXT * largest_ext(first)
+        radius = self.radius or min(max(source.least_radius, RADIUS_EXT * source.ext), largest)
+        for _ in range(MAX_GROWTHS):
+            patches = self._patches(source, radius)
+            free = self._fill(source, patches, radius)
+            shift = self._shift(source, radius)
+            fits = fit_source(patches, shift=shift)
+            wanted = min(RADIUS_EXT * fits["EXT"].ext, largest)
+            if self.radius or fits["EXT"].statistic >= fits["PNT"].statistic or wanted < GROWTH * radius:
+                break
+            radius = min(wanted, 3 * radius)
+        if not last:
+            fits = self._exchange(source, patches, free, fits, shift)
+        else:
+            fits |= fit_composite(patches, fits, shift=shift, half=source.half)
+        source.fits, source.radius = fits, radius
+        source.n_counts = float(sum(patch.counts.sum() for patch in patches))
+        source.look_like(list(fits[best_model(source)].parts))
+
+
+def set_neighbours(patches, free):
+    """Give each patch the images of the free neighbours (for each neighbour a list, one per camera)."""
+    for index, patch in enumerate(patches):
+        patch.neighbours = np.reshape([images[index] for images in free], (len(free), len(patch.counts)))
+
+
+def best_model(source):
+    """Name of the model with the least C + k ln n (Schwarz 1978, Ann. Stat. 6, 461), n the counts of the fit."""
+    price = np.log(max(source.n_counts, 20.0))
+    costs = {name: fit.statistic + price * fit.n_parameters for name, fit in source.fits.items() if name != "NULL"}
+    return min(costs, key=costs.get)
+
+
+def fit_sources(survey):
+    """
+    Fit all sources, the bright ones first, again and again until neighbours know each other.
+
+    Parameters
+    ----------
+    survey : Survey
+        Its sources are changed in place.
+    """
+    sources = [source for source in survey.sources if source.cameras]
+    sources.sort(key=lambda source: -source.parts[0][3].sum())
+    for turn in range(PASSES):
+        last = turn == PASSES - 1
+        for source in sources:
+            if turn == 0 or last or not source.alone:
+                survey.fit(source, last=last)

@@ -1,0 +1,334 @@
+"""Wavelet filter of photon images: B3-spline a trous transform with exact Poisson significance."""
+
+from functools import lru_cache
+
+import numpy as np
+from scipy.fft import irfft, irfft2, next_fast_len, rfft, rfft2
+from scipy.stats import norm
+
+__all__ = ["coefficient_distribution", "filter_counts", "inverse_transform", "thresholds", "transform"]
+
+SPLINE = np.array([1, 4, 6, 4, 1]) / 16
+RESOLUTION = 256  # steps of the tables per peak of the wavelet
+NODES = 16  # per decade
+FEWEST, MOST = 1e-5, 1e3  # expected events on the wavelet (in units of its squared norm) between which there are tables
+DEVIATIONS, PEAKS = 10, 12  # half the range of a distribution: standard deviations, and events on the peak
+N_ITERATIONS = 4
+LEAST_COVERED = 0.5  # share of a wavelet (squared) on usable pixels without which its coefficient is not used
+
+
+def transform(image, n_scales):
+    """
+    Wavelet planes of an image; it is zero outside.
+
+    Parameters
+    ----------
+    image : `~numpy.ndarray`, shape (ny, nx)
+        The image.
+    n_scales : int
+        Number of planes.
+
+    Returns
+    -------
+    `~numpy.ndarray`, shape (n_scales + 1, ny, nx)
+        Planes from fine to coarse, and last what is left: their sum is the image.
+
+    Notes
+    -----
+    Starck & Murtagh (1998, PASP 110, 193, section 2): c_0 is the image, c_j is c_j-1 smoothed with the B3 spline whose
+    five points are 2^(j-1) pixels apart, plane j is c_j-1 - c_j.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astroclassify.survey._wavelet import inverse_transform, transform
+    >>> image = np.random.default_rng(1).poisson(1.0, (40, 40)).astype(float)
+    >>> planes = transform(image, 3)
+    >>> bool(np.allclose(inverse_transform(planes), image))
+    True
+    """
+    image = np.array(image, float)
+    planes = np.empty((n_scales + 1, *image.shape))
+    for scale in range(n_scales):
+        smooth = _smooth(image, 2**scale)
+        np.subtract(image, smooth, out=planes[scale])
+        image = smooth
+    planes[n_scales] = image
+    return planes
+
+
+def inverse_transform(planes):
+    """
+    Image of which these are the wavelet planes.
+
+    Parameters
+    ----------
+    planes : `~numpy.ndarray`, shape (n_scales + 1, ny, nx)
+        What `transform` gives.
+
+    Returns
+    -------
+    `~numpy.ndarray`, shape (ny, nx)
+        Their sum.
+    """
+    return np.sum(planes, axis=0)
+
+
+def _smooth(image, step):
+    for axis in (0, 1):
+        view = np.moveaxis(image, axis, 0)
+        out = view * SPLINE[2]
+        for distance, weight in ((step, SPLINE[1]), (2 * step, SPLINE[0])):
+            if distance < len(view):
+                part = weight * view
+                out[distance:] += part[:-distance]
+                out[:-distance] += part[distance:]
+        image = np.moveaxis(out, 0, axis)
+    return image
+
+
+@lru_cache(maxsize=32)
+def _spline(scale):
+    """Values of the smoothing kernel of so many steps along one axis."""
+    kernel = np.ones(1)
+    for number in range(scale):
+        holes = np.zeros(4 * 2**number + 1)
+        holes[:: 2**number] = SPLINE
+        kernel = np.convolve(kernel, holes)
+    return kernel
+
+
+def _pair(scale):
+    """One-dimensional kernels, equally long, of the smoothing before and after a scale."""
+    fine, coarse = _spline(scale - 1), _spline(scale)
+    return np.pad(fine, (len(coarse) - len(fine)) // 2), coarse
+
+
+@lru_cache(maxsize=16)
+def _atoms(scale):
+    """
+    Values of a wavelet over all pixels.
+
+    Returns
+    -------
+    first : int
+        Lowest value in steps.
+    weights : `~numpy.ndarray`
+        How many pixels have a value, from there on; between two steps both get their share.
+    peak : float
+        Highest value, `RESOLUTION` steps.
+    moments : tuple of float
+        Sums of the second, third and fourth power.
+    """
+    fine, coarse = _pair(scale)
+    values = np.outer(fine, fine) - np.outer(coarse, coarse)
+    peak = float(values.max())
+    steps = values.ravel() * (RESOLUTION / peak)
+    low = np.floor(steps)
+    share = steps - low
+    first = int(low.min())
+    index = (low - first).astype(int)
+    weights = np.bincount(index, 1 - share, index.max() + 2) + np.bincount(index + 1, share, index.max() + 2)
+    return first, weights, peak, tuple(float(np.sum(values**power)) for power in (2, 3, 4))
+
+
+def coefficient_distribution(scale, rate):
+    """
+    Distribution of a wavelet coefficient of Poisson noise.
+
+    Parameters
+    ----------
+    scale : int
+        Number of the plane, from 1.
+    rate : float
+        Expected counts per pixel, the same all over.
+
+    Returns
+    -------
+    values, probabilities : `~numpy.ndarray`
+        Values in steps of 1/256 of the wavelet's peak, and their probabilities.
+
+    Notes
+    -----
+    Every event adds the value of the wavelet where it falls. The sum over a Poisson number of events is compound
+    Poisson; its characteristic function is exp(rate sum_k [exp(i t psi_k) - 1]) over the pixels k of the wavelet psi
+    (Starck & Murtagh 2006, Astronomical Image and Data Analysis, section 2.3.4, sum the autoconvolutions of the histogram of
+    the wavelet; this is the sum of that series).
+
+    Examples
+    --------
+    >>> from astroclassify.survey._wavelet import coefficient_distribution
+    >>> values, probabilities = coefficient_distribution(2, 0.05)
+    >>> bool(abs(probabilities.sum() - 1) < 1e-9), bool(abs(values @ probabilities) < 1e-9)
+    (True, True)
+    """
+    first, weights, peak, (square, _, _) = _atoms(scale)
+    half = int(RESOLUTION * (DEVIATIONS * np.sqrt(rate * square) / peak + PEAKS))
+    n = next_fast_len(2 * half, real=True)
+    steps = np.zeros(n)
+    steps[np.arange(first, first + len(weights)) % n] = weights
+    probabilities = irfft(np.exp(rate * (rfft(steps) - weights.sum())), n)
+    return (np.arange(n) - n // 2) * (peak / RESOLUTION), np.clip(np.roll(probabilities, n // 2), 0.0, None)
+
+
+@lru_cache(maxsize=64)
+def _threshold_table(scale, false_alarm):
+    """Logarithms of rates, and thresholds there."""
+    _, _, peak, (square, _, _) = _atoms(scale)
+    decades = np.log10(MOST / FEWEST)
+    rates = np.geomspace(FEWEST, MOST, round(NODES * decades) + 1) * peak**2 / square
+    table = np.empty(len(rates))
+    for number, rate in enumerate(rates):
+        values, probabilities = coefficient_distribution(scale, rate)
+        tail = np.cumsum(probabilities[::-1])[::-1]
+        table[number] = values[np.argmax(tail <= false_alarm)]
+    return np.log(rates), table
+
+
+def thresholds(scale, rate, false_alarm):
+    """
+    What a wavelet coefficient of Poisson noise reaches with a given probability.
+
+    Parameters
+    ----------
+    scale : int
+        Number of the plane, from 1.
+    rate : `~numpy.ndarray`
+        Expected counts per pixel.
+    false_alarm : float
+        The probability.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        Thresholds, interpolated in tables of the exact distribution; where a thousand events and more are expected,
+        from its first four cumulants (Cornish & Fisher 1938).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astroclassify.survey._wavelet import thresholds
+    >>> low, high = thresholds(2, np.array([0.01, 100.0]), 1e-3) / np.sqrt([0.01, 100.0])
+    >>> bool(low > 1.5 * high)  # in standard deviations: skew at few counts, Gaussian at many
+    True
+    """
+    rate = np.asarray(rate, float)
+    logarithms, table = _threshold_table(scale, float(false_alarm))
+    with np.errstate(divide="ignore"):
+        result = np.interp(np.log(rate), logarithms, table)
+    many = rate > np.exp(logarithms[-1])
+    if many.any():
+        _, _, _, (square, cube, fourth) = _atoms(scale)
+        deviation = np.sqrt(rate[many] * square)
+        skew, excess = rate[many] * cube / deviation**3, rate[many] * fourth / deviation**4
+        z = norm.isf(false_alarm)
+        terms = skew * (z**2 - 1) / 6 + excess * (z**3 - 3 * z) / 24 - skew**2 * (2 * z**3 - 5 * z) / 36
+        result[many] = deviation * (z + terms)
+    return result
+
+
+class _LocalRate:
+    """Mean of an image of expected counts about each pixel, weighted with the square of a wavelet."""
+
+    def __init__(self, shape, largest):
+        reach = len(_spline(largest)) // 2
+        self.shape, self.size = shape, [next_fast_len(n + reach, real=True) for n in shape]
+
+    def __call__(self, scale, expected):
+        """The mean is the rate of uniform noise whose coefficient has the same variance."""
+        fine, coarse = _pair(scale)
+        spectrum = 0
+        for kernel, sign in ((fine * fine, 1), (fine * coarse, -2), (coarse * coarse, 1)):
+            rows, columns = self._along(kernel, 0), self._along(kernel, 1)
+            spectrum = spectrum + sign * np.outer(rows, columns)
+        ny, nx = self.shape
+        squares = irfft2(spectrum * rfft2(expected, self.size), self.size)[:ny, :nx]
+        return np.clip(squares / _atoms(scale)[3][0], 0.0, None)
+
+    def _along(self, kernel, axis):
+        """Transform of a symmetric kernel around pixel zero along one axis; it is real."""
+        n, reach = self.size[axis], len(kernel) // 2
+        # Where the kernel is longer than the image, nothing beyond the image is reached by it.
+        reach, kernel = min(reach, n - self.shape[axis]), kernel[max(reach - n + self.shape[axis], 0) :]
+        wrapped = np.zeros(n)
+        wrapped[: reach + 1] = kernel[reach : 2 * reach + 1]
+        wrapped[n - reach :] = kernel[:reach]
+        full = rfft(wrapped).real
+        return full if axis == 1 else np.concatenate([full, full[1 : n - len(full) + 1][::-1]])
+
+
+def significant(counts, background, usable, scales, false_alarm):
+    """
+    Where wavelet planes of counts exceed what the background and larger structure leave to chance.
+
+    Parameters
+    ----------
+    counts, background : `~numpy.ndarray`, shape (ny, nx)
+        Counts and expected counts; both zero where nothing is observed.
+    usable : `~numpy.ndarray` of bool, shape (ny, nx)
+        Where it is.
+    scales : sequence of int
+        Planes to use, from 1.
+    false_alarm : float
+        Probability per pixel and plane.
+
+    Returns
+    -------
+    `~numpy.ndarray` of bool, shape (max(scales), ny, nx)
+        One plane per scale; false for scales not used.
+    """
+    largest = max(scales)
+    planes = transform(counts - background, largest)[:largest]
+    local_rate = _LocalRate(counts.shape, largest)
+    support = np.zeros(planes.shape, bool)
+    structure = np.zeros(counts.shape)
+    for scale in sorted(scales, reverse=True):
+        rate = local_rate(scale, background + structure)
+        support[scale - 1] = planes[scale - 1] > thresholds(scale, rate, false_alarm)
+        support[scale - 1] &= local_rate(scale, usable) > LEAST_COVERED
+        structure = np.clip(structure + np.where(support[scale - 1], planes[scale - 1], 0.0), 0.0, None)
+    return support
+
+
+def filter_counts(counts, background, usable, scales, false_alarm):
+    """
+    Counts of what is significant above the background, without noise.
+
+    Parameters
+    ----------
+    counts, background : `~numpy.ndarray`, shape (ny, nx)
+        Counts and expected counts; both zero where nothing is observed.
+    usable : `~numpy.ndarray` of bool, shape (ny, nx)
+        Where it is.
+    scales : sequence of int
+        Planes to use, from 1.
+    false_alarm : float
+        Probability per pixel and plane.
+
+    Returns
+    -------
+    `~numpy.ndarray`, shape (ny, nx)
+        Counts per pixel, zero where nothing is.
+
+    Notes
+    -----
+    A coefficient counts as significant if noise of the background reaches it with a probability below
+    ``false_alarm``. Where the background is not uniform (gaps, edges, vignetting), that expected of the background is
+    subtracted and the noise is taken from the distribution for uniform noise of the same variance. From coarse to fine,
+    what is found on larger scales adds to the noise of smaller ones, lest every fluctuation within a bright cluster is a
+    source.
+
+    Reconstruction: image f = 0 to begin with, then repeatedly f <- max(0, f + sum of the significant coefficients of
+    what is left of the counts) (Murtagh, Starck & Bijaoui 1995, A&AS 112, 179, section 3.3).
+    """
+    excess = counts - background
+    support = significant(counts, background, usable, scales, false_alarm)
+    used = support.any(axis=0)
+    image = np.zeros(counts.shape)
+    if not used.any():
+        return image
+    for _ in range(N_ITERATIONS):
+        planes = transform(excess - image, len(support))[: len(support)]
+        planes[~support] = 0.0
+        image = np.clip(image + planes.sum(axis=0), 0.0, None)
+    return np.where(used, image, 0.0)

@@ -1,0 +1,258 @@
+"""Subjects for a Zooniverse project: four pictures of each candidate and the manifest that is uploaded with them."""
+
+import csv
+import functools
+import logging
+import re
+from pathlib import Path
+
+import numpy as np
+from astropy.table import QTable
+from astropy.wcs.utils import proj_plane_pixel_scales
+from scipy.ndimage import gaussian_filter, zoom
+from scipy.special import pdtrik
+
+from .. import batch, tables
+from ..exceptions import OutputError, SchemaError, require
+from ..images import Cutout
+from ..schemes import Flag
+
+__all__ = ["export_subjects"]
+
+log = logging.getLogger(__name__)
+
+PICTURES = ("xray", "xray_contours", "optical", "optical_contours")
+MANIFEST = "manifest.csv"
+# Pictures are enlarged by a whole number to about this many pixels.
+_SIDE = 700
+# The smoothing of the X-ray image: about the width of the XMM point spread function.
+_SMOOTHING = 5.0  # arcsec
+# Contours start where the background comes by chance in this share of places, and go up by this factor.
+_CHANCE, _STEP, _N_CONTOURS = 1e-5, 2.0, 6
+_XRAY_LINE, _OPTICAL_LINE = (90, 200, 255), (90, 255, 90)
+_BLANK = 96
+_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
+
+
+def export_subjects(sample, out, *, overwrite=False, executor=None, progress=True):
+    """
+    Write the pictures and the manifest of a set of subjects for Zooniverse.
+
+    Parameters
+    ----------
+    sample : `~astropy.table.QTable` or sequence of Cutout
+        A sample folder's table, as `~astroclassify.tables.read_sample` gives it, of cutouts with the bands ``xray`` and
+        ``optical``; or the cutouts.
+    out : str or path-like
+        Folder to write: ``manifest.csv`` and the pictures. Upload all of it with Zooniverse's subject uploader.
+    overwrite : bool, optional
+        Whether files of these names may be replaced.
+    executor : `~concurrent.futures.Executor`, optional
+        Where to run; by default here, one after the other.
+    progress : bool, optional
+        Whether to show a bar on standard error.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        One row per subject: ``source_id``, ``image_1`` to ``image_4`` (names of files), ``flags`` and ``message``. What
+        fails has no pictures, the flag ``FAILED`` and the reason, and is not in the manifest. Without optical image
+        (flag ``NO_OPTICAL``) these two pictures are blank: that is one of the answers.
+
+    Raises
+    ------
+    SchemaError
+        If ``sample`` is neither, or names of sources repeat.
+    OutputError
+        If ``out`` holds a manifest already, or cannot be written.
+    MissingDependencyError
+        If Pillow is not installed, which comes with the extra ``plots``.
+
+    Notes
+    -----
+    The four pictures are those of The Hunt for Galaxy Clusters: X-ray, X-ray with contours, optical, optical with the
+    X-ray contours. How that project scaled its images is not known. Here the X-ray image is smoothed with a Gaussian of
+    5 arcsec and shown on an asinh scale from its median to its maximum; contours start where a Poisson background of
+    the median level comes in one place of 100,000, and their height above it doubles; the optical image is shown from
+    its 1st to its 99.7th percentile on an asinh scale. North is up where it is up in the cutouts.
+
+    The manifest has ``image_1`` to ``image_4``, and the name and position of the source as ``#source_id``, ``#ra``,
+    ``#dec`` (degrees): Zooniverse hides from volunteers what starts with ``#``. `read_votes` finds the name again.
+    Labels are not exported.
+
+    References
+    ----------
+    Kosiba et al. 2020, MNRAS 496, 4141, section on The Hunt for Galaxy Clusters.
+
+    Examples
+    --------
+    >>> from astroclassify import tables
+    >>> from astroclassify.survey import export_subjects
+    >>> subjects = export_subjects(tables.read_sample("candidates"), "upload")  # doctest: +SKIP
+    """
+    require("PIL.Image", extra="plots")
+    names, sources = _sources(sample)
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"out: cannot make the folder {str(out)!r}: {error.strerror}") from error
+    if (out / MANIFEST).exists() and not overwrite:
+        raise OutputError(f"out: {str(out / MANIFEST)!r} exists already; choose another folder or ask to overwrite it")
+    work = functools.partial(_export, out=out, overwrite=overwrite)
+    items = list(zip(names, sources, strict=True))
+    outcomes = batch.run(work, items, keys=names, executor=executor, progress=progress, description="subjects")
+    rows = [_row(outcome) for outcome in outcomes]
+    good = [row for row in rows if not row["flags"] & Flag.FAILED.value]
+    tables.write_beside(out / MANIFEST, functools.partial(_write_manifest, good), overwrite=overwrite)
+    if len(good) < len(rows):
+        log.warning("%d of %d subjects have no pictures; column 'message' says why", len(rows) - len(good), len(rows))
+    table = QTable()
+    for name in ("source_id", *(f"image_{number}" for number in range(1, 5)), "message"):
+        values = [row[name] for row in rows]
+        table[name] = np.array(values, dtype="U") if rows else np.zeros(0, "U1")
+    table.add_column(np.array([row["flags"] for row in rows], dtype=np.int64), table.index_column("message"), "flags")
+    table.meta = tables.provenance(folder=str(out.resolve()))
+    return table
+
+
+def _sources(sample):
+    """Names, and paths or cutouts."""
+    if hasattr(sample, "colnames"):
+        names, sources = [str(name) for name in sample["source_id"]], tables.image_paths(sample)
+    else:
+        sources = list(sample)
+        if not all(isinstance(each, Cutout) for each in sources):
+            raise SchemaError("sample must be the table of a sample folder or a sequence of Cutout")
+        names = [each.source_id for each in sources]
+    if len(set(names)) != len(names):
+        raise SchemaError("sample must have one row per source_id")
+    return names, sources
+
+
+def _row(outcome):
+    empty = {"source_id": outcome.key, **{f"image_{number}": "" for number in range(1, 5)}}
+    if outcome.error is not None:
+        return {**empty, "flags": Flag.FAILED.value, "message": outcome.error}
+    return {**empty, **outcome.value, "message": ""}
+
+
+def _write_manifest(rows, path):
+    names = [f"image_{number}" for number in range(1, 5)]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*names, "#source_id", "#ra", "#dec"])
+        for row in rows:
+            writer.writerow([*(row[name] for name in names), row["source_id"], row["ra"], row["dec"]])
+
+
+def _export(item, out, overwrite):
+    """Pictures of one subject; its row."""
+    from PIL import Image
+
+    name, source = item
+    if not _IDENTIFIER.fullmatch(name):
+        raise SchemaError(f"source_id must be letters, digits and _.+-, got {name[:40]!r}")
+    cutout = source if isinstance(source, Cutout) else Cutout.read(source)
+    if "xray" not in cutout.bands:
+        raise SchemaError(f"the cutout must have the band 'xray', got {sorted(cutout.bands)}")
+    row = {"flags": 0, **_position(cutout.bands["xray"])}
+    pictures, has_optical = draw(cutout)
+    if not has_optical:
+        row["flags"] |= Flag.NO_OPTICAL.value
+    for number, kind in enumerate(PICTURES, 1):
+        row[f"image_{number}"] = f"{name}_{kind}.png"
+        picture = Image.fromarray(pictures[kind])
+        save = functools.partial(picture.save, format="PNG")
+        tables.write_beside(out / row[f"image_{number}"], save, overwrite=overwrite)
+    return row
+
+
+def _position(image):
+    """Centre of an image in degrees, as text; empty without coordinates."""
+    if image.wcs is None or not image.wcs.has_celestial:
+        return {"ra": "", "dec": ""}
+    ny, nx = image.shape
+    centre = image.wcs.celestial.pixel_to_world((nx - 1) / 2, (ny - 1) / 2).icrs
+    return {"ra": f"{centre.ra.deg:.6f}", "dec": f"{centre.dec.deg:.6f}"}
+
+
+def draw(cutout):
+    """
+    The four pictures of a cutout.
+
+    Parameters
+    ----------
+    cutout : Cutout
+        With the band ``xray``, and ``optical`` if there is one.
+
+    Returns
+    -------
+    pictures : dict of `~numpy.ndarray`
+        Name -> (ny, nx, 3) uint8, first row on top.
+    has_optical : bool
+        Whether there is an optical image with more than one value.
+    """
+    image = cutout.bands["xray"]
+    factor = max(1, _SIDE // max(image.shape))
+    counts, sigma = _plain(image, 0.0), _sigma(image)
+    level = float(np.median(gaussian_filter(counts, sigma)))
+    # The level goes on beyond the edge: a mirrored image would double each photon there.
+    smooth = gaussian_filter(counts, sigma, mode="constant", cval=level)
+    smooth = zoom(smooth, factor, order=1, grid_mode=True, mode="nearest")
+    # The mean under a Gaussian has the mean and the variance of Poisson counts on this many pixels, over their number.
+    pixels = 4 * np.pi * sigma**2
+    first = pdtrik(1 - _CHANCE, max(level * pixels, 0.1)) / pixels - level
+    lines = np.zeros(smooth.shape, bool)
+    for number in range(_N_CONTOURS):
+        lines |= _edges(smooth > level + first * _STEP**number)
+    xray = _heat(_asinh(smooth, level, max(float(smooth.max()), level + first)))
+    optical = cutout.bands.get("optical")
+    values = None if optical is None else _plain(optical, np.nan)
+    has_optical = values is not None and np.unique(values[np.isfinite(values)]).size > 1
+    if has_optical:
+        low, high = np.nanpercentile(values, [1, 99.7])
+        grey = _asinh(np.where(np.isfinite(values), values, low), low, max(high, low + 1e-6 * abs(low) + 1e-30))
+        plate = np.kron(np.rint(255 * grey).astype(np.uint8), np.ones((factor, factor), np.uint8))
+    else:
+        plate = np.full(smooth.shape, _BLANK, np.uint8)
+    plate = np.repeat(plate[:, :, None], 3, axis=2)
+    pictures = {"xray": xray, "xray_contours": xray.copy(), "optical": plate, "optical_contours": plate.copy()}
+    pictures["xray_contours"][lines] = _XRAY_LINE
+    pictures["optical_contours"][lines] = _OPTICAL_LINE
+    return {name: np.ascontiguousarray(picture[::-1]) for name, picture in pictures.items()}, has_optical
+
+
+def _plain(image, fill):
+    values = np.array(image.data, dtype=float)
+    if image.mask is not None:
+        values[image.mask] = fill
+    return np.where(np.isfinite(values), values, fill)
+
+
+def _sigma(image):
+    """Smoothing in pixels; 3 pixels without coordinates."""
+    if image.wcs is None or not image.wcs.has_celestial:
+        return 3.0
+    pixel = float(np.mean(proj_plane_pixel_scales(image.wcs.celestial))) * 3600
+    return max(_SMOOTHING / pixel, 0.7)
+
+
+def _asinh(values, low, high):
+    """Scale from 0 to 1 that is linear below a tenth of the range and logarithmic above."""
+    return np.arcsinh(10 * np.clip((values - low) / (high - low), 0, 1)) / np.arcsinh(10)
+
+
+def _heat(values):
+    """Colours from black over red and yellow to white."""
+    return np.rint(255 * np.clip(3 * values[:, :, None] - np.arange(3), 0, 1)).astype(np.uint8)
+
+
+def _edges(mask):
+    """Pixels of a mask that touch one outside of it."""
+    inner = mask.copy()
+    inner[1:] &= mask[:-1]
+    inner[:-1] &= mask[1:]
+    inner[:, 1:] &= mask[:, :-1]
+    inner[:, :-1] &= mask[:, 1:]
+    return mask & ~inner

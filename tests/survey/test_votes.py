@@ -1,0 +1,316 @@
+"""Workflows, votes from files, and what is wrong with them."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from astropy.table import QTable
+
+from astroclassify import tables
+from astroclassify.exceptions import EmptyResultWarning, SchemaError
+from astroclassify.survey._votes import check_votes, read_votes
+from astroclassify.survey._votes_encode import encode
+from astroclassify.survey._votes_simulate import simulate_votes
+from astroclassify.survey._workflow import Workflow, load_workflow
+
+HEADER = (
+    "classification_id,user_name,user_id,user_ip,workflow_id,workflow_name,workflow_version,created_at,gold_standard,"
+    "expert,metadata,annotations,subject_data,subject_ids"
+).split(",")
+
+
+def row(number, user="ann", subject="101", answers=("No",), **changes):
+    """One line of an export as Zooniverse writes it."""
+    tasks = [{"task": f"T{k}", "task_label": f"Question {k}", "value": value} for k, value in enumerate(answers)]
+    anonymous = user.startswith("not-logged-in")
+    fields = {
+        "classification_id": str(number),
+        "user_name": user,
+        "user_id": "" if anonymous else "77",
+        "user_ip": "8bfdc8dbafcb1aa42dbc",
+        "workflow_id": "8905",
+        "workflow_name": "Hunt",
+        "workflow_version": "16.53",
+        "created_at": f"2019-06-12 15:{number % 60:02d}:22 UTC",
+        "metadata": json.dumps({"source": "api", "session": "5f7f", "live_project": True}),
+        "annotations": json.dumps(tasks),
+        "subject_data": json.dumps({subject: {"retired": None, "#source_id": f"src-{subject}"}}),
+        "subject_ids": subject,
+    }
+    return [{**fields, **changes}.get(name, "") for name in HEADER]
+
+
+def write(path, rows, header=HEADER):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+POINT = ("Yes", "No", "A point")
+
+
+@pytest.fixture
+def hunt():
+    return load_workflow("hunt")
+
+
+def test_the_six_questions_and_seven_outcomes(hunt):
+    assert len(hunt.questions) == 6
+    assert hunt.outcome_names == (
+        "no_emission", "edge", "point_source", "no_optical", "nearby_galaxy", "nearby_cluster", "distant_cluster",
+    )  # fmt: skip
+    assert [len(hunt.path_to(outcome)) for outcome in hunt.outcome_names] == [1, 2, 3, 4, 5, 6, 6]
+    assert hunt.classes("cluster") == ("other",) * 5 + ("cluster",) * 2
+    assert hunt.classes("candidate") == ("other", "other", "point", "other", "galaxy", "low_z", "high_z")
+    assert load_workflow(hunt) is hunt
+
+
+def test_a_scheme_is_a_workflow_of_one_question():
+    workflow = load_workflow("candidate")
+    assert workflow.path_to("galaxy") == {"class": "galaxy"}
+    assert workflow.classes("cluster") == ("cluster", "cluster", "other", "other", "other")
+    with pytest.raises(SchemaError, match="'CC' of 'cool-core' has no class in scheme 'cluster'"):
+        load_workflow("cool-core").classes("cluster")
+
+
+def test_a_workflow_of_ones_own(tmp_path):
+    mapping = {
+        "name": "mine",
+        "questions": [{"name": "q", "text": "Round?", "answers": [
+            {"name": "y", "text": "Yes", "outcome": "ball"}, {"name": "n", "text": "No", "outcome": "box"},
+        ]}],
+        "outcomes": [{"name": "ball", "text": "a ball"}, {"name": "box", "text": "a box"}],
+    }  # fmt: skip
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(mapping))
+    assert load_workflow(path).outcome_names == ("ball", "box")
+    path.write_text("{")
+    with pytest.raises(SchemaError, match="is not JSON"):
+        load_workflow(path)
+    with pytest.raises(FileNotFoundError):
+        load_workflow(tmp_path / "no.json")
+    for name in ("../hunt", "nothing", ""):
+        with pytest.raises(SchemaError, match="workflow must be one of \\['hunt'\\], a class scheme or a file"):
+            load_workflow(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m["questions"][0]["answers"][0].update(next="emission"), "must lead to a later question"),
+        (lambda m: m["questions"][0]["answers"][0].update(outcome="edge"), "either to a question or to an outcome"),
+        (lambda m: m["questions"][0]["answers"][1].update(outcome="none"), "must lead to one of"),
+        (lambda m: m["questions"][0]["answers"].pop(), "at least 2 different names"),
+        (lambda m: m["questions"][1]["answers"][1].update(outcome="no_emission"), "no answer leads to \\['edge'\\]"),
+        (lambda m: m["questions"][1].update(name="edge"), "questions and outcomes must be"),
+        (lambda m: m["questions"][1].update(colour="red"), "not a workflow"),
+        (lambda m: m.pop("outcomes"), "not a workflow: KeyError"),
+        (lambda m: m["questions"].clear(), "at least 1"),
+    ],
+)
+def test_bad_workflows(change, message):
+    from astroclassify.survey import _workflow
+
+    mapping = json.loads((_workflow._PACKAGED / "workflow_hunt.json").read_text())
+    change(mapping)
+    with pytest.raises(SchemaError, match=message):
+        Workflow.from_dict(mapping)
+
+
+def test_export_is_read_as_it_stands(tmp_path):
+    path = write(tmp_path / "export.csv", [
+        row(1, answers=POINT),
+        row(2, user="bob", answers=("Yes", "No", "Spread out", "Yes", "No", "![icon](https://x.org/y.png) **Yes**")),
+        row(3, user="not-logged-in-8bfdc8dbafcb1aa42dbc", answers=("No",)),
+        row(4, user="not-logged-in-8bfdc8dbafcb1aa42dbc", subject="102", answers=(1,), metadata='{"session": "other"}'),
+    ])  # fmt: skip
+    votes, report = read_votes(path)
+    assert tables.validate(votes, tables.VOTES) is votes and len(report) == 0
+    assert len(votes) == 3 + 6 + 1 + 1
+    assert votes["source_id"].tolist() == ["src-101"] * 10 + ["src-102"]
+    # One voter without account, whatever the session.
+    assert votes["voter_id"].tolist() == ["ann"] * 3 + ["bob"] * 6 + ["ip-8bfdc8dbafcb1aa42dbc"] * 2
+    assert votes["answer"].tolist()[:4] == ["yes", "no", "point", "yes"] and votes["answer"][-1] == "no"
+    assert votes["time"][0] == "2019-06-12T15:01:22" and votes["classification_id"].tolist()[-1] == 4
+    assert votes.meta["read"] == {
+        "rows": 4, "classifications": 4, "versions": {"16.53": 4}, "workflows": {"8905": 4}, "votes": 11,
+        "problems": {},
+    }  # fmt: skip
+    again = tables.read(tables.write(votes, tmp_path / "votes.ecsv"), tables.VOTES)
+    assert again["answer"].tolist() == votes["answer"].tolist()
+
+
+def test_voters_without_address(tmp_path):
+    nobody = {"user": "not-logged-in", "user_ip": ""}
+    rows = [row(1, **nobody), row(2, **nobody), row(3, **nobody, metadata="{}"), row(4, **nobody, metadata="[")]
+    votes, report = read_votes(write(tmp_path / "e.csv", rows))
+    assert votes["voter_id"].tolist() == ["session-5f7f"] * 2 + ["classification-3", "classification-4"]
+    assert report["problem"].tolist() == ["no_voter", "no_voter", "duplicate"]
+
+
+def test_whatever_is_wrong_is_reported_and_the_rest_is_kept(tmp_path):
+    rows = [
+        row(1, answers=POINT),
+        row(2, answers=("Yes", "No", "Spread out", "Yes")),  # ann again
+        row(3, user="bob", annotations='[{"task": "T0", "value": '),
+        row(4, user="bob", annotations='{"task": "T0"}'),
+        row(5, user="cy", answers=("Perhaps",)),
+        row(6, user="dee", annotations='[{"task": "T9", "value": "Yes"}, {"task": "T0", "value": "No"}]'),
+        row(7, user="eve", answers=(None,)),
+        row(8, user="fay", annotations="[]"),
+        row(9, user="gus", answers=(True,)),
+        row(10, user="hal", subject_ids="", subject_data="{"),
+        row(11, user="ida", subject="103", subject_data="broken"),
+        row(12, user="jim", annotations='[{"task": "T0", "value": "Yes"}, {"task": "T0", "value": "No"}]'),
+        row(13, user="kim", annotations='[{"task": "C", "value": [{"task": "T0", "value": ["No"]}]}]'),
+        row(14, user="lea", answers=("No", "No")),  # the second question does not arise
+        row(15, user="mo", annotations="[" * 100_000),
+    ]
+    votes, report = read_votes(write(tmp_path / "e.csv", rows))
+    kept = dict(zip(votes["voter_id"].tolist(), votes["answer"].tolist(), strict=True))
+    assert set(kept) == {"ann", "dee", "ida", "jim", "kim", "lea"} and kept["jim"] == kept["kim"] == "no"
+    assert votes["source_id"][votes["voter_id"] == "ida"].tolist() == ["103"]
+    problems = votes.meta["read"]["problems"]
+    assert problems == {
+        "duplicate": 3 + 1, "malformed_json": 3, "malformed_subject": 1, "no_answer": 2, "no_subject": 1,
+        "off_path": 1 + 1, "unknown_answer": 2, "unknown_question": 1,
+    }  # fmt: skip
+    # Of ann's second classification the fourth answer goes beyond the end of the first.
+    late = report[(report["problem"] == "off_path") & (report["voter_id"] == "ann")]
+    assert late["classification_id"].tolist() == ["2"] and late["question"].tolist() == ["optical"]
+    assert report["line"][report["problem"] == "malformed_json"].tolist() == [4, 5, 16]
+    assert max(map(len, report["text"].tolist())) <= 80
+
+
+def test_versions_and_workflows(tmp_path):
+    rows = [
+        row(1),
+        row(2, "bob", workflow_version="16.9"),
+        row(3, "cy", workflow_version="7.1"),
+        row(4, "dee", workflow_id="1"),
+    ]
+    path = write(tmp_path / "e.csv", rows)
+    assert len(read_votes(path)[0]) == 4
+    votes, report = read_votes(path, versions=["16"], workflow_id=8905)
+    assert votes["voter_id"].tolist() == ["ann", "bob"]
+    assert report["problem"].tolist() == ["other_version", "other_workflow"]
+    assert votes.meta["read"]["versions"] == {"16.53": 2, "16.9": 1, "7.1": 1}
+    assert read_votes(path, versions=["16.9"])[0]["voter_id"].tolist() == ["bob"]
+    with pytest.raises(TypeError, match="versions must be a sequence"):
+        read_votes(path, versions="16")
+
+
+def test_a_broken_line_costs_no_other(tmp_path):
+    path = write(tmp_path / "e.csv", [row(k, f"v{k}") for k in range(1, 7)])
+    lines = path.read_bytes().split(b"\r\n")[:-1]
+    lines[2] = lines[2][:-20]  # a quote stays open and swallows what follows
+    lines[5] = lines[5][:40]
+    lines.append(lines[1][:90])  # cut off where the download ended
+    path.write_bytes(b"\r\n".join(lines))
+    votes, report = read_votes(path)
+    assert votes["voter_id"].tolist() == ["v1", "v3", "v4", "v6"]
+    assert report["line"].tolist() == [3, 6, 8] and set(report["problem"].tolist()) == {"malformed_row"}
+    assert votes.meta["read"]["rows"] == 7
+
+
+def test_an_open_quote_longer_than_a_field_may_be(tmp_path):
+    n = 700
+    path = write(tmp_path / "e.csv", [row(k, f"v{k}") for k in range(1, n + 1)])
+    lines = path.read_bytes().replace(b'"', b"'").split(b"\r\n")[:-1]
+    lines[0], lines[1] = ",".join(HEADER).encode(), b'1,"' + b"x" * 150_000
+    good = path.read_bytes().split(b"\r\n")[2:-1]
+    path.write_bytes(b"\r\n".join([lines[0], lines[1], *good]))
+    votes, report = read_votes(path)
+    assert len(votes) == n - 1 and report["line"].tolist() == [2]
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    path = write(tmp_path / "e.csv", [row(1, "ann"), row(2, "bob"), row(3, "x" * 5000)])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"bob", b"b\xff\x00b"))
+    votes, report = read_votes(path)
+    assert len(votes) == 3 and len(report) == 0 and votes["voter_id"][0] == "ann"
+    assert len(votes["voter_id"][2]) == 64  # no column becomes as wide as one name
+
+
+def test_nothing_in_it(tmp_path):
+    with pytest.warns(EmptyResultWarning, match="no votes"):
+        votes, report = read_votes(write(tmp_path / "e.csv", []))
+    assert len(votes) == len(report) == 0
+    assert set(name for name, _ in tables.VOTES.columns) <= set(votes.colnames)
+    for text in ("", "a,b\n1,2\n"):
+        (tmp_path / "x.csv").write_text(text)
+        with pytest.raises(SchemaError, match="not an export of classifications"):
+            read_votes(tmp_path / "x.csv")
+    with pytest.raises(FileNotFoundError):
+        read_votes(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("ending", ["ecsv", "csv", "fits"])
+def test_any_table_of_votes(tmp_path, ending):
+    votes = simulate_votes({"a": "edge", "b": "point_source"}, n_voters=9, votes_per_subject=5, rng=1)
+    path = tmp_path / f"votes.{ending}"
+    votes.write(path, format="csv") if ending == "csv" else tables.write(votes, path)
+    again, report = read_votes(path)
+    assert len(report) == 0
+    for name, _ in tables.VOTES.columns:
+        assert again[name].tolist() == votes[name].tolist()
+
+
+def test_votes_that_do_not_count():
+    columns = ("source_id", "voter_id", "question", "answer", "time")
+    rows = [
+        ("s", "v", "emission", "yes", "2020-01-02"),
+        ("s", "v", "emission", "no", "2020-01-01"),  # earlier, so it stands
+        ("s", "v", "border", "no", "2020-01-02"),  # does not arise any more
+        ("s", "w", "emission", "yes", ""),  # without a time after those with one
+        ("s", "w", "emission", "no", "2020"),
+        ("", "w", "emission", "no", ""),
+        ("s", "", "emission", "no", ""),
+        ("s", "x", "colour", "red", ""),
+        ("s", "x", "emission", "red", ""),
+        ("s", "y", "T0", "Yes", ""),
+    ]
+    votes = QTable(rows=rows, names=columns)
+    report = check_votes(votes)
+    assert dict(zip(report["row"].tolist(), report["problem"].tolist(), strict=True)) == {
+        0: "duplicate", 2: "off_path", 3: "duplicate", 5: "no_subject", 6: "no_voter",
+        7: "unknown_question", 8: "unknown_answer",
+    }  # fmt: skip
+    ballots, _ = encode(votes, load_workflow("hunt"))
+    assert ballots.subjects.tolist() == ["s"] and ballots.voters.tolist() == ["v", "w", "x", "y"]
+    assert ballots.answers[:, 0].tolist() == [1, 1, 0]
+    with pytest.raises(SchemaError, match="column 'answer' is missing"):
+        check_votes(votes[["source_id", "voter_id", "question", "time"]])
+
+
+def test_masked_and_byte_columns_are_read():
+    votes = simulate_votes({"a": "edge"}, n_voters=4, votes_per_subject=3, rng=1)
+    plain, _ = encode(votes, load_workflow("hunt"))
+    other = QTable({name: np.char.encode(votes[name].tolist()) for name in votes.colnames}, masked=True)
+    coded, problems = encode(other, load_workflow("hunt"))
+    assert np.array_equal(coded.answers, plain.answers) and not problems.any()
+
+
+def test_the_order_of_rows_does_not_matter():
+    votes = simulate_votes({f"s{k}": "nearby_galaxy" for k in range(9)}, n_voters=20, votes_per_subject=9, rng=3)
+    order = np.random.default_rng(1).permutation(len(votes))
+    a, b = (encode(each, load_workflow("hunt"), [f"s{k}" for k in range(9)])[0] for each in (votes, votes[order]))
+    assert np.array_equal(a.tally_outcomes(), b.tally_outcomes())
+
+
+def test_simulated_votes_repeat_and_bad_arguments():
+    truth = {"a": "edge", "b": "low_z"}
+    first, second = (simulate_votes(truth, n_voters=9, votes_per_subject=4, rng=5) for _ in range(2))
+    assert first["answer"].tolist() == second["answer"].tolist()
+    assert first.meta["truth"] == {"a": "edge", "b": "nearby_cluster"}
+    assert len(check_votes(first)) == 0
+    pairs = set(zip(first["source_id"].tolist(), first["voter_id"].tolist(), strict=True))
+    assert len(pairs) == 8  # four different volunteers each
+    assert len(simulate_votes({}, rng=1)) == 0
+    with pytest.raises(SchemaError, match="truth must hold outcomes"):
+        simulate_votes({"a": "moon"}, rng=1)
+    with pytest.raises(ValueError, match="at most n_voters"):
+        simulate_votes(truth, n_voters=3, votes_per_subject=4, rng=1)
+    with pytest.raises(ValueError, match="n_voters must be a whole number"):
+        simulate_votes(truth, n_voters=0, rng=1)
