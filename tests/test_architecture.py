@@ -17,7 +17,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 ROOMS = ("sim", "survey", "nn", "plots")
 HALL = ("batch", "exceptions", "images", "morphology", "schemes", "tables")
 # Modules that are part of the hall without being a door of it, and the hall's order from the ground up.
-PRIVATE_HALL = ("_grid", "_image_checks", "_image_files", "_lazy", "_morphology", "_sample_folders")
+PRIVATE_HALL = ("_grid", "_http", "_image_checks", "_image_files", "_lazy", "_morphology", "_sample_folders")
 ABOVE = ("cli", "_cli_survey", "_cli_tools", "_demo", "_reproduce", "__main__")
 DATA = ("data",)
 # Optional or slow: imported inside the functions that need them.
@@ -72,7 +72,7 @@ def allowed(part):
     if part in ABOVE:
         return {*ABOVE, *ROOMS, *HALL, *PRIVATE_HALL, *DATA}
     if part in ROOMS:
-        return {part, *HALL, "_lazy", "_sample_folders", *DATA}
+        return {part, *HALL, "_http", "_lazy", "_sample_folders", *DATA}
     if part in HALL or part in PRIVATE_HALL:
         return {*HALL, *PRIVATE_HALL, *DATA}
     return {*DATA}

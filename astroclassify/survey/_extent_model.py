@@ -139,11 +139,11 @@ class Model:
         statistic, gradient = 0.0, np.zeros(self.n_parameters)
         fisher = np.zeros((self.n_parameters, self.n_parameters))
         for camera, patch in enumerate(self.patches):
-            expected, rows, indices = self._expected(parameters, camera, patch)
+            expected, derivatives, indices = self._expected(parameters, camera, patch)
             share = patch.counts[patch.hot] / expected[patch.hot]
             statistic += 2 * (expected.sum() - patch.counts[patch.hot] @ np.log(expected[patch.hot]))
-            gradient[indices] += rows.sum(axis=1) - rows[:, patch.hot] @ share
-            fisher[np.ix_(indices, indices)] += (rows / expected) @ rows.T
+            gradient[indices] += derivatives.sum(axis=1) - derivatives[:, patch.hot] @ share
+            fisher[np.ix_(indices, indices)] += (derivatives / expected) @ derivatives.T
         return statistic, gradient, fisher
 
     def _expected(self, parameters, camera, patch):
@@ -169,11 +169,11 @@ class Model:
         for number, image in enumerate(patch.neighbours):
             index = self.n_source + number * self.n_cameras + camera
             expected += parameters[index] * image
-            rows[index] = image
+            derivatives[index] = image
         return (
             expected,
-            np.reshape(list(rows.values()), (len(rows), len(expected))),
-            np.array(list(rows), dtype=np.intp),
+            np.reshape(list(derivatives.values()), (len(derivatives), len(expected))),
+            np.array(list(derivatives), dtype=np.intp),
         )
 
     def _local(self, u, table):
