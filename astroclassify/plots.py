@@ -5,12 +5,16 @@ from astropy import units as u
 
 from . import tables
 from ._plots_maps import plot_mean_maps
+from ._plots_survey import plot_completeness, plot_extent_plane, plot_field
 from .exceptions import SchemaError, require
 from .images import read_image
 from .schemes import COOL_CORE, T_COOL_BOUNDS, ClassScheme, Flag
 
 __all__ = [
+    "plot_completeness",
     "plot_confusion",
+    "plot_extent_plane",
+    "plot_field",
     "plot_images",
     "plot_learning_curve",
     "plot_mean_maps",

@@ -37,7 +37,7 @@ FAINTEST = 5.0  # ct
 EXTENDED_MATCH, POINT_MATCH = 30.0, 15.0  # arcsec
 # A candidate is a cluster if the cluster gives at least this share of its counts.
 SHARE = 0.3
-CLUSTERS = ("cluster", "injected")
+CLUSTERS = ("cluster", "clump", "injected")
 CLASSES = ("any", "C1", "C2", "C1+C2", "P1")
 INTERVAL = 0.6827
 

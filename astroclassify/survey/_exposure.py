@@ -1,4 +1,4 @@
-"""Exposure map where none came with an image: field of view from the counts, time from the header, vignetting."""
+"""What a header says of an observation, and an exposure map where none came: field of view, time, vignetting."""
 
 import numpy as np
 from scipy.ndimage import label, maximum_filter
@@ -6,11 +6,62 @@ from scipy.ndimage import label, maximum_filter
 from ..exceptions import GeometryError
 from ..images import EXPOSURE_KEYS
 
-__all__ = ["estimate_exposure", "field_of_view", "header_time"]
+__all__ = ["estimate_exposure", "field_of_view", "find_instrument", "header_band", "header_time"]
 
 # Angle [arcmin] at which half the effective area is left, V = 1 / (1 + (theta/angle)^2); see `vignetting`.
 HALF_AREA = {"EPN": 11.8, "EMOS1": 11.8, "EMOS2": 11.8, "ACIS": 25.0, "PSPC": 52.0}
 EMPTY = 16.0  # counts that a square without any would hold in the field's faint parts: a chance of 1e-7
+
+
+def find_instrument(meta):
+    """
+    Instrument of a header.
+
+    Parameters
+    ----------
+    meta : dict
+        Header entries; TELESCOP and INSTRUME count.
+
+    Returns
+    -------
+    str
+        ``"EPN"``, ``"EMOS1"``, ``"EMOS2"``, ``"ACIS"``, ``"PSPC"``, ``"EROSITA"`` or ``"UNKNOWN"``.
+    """
+    name = str(meta.get("INSTRUME", "")).strip().upper()
+    telescope = str(meta.get("TELESCOP", "")).strip().upper()
+    if name in ("EPN", "EMOS1", "EMOS2"):
+        return name
+    for known in ("ACIS", "PSPC"):
+        if name.startswith(known):
+            return known
+    return "EROSITA" if "EROSITA" in (name, telescope) or telescope == "SRG" else "UNKNOWN"
+
+
+def header_band(meta):
+    """
+    Energy band of a header.
+
+    Parameters
+    ----------
+    meta : dict
+        Header entries.
+
+    Returns
+    -------
+    list of float, or None
+        Lower and upper end [keV]; None where the header does not say.
+    """
+    found, scale = [meta.get("ENERGYLO"), meta.get("ENERGYHI")], 1.0  # keV, written by CIAO
+    for key, value in meta.items():
+        if key.startswith("DSTYP") and str(value).strip() == "PI" and meta.get("INSTRUME", "")[:1] == "E":
+            # Data subspace of XMM's SAS: PI is the energy in eV.
+            found, scale = str(meta.get(f"DSVAL{key[5:]}", "")).split(":"), 1e-3
+            break
+    try:
+        low, high = (float(value) * scale for value in found)
+    except (TypeError, ValueError):
+        return None
+    return [low, high] if 0 < low < high else None
 
 
 def header_time(meta):
@@ -116,6 +167,8 @@ def field_of_view(counts, mask):
         counts to tell.
     """
     everywhere = np.ones(counts.shape, bool)
+    if np.count_nonzero(counts) < EMPTY:
+        return everywhere
     side = 1
     for _ in range(20):
         # Brightness of the faint parts: tenth percentile over squares of the size that it asks for.

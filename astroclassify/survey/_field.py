@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +28,7 @@ from ..images import (
 )
 from ..schemes import Flag
 from ._background import estimate_background
-from ._exposure import estimate_exposure, header_time
+from ._exposure import estimate_exposure, find_instrument, header_band, header_time
 from ._psf import MixedPsf, default_psf
 
 __all__ = ["Field", "combine_fields", "read_field"]
@@ -35,6 +36,8 @@ __all__ = ["Field", "combine_fields", "read_field"]
 LOW_COUNTS = 100  # as in `astroclassify.images`
 WHOLE = 1e-4  # how far counts may lie from whole numbers
 ROUNDING = 1e-3  # how far below zero, in units of the largest value, an exposure or background may lie
+FARTHEST = 5.0  # deg between the middle of an image and where its header says that the telescope points
+ALSO = {"exposure": ", array or Quantity", "background": " or array", "mask": " or bool array"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,8 +199,8 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
     square without a single count, so large that within the field it would hold 16. Gaps between chips that are narrower
     than such a square are not seen.
 
-    The optical axis is taken to be where the telescope points (RA_PNT, DEC_PNT, else RA_NOM, DEC_NOM), else the middle
-    of the image.
+    The optical axis is taken to be where the telescope points (RA_PNT, DEC_PNT, else RA_NOM, DEC_NOM), else, or where
+    that is more than 5 degrees away, the middle of the image.
 
     Examples
     --------
@@ -331,19 +334,31 @@ def combine_fields(fields):
     )
 
 
+@contextmanager
+def _named(name):
+    """Put the name of another map before what is wrong with it."""
+    try:
+        yield
+    except GeometryError as error:
+        if name == "image":
+            raise
+        raise GeometryError(f"{name}: {error}") from error
+
+
 def _load(name, value):
     """Image from whatever holds one."""
-    if isinstance(value, (str, os.PathLike)):
-        return read_image(value)
     if isinstance(value, (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)):
         value = fits.HDUList([value])
-    if isinstance(value, fits.HDUList):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FITSFixedWarning)
-            return image_from_hdus(value, Path(name))
-    if isinstance(value, NDData):
-        return as_image(value)
-    raise TypeError(f"{name} must be a path, CCDData or FITS HDU, got {type(value).__name__}")
+    with _named(name):
+        if isinstance(value, (str, os.PathLike)):
+            return read_image(value)
+        if isinstance(value, fits.HDUList):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FITSFixedWarning)
+                return image_from_hdus(value, Path(name))
+        if isinstance(value, NDData):
+            return as_image(value)
+    raise TypeError(f"{name} must be a path, CCDData, FITS HDU{ALSO.get(name, '')}, got {type(value).__name__}")
 
 
 def _check_counts(image):
@@ -369,18 +384,6 @@ def _check_counts(image):
     return np.where(unusable, 0.0, np.round(counts)), unusable, flags
 
 
-def find_instrument(meta):
-    """Name of the instrument from TELESCOP and INSTRUME."""
-    name = str(meta.get("INSTRUME", "")).strip().upper()
-    telescope = str(meta.get("TELESCOP", "")).strip().upper()
-    if name in ("EPN", "EMOS1", "EMOS2"):
-        return name
-    for known in ("ACIS", "PSPC"):
-        if name.startswith(known):
-            return known
-    return "EROSITA" if "EROSITA" in (name, telescope) or telescope == "SRG" else "UNKNOWN"
-
-
 def _check_psf(psf, instrument, energy_range):
     if psf is None:
         if instrument == "UNKNOWN":
@@ -403,30 +406,21 @@ def _energy_range(energy_range, meta):
         if low >= high:
             raise ValueError(f"energy_range must rise, got {energy_range}")
         return u.Quantity([low, high], u.keV)
-    found = [meta.get("ENERGYLO"), meta.get("ENERGYHI")]  # keV, written by CIAO
-    for key, value in meta.items():
-        if key.startswith("DSTYP") and str(value).strip() == "PI" and meta.get("INSTRUME", "")[:1] == "E":
-            # Data subspace of XMM's SAS: PI is the energy in eV.
-            found = str(meta.get(f"DSVAL{key[5:]}", "")).split(":")
-            scale = 1e-3
-            break
-    else:
-        scale = 1.0
-    try:
-        low, high = (float(value) * scale for value in found)
-    except (TypeError, ValueError):
-        return None
-    return u.Quantity([low, high], u.keV) if 0 < low < high else None
+    band = header_band(meta)
+    return None if band is None else u.Quantity(band, u.keV)
 
 
 def _find_axis(image):
+    ny, nx = image.shape
+    middle = image.wcs.celestial.pixel_to_world((nx - 1) / 2, (ny - 1) / 2)
     for ra, dec in (("RA_PNT", "DEC_PNT"), ("RA_NOM", "DEC_NOM")):
         try:
-            return SkyCoord(float(image.meta[ra]), float(image.meta[dec]), unit=u.deg, frame="icrs")
+            axis = SkyCoord(float(image.meta[ra]), float(image.meta[dec]), unit=u.deg, frame="icrs")
         except (KeyError, TypeError, ValueError):
             continue
-    ny, nx = image.shape
-    return image.wcs.celestial.pixel_to_world((nx - 1) / 2, (ny - 1) / 2)
+        if axis.separation(middle).deg < FARTHEST:  # false for NaN
+            return axis
+    return middle
 
 
 def _off_axis(image, axis):
@@ -471,9 +465,10 @@ def _read_map(name, value, image):
     if isinstance(value, np.ndarray) and not isinstance(value, u.Quantity):
         value = CCDData(value, unit=u.ct)
     other = _load(name, value)
-    counts_factor(other.unit)
+    with _named(name):
+        factor = counts_factor(other.unit)
     data, area = _on_grid(name, other, image)
-    return _not_negative(name, data) * area
+    return _not_negative(name, data) * (area * factor)
 
 
 def _read_exposure(exposure, image):

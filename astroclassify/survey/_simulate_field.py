@@ -115,12 +115,12 @@ def simulate_field(
         (the true one, sky and particles, is ``field.meta["true_background"]``); ``plate`` (densities, adu; pixels of
         1 arcsec) or None; and ``truth``, a row for each source on the image that is expected to leave 3 counts or more,
         those injected first, every one of them: ``source_id``, ``sky_position``, ``x``, ``y``, ``kind`` (``agn``,
-        ``star``, ``cluster``, ``galaxy``, ``bright``, ``hot``, ``arc``, ``injected``), ``label`` (scheme
+        ``star``, ``cluster``, ``clump``, ``galaxy``, ``bright``, ``hot``, ``arc``, ``injected``), ``label`` (scheme
         `~astroclassify.schemes.CANDIDATE`; empty for injected ones), ``flux`` (0.5 to 2 keV), ``counts`` (expected,
         with the vignetting at its place, without gaps, pile-up and the photons out of time), ``core_radius``,
         ``redshift``, ``m_500``, ``off_axis``, ``flags`` (``OFF_EDGE``: not on the image, ``MASKED``: in a gap). Sources
-        that the PSF runs together, and a nucleus in a cluster, have rows of their own; binaries and nuclei of nearby
-        galaxies and clumps of clusters do not.
+        that the PSF runs together, a nucleus in a cluster, and the second clump of a cluster that merges (``clump``)
+        have rows of their own; binaries and nuclei of nearby galaxies do not.
 
     Raises
     ------
@@ -276,7 +276,8 @@ def _injected_counts(rows, pointing, grid, seed):
 def _as_field(counts, exposure, wcs, meta):
     """The field as `read_field` makes it of an image and its exposure map."""
     header = {**meta, "TELESCOP": "XMM", "INSTRUME": "EPN", "E_MIN": _BAND[0], "E_MAX": _BAND[1]}
-    header.update(RA_PNT=float(wcs.wcs.crval[0]), DEC_PNT=float(wcs.wcs.crval[1]))
+    header.update(RA_PNT=float(wcs.wcs.crval[0]), DEC_PNT=float(wcs.wcs.crval[1]), SUBMODE="PrimeFullWindow")
+    header["PA_PNT"] = (90 - meta["ROLL"]) % 360  # x to the west and y to the north, as in real headers
     header[EXPOSURE_MAP] = exposure
     image = CCDData(counts.astype(float), unit=u.ct, wcs=wcs, meta=header)
     return read_field(image, energy_range=u.Quantity(_BAND, u.keV))

@@ -87,9 +87,14 @@ def _clusters(scene, half, multiple, rng):
     drawn, places, rows = clusters.draw_population(number, redshifts, rng), _places(number, half, rng), []
     for chosen, (x, y) in enumerate(places.T.tolist()):
         cluster = {name: float(values[chosen]) for name, values in drawn.items()}
+        before = len(scene.extended)
         nucleus = scenes.add_cluster(scene, cluster, x, y, rng)
         label = "low_z" if cluster["redshift"] < P.redshifts[0][1] else "high_z"
         rows.append({"kind": "cluster", "label": label, "x": x, "y": y, **scene.truth})
+        for clump in (part for part in scene.extended[before:] if (part.x, part.y) != (x, y)):
+            light = {"flux": clump.flux, "core_radius": clump.core}
+            rows.append({**rows[-1], "kind": "clump", "x": clump.x, "y": clump.y, **light})
+            rows[-2]["flux"] -= clump.flux
         if nucleus is not None:
             rows += _point_rows("agn", np.array(nucleus[:1]), np.array(nucleus[1:])[:, np.newaxis])
     return rows

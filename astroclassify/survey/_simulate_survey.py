@@ -215,7 +215,7 @@ class _Job:
             "seed": self.seed,
             "exposures": list(self.exposures),
             "density": self.density,
-            "cuts": [dataclasses.asdict(get_cuts(cuts)) for cuts in self.cuts],
+            "cuts": {get_cuts(cuts).name: str(get_cuts(cuts).bounds) for cuts in self.cuts},
             "geometry": self.geometry.to_dict(),
             "recipe": RECIPE,
             "population": dataclasses.asdict(POPULATION),
