@@ -130,8 +130,9 @@ class VoteStore:
 
     Notes
     -----
-    Each record is written with one call and synced to the disk before `vote` or `undo` returns. A process that is killed
-    in between leaves at most one record that nobody was told of: it counts if it is whole, and is put aside if not.
+    Each record is written with one call and synced to the disk before `vote` or `undo` returns. A process that is
+    killed in between leaves at most one record that nobody was told of: it counts if it is whole, and is put aside if
+    not.
 
     Examples
     --------

@@ -23,6 +23,7 @@ __getattr__, __dir__, __all__ = attach(
         "_merge": ("merge_bands", "write_png"),
         "_optical": ("LocalOptical", "NoImageError"),
         "_optical_services": ("HipsOptical", "SkyViewOptical"),
+        "_out_of_time": ("out_of_time",),
         "_psf": ("GaussianPsf", "ImagePsf", "KingPsf", "MixedPsf", "default_psf"),
         "_regions": ("to_regions", "write_regions"),
         "_samp": ("send_samp",),

@@ -64,7 +64,7 @@ def estimate_background(counts, exposure, mask, pixel):
 
     Sources too faint to be found are background. On the simulated sky of `simulate_field` (XMM EPIC-pn, 10 ks) it is 4
     to 7 % above sky and particles: the active nuclei of less than ten counts. Where nothing but noise is in the field,
-    the search takes 0.5 to 2 % of the counts for sources. Cuts that go lower run away with the noise.
+    the search takes 0.6 % of the counts for sources. Cuts that go lower run away with the noise.
 
     Examples
     --------

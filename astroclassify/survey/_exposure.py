@@ -1,7 +1,7 @@
 """What a header says of an observation, and an exposure map where none came: field of view, time, vignetting."""
 
 import numpy as np
-from scipy.ndimage import label, maximum_filter
+from scipy.ndimage import label, maximum_filter, uniform_filter
 
 from ..exceptions import GeometryError
 from ..images import EXPOSURE_KEYS
@@ -11,6 +11,7 @@ __all__ = ["estimate_exposure", "field_of_view", "find_instrument", "header_band
 # Angle [arcmin] at which half the effective area is left, V = 1 / (1 + (theta/angle)^2); see `vignetting`.
 HALF_AREA = {"EPN": 11.8, "EMOS1": 11.8, "EMOS2": 11.8, "ACIS": 25.0, "PSPC": 52.0}
 EMPTY = 16.0  # counts that a square without any would hold in the field's faint parts: a chance of 1e-7
+KNOWN = 0.75  # share of a square that must not be masked to call it empty: beside a mask few counts are by chance
 
 
 def find_instrument(meta):
@@ -92,7 +93,7 @@ def header_time(meta):
         if np.isfinite(value) and value > 0:
             return value
     raise GeometryError(
-        "exposure must be given (a map in seconds, or one time as a Quantity): the image carries no map and none of the "
+        "exposure must be given (a map in seconds, or one time as a Quantity): the image has no map and none of the "
         f"keywords {', '.join(EXPOSURE_KEYS)}"
     )
 
@@ -163,8 +164,8 @@ def field_of_view(counts, mask):
     -------
     `~numpy.ndarray` of bool, shape (ny, nx)
         False in every square without a count that is so large that the faint parts of the field would have put 16
-        there; also in islands smaller than that square (stray counts off the field). All true where there are too few
-        counts to tell.
+        there, and that is not masked for the most part; also in islands smaller than that square (stray counts off the
+        field). All true where there are too few counts to tell.
     """
     everywhere = np.ones(counts.shape, bool)
     if np.count_nonzero(counts) < EMPTY:
@@ -183,6 +184,7 @@ def field_of_view(counts, mask):
     if side > min(counts.shape) / 3:
         return everywhere
     empty = maximum_filter(counts > 0, side, mode="constant", cval=True) == 0
+    empty &= uniform_filter((~mask).astype(float), side, mode="constant") > KNOWN
     field = ~maximum_filter(empty, side, mode="constant", cval=False)
     islands, number = label(field)
     sizes = np.bincount(islands.ravel(), minlength=number + 1)

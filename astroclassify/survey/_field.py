@@ -29,6 +29,7 @@ from ..images import (
 from ..schemes import Flag
 from ._background import estimate_background
 from ._exposure import estimate_exposure, find_instrument, header_band, header_time
+from ._out_of_time import has_streaks, out_of_time
 from ._psf import MixedPsf, default_psf
 
 __all__ = ["Field", "combine_fields", "read_field"]
@@ -164,7 +165,8 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
         scaled to the image's exposure time. A Quantity is one time for all pixels. By default the map that
         came with the image, or one that is estimated.
     background : str, path-like, CCDData, HDU or `~numpy.ndarray`, optional
-        Expected counts per pixel of its grid; interpolated like the exposure. By default `estimate_background`.
+        Expected counts per pixel of its grid; interpolated like the exposure. By default `estimate_background`,
+        for EPIC pn with the streaks of bright sources (`out_of_time`) if the header has PA_PNT.
     mask : `~numpy.ndarray` of bool, or str, path-like, CCDData or HDU, optional
         An array is true where a pixel is **not** to be used. A file, CCDData or HDU is a detection mask as XMM's
         ``emask`` writes it: above zero where a pixel **is** to be used.
@@ -233,6 +235,7 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
         flags |= Flag.NO_EXPOSURE
     else:
         exposure = _read_exposure(exposure, image)
+        flags &= ~Flag.NO_EXPOSURE  # which an image that was a field once may carry
     unusable |= exposure <= 0
     if unusable.all():
         raise GeometryError("exposure and mask leave no usable pixel: do they cover the image?")
@@ -248,12 +251,16 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
         flags |= Flag.NO_BACKGROUND
     else:
         background = _read_map("background", background, image)
+        flags &= ~Flag.NO_BACKGROUND
     if counts.sum() < LOW_COUNTS:
         flags |= Flag.LOW_COUNTS
     meta = {key: value for key, value in image.meta.items() if key != EXPOSURE_MAP}
-    return Field(
+    found = Field(
         counts, exposure, background, unusable, image.wcs.celestial, psf, axis, energy_range, instrument, flags, meta
     )
+    if Flag.NO_BACKGROUND in flags and has_streaks(found):
+        found = replace(found, background=background + out_of_time(found))
+    return found
 
 
 def combine_fields(fields):
@@ -373,6 +380,8 @@ def _check_counts(image):
             f"(the lowest {good.min():.4g}): {hint}"
         )
     fraction = np.abs(good - np.round(good)) > WHOLE
+    if np.all(good < 1):  # fluxes are so small that all would round to zero
+        fraction = good > 0
     if np.any(fraction):
         raise GeometryError(
             f"image must hold whole counts, got {np.sum(fraction)} pixels of {np.sum(good > 0)} above zero that are "
@@ -406,8 +415,7 @@ def _energy_range(energy_range, meta):
         if low >= high:
             raise ValueError(f"energy_range must rise, got {energy_range}")
         return u.Quantity([low, high], u.keV)
-    band = header_band(meta)
-    return None if band is None else u.Quantity(band, u.keV)
+    return None if (band := header_band(meta)) is None else u.Quantity(band, u.keV)
 
 
 def _find_axis(image):

@@ -35,8 +35,8 @@ def to_regions(candidates, *, radius=_POINT):
 
     Returns
     -------
-    `~regions.Regions`
-        One `~regions.CircleSkyRegion` per row, in their order: radius ``ext``, colour by ``x_class`` (C1 red, C2
+    ``regions.Regions``
+        One ``regions.CircleSkyRegion`` per row, in their order: radius ``ext``, colour by ``x_class`` (C1 red, C2
         magenta, P1 cyan, others green), text ``source_id``. A row without a position cannot be drawn and is left out
         with a warning.
 

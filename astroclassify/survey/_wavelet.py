@@ -278,15 +278,16 @@ def significant(counts, background, usable, scales, false_alarm):
         One plane per scale; false for scales not used.
     """
     largest = max(scales)
-    planes = transform(counts - background, largest)[:largest]
+    *planes, structure = transform(counts - background, largest)
     local_rate = _LocalRate(counts.shape, largest)
-    support = np.zeros(planes.shape, bool)
-    structure = np.zeros(counts.shape)
+    support = np.zeros((largest, *counts.shape), bool)
     for scale in sorted(scales, reverse=True):
-        rate = local_rate(scale, background + structure)
-        support[scale - 1] = planes[scale - 1] > thresholds(scale, rate, false_alarm)
-        support[scale - 1] &= local_rate(scale, usable) > LEAST_COVERED
-        structure = np.clip(structure + np.where(support[scale - 1], planes[scale - 1], 0.0), 0.0, None)
+        plane = planes[scale - 1]
+        rate = local_rate(scale, background + np.clip(structure, 0.0, None))
+        reached = thresholds(scale, rate, false_alarm)
+        support[scale - 1] = (plane > reached) & (local_rate(scale, usable) > LEAST_COVERED)
+        # Significant hollows count as well: else the light of a bright point would stay smeared over coarse scales.
+        structure += np.where(support[scale - 1] | (plane < -reached), plane, 0.0)
     return support
 
 
@@ -315,8 +316,8 @@ def filter_counts(counts, background, usable, scales, false_alarm):
     A coefficient counts as significant if noise of the background reaches it with a probability below
     ``false_alarm``. Where the background is not uniform (gaps, edges, vignetting), that expected of the background is
     subtracted and the noise is taken from the distribution for uniform noise of the same variance. From coarse to fine,
-    what is found on larger scales adds to the noise of smaller ones, lest every fluctuation within a bright cluster is a
-    source.
+    what is found on larger scales adds to the noise of smaller ones, and so does what is smoother than the largest, lest
+    every fluctuation within a bright cluster is a source.
 
     Reconstruction: image f = 0 to begin with, then repeatedly f <- max(0, f + sum of the significant coefficients of
     what is left of the counts) (Murtagh, Starck & Bijaoui 1995, A&AS 112, 179, section 3.3).

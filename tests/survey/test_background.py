@@ -113,7 +113,7 @@ def test_source_that_fills_the_field(core):
 
 
 def test_stray_light_is_followed():
-    """A gradient of a factor three that neither sky nor particles explain; less well at the edge, seen from one side."""
+    """A gradient of a factor three that neither sky nor particles explain; less well at the faint edge."""
     true = 0.5 * (0.5 + X / N)
     counts = np.random.default_rng(3).poisson(true)
     background = estimate_background(counts, FLAT, NOWHERE, PIXEL)
@@ -256,7 +256,7 @@ def test_simulated_sky_without_sources():
 
 @pytest.mark.real_data
 def test_rosat_background_far_from_the_cluster(shared_data):
-    """Abell 3158: 30 arcmin and more from it nearly all counts are background, of which the archive has the particles."""
+    """Abell 3158: beyond 30 arcmin nearly all counts are background; the particles of the archive are a part of it."""
     folder = shared_data / "rosat"
     image = read_image(folder / "pyproffit_b_37.fits.gz")
     exposure = read_image(folder / "pyproffit_expose_mask_37.fits.gz").data

@@ -10,6 +10,7 @@ from astropy.nddata import CCDData
 from astropy.table import QTable
 from astropy.wcs import WCS
 
+from astroclassify.schemes import Flag
 from astroclassify.survey import _simulate_xmm as xmm
 from astroclassify.survey import detect, estimate_background, read_field, simulate_field
 from astroclassify.survey._classes import CUTS
@@ -190,3 +191,21 @@ def test_bad_input_is_named():
             out_of_time(field, fraction=fraction)
     with pytest.raises((TypeError, u.UnitsError), match="position_angle"):
         out_of_time(field, position_angle=30.0)
+
+
+def test_estimated_backgrounds_hold_the_streaks():
+    bright = source(100, 100, 2e4)
+    simulated = simulate_field(rng=1, position=CENTRE, density=NOTHING, injected=bright, shape=(200, 200))
+    field, without = simulated.field, plain(simulated.field)
+    streaks = out_of_time(without)
+    assert streaks.sum() > 300
+    np.testing.assert_allclose(field.background, without.background + streaks)
+    for change in ({"PA_PNT": None}, {"SUBMODE": "PrimeSmallWindow"}, {"INSTRUME": "EMOS1"}):
+        image = field.to_ccd()
+        image.meta.update(change)
+        np.testing.assert_allclose(read_field(image).background, without.background)
+    # A background that is given is complete.
+    given = read_field(field.to_ccd(), background=without.background)
+    np.testing.assert_array_equal(given.background, without.background)
+    assert Flag.NO_BACKGROUND in field.flags
+    assert Flag.NO_BACKGROUND not in given.flags

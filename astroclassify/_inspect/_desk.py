@@ -1,0 +1,216 @@
+"""What the page asks for and says, as plain types: the questions, a source, a vote, the conflicts."""
+
+import io
+import math
+from dataclasses import asdict
+
+import numpy as np
+
+from .. import tables
+from ..exceptions import AstroclassifyError, SchemaError
+from ..schemes import ClassScheme, flag_names
+from ..survey import expert_decisions
+from ._images import PICTURES, SCALES, STRETCHES, Scale
+from ._store import follow, voter_name
+
+__all__ = ["Desk", "NotAllowedError", "NotFoundError"]
+
+# Subjects on which experts differ, in the order in which moderators want to see them.
+_CONFLICTS = ("conflict", "moderators_tied", "moderated")
+
+
+class NotAllowedError(AstroclassifyError):
+    """Something that this voter may not see (yet)."""
+
+
+class NotFoundError(AstroclassifyError):
+    """A source that is not in the sample."""
+
+
+class Desk:
+    """
+    Answers to the page; each is a dict that JSON can hold.
+
+    Parameters
+    ----------
+    sample : `~astropy.table.QTable`
+        A SAMPLE table.
+    store : VoteStore
+        The votes.
+    pictures : Pictures
+        The pictures.
+    predictions : `~astropy.table.QTable`, optional
+        A PREDICTIONS table whose probabilities are shown.
+    moderators : sequence of str, optional
+        Voters who see where the others differ.
+    blind : bool, optional
+        Whether probabilities and activation maps are hidden from a voter until the vote on the source is complete.
+
+    Raises
+    ------
+    SchemaError
+        If the predictions are of none of the sources.
+    """
+
+    def __init__(self, sample, store, pictures, *, predictions=None, moderators=(), blind=False):
+        self.store, self.pictures, self.blind = store, pictures, bool(blind)
+        self.moderators = tuple(sorted({voter_name(name) for name in moderators}))
+        flags = np.ma.filled(np.ma.asarray(sample["flags"]), 0).tolist()
+        self._flags = dict(zip(map(str, sample["source_id"]), flags, strict=True))
+        self._folder = str(sample.meta["folder"])
+        self._probabilities, self._predicted, self._classes = {}, {}, ()
+        if predictions is not None:
+            self._read_predictions(predictions)
+
+    def start(self):
+        """What the page shows whoever votes."""
+        workflow, classifier = self.store.workflow, self.pictures.classifier
+        return {
+            "sample": self._folder,
+            "workflow": workflow.name,
+            "questions": [
+                {
+                    "name": question.name,
+                    "text": question.text,
+                    "answers": [{"name": answer.name, "text": answer.text} for answer in question.answers],
+                }
+                for question in workflow.questions
+            ],
+            "outcomes": {outcome.name: outcome.text for outcome in workflow.outcomes},
+            "sources": list(self._flags),
+            "voters": self.store.voters(),
+            "moderators": list(self.moderators),
+            "blind": self.blind,
+            "classes": list(self._classes),
+            "map_classes": [] if classifier is None else list(classifier.scheme.classes),
+            "pictures": list(PICTURES),
+            "stretches": list(STRETCHES),
+            "scales": {band: asdict(scale) for band, scale in SCALES.items()},
+            "notice": self._notice(),
+        }
+
+    def voter(self, voter_id):
+        """Name of a voter as it is written, and the outcomes of the sources that are done."""
+        voter = voter_name(voter_id)
+        done = {source: end for source, end in self.store.outcomes(voter).items() if source in self._flags}
+        return {"voter_id": voter, "moderator": voter in self.moderators, "outcomes": done}
+
+    def source(self, voter_id, source_id):
+        """A source, with the answers that the voter has given."""
+        voter = voter_name(voter_id)
+        self._check_source(source_id)
+        facts = {"flags": ", ".join(flag_names(int(self._flags[source_id])))}
+        try:
+            facts |= self.pictures.facts(source_id)
+        except (AstroclassifyError, ValueError, OSError) as error:
+            facts["image"] = " ".join(str(error).split())
+        return {"facts": {name: text for name, text in facts.items() if text}, **self._ballot(voter, source_id)}
+
+    def vote(self, voter_id, source_id, question, answer):
+        """Take a vote; what `source` says of it afterwards."""
+        self._check_source(source_id)
+        self.store.vote(voter_id, source_id, question, answer)
+        return self._ballot(voter_name(voter_id), source_id)
+
+    def undo(self, voter_id):
+        """Withdraw the voter's last vote; the source it was about, or null."""
+        withdrawn = self.store.undo(voter_id)
+        if withdrawn is None:
+            return {"source_id": None}
+        source = withdrawn[0]
+        # A source that has left the sample since cannot be shown.
+        return self._ballot(voter_name(voter_id), source) if source in self._flags else {"source_id": source}
+
+    def conflicts(self, voter_id):
+        """Sources on which the others differ, for a moderator: the open ones first."""
+        voter = self._check_moderator(voter_id)
+        decisions = expert_decisions(
+            self.store.votes(), moderators=self.moderators, workflow=self.store.workflow, subjects=list(self._flags)
+        )
+        rows = [
+            {name: str(row[name]) for name in ("source_id", "status", "decision", "reason")}
+            for row in decisions
+            if str(row["status"]) in _CONFLICTS and str(row["source_id"]) in self._flags
+        ]
+        rows.sort(key=lambda row: _CONFLICTS.index(row["status"]))
+        mine = self.store.outcomes(voter)
+        for row in rows:
+            row["mine"] = mine.get(row["source_id"], "")
+        return {"conflicts": rows}
+
+    def picture(self, voter_id, source_id, picture, stretch, low, high, class_name=""):
+        """One picture, as PNG."""
+        voter = voter_name(voter_id)
+        self._check_source(source_id)
+        if class_name and self._hidden(voter, source_id):
+            raise NotAllowedError("the activation map is shown after the vote")
+        try:
+            scale = Scale(stretch, float(low), float(high))
+        except ValueError as error:
+            raise SchemaError(str(error)) from None
+        return self.pictures.png(source_id, picture, scale, class_name)
+
+    def votes(self):
+        """The votes as the text of an ECSV file."""
+        file = io.StringIO()
+        self.store.votes().write(file, format="ascii.ecsv")
+        return file.getvalue()
+
+    def _ballot(self, voter, source):
+        path = self.store.answers(voter, source)
+        _, question, outcome = follow(self.store.workflow, path)
+        hidden = self._hidden(voter, source)
+        ballot = {
+            "source_id": source,
+            "answers": path,
+            "question": None if question is None else question.name,
+            "outcome": outcome,
+            "hidden": hidden,
+            "probabilities": None if hidden else self._probabilities.get(source),
+            "predicted": None if hidden else self._predicted.get(source),
+        }
+        if voter in self.moderators:
+            others = {
+                other: end
+                for other in self.store.voters()
+                if other != voter and (end := self.store.outcomes(other).get(source))
+            }
+            # A moderator who votes as one of two experts must not know what the other one said.
+            ballot["others"] = others if len(set(others.values())) > 1 else {}
+        return ballot
+
+    def _hidden(self, voter, source):
+        return self.blind and source not in self.store.outcomes(voter)
+
+    def _check_source(self, source_id):
+        if source_id not in self._flags:
+            raise NotFoundError(f"source_id must be one of the sample's, got {source_id[:80]!r}")
+
+    def _check_moderator(self, voter_id):
+        voter = voter_name(voter_id)
+        if voter not in self.moderators:
+            raise NotAllowedError(f"conflicts are for moderators, {voter!r} is none")
+        return voter
+
+    def _read_predictions(self, predictions):
+        predictions = tables.validate(predictions, tables.PREDICTIONS)
+        self._classes = ClassScheme.from_dict(dict(predictions.meta["scheme"])).classes
+        columns = [np.ma.filled(np.ma.asarray(predictions[f"p_{label}"], float), np.nan) for label in self._classes]
+        names, labels = (predictions[name].tolist() for name in ("source_id", "label_pred"))
+        for source, label, *values in zip(map(str, names), labels, *columns, strict=True):
+            if source in self._flags:
+                self._predicted[source] = str(label)
+                self._probabilities[source] = {
+                    name: float(value) if math.isfinite(value) else None
+                    for name, value in zip(self._classes, values, strict=True)
+                }
+        if not self._predicted and len(predictions):
+            raise SchemaError(f"predictions must be of sources of the sample, got {str(names[0])[:80]!r} ...")
+
+    def _notice(self):
+        notes = []
+        if self.store.torn:
+            notes.append("the last write had been cut short: it was put aside and does not count")
+        if self.store.problems:
+            notes.append(f"{len(self.store.problems)} lines of the journal cannot be read and do not count")
+        return "; ".join(notes)
