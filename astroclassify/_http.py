@@ -16,7 +16,17 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from .exceptions import FetchError
 
-__all__ = ["NETWORK_ERRORS", "Client", "PassingError", "StatusError", "bare", "check_address", "length", "one_line"]
+__all__ = [
+    "NETWORK_ERRORS",
+    "Client",
+    "PassingError",
+    "StatusError",
+    "bare",
+    "check_address",
+    "length",
+    "one_line",
+    "origin",
+]
 
 log = logging.getLogger(__name__)
 

@@ -39,8 +39,8 @@ class SnapshotError(AstroclassifyError, ValueError):
     """A simulation output is missing, damaged or not in the expected format."""
 
 
-class FetchError(SnapshotError, OSError):
-    """A simulation output cannot be fetched: no key, no such thing, or the service or the connection fails."""
+class FetchError(AstroclassifyError, OSError):
+    """A web service does not give what was asked for: no key, no such thing, or it or the connection fails."""
 
 
 class ModelError(AstroclassifyError, ValueError):

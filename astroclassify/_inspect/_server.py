@@ -19,7 +19,7 @@ from ._desk import Desk, NotAllowedError, NotFoundError
 from ._images import Pictures
 from ._store import VoteError, VoteStore, journal_path
 
-__all__ = ["InspectionServer", "open_server"]
+__all__ = ["InspectionServer", "open_server", "stored_votes"]
 
 log = logging.getLogger(__name__)
 
@@ -170,6 +170,48 @@ def open_server(folder, *, workflow=None, predictions=None, model=None, moderato
     'http://127.0.0.1:40233/#Xk...'
     >>> server.serve_forever()  # doctest: +SKIP
     """
+    sample, predictions, classifier, workflow = _read(folder, workflow, predictions, model)
+    pictures = Pictures(sample, classifier)
+    store = VoteStore(journal_path(sample.meta["folder"], workflow), workflow, sample["source_id"])
+    try:
+        desk = Desk(sample, store, pictures, predictions=predictions, moderators=moderators, blind=blind)
+        return InspectionServer(desk, port=port)
+    except BaseException:
+        store.close()
+        raise
+
+
+def stored_votes(folder, *, workflow=None, predictions=None, model=None):
+    """
+    Votes that the page has taken on a sample folder, without opening it.
+
+    Parameters
+    ----------
+    folder, workflow, predictions, model
+        As for `open_server`.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        A VOTES table.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nobody has voted yet, or a file is missing.
+    OutputError
+        If the page is open: it exports the votes itself.
+    """
+    sample, _, _, workflow = _read(folder, workflow, predictions, model)
+    path = journal_path(sample.meta["folder"], workflow)
+    if not path.is_file():
+        raise FileNotFoundError(f"votes: nobody has voted yet in the workflow {workflow.name!r} (no {str(path)!r})")
+    with VoteStore(path, workflow, sample["source_id"]) as store:
+        return store.votes()
+
+
+def _read(folder, workflow, predictions, model):
+    """Sample, predictions, classifier and workflow from what users give."""
     sample = tables.read_sample(folder)
     if predictions is not None:
         predictions = tables.read(predictions, tables.PREDICTIONS)
@@ -180,15 +222,7 @@ def open_server(folder, *, workflow=None, predictions=None, model=None, moderato
         classifier = load_classifier(model)
     if workflow is None:
         workflow = _scheme_of(predictions, sample, classifier)
-    workflow = load_workflow(workflow)
-    pictures = Pictures(sample, classifier)
-    store = VoteStore(journal_path(sample.meta["folder"], workflow), workflow, sample["source_id"])
-    try:
-        desk = Desk(sample, store, pictures, predictions=predictions, moderators=moderators, blind=blind)
-        return InspectionServer(desk, port=port)
-    except BaseException:
-        store.close()
-        raise
+    return sample, predictions, classifier, load_workflow(workflow)
 
 
 def _scheme_of(predictions, sample, classifier):

@@ -30,6 +30,7 @@ _FORMAT = "astroclassify-votes"
 _VERSION = 1
 _VOTE, _WITHDRAWAL = "vote", "withdrawal"
 _COLUMNS = tuple(name for name, _ in tables.VOTES.columns)
+_WORKFLOW = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _VOTER = re.compile(r"\w[\w .@+'-]{0,63}")
 
 
@@ -39,6 +40,8 @@ class VoteError(SchemaError):
 
 def journal_path(folder, workflow):
     """Journal of the votes on a sample folder: one for each workflow, whose questions are not those of another."""
+    if not _WORKFLOW.fullmatch(str(workflow.name)):
+        raise SchemaError(f"workflow: its name must be letters, digits and _ . -, got {str(workflow.name)[:80]!r}")
     return Path(folder) / f"votes-{workflow.name}.jsonl"
 
 

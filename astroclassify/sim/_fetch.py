@@ -86,7 +86,7 @@ def fetch_halo(simulation, *, snapshot, halo_id, api_key=None, cache=None, base_
         longer than the retries last.
     SnapshotError
         If the halo has no (X-ray emitting) gas, if the simulation lacks a gas field that is needed, which the message
-        names, or if what the server sends is damaged twice. (`FetchError` is one as well.)
+        names, or if what the server sends is damaged twice.
     OutputError
         If the cache folder cannot be written, or is full.
     MissingDependencyError

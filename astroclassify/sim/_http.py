@@ -1,25 +1,19 @@
 """
-Requests to a web API with a key: redirects, retries and downloads that go on where they were cut.
+Requests to a web API with a key: its JSON, its lists, and downloads that go on where they were cut.
 
 The key travels in a header to the API's own host and nowhere else, and is kept out of every message.
 """
 
-import email.utils
-import http.client
 import json
 import logging
 import os
-import random
 import re
-import ssl
-import time
-import urllib.error
-import urllib.request
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
-from urllib.parse import quote, urljoin, urlsplit
+from dataclasses import dataclass, replace
+from urllib.parse import urljoin, urlsplit
 
+from .._http import NETWORK_ERRORS, PassingError, StatusError, bare, length, origin
+from .._http import Client as WebClient
+from .._http import check_address as check_web_address
 from ..exceptions import FetchError, OutputError
 
 __all__ = ["Client", "StatusError", "check_address", "discard"]
@@ -28,100 +22,15 @@ log = logging.getLogger(__name__)
 
 TIMEOUT = 300.0  # s without a byte; the service needs a while to cut a large halo out
 ATTEMPTS = 6  # failures in a row, without a new byte in between, until we give up
-MAX_REQUESTS = 100  # for one file, however much each of them brings
-LONGEST_WAIT = 600.0  # s; a service that asks for more is not waited for
-_FIRST_WAIT = 1.0  # s, doubled with every failure
-_MAX_REDIRECTS = 5
 _MAX_PAGES = 1000
 _MAX_JSON = 32 * 2**20
 _CHUNK = 2**20
-_REDIRECTS = (301, 302, 303, 307, 308)
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-# What a request can die of: http.client's own errors are no OSErrors (urllib's are), a bad host name is a UnicodeError.
-_NETWORK_ERRORS = (OSError, http.client.HTTPException, UnicodeError)
-
-sleep = time.sleep  # a name of this module, so that tests need not wait
-_jitter = random.Random()  # not the shared generator, whose state belongs to the user
-
-
-class StatusError(FetchError):
-    """The API answered with an error that another try does not mend."""
-
-    def __init__(self, message, status=None):  # one argument is what pickle gives
-        super().__init__(message)
-        self.status = status
-
-
-class _PassingError(Exception):
-    """A failure that may not happen again."""
-
-    def __init__(self, reason, wait=None):
-        super().__init__(reason)
-        self.wait = wait
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Redirects are followed by the client itself: urllib would send the key along."""
-
-    def http_error_302(self, *args):
-        return None  # which leaves the answer to the handler that makes an HTTPError of it
-
-    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
-
-
-def _one_line(text, length=200):
-    """A text that others wrote, on one line, without control characters, not too long."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-    return text if len(text) <= length else f"{text[: length - 3]}..."
-
-
-def _origin(url):
-    """Scheme, host and port of an address; ValueError for what has none or is no web address."""
-    parts = urlsplit(url)
-    scheme = parts.scheme.lower()
-    if scheme not in _DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc:
-        raise ValueError("not a web address")
-    return scheme, parts.hostname.lower(), parts.port or _DEFAULT_PORTS[scheme]
 
 
 def check_address(name, url):
     """An http or https address that ends in a slash, or a ValueError that names the argument."""
-    try:
-        _origin(url)
-        sound = not any(c in url for c in "?#\\") and url.isascii() and url.isprintable() and " " not in url
-    except (AttributeError, TypeError, ValueError):
-        sound = False
-    if not sound:
-        # What stands before an @ would be a password.
-        shown = url.split("@")[-1] if isinstance(url, str) else type(url).__name__
-        raise ValueError(f"{name} must be an http or https address, got {_one_line(shown)!r}")
+    url = check_web_address(name, url)
     return url if url.endswith("/") else f"{url}/"
-
-
-def _bare(url):
-    """An address without its query, which may hold a signature or a token."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}{parts.path}"
-
-
-def _seconds(text):
-    """Seconds of a Retry-After header, a number or a date; None if there is none."""
-    if text is None:
-        return None
-    if re.fullmatch(r"[0-9]{1,9}", text):
-        return float(text)
-    try:
-        moment = email.utils.parsedate_to_datetime(text)
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return max(0.0, (moment - datetime.now(UTC)).total_seconds())
-    except (ValueError, OverflowError):
-        return None
-
-
-def _length(headers):
-    """The Content-Length, or None where it is missing or nonsense."""
-    text = headers.get("Content-Length", "")
-    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def _size(path):
@@ -172,7 +81,7 @@ class _Mark:
         validator = etag if strong else response.headers.get("Last-Modified", "")
         # It is sent back as a header, which cannot hold everything that may come in one.
         sound = validator.isascii() and validator.isprintable()
-        return cls(url, validator if sound and validator else None, _length(response.headers))
+        return cls(url, validator if sound and validator else None, length(response.headers))
 
     def write(self, part):
         """Write the mark, where there is none yet."""
@@ -180,8 +89,7 @@ class _Mark:
             json.dump(vars(self), handle)
 
 
-@dataclass(frozen=True)
-class Client:
+class Client(WebClient):
     """
     Asks an API for JSON and files.
 
@@ -193,36 +101,18 @@ class Client:
         The key, sent as the header ``api-key`` to that host alone.
     """
 
-    base_url: str
-    key: str = field(repr=False)
-
-    def __post_init__(self):
-        opener = urllib.request.build_opener(_NoRedirect)
-        opener.addheaders = [("User-Agent", f"astroclassify/{version('astroclassify')}")]
-        object.__setattr__(self, "_opener", opener)
+    def __init__(self, base_url, key):
+        super().__init__(TIMEOUT, ATTEMPTS)
+        self.base_url, self.key = base_url, key
 
     def get_json(self, url):
         """The JSON answer at an address, as Python objects."""
-
-        def read():
-            with self._open(url, {"Accept": "application/json"}) as response:
-                try:
-                    body = response.read(_MAX_JSON + 1)
-                except _NETWORK_ERRORS as error:
-                    raise _PassingError(self._reason(error)) from error
-                expected = _length(response.headers)
-            if len(body) > _MAX_JSON:
-                raise FetchError(f"{_bare(url)} answered with more than {_MAX_JSON} bytes of JSON")
-            if expected is not None and len(body) < expected:
-                raise _PassingError(f"the connection was cut after {len(body)} of {expected} bytes")
-            return body
-
-        body = self._retry(url, read)
+        body, _ = self.get(url, most=_MAX_JSON, headers={"Accept": "application/json"})
         try:
             return json.loads(body)
         except (ValueError, RecursionError):
-            start = self._safe(body[:60].decode("utf-8", "replace"))
-            raise FetchError(f"{_bare(url)} did not answer with JSON but with {start!r}") from None
+            start = self.safe(body[:60].decode("utf-8", "replace"))
+            raise FetchError(f"{bare(url)} did not answer with JSON but with {start!r}") from None
 
     def pages(self, url, name):
         """The entries of a list: bare, under its name, or in pages of ``count``, ``next`` and ``results``."""
@@ -234,7 +124,7 @@ class Client:
                 page = {"results": page}
             results = page.get("results", page.get(name))
             if not isinstance(results, list):
-                raise FetchError(f"{_bare(url)} did not answer with a list")
+                raise FetchError(f"{bare(url)} did not answer with a list")
             found += results
             if page.get("next"):
                 # Only its query: the service's own links name http, and the key goes to our address alone.
@@ -245,11 +135,11 @@ class Client:
         """Status of the answer at an address, 200 or that of a `StatusError`; the body is not read."""
 
         def ask():
-            with self._open(url, {}):
+            with self.open(url, {}):
                 return 200
 
         try:
-            return self._retry(url, ask)
+            return self.retry(url, ask)
         except StatusError as error:
             return error.status
 
@@ -275,7 +165,7 @@ class Client:
             If the file cannot be written.
         """
 
-        self._retry(url, lambda: self._download_once(url, part), lambda: _size(part))
+        self.retry(url, lambda: self._download_once(url, part), lambda: _size(part))
 
     def _download_once(self, url, part):
         mark, done = _Mark.read(part), 0
@@ -286,20 +176,20 @@ class Client:
         if mark is not None and mark.size is not None and done > mark.size:
             done = 0
         try:
-            with self._open(url, {"Range": f"bytes={done}-", "If-Range": mark.validator} if done else {}) as response:
+            with self.open(url, {"Range": f"bytes={done}-", "If-Range": mark.validator} if done else {}) as response:
                 if response.status == 206 and done:
                     mark = self._check_piece(response, mark, done, part)
                 elif response.status == 200:
                     mark, done = _Mark.of(url, response), 0
-                    log.info("fetching %s (%s bytes)", _bare(url), "?" if mark.size is None else mark.size)
+                    log.info("fetching %s (%s bytes)", bare(url), "?" if mark.size is None else mark.size)
                 else:
-                    raise FetchError(f"{_bare(url)}: unexpected status {response.status}")
+                    raise FetchError(f"{bare(url)}: unexpected status {response.status}")
                 self._store(response, part, mark, done)
         except StatusError as error:
             if not (done and error.status == 416):
                 raise
             discard(part)
-            raise _PassingError("the file changed on the server") from None
+            raise PassingError("the file changed on the server") from None
 
     @staticmethod
     def _check_piece(response, mark, done, part):
@@ -309,7 +199,7 @@ class Client:
         same = etag in (None, mark.validator) or not mark.validator.startswith('"')
         if not (same and found and int(found[1]) == done and (not mark.size or found[2] in ("*", str(mark.size)))):
             discard(part)
-            raise _PassingError("the file changed on the server")
+            raise PassingError("the file changed on the server")
         return mark if found[2] == "*" else replace(mark, size=int(found[2]))
 
     def _store(self, response, part, mark, done):
@@ -331,117 +221,37 @@ class Client:
             kept = f"; {size} bytes are kept, the next call goes on from there" if size else ""
             raise OutputError(f"cannot write {str(part)!r}: {error.strerror or error}{kept}") from error
         if mark.size is not None and done < mark.size:
-            raise _PassingError(f"the connection was cut after {done} of {mark.size} bytes")
+            raise PassingError(f"the connection was cut after {done} of {mark.size} bytes")
 
     def _read(self, response, most):
         """The next bytes of a body as they come: with ``read`` a cut would lose those before it."""
         try:
             return response.read1(most) if most else b""
-        except _NETWORK_ERRORS as error:
-            raise _PassingError(self._reason(error)) from error
-
-    def _retry(self, url, action, reached=lambda: 0):
-        """Call ``action`` again, after longer and longer waits, as long as it fails in a way that may pass."""
-        best = failures = tries = 0
-        while tries < MAX_REQUESTS:
-            tries += 1
-            try:
-                return action()
-            except _PassingError as error:
-                reason, wait = str(error), error.wait
-            # What came counts only beyond the farthest point so far, or a file that ends too early would never end.
-            if reached() > best:
-                best, failures = reached(), 0
-            failures += 1
-            if failures >= ATTEMPTS:
-                break
-            if wait is not None and wait > LONGEST_WAIT:
-                raise FetchError(f"{_bare(url)}: {reason}; the server asks to come back in {wait:.0f} s")
-            # Not all at the same moment: many workers may have been turned away together.
-            backoff = _FIRST_WAIT * 2 ** (failures - 1) * _jitter.uniform(0.75, 1.25)
-            wait = max(wait or 0.0, backoff)
-            log.warning("%s: %s; next try in %.0f s", _bare(url), reason, wait)
-            sleep(wait)
-        raise FetchError(f"{_bare(url)}: {reason} (given up after {tries} tries)")
-
-    def _open(self, url, headers):
-        """The answer at an address, behind at most a few redirects."""
-        target = url
-        for _ in range(_MAX_REDIRECTS + 1):
-            own = self._is_own(target)
-            request = urllib.request.Request(target, headers={"Accept-Encoding": "identity", **headers})
-            if own:
-                request.add_header("api-key", self.key)
-            try:
-                return self._opener.open(request, timeout=TIMEOUT)
-            except urllib.error.HTTPError as error:
-                with error:
-                    if error.code not in _REDIRECTS:
-                        raise self._status_error(url, error, own) from None
-                    location = error.headers.get("Location", "")
-            except _NETWORK_ERRORS as error:
-                cause = getattr(error, "reason", error)
-                if isinstance(cause, ssl.SSLCertVerificationError):
-                    raise FetchError(f"{_bare(url)}: the certificate is not valid: {cause.verify_message}") from error
-                raise _PassingError(self._reason(error)) from error
-            target = self._redirected(target, location)
-        raise FetchError(f"{_bare(url)}: more than {_MAX_REDIRECTS} redirects")
+        except NETWORK_ERRORS as error:
+            raise PassingError(self.reason(error)) from error
 
     def _is_own(self, url):
         """Whether an address is on the API's own host, through the same door or from http to https."""
-        own, other = _origin(self.base_url), _origin(url)
+        own, other = origin(self.base_url), origin(url)
         upgraded = own[1] == other[1] and (own[0], own[2], other[0], other[2]) == ("http", 80, "https", 443)
         return own == other or upgraded
 
-    def _redirected(self, url, location):
-        try:
-            target = quote(urljoin(url, location), safe="%/:=&?~#+!$,;'@()*[]")
-            scheme, host, _ = _origin(target)
-        except ValueError:
-            raise FetchError(f"{_bare(url)} redirects to what is no web address") from None
-        if urlsplit(url).scheme.lower() == "https" and scheme == "http":
-            raise FetchError(f"{_bare(url)} redirects from https to http, on {self._safe(host)}: refused")
-        return target
+    def own_headers(self, target):
+        """The key, where the address is the API's own."""
+        return {"api-key": self.key} if self._is_own(target) else {}
 
-    def _status_error(self, url, error, own):
-        """What to raise for an answer that is an error: something passing, or a line that says what is wrong."""
-        code, reason = error.code, f"the server answered {error.code} {self._safe(error.reason)}".rstrip()
-        if code in (408, 429) or code >= 500:
-            return _PassingError(reason, _seconds(error.headers.get("Retry-After")))
-        if code == 416:
-            return StatusError(f"{_bare(url)}: {reason}", code)
-        # The links that the API redirects to are valid for some time only: the next try asks the API for a new one.
-        if not own:
-            return _PassingError(f"the data host answered {code}")
-        if code in (401, 403):
-            text = f"the key is refused ({code}{self._detail(error)}); check api_key or TNG_API_KEY"
-            return StatusError(f"{_bare(url)}: {text}", code)
-        return StatusError(f"{_bare(url)}: {reason}{self._detail(error)}", code)
-
-    def _detail(self, error):
-        """What the body of an error says, if it is short text or JSON with a ``detail``."""
-        try:
-            text = error.read(2000).decode("utf-8", "replace")
-        except _NETWORK_ERRORS:
-            return ""
-        try:
-            text = str(json.loads(text)["detail"])
-        except (ValueError, TypeError, KeyError):
-            if "<" in text:
-                return ""
-        text = self._safe(text)
-        return f": {text}" if text else ""
-
-    def _reason(self, error):
-        """A network error in a few words."""
-        cause = getattr(error, "reason", error)
-        if isinstance(cause, TimeoutError):
-            return f"no answer within {TIMEOUT:g} s"
-        if isinstance(cause, http.client.IncompleteRead):
-            return "the connection was cut"
-        text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-        return f"the connection failed: {self._safe(text)}"
-
-    def _safe(self, text):
+    def safe(self, text):
         """A text of the server's, on one line and without the key, should it have been echoed."""
-        return _one_line(str(text).replace(self.key, "***"))
+        return super().safe(str(text).replace(self.key, "***"))
+
+    def status_error(self, url, error, target):
+        """What to raise for an answer that is an error; the key and links that have expired have words of their own."""
+        own, code = self._is_own(target), error.code
+        if own and code in (401, 403):
+            text = f"the key is refused ({code}{self.detail(error)}); check api_key or TNG_API_KEY"
+            return StatusError(f"{bare(url)}: {text}", code)
+        failure = super().status_error(url, error, target)
+        if own or code == 416 or isinstance(failure, PassingError):
+            return failure
+        # The links that the API redirects to are valid for some time only: the next try asks the API for a new one.
+        return PassingError(f"the data host answered {code}")

@@ -62,9 +62,11 @@ def estimate_background(counts, exposure, mask, pixel):
     smoothed with a Gaussian of an eighth of the field's side, but at least 100 arcsec. Sources are then what stands out
     from that.
 
-    Sources too faint to be found are background. On the simulated sky of `simulate_field` (XMM EPIC-pn, 10 ks) it is 4
-    to 7 % above sky and particles: the active nuclei of less than ten counts. Where nothing but noise is in the field,
-    the search takes 0.6 % of the counts for sources. Cuts that go lower run away with the noise.
+    Sources too faint to be found are background. On the simulated sky of `simulate_field` (XMM EPIC-pn, 10 ks, pixels
+    of 2.5 arcsec) it is 4 to 7 % above sky and particles: the active nuclei of less than ten counts. Cuts that go lower
+    run away with the noise. The scales of the search are in pixels: with pixels of 4 or 5 arcsec it takes more for
+    sources there, and the background is from 2 % below sky and particles to 2 % above. Where there is nothing but
+    noise, 0.6 % of the counts are taken for sources.
 
     Examples
     --------

@@ -170,6 +170,9 @@ def xray_band(piece, target, shape):
         planes["covered"] = np.ones(piece.counts.shape)
     contents, area = integrate(np.stack([*planes.values()]).astype(float), x, y)
     contents = dict(zip(planes, contents, strict=True))
+    if Flag.NEGATIVE not in piece.flags:
+        # Sums along the sides leave -1e-14 where nothing is, which would be flagged as no raw counts.
+        np.maximum(contents["counts"], 0.0, out=contents["counts"])
     shares = {
         name: np.divide(contents[name], area, out=np.zeros(shape), where=area > 0)
         for name in ("exposure", "valid", "covered")

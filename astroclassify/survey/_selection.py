@@ -76,7 +76,7 @@ def selection_function(
         Least distance between sources of one run.
     detector : callable, optional
         Takes a field and returns a CANDIDATES table; by default `detect`. With an executor of processes it must be
-        picklable, such as a `functools.partial` of `detect`.
+        picklable, such as a ``functools.partial`` of `detect`.
     rng : int or `~numpy.random.Generator`
         A seed or a generator; the result is the same for any executor.
     executor : `~concurrent.futures.Executor`, optional
@@ -102,7 +102,7 @@ def selection_function(
 
     Notes
     -----
-    Many sources are searched for in one run, as many as `separation` lets into the field, those of all combinations
+    Many sources are searched for in one run, as many as ``separation`` lets into the field, those of all combinations
     mixed. One further run per field has none: what it finds is what ``chance`` and ``contamination`` count. In a field
     with clusters of its own ``contamination`` counts these as well; a simulated field without clusters
     (``simulate_field(density={"cluster": 0})``) leaves what is none.

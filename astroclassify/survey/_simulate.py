@@ -143,7 +143,7 @@ def simulate_candidates(
     shares of ``other_kinds``. They are set by hand. A score reached on simulated candidates is therefore no statement
     about the sky.
 
-    Not simulated: MOS cameras, pile-up, azimuthal structure of the PSF, flares, clustering of nuclei, plate flaws.
+    Not simulated: MOS cameras, azimuthal structure of the PSF, flares, clustering of nuclei, plate flaws.
 
     References
     ----------

@@ -149,7 +149,7 @@ def simulate_field(
     seed = batch.master_seed(rng)
     pointing, grid = _check_pointing(exposure, seed), _check_grid(pixel, shape)
     wcs = _wcs(_check_position(position, seed), grid.shape, grid.pixel)
-    density = _check_density(density)
+    density = check_density(density)
     injected = [] if injected is None else _injected_rows(injected, wcs, pointing, grid)
     scene, rows = draw_sky(pointing, grid.half, density, seed)
     if optical:
@@ -193,7 +193,8 @@ def _check_position(position, seed):
     return position.icrs.ra.deg, position.icrs.dec.deg
 
 
-def _check_density(density):
+def check_density(density):
+    """Multiple of the sky's density for every kind of source."""
     multiples = dict.fromkeys(KINDS, 1.0)
     if density is not None and not isinstance(density, dict):
         raise TypeError(f"density must be a dict from kinds of sources to numbers, got {density!r}")

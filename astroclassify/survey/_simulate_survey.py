@@ -14,10 +14,10 @@ from .. import batch, tables
 from ..exceptions import AstroclassifyError, EmptyResultWarning, SchemaError, check_quantity
 from ..images import Geometry
 from ..schemes import CANDIDATE
-from ._classes import get_cuts, in_any
+from ._classes import Cuts, get_cuts, in_any
 from ._cutouts import extract_cutouts
 from ._detect import detect
-from ._simulate_field import simulate_field
+from ._simulate_field import check_density, simulate_field
 from ._simulate_population import POPULATION
 
 __all__ = ["label_candidates", "simulate_survey"]
@@ -142,7 +142,7 @@ def simulate_survey(
     density : dict, optional
         Multiples of the sky's densities for kinds of sources, as `simulate_field` takes them: on the sky clusters are
         too few to train on.
-    cuts : sequence, optional
+    cuts : str, Cuts or sequence of these, optional
         Classes whose candidates are kept: names of published ones or `Cuts`.
     size : `~astropy.units.Quantity`, optional
         Side of the cutouts, an angle.
@@ -177,8 +177,8 @@ def simulate_survey(
         raise ValueError(f"n_fields must be a whole number from 1 to 100000, got {n_fields!r}")
     seconds = np.atleast_1d(check_quantity("exposures", exposures, u.s, positive=True)).tolist()
     check_quantity("size", size, u.arcmin, positive=True, shape=())
-    cuts = (cuts,) if isinstance(cuts, str) else tuple(cuts)
-    job = _Job(batch.master_seed(rng), Path(out), tuple(seconds), dict(density or {}), cuts, Geometry(size, shape))
+    cuts = (cuts,) if isinstance(cuts, str | Cuts) else tuple(cuts)
+    job = _Job(batch.master_seed(rng), Path(out), tuple(seconds), check_density(density), cuts, Geometry(size, shape))
     settings = job.settings()
     folders.prepare(job.folder, settings, SETTINGS_FILE, what="such a survey")
     names = [f"{number:05d}" for number in range(n_fields)]
@@ -227,7 +227,7 @@ class _Job:
         if not (place / tables.SAMPLE_FILE).is_file():
             self._make(name, place)
         sample = tables.read_sample(place)
-        sample["path"] = [f"fields/{name}/{path}" if path else "" for path in sample["path"]]
+        sample["path"] = np.array([f"fields/{name}/{path}" if path else "" for path in sample["path"]], dtype=str)
         sample.meta = {}
         return sample
 
@@ -239,7 +239,8 @@ class _Job:
             warnings.simplefilter("ignore", EmptyResultWarning)  # such a field adds nothing to the sample
             candidates = detect(simulated.field)
             candidates = label_candidates(candidates[in_any(candidates, self.cuts)], simulated.truth)
-            candidates["source_id"] = [f"field-{name}-{number:03d}" for number in range(len(candidates))]
+            numbers = range(len(candidates))
+            candidates["source_id"] = np.array([f"field-{name}-{number:03d}" for number in numbers], dtype="U32")
             candidates["group_id"] = np.full(len(candidates), f"field-{name}")
             candidates["exposure"] = np.full(len(candidates), exposure.value) * u.s
             candidates["redshift"] = candidates["true_redshift"]

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 
+from astroclassify import _http as web
 from astroclassify.exceptions import AstroclassifyError, FetchError, OutputError, SnapshotError
 from astroclassify.sim import _fetch, _http
 from astroclassify.sim._fetch import fetch_halo
@@ -255,7 +256,7 @@ def api(monkeypatch, tmp_path, caplog):
     monkeypatch.delenv("TNG_API_KEY", raising=False)
     caplog.set_level(logging.DEBUG)
     waits = []
-    monkeypatch.setattr(_http, "sleep", waits.append)
+    monkeypatch.setattr(web, "sleep", waits.append)
     service = Api()
     service.waits, service.cache = waits, tmp_path / "cache"
     service.start()

@@ -9,6 +9,7 @@ from photutils.background import Background2D, MedianBackground
 from astroclassify.exceptions import GeometryError
 from astroclassify.images import pixel_scale, read_image
 from astroclassify.survey import KingPsf, estimate_background, simulate_field
+from astroclassify.survey._background import _is_structured
 from astroclassify.survey._simulate_population import POPULATION
 from astroclassify.survey._simulate_scene import agn_counts
 
@@ -121,6 +122,15 @@ def test_stray_light_is_followed():
     np.testing.assert_allclose(blocks[:, 1:], 1.0, atol=0.08)
     np.testing.assert_allclose(blocks[:, 0], 1.0, atol=0.17)
     assert background.sum() == pytest.approx(true.sum(), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("level", "ripple", "structured"), [(0.5, 0.0, False), (20.0, 0.0, False), (20.0, 0.1, False), (0.5, 0.4, True)]
+)
+def test_structure_is_more_than_noise_and_more_than_a_little(level, ripple, structured):
+    """A ripple of 10 % (7 % rms) is left alone, however significant."""
+    counts = np.random.default_rng(11).poisson(level * (1 + ripple * np.sin(2 * np.pi * X / N)))
+    assert bool(_is_structured(counts, np.full((N, N), level), ~NOWHERE, 16)) is structured
 
 
 def test_plain_noise_is_not_followed():
@@ -241,14 +251,15 @@ def test_simulated_sky_is_high_by_the_sources_too_faint_to_find(seed):
     """Sky and particles are exceeded by 4 to 7 %: the light of nuclei with less than ten counts or so."""
     field = simulate_field(rng=seed, exposure=10 * u.ks).field
     used = ~field.mask
-    true, estimated = field.meta["true_background"][used].sum(), field.background[used].sum()
+    background = estimate_background(field.counts, field.exposure, field.mask, field.pixel)
+    true, estimated = field.meta["true_background"][used].sum(), background[used].sum()
     assert 1.02 < estimated / true < 1.09
     assert estimated == pytest.approx(true + counts_of_faint_nuclei(field, 10.0), rel=0.025)
 
 
 def test_simulated_sky_without_sources():
     nothing = dict.fromkeys(("agn", "star", "cluster", "galaxy", "bright", "hot", "arc"), 0)
-    field = simulate_field(rng=10, exposure=20 * u.ks, density=nothing).field
+    field = simulate_field(rng=10, exposure=20 * u.ks, density=nothing, pixel=5 * u.arcsec, shape=(324, 324)).field
     used = ~field.mask
     noise = 1 / np.sqrt(field.meta["true_background"][used].sum())
     assert field.background[used].sum() == pytest.approx(field.meta["true_background"][used].sum(), rel=4 * noise)

@@ -1,0 +1,332 @@
+"""The page in a real browser, by keys: votes, undo, two voters, conflicts, moderation, a killed server."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from astropy.table import QTable
+
+from astroclassify import tables
+from astroclassify.schemes import CANDIDATE
+from astroclassify.survey import check_votes, expert_decisions, simulate_candidates
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("PIL.Image")
+webdriver = pytest.importorskip("selenium.webdriver")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+DRIVER = shutil.which("chromedriver")
+if CHROMIUM is None or DRIVER is None:
+    pytest.skip("chromium and its driver are not installed", allow_module_level=True)
+
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+
+N = 6
+SERVED = """
+import sys, json
+from astroclassify._inspect._server import open_server
+server = open_server(sys.argv[1], **json.loads(sys.argv[2]))
+print(server.address, flush=True)
+server.serve_forever()
+"""
+# Where pictures of the page are kept to be looked at; by default nowhere.
+SHOTS = os.environ.get("ASTROCLASSIFY_SCREENSHOTS")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("browser")
+    sample = simulate_candidates(N, rng=3, out=folder / "sample", progress=False)
+    table = QTable({"source_id": sample["source_id"], "label_pred": np.array(["low_z"] * N)})
+    for number, label in enumerate(CANDIDATE.classes):
+        table[f"p_{label}"] = np.full(N, (0.6, 0.2, 0.1, 0.07, 0.03)[number])
+    table["flags"] = np.zeros(N, int)
+    table.meta["scheme"] = CANDIDATE.to_dict()
+    tables.write(table, folder / "predictions.ecsv")
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    shutil.copytree(made / "sample", tmp_path / "sample")
+    return tmp_path / "sample"
+
+
+@pytest.fixture
+def serve(folder):
+    """Starts servers as processes of their own: (process, address)."""
+    import json
+
+    processes = []
+
+    def begin(**settings):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SERVED, str(folder), json.dumps(settings)], stdout=subprocess.PIPE, text=True
+        )
+        processes.append(process)
+        return process, process.stdout.readline().strip()
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture
+def browse(tmp_path):
+    """Opens browsers, each a person of its own."""
+    open_ones = []
+
+    def begin(address, voter=None):
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM
+        profile = tmp_path / f"profile-{len(open_ones)}"
+        for argument in (
+            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1500,950",
+            f"--user-data-dir={profile}", "--no-first-run", "--disable-background-networking",
+            # Nothing but this computer can be reached: what the page needs is in the page.
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        ):  # fmt: skip
+            options.add_argument(argument)
+        options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path / "downloads")})
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        service = webdriver.ChromeService(executable_path=DRIVER)
+        person = Person(webdriver.Chrome(options=options, service=service))
+        open_ones.append(person)
+        person.driver.get(address)
+        if voter is not None:
+            person.sign(voter)
+        return person
+
+    yield begin
+    for person in open_ones:
+        person.driver.quit()
+
+
+class Person:
+    """Somebody at a keyboard."""
+
+    def __init__(self, driver):
+        self.driver = driver
+
+    def until(self, condition, seconds=30):
+        """Wait until something is true of the page, and return it."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
+                if found := condition():
+                    return found
+            except Exception as error:  # an element that was drawn anew while it was looked at
+                last = error
+            else:
+                last = None
+            time.sleep(0.02)
+        raise AssertionError(f"not so after {seconds} s ({last}): {self.driver.find_element(By.TAG_NAME, 'body').text}")
+
+    def press(self, *keys):
+        for key in keys:
+            webdriver.ActionChains(self.driver).send_keys(key).perform()
+            self.until(lambda: self.driver.execute_script("return document.body.dataset.busy") is None)
+
+    def text(self, name):
+        return self.driver.find_element(By.ID, name).text
+
+    def shown(self, name):
+        return self.driver.find_element(By.ID, name).is_displayed()
+
+    def sign(self, voter):
+        self.until(lambda: self.shown("sign"))
+        self.press(voter, Keys.ENTER)
+        self.at(1)
+
+    def at(self, number):
+        self.until(lambda: f"({number} of" in self.text("source"))
+
+    def pictures(self):
+        """Natural widths of the pictures, once all are there."""
+        self.until(lambda: self.driver.find_element(By.ID, "pictures").get_attribute("aria-busy") == "false")
+        script = "return [...document.querySelectorAll('#pictures img')].map((x) => x.hidden ? 0 : x.naturalWidth)"
+        return self.until(lambda: self.driver.execute_script(script))
+
+    def keep(self, name):
+        """Picture of the page, to be looked at."""
+        self.pictures()
+        if SHOTS:
+            self.driver.save_screenshot(os.path.join(SHOTS, f"{name}.png"))
+
+    def errors(self):
+        return [entry for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def votes_in(folder, workflow="candidate"):
+    from astroclassify._inspect._server import stored_votes
+
+    return stored_votes(folder, workflow=workflow)
+
+
+def test_votes_with_keys_alone(serve, browse, folder, made, tmp_path):
+    process, address = serve(workflow="hunt", predictions=str(made / "predictions.ecsv"), model="cluster-embedded")
+    ann = browse(address)
+    ann.keep("sign")
+    ann.sign("Ann Lee")
+    assert address.split("#")[1] not in ann.driver.current_url
+    assert ann.pictures() == [356 * 2] * 4 or ann.pictures() == [356] * 4
+    assert "X-ray emission" in ann.text("question") and f"0 of {N} done" in ann.text("progress")
+    ann.keep("first")
+    ann.press("1")
+    assert "cut off" in ann.text("question")
+    ann.press("1", "1", "1", "2")  # no border, extended, optical, on one galaxy
+    ann.at(2)
+    assert f"1 of {N} done" in ann.text("progress")
+    ann.press("2")  # no emission: on to the third
+    ann.at(3)
+    ann.press("u")
+    ann.at(2)
+    assert "X-ray emission" in ann.text("question") and f"1 of {N} done" in ann.text("progress")
+    ann.press("u", "u")  # the last two answers on the first source
+    ann.at(1)
+    assert "optical image" in ann.text("question")
+    ann.keep("undone")
+    ann.press("2")  # there is none
+    ann.at(2)
+    ann.press(Keys.ARROW_LEFT)
+    ann.at(1)
+    assert "no optical image" in ann.text("outcome")
+    ann.press("1")  # the vote is complete: a key more answers nothing
+    ann.press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ENTER)
+    ann.at(4)
+    ann.press("g", "2", Keys.ENTER)
+    ann.at(2)
+    ann.press("7", "x")  # no such answers
+    ann.press("g", "nonsense", Keys.ENTER)
+    ann.until(lambda: "no source nonsense" in ann.text("message"))
+    ann.press("s", "[", "[", "d", ".", "m")
+    assert ann.driver.execute_script("return info.scales.xray") == {"stretch": "log", "low": 50, "high": 99.7}
+    assert ann.driver.execute_script("return [mapClass, info.scales.optical.high]") == ["cluster", 99.9]
+    assert all(ann.pictures())
+    ann.keep("scaled")
+    ann.press("e")
+    (tmp_path / "downloads").mkdir(exist_ok=True)
+    saved = tmp_path / "downloads" / "votes-hunt.ecsv"
+    ann.until(saved.is_file)
+    exported = tables.read(saved, tables.VOTES)
+    assert ann.errors() == []
+    process.kill()
+    process.wait()
+    votes = votes_in(folder, "hunt")
+    assert votes["answer"].tolist() == ["yes", "no", "extended", "no"] == exported["answer"].tolist()
+    assert set(votes["voter_id"]) == {"Ann Lee"} and len(check_votes(votes)) == 0
+
+
+def test_an_answer_is_changed(serve, browse):
+    _, address = serve(workflow="hunt")
+    ann = browse(address, "ann")
+    ann.press("1", "1")
+    ann.driver.find_element(By.CSS_SELECTOR, "#given li:first-child button").click()
+    ann.until(lambda: "Is there X-ray emission" in ann.text("question"))
+    ann.press("2")
+    ann.at(2)
+    ann.press(Keys.ARROW_LEFT)
+    ann.at(1)
+    assert "no X-ray emission" in ann.text("outcome")
+
+
+def test_a_key_that_is_held_down_answers_once(serve, browse, folder):
+    process, address = serve(workflow="hunt")
+    ann = browse(address, "ann")
+    script = (
+        "for (let k = 0; k < 9; k += 1) document.dispatchEvent(new KeyboardEvent('keydown', {key: '1', repeat: k > 0"
+    )
+    ann.driver.execute_script(script.replace("document.d", "document.body.d") + ", bubbles: true}));")
+    ann.until(lambda: "cut off" in ann.text("question"))
+    # Two presses faster than the server answers are one.
+    ann.driver.execute_script(script.replace("document.d", "document.body.d").replace("k > 0", "false")
+                              + ", bubbles: true}));")  # fmt: skip
+    ann.until(lambda: "spread out" in ann.text("question"))
+    process.kill()
+    process.wait()
+    assert len(votes_in(folder, "hunt")) == 2
+
+
+def test_two_voters_a_conflict_and_a_moderator(serve, browse, folder, made):
+    process, address = serve(predictions=str(made / "predictions.ecsv"), blind=True, moderators=["mia"])
+    ann, bob = browse(address, "ann"), browse(address, "bob")
+    assert "shown after your vote" in ann.text("probabilities") and "0.600" not in ann.text("probabilities")
+    ann.keep("blind")
+    ann.press("1")
+    assert "0.600" in ann.text("probabilities")  # and it waits, so that they can be read
+    ann.at(1)
+    ann.keep("unblinded")
+    for number in range(2, N + 1):
+        bob.press(str(number % 2 + 1), Keys.ENTER)  # both at work at once
+        bob.at(number)
+        ann.press(Keys.ENTER)
+        ann.at(number)
+        ann.press("1")
+    bob.press("1")
+    ann.press(Keys.ENTER)
+    ann.until(lambda: "You have voted on all sources" in ann.text("message"))
+    assert f"{N} of {N} done" in ann.text("progress") and not ann.shown("moderation")
+    mia = browse(address, "mia")
+    assert mia.shown("moderation")
+    mia.press("c")
+    mia.at(1)
+    # bob said 1, 2, 1, 2, 1 (as number % 2 + 1 of 2 to 6), and 1 of the last: he differs in the second and fourth.
+    assert mia.text("conflicts").count("conflict") == 2 and "ann:" in mia.text("others")
+    mia.keep("conflicts")
+    mia.press("4")
+    mia.press(Keys.ENTER)
+    mia.at(2)
+    mia.press("2", Keys.ENTER)
+    mia.until(lambda: "You have voted on all conflicts" in mia.text("message"))
+    mia.keep("moderated")
+    assert mia.text("conflicts").count("moderated") == 2
+    mia.press("u")
+    assert mia.text("conflicts").count("moderated") == 1
+    mia.press("2", "c")
+    mia.until(lambda: f"of {N})" in mia.text("source"))
+    assert ann.errors() + bob.errors() + mia.errors() == []
+    process.kill()
+    process.wait()
+    decisions = expert_decisions(votes_in(folder), moderators=["mia"])
+    assert sorted(decisions["status"]) == ["agreed"] * (N - 2) + ["moderated"] * 2
+    assert sorted(decisions["decision"][decisions["status"] == "moderated"]) == ["high_z", "point"]
+
+
+def test_a_server_that_is_killed_and_started_again(serve, browse, folder):
+    process, address = serve()
+    port = int(address.split(":")[2].split("/")[0])
+    ann = browse(address, "ann")
+    ann.press("1", "2")
+    ann.at(3)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    ann.press("3")
+    ann.until(lambda: "The server does not answer" in ann.text("message"))
+    ann.at(3)
+    assert f"2 of {N} done" in ann.text("progress")  # what was not confirmed does not look as if it were
+    ann.keep("killed")
+    process, address = serve(port=port)
+    ann.press("3")
+    ann.until(lambda: "This page is not open any more" in ann.text("message"))
+    ann.driver.get(address)
+    ann.at(3)  # the same tab knows who votes; the journal knows what was voted
+    ann.press("3")
+    ann.at(4)
+    assert not ann.shown("message")
+    process.kill()
+    process.wait()
+    assert votes_in(folder)["answer"].tolist() == ["low_z", "high_z", "galaxy"]
+
+
+def test_a_page_without_its_token(serve, browse):
+    _, address = serve()
+    stranger = browse(address.split("#")[0])
+    stranger.until(lambda: "open the address that astroclassify has printed" in stranger.text("message"))
+    assert not stranger.shown("sign") and stranger.text("sample") == ""
