@@ -6,7 +6,7 @@ from astropy import units as u
 
 from ._cli_tools import add_verb, check_free, count, executor_of, show
 
-__all__ = ["add_cutouts", "add_detect", "annotated"]
+__all__ = ["add_cutouts", "add_detect", "annotated", "catalogue_of"]
 
 
 def _add_field(parser, flag):
@@ -113,8 +113,15 @@ def _optical(arguments):
     return None
 
 
-def annotated(path, predictions):
-    """A catalogue on disk with predictions beside its rows."""
-    from .survey import annotate, read_catalogue
+def catalogue_of(path):
+    """A catalogue on disk, read before there are predictions to put beside it."""
+    from .survey import read_catalogue
 
-    return annotate(read_catalogue(path), predictions)
+    return read_catalogue(path)
+
+
+def annotated(catalogue, predictions):
+    """A catalogue with predictions beside its rows."""
+    from .survey import annotate
+
+    return annotate(catalogue, predictions)

@@ -24,6 +24,7 @@ __all__ = [
     "bare",
     "check_address",
     "length",
+    "may_pass",
     "one_line",
     "origin",
 ]
@@ -120,6 +121,11 @@ def length(headers):
     """The Content-Length, or None where it is missing or nonsense."""
     text = headers.get("Content-Length", "")
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+
+def may_pass(code):
+    """Whether an answer with this status may be another one at the next try."""
+    return code in (408, 429) or code >= 500
 
 
 class Client:
@@ -234,7 +240,7 @@ class Client:
     def status_error(self, url, error, target):
         """What to raise for an answer that is an error: something passing, or a line that says what is wrong."""
         code, reason = error.code, f"the server answered {error.code} {self.safe(error.reason)}".rstrip()
-        if code in (408, 429) or code >= 500:
+        if may_pass(code):
             return PassingError(reason, _seconds(error.headers.get("Retry-After")))
         return StatusError(f"{bare(url)}: {reason}{self.detail(error)}", code)
 

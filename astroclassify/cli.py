@@ -10,7 +10,7 @@ from pathlib import Path
 from astropy import units as u
 
 from . import __version__, tables
-from ._cli_survey import add_cutouts, add_detect, annotated
+from ._cli_survey import add_cutouts, add_detect, annotated, catalogue_of
 from ._cli_tools import add_verb, check_free, count, executor_of, position_of, show
 from .exceptions import AstroclassifyError
 from .schemes import Flag, flag_names
@@ -345,6 +345,7 @@ def _classify(arguments):
     from .nn import load_classifier
 
     check_free(arguments.out)
+    catalogue = None if arguments.annotate is None else catalogue_of(arguments.annotate)
     centre = None if arguments.position is None else position_of(arguments.position)
     classifier = load_classifier(arguments.model)
     images = arguments.images
@@ -358,8 +359,8 @@ def _classify(arguments):
         named = ", ".join(flag_names(row["flags"])) or "none"
         reason = f" ({row['message']})" if row["message"] else ""
         print(f"{row['source_id']}: flags: {named}{reason}", file=sys.stderr)
-    if arguments.annotate:
-        predictions = annotated(arguments.annotate, predictions)
+    if catalogue is not None:
+        predictions = annotated(catalogue, predictions)
     show(predictions, arguments.out)
 
 

@@ -34,10 +34,11 @@ _FURTHER = {
     "redshift": "float",
     "t_cool": u.Gyr,
 }
+_ALWAYS = ("source_id", "label_pred", "flags")
 _BANDS = ("xray", "optical")
 # Smoothing of the X-ray image, in pixels of the thumbnail: it takes the noise of single counts away.
 _SMOOTHING = 0.8
-_QUALITY = 80
+_QUALITY = 70  # of JPEG: at this size no difference is seen above
 # Why a row has no thumbnail.
 _NOT_IN_SAMPLE, _NO_IMAGE, _NO_FILE, _OUTSIDE, _UNREADABLE = (
     "not in the sample",
@@ -230,35 +231,24 @@ def _flag_texts(column):
 
 def _columns(table, scheme):
     """Columns as the page takes them: name, kind, values that JSON can hold. Those that say nothing are left out."""
-    columns = []
+    columns, probabilities = [], {f"p_{label}" for label in scheme.classes}
     for name in table.colnames:
-        values, kind = table[name], "number"
-        if name in ("source_id", "label_pred") or values.dtype.kind == "U":
-            kind = "text"
-            values = values.tolist()
-            said = any(values) or name in ("source_id", "label_pred", "flags")
-        else:
-            kind = "probability" if name in {f"p_{label}" for label in scheme.classes} else "number"
-            said = kind == "probability" or np.isfinite(values).any()
+        values, kind = table[name].tolist(), "text"
+        if table[name].dtype.kind == "f":
+            kind = "probability" if name in probabilities else "number"
             # More digits than anyone reads would double the size.
-            values = [float(f"{value:.5g}") if np.isfinite(value) else None for value in values.tolist()]
+            values = [float(f"{value:.4g}") if np.isfinite(value) else None for value in values]
         unit = _FURTHER.get(name)
-        if said:
-            columns.append(
-                {
-                    "name": name,
-                    "unit": str(unit) if isinstance(unit, u.UnitBase) else "",
-                    "kind": kind,
-                    "values": values,
-                }
-            )
+        unit = unit.to_string() if isinstance(unit, u.UnitBase) else ""
+        if name in _ALWAYS or name in probabilities or any(value not in ("", None) for value in values):
+            columns.append({"name": name, "unit": unit, "kind": kind, "values": values})
     return columns
 
 
 def _thumbnails(sample, rows, size, executor, progress):
     """Distinct thumbnails as base64, and for each row the number of its own, or why it has none."""
-    folder = Path(sample.meta["folder"]).resolve() if "folder" in sample.meta else None
     paths = tables.image_paths(sample)
+    folder = Path(sample.meta["folder"]).resolve()
     wanted = sorted(set(rows[rows >= 0].tolist()))
     outcomes = batch.run(
         functools.partial(_thumbnail, folder=folder, size=size),
@@ -389,55 +379,47 @@ def _missing_text(missing, n_rows):
 
 def _figures(table, scheme):
     """Caption and figure, one after the other."""
-    import matplotlib
-
+    names = {name: name.replace("$", r"\$") for name in ("", *scheme.classes)}  # two dollar signs would begin a formula
+    scheme = ClassScheme(scheme.name, [names[name] for name in scheme.classes], scheme.descriptions)
+    predicted = np.array([names[name] for name in table["label_pred"]], dtype="U")
     labels = np.asarray(table["label"]) if "label" in table.colnames else np.full(len(table), "")
-    ours = np.isin(labels, scheme.classes)
-    # A dollar sign in the name of a class is no formula.
-    with matplotlib.rc_context({"text.parse_math": False}):
-        yield "Sources by class", _png(_plot_classes(table["label_pred"], labels[ours], scheme))
-        if {"ext", "ext_like"} <= set(table.colnames) and np.isfinite(table["ext"] + table["ext_like"]).any():
-            plane = QTable(
-                {"ext": table["ext"] * u.arcsec, "ext_like": table["ext_like"], "class": table["label_pred"]}
-            )
-            figure = plots.plot_extent_plane(plane, by="class")
-            yield "Extent and its likelihood, by predicted class", _png(figure)
-        if ours.any():
-            matrix = table["label_pred", "label"]
-            matrix["label"] = np.where(ours, labels, "")
-            yield "Labels and predictions", _png(plots.plot_confusion(matrix))
+    # A label of another scheme is shown in the table and counts here as none.
+    labels = np.array([names.get(name, "") for name in labels], dtype="U")
+    yield "Sources by class", _plot_classes(predicted, labels, scheme)
+    if {"ext", "ext_like"} <= set(table.colnames) and np.isfinite(table["ext"] + table["ext_like"]).any():
+        plane = QTable({"ext": table["ext"] * u.arcsec, "ext_like": table["ext_like"], "class": predicted})
+        yield "Extent and its likelihood, by predicted class", plots.plot_extent_plane(plane, by="class")
+    if (labels != "").any():
+        matrix = QTable({"label_pred": predicted, "label": labels}, meta={"scheme": scheme.to_dict()})
+        yield "Labels and predictions", plots.plot_confusion(matrix)
 
 
 def _plot_classes(predicted, labels, scheme):
     """Number of sources by predicted class, and by label where there are labels."""
-    names = [*scheme.classes, *(["no answer"] if "" in set(predicted) else [])]
-    figure = require("matplotlib.figure", extra="plots").Figure(figsize=(4.8, 3.9), layout="constrained")
+    names = [*scheme.classes, *(["no answer"] if (predicted == "").any() else [])]
+    figure = require("matplotlib.figure", extra="plots").Figure(figsize=(5.6, 3.9), layout="constrained")
     axis = figure.subplots()
     groups = {"predicted": ([*scheme.classes, ""][: len(names)], predicted, "#0072B2")}
-    if len(labels):
+    if (labels != "").any():
         groups["label"] = (scheme.classes, labels, "0.7")
     width = 0.8 / len(groups)
     for number, (title, (classes, values, colour)) in enumerate(groups.items()):
         counts = Counter(values.tolist())
         place = np.arange(len(classes)) - 0.4 + width * (number + 0.5)
         bars = axis.bar(place, [counts[name] for name in classes], 0.94 * width, color=colour, label=title)
-        axis.bar_label(bars, fontsize=7)
+        axis.bar_label(bars, fontsize=6)
     axis.set_xticks(range(len(names)), names)
     axis.set(ylabel="sources")
-    axis.margins(y=0.1)
+    axis.margins(y=0.08)
     if len(groups) > 1:
-        axis.legend(fontsize=8)
+        figure.legend(fontsize=8, ncols=2, loc="outside upper center")  # inside, it would cover a bar
     return figure
 
 
-def _png(figure):
+def _figure_html(caption, figure):
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=150)
-    return file.getvalue()
-
-
-def _figure_html(caption, png):
-    address = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    address = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
     caption = html.escape(caption)
     return f'<figure><img src="{address}" alt="{caption}"><figcaption>{caption}</figcaption></figure>\n'
 

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from urllib.parse import urljoin, urlsplit
 
-from .._http import NETWORK_ERRORS, PassingError, StatusError, bare, length, origin
+from .._http import NETWORK_ERRORS, PassingError, StatusError, bare, length, may_pass, origin
 from .._http import Client as WebClient
 from .._http import check_address as check_web_address
 from ..exceptions import FetchError, OutputError
@@ -111,7 +111,8 @@ class Client(WebClient):
         try:
             return json.loads(body)
         except (ValueError, RecursionError):
-            start = self.safe(body[:60].decode("utf-8", "replace"))
+            # Hidden before the cut, which could leave one half of a key.
+            start = self.safe(body[:2000].decode("utf-8", "replace"))[:60]
             raise FetchError(f"{bare(url)} did not answer with JSON but with {start!r}") from None
 
     def pages(self, url, name):
@@ -250,8 +251,7 @@ class Client(WebClient):
         if own and code in (401, 403):
             text = f"the key is refused ({code}{self.detail(error)}); check api_key or TNG_API_KEY"
             return StatusError(f"{bare(url)}: {text}", code)
-        failure = super().status_error(url, error, target)
-        if own or code == 416 or isinstance(failure, PassingError):
-            return failure
+        if own or code == 416 or may_pass(code):
+            return super().status_error(url, error, target)
         # The links that the API redirects to are valid for some time only: the next try asks the API for a new one.
         return PassingError(f"the data host answered {code}")

@@ -6,7 +6,7 @@ from astropy import units as u
 from ..exceptions import check_quantity
 from ..tables import CANDIDATES, provenance, validate
 from ._classes import classify_extent
-from ._detection import FALSE_ALARM, find_sources
+from ._detection import FALSE_ALARM, _check_field, find_sources
 from ._extent import fit_extent
 from ._field import combine_fields
 
@@ -66,6 +66,8 @@ def detect(field, *, false_alarm=FALSE_ALARM, scales=None, likelihood="delta-c",
     []
     """
     fields = list(field) if isinstance(field, (list, tuple)) else [field]
+    for each in fields:
+        _check_field(each)
     limit = np.inf
     if max_off_axis is not None:
         limit = check_quantity("max_off_axis", max_off_axis, u.arcmin, positive=True, shape=())

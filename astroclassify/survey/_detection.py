@@ -177,7 +177,7 @@ def _check_scales(scales, field):
         half = float(field.psf.radius(0.5, 0.0)) / field.pixel
         finest = int(np.clip(round(np.log2(max(half, 1e-3))), 1, most))
         return list(range(finest, most + 1))
-    scales = [scales] if isinstance(scales, Integral) else list(scales)
+    scales = [scales] if np.ndim(scales) == 0 else list(scales)
     if not scales or not all(isinstance(scale, Integral) and 1 <= scale <= most for scale in scales):
         raise ValueError(f"scales must be whole numbers from 1 to {most} for {field.shape} pixels, got {scales}")
     return sorted({int(scale) for scale in scales})

@@ -29,8 +29,9 @@ def fit_extent(field, positions, *, likelihood="delta-c", radius=None):
         The photon image with exposure, background and point spread function; several are fitted together but apart:
         common position and core radius, counts of their own.
     positions : `~astropy.coordinates.SkyCoord` or `~astropy.table.Table`
-        Where the sources are; **all** that are seen should be given, since neighbours are fitted together. Of a table the
-        column ``sky_position`` is used, the other columns are kept.
+        Where the sources are; **all** that are seen should be given, since neighbours are fitted together. Of a table
+        ``sky_position`` is used and ``radius``, if it is there (the size of what `find_sources` saw: the core radius is at
+        most three times that); the other columns are kept.
     likelihood : str, optional
         ``"delta-c"``: the gain in the Cash statistic; ``"ln-p"``: -ln P(chi^2 > gain) for as many degrees of freedom as
         the better model has more parameters.
@@ -86,7 +87,7 @@ def fit_extent(field, positions, *, likelihood="delta-c", radius=None):
     chi^2 with one degree of freedom (EXT = 0 is the edge of its range).
 
     Neighbours: sources near each other have their counts free together, positions and core radii are those of their own
-    best fit, three times over.
+    best fit, four times over.
 
     Examples
     --------
@@ -114,7 +115,8 @@ def fit_extent(field, positions, *, likelihood="delta-c", radius=None):
         radius = check_quantity("radius", radius, u.arcsec, positive=True, shape=())
     table, sky = _read_positions(positions)
     places, matrices = zip(*(_local_planes(each.wcs, sky) for each in fields), strict=True)
-    survey = Survey([camera_of(each) for each in fields], matrices, [each.off_axis for each in fields], places, radius)
+    off_axis = [each.off_axis for each in fields]
+    survey = Survey([camera_of(each) for each in fields], matrices, off_axis, places, _sizes(table), radius)
     fit_sources(survey)
     common = Flag(0)
     for each in fields:
@@ -218,6 +220,14 @@ def _read_positions(positions):
     if "source_id" not in table.colnames:
         table["source_id"] = np.array([str(number) for number in range(1, len(sky) + 1)], dtype="U32")
     return table, sky
+
+
+def _sizes(table):
+    """Radii of what was found [arcsec], infinite where they are not known."""
+    if "radius" not in table.colnames:
+        return np.full(len(table), np.inf)
+    sizes = np.array(check_quantity("positions['radius']", table["radius"], u.arcsec), float)
+    return np.where(np.isfinite(sizes), sizes, np.inf)
 
 
 def _local_planes(wcs, sky):

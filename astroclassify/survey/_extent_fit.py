@@ -60,7 +60,7 @@ class Fit:
         return self.parts[0][2]
 
 
-def fit_source(patches, *, shift):
+def fit_source(patches, *, shift, largest):
     """
     Fit no source, a point and a beta model on the same pixels.
 
@@ -70,6 +70,8 @@ def fit_source(patches, *, shift):
         One per camera; their free neighbours start as their images are.
     shift : float
         How far the position may move along each axis [arcsec].
+    largest : float
+        Upper bound of the core radius [arcsec].
 
     Returns
     -------
@@ -83,7 +85,7 @@ def fit_source(patches, *, shift):
     point = _fit(patches, neighbours, (Component(0, 1, None, 2),), place + _counts(counts))
     x, y = point.parts[0][:2]
     place = [(x, -shift, shift), (y, -shift, shift)]
-    u, counts = _start_extended(patches, bases, x, y)
+    u, counts = _start_extended(patches, bases, x, y, largest)
     beta = (Component(0, 1, 2, 3),)
     extended = _fit(patches, point.neighbours, beta, [*place, u, *_counts(counts)])
     if extended.statistic >= point.statistic:
@@ -98,7 +100,7 @@ def fit_source(patches, *, shift):
     return {"NULL": _fit(patches, neighbours, (), ()), "PNT": point, "EXT": extended}
 
 
-def fit_composite(patches, fits, *, shift, half):
+def fit_composite(patches, fits, *, shift, half, largest):
     """
     Fit a beta model with a central point, and two points, from the simpler fits.
 
@@ -112,19 +114,24 @@ def fit_composite(patches, fits, *, shift, half):
         How far a position may move along each axis [arcsec].
     half : float
         Half-energy radius of the PSF [arcsec].
+    largest : float
+        Upper bound of the core radius [arcsec].
 
     Returns
     -------
     dict
         `Fit` by name: ``"EPN"``, ``"DBL"``.
     """
-    return {"EPN": _fit_central(patches, fits["EXT"], shift), "DBL": _fit_double(patches, fits["PNT"], shift, half)}
+    return {
+        "EPN": _fit_central(patches, fits["EXT"], shift, largest),
+        "DBL": _fit_double(patches, fits["PNT"], shift, half),
+    }
 
 
-def _fit_central(patches, extended, shift):
+def _fit_central(patches, extended, shift, largest):
     """Beta model and point at one position: from a faint point, and from half of the counts in it."""
     x, y, _, total = extended.parts[0]
-    u, highest = extended.solution.parameters[2], _highest(patches)
+    u, highest = extended.solution.parameters[2], _highest(patches, largest)
     components = (Component(0, 1, 2, 3), Component(0, 1, None, 3 + len(patches)))
     fits = []
     for share, wider in ((0.05, 1.05), (0.5, 1.5)):
@@ -164,13 +171,13 @@ def _fit(patches, neighbours, components, bounds):
     return Fit(tuple(parts), n, solution, errors, total, found[n:].reshape(neighbours.shape))
 
 
-def _start_extended(patches, bases, x, y):
+def _start_extended(patches, bases, x, y, largest):
     """Core radius (as ``u`` with its bounds) and counts to start from: the best of a few."""
     table = patches[0].table
-    highest, best = _highest(patches), None
+    highest, best = _highest(patches, largest), None
     for trial in TRIAL_EXT:
         ext = trial * table.scale
-        if table.to_u(ext) >= highest:
+        if best is not None and table.to_u(ext) >= highest:
             break
         results = [
             best_amplitude(patch, patch.image(x, y, ext), base) for patch, base in zip(patches, bases, strict=True)
@@ -178,13 +185,13 @@ def _start_extended(patches, bases, x, y):
         gain = sum(result[1] for result in results)
         if best is None or gain > best[0]:
             best = gain, ext, [result[0] for result in results]
-    return (float(table.to_u(best[1])), 0.0, highest), best[2]
+    return (min(float(table.to_u(best[1])), highest), 0.0, highest), best[2]
 
 
-def _highest(patches):
+def _highest(patches, largest):
     """Upper bound of ``u``, in the first camera's table."""
     tables = [patch.table for patch in patches]
-    return float(min(tables[0].to_u(table.to_ext(table.u_max)) for table in tables))
+    return float(min(tables[0].to_u(min(table.to_ext(table.u_max), largest)) for table in tables))
 
 
 def _fit_double(patches, point, shift, half):

@@ -20,6 +20,9 @@ FREE_HALF, FREE_EXT, MAX_FREE = 4.0, 2.0, 6  # distance within which the counts 
 NEGLIGIBLE = 0.02  # of the background: neighbours that give less everywhere are left out
 PASSES = 4
 MAX_GROWTHS = 5
+# Upper bound of a core radius, in the radius of what the search saw. Beta models that were found as one are seen out to at
+# least their core radius; a larger one is a fragment that takes the shortfall of the background or of a neighbour.
+LARGEST = 3.0
 EXCHANGE = 2.0  # gain in the Cash statistic for which two sources change roles
 
 
@@ -40,6 +43,8 @@ class Source:
         Exposures there [s].
     half, least_radius : float
         Half-energy radius of the PSF, and the least radius of the fit [arcsec].
+    largest : float
+        Upper bound of the core radius [arcsec].
     background : float
         Expected counts per pixel there, all cameras, without any source.
     first_counts : `~numpy.ndarray`
@@ -66,6 +71,7 @@ class Source:
     references: list = field(default_factory=list)
     half: float = np.nan
     least_radius: float = np.nan
+    largest: float = np.inf
     background: float = 0.0
     first_counts: np.ndarray = None
     parts: list = field(default_factory=list)
@@ -152,13 +158,15 @@ class Survey:
         For each camera, off-axis angle [arcmin] of pixels.
     places : list of `~numpy.ndarray`, shape (n_sources, 2)
         For each camera, positions [pixels].
+    sizes : `~numpy.ndarray`, shape (n_sources,)
+        Radii of what was found [arcsec]; infinite where not known.
     radius : float, optional
         Radius of all fits [arcsec]; by default it follows the size of the source.
     """
 
-    def __init__(self, cameras, matrices, off_axis, places, radius=None):
+    def __init__(self, cameras, matrices, off_axis, places, sizes, radius=None):
         self.cameras, self.radius, self.off_axis = cameras, radius, off_axis
-        self.matrices, self.places = matrices, places
+        self.matrices, self.places, self.sizes = matrices, places, sizes
         self.sources = [self._prepare(row, off_axis) for row in range(len(places[0]))]
 
     def _prepare(self, row, off_axis):
@@ -183,6 +191,8 @@ class Survey:
             source.background += background
             source.half = np.fmax(source.half, float(camera.psf.radius(0.5, angle)))
             source.least_radius = np.fmax(source.least_radius, least)
+        first = self.cameras[source.cameras[0] if source.cameras else 0]
+        source.largest = min(max(LARGEST * self.sizes[row], LARGEST * source.half), largest_ext(first))
         if not source.cameras:
             source.message = "no usable pixels at the position"
             return source
@@ -271,7 +281,7 @@ class Survey:
                 trial[camera] = self._image(source, other, number, patch, source.references[camera])
             everybody = [each for _, each in free]
             set_neighbours(patches, [*everybody[:index], trial, *everybody[index + 1 :]])
-            exchanged = fit_source(patches, shift=shift)
+            exchanged = fit_source(patches, shift=shift, largest=source.largest)
             if exchanged["EXT"].statistic < best - EXCHANGE:
                 return exchanged
             set_neighbours(patches, everybody)
@@ -280,14 +290,13 @@ class Survey:
 
     def fit(self, source, *, last):
         """Fit a source, its neighbours looking as they do by now; the radius follows the core radius."""
-        first = self.cameras[source.cameras[0]]
-        largest = RADIUS_EXT * largest_ext(first)
+        largest = RADIUS_EXT * source.largest
         radius = self.radius or min(max(source.least_radius, RADIUS_EXT * source.ext), largest)
         for _ in range(MAX_GROWTHS):
             patches = self._patches(source, radius)
             free = self._fill(source, patches, radius)
             shift = self._shift(source, radius)
-            fits = fit_source(patches, shift=shift)
+            fits = fit_source(patches, shift=shift, largest=source.largest)
             wanted = min(RADIUS_EXT * fits["EXT"].ext, largest)
             if self.radius or fits["EXT"].statistic >= fits["PNT"].statistic or wanted < GROWTH * radius:
                 break
@@ -295,7 +304,7 @@ class Survey:
         if not last:
             fits = self._exchange(source, patches, free, fits, shift)
         else:
-            fits |= fit_composite(patches, fits, shift=shift, half=source.half)
+            fits |= fit_composite(patches, fits, shift=shift, half=source.half, largest=source.largest)
         source.fits, source.radius = fits, radius
         source.n_counts = float(sum(patch.counts.sum() for patch in patches))
         source.look_like(list(fits[best_model(source)].parts))

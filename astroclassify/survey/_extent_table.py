@@ -135,7 +135,7 @@ def _remarks(source):
     fits = source.fits
     table = source.tables[0]
     remarks = []
-    if fits["EXT"].solution.parameters[2] >= 0.999 * table.u_max and fits["EXT"].statistic < fits["PNT"].statistic:
+    if fits["EXT"].ext >= 0.999 * min(source.largest, table.to_ext(table.u_max)) and fits["EXT"].statistic < fits["PNT"].statistic:
         remarks.append("EXT is at its upper bound")
     if not fits[best_model(source)].solution.converged:
         remarks.append("the fit has not converged")

@@ -152,8 +152,8 @@ def coefficient_distribution(scale, rate):
     -----
     Every event adds the value of the wavelet where it falls. The sum over a Poisson number of events is compound
     Poisson; its characteristic function is exp(rate sum_k [exp(i t psi_k) - 1]) over the pixels k of the wavelet psi
-    (Starck & Murtagh 2006, Astronomical Image and Data Analysis, section 2.3.4, sum the autoconvolutions of the histogram of
-    the wavelet; this is the sum of that series).
+    (Starck & Murtagh 2006, Astronomical Image and Data Analysis, section 2.3.4, sum the autoconvolutions of the
+    histogram of the wavelet; this is the sum of that series).
 
     Examples
     --------
@@ -278,16 +278,19 @@ def significant(counts, background, usable, scales, false_alarm):
         One plane per scale; false for scales not used.
     """
     largest = max(scales)
-    *planes, structure = transform(counts - background, largest)
+    *planes, smooth = transform(counts - background, largest)
     local_rate = _LocalRate(counts.shape, largest)
     support = np.zeros((largest, *counts.shape), bool)
+    structure = np.zeros(counts.shape)
     for scale in sorted(scales, reverse=True):
         plane = planes[scale - 1]
         rate = local_rate(scale, background + np.clip(structure, 0.0, None))
         reached = thresholds(scale, rate, false_alarm)
         support[scale - 1] = (plane > reached) & (local_rate(scale, usable) > LEAST_COVERED)
+        if scale == largest:
+            structure = smooth
         # Significant hollows count as well: else the light of a bright point would stay smeared over coarse scales.
-        structure += np.where(support[scale - 1] | (plane < -reached), plane, 0.0)
+        structure = structure + np.where(support[scale - 1] | (plane < -reached), plane, 0.0)
     return support
 
 
@@ -315,9 +318,9 @@ def filter_counts(counts, background, usable, scales, false_alarm):
     -----
     A coefficient counts as significant if noise of the background reaches it with a probability below
     ``false_alarm``. Where the background is not uniform (gaps, edges, vignetting), that expected of the background is
-    subtracted and the noise is taken from the distribution for uniform noise of the same variance. From coarse to fine,
-    what is found on larger scales adds to the noise of smaller ones, and so does what is smoother than the largest, lest
-    every fluctuation within a bright cluster is a source.
+    subtracted and the noise is taken from the distribution for uniform noise of the same variance. The largest scale is
+    judged by the noise of the background alone. To that of smaller ones adds, from coarse to fine, what is found on
+    larger ones or is smoother than the largest, lest every fluctuation within a bright cluster is a source.
 
     Reconstruction: image f = 0 to begin with, then repeatedly f <- max(0, f + sum of the significant coefficients of
     what is left of the counts) (Murtagh, Starck & Bijaoui 1995, A&AS 112, 179, section 3.3).

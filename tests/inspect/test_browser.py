@@ -1,5 +1,7 @@
 """The page in a real browser, by keys: votes, undo, two voters, conflicts, moderation, a killed server."""
 
+import contextlib
+import json
 import os
 import shutil
 import signal
@@ -12,6 +14,7 @@ import pytest
 from astropy.table import QTable
 
 from astroclassify import tables
+from astroclassify._inspect._server import stored_votes
 from astroclassify.schemes import CANDIDATE
 from astroclassify.survey import check_votes, expert_decisions, simulate_candidates
 
@@ -23,6 +26,7 @@ DRIVER = shutil.which("chromedriver")
 if CHROMIUM is None or DRIVER is None:
     pytest.skip("chromium and its driver are not installed", allow_module_level=True)
 
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 
@@ -60,8 +64,6 @@ def folder(made, tmp_path):
 @pytest.fixture
 def serve(folder):
     """Starts servers as processes of their own: (process, address)."""
-    import json
-
     processes = []
 
     def begin(**settings):
@@ -119,15 +121,12 @@ class Person:
         """Wait until something is true of the page, and return it."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            try:
+            # An element may be drawn anew while it is looked at.
+            with contextlib.suppress(StaleElementReferenceException, NoSuchElementException):
                 if found := condition():
                     return found
-            except Exception as error:  # an element that was drawn anew while it was looked at
-                last = error
-            else:
-                last = None
             time.sleep(0.02)
-        raise AssertionError(f"not so after {seconds} s ({last}): {self.driver.find_element(By.TAG_NAME, 'body').text}")
+        raise AssertionError(f"not so after {seconds} s: {self.driver.find_element(By.TAG_NAME, 'body').text}")
 
     def press(self, *keys):
         for key in keys:
@@ -156,18 +155,13 @@ class Person:
 
     def keep(self, name):
         """Picture of the page, to be looked at."""
-        self.pictures()
+        if not self.shown("sign"):
+            self.pictures()
         if SHOTS:
             self.driver.save_screenshot(os.path.join(SHOTS, f"{name}.png"))
 
     def errors(self):
         return [entry for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
-
-
-def votes_in(folder, workflow="candidate"):
-    from astroclassify._inspect._server import stored_votes
-
-    return stored_votes(folder, workflow=workflow)
 
 
 def test_votes_with_keys_alone(serve, browse, folder, made, tmp_path):
@@ -219,7 +213,7 @@ def test_votes_with_keys_alone(serve, browse, folder, made, tmp_path):
     assert ann.errors() == []
     process.kill()
     process.wait()
-    votes = votes_in(folder, "hunt")
+    votes = stored_votes(folder, workflow="hunt")
     assert votes["answer"].tolist() == ["yes", "no", "extended", "no"] == exported["answer"].tolist()
     assert set(votes["voter_id"]) == {"Ann Lee"} and len(check_votes(votes)) == 0
 
@@ -240,18 +234,15 @@ def test_an_answer_is_changed(serve, browse):
 def test_a_key_that_is_held_down_answers_once(serve, browse, folder):
     process, address = serve(workflow="hunt")
     ann = browse(address, "ann")
-    script = (
-        "for (let k = 0; k < 9; k += 1) document.dispatchEvent(new KeyboardEvent('keydown', {key: '1', repeat: k > 0"
-    )
-    ann.driver.execute_script(script.replace("document.d", "document.body.d") + ", bubbles: true}));")
+    press_many = """for (let k = 0; k < 9; k += 1) document.body.dispatchEvent(
+        new KeyboardEvent("keydown", {key: "1", repeat: arguments[0] && k > 0, bubbles: true}));"""
+    ann.driver.execute_script(press_many, True)
     ann.until(lambda: "cut off" in ann.text("question"))
-    # Two presses faster than the server answers are one.
-    ann.driver.execute_script(script.replace("document.d", "document.body.d").replace("k > 0", "false")
-                              + ", bubbles: true}));")  # fmt: skip
+    ann.driver.execute_script(press_many, False)  # presses faster than the server answers are one as well
     ann.until(lambda: "spread out" in ann.text("question"))
     process.kill()
     process.wait()
-    assert len(votes_in(folder, "hunt")) == 2
+    assert len(stored_votes(folder, workflow="hunt")) == 2
 
 
 def test_two_voters_a_conflict_and_a_moderator(serve, browse, folder, made):
@@ -281,9 +272,7 @@ def test_two_voters_a_conflict_and_a_moderator(serve, browse, folder, made):
     assert mia.text("conflicts").count("conflict") == 2 and "ann:" in mia.text("others")
     mia.keep("conflicts")
     mia.press("4")
-    mia.press(Keys.ENTER)
-    mia.at(2)
-    mia.press("2", Keys.ENTER)
+    mia.press(Keys.ENTER, "2", Keys.ENTER)
     mia.until(lambda: "You have voted on all conflicts" in mia.text("message"))
     mia.keep("moderated")
     assert mia.text("conflicts").count("moderated") == 2
@@ -294,7 +283,7 @@ def test_two_voters_a_conflict_and_a_moderator(serve, browse, folder, made):
     assert ann.errors() + bob.errors() + mia.errors() == []
     process.kill()
     process.wait()
-    decisions = expert_decisions(votes_in(folder), moderators=["mia"])
+    decisions = expert_decisions(stored_votes(folder), moderators=["mia"])
     assert sorted(decisions["status"]) == ["agreed"] * (N - 2) + ["moderated"] * 2
     assert sorted(decisions["decision"][decisions["status"] == "moderated"]) == ["high_z", "point"]
 
@@ -322,7 +311,7 @@ def test_a_server_that_is_killed_and_started_again(serve, browse, folder):
     assert not ann.shown("message")
     process.kill()
     process.wait()
-    assert votes_in(folder)["answer"].tolist() == ["low_z", "high_z", "galaxy"]
+    assert stored_votes(folder)["answer"].tolist() == ["low_z", "high_z", "galaxy"]
 
 
 def test_a_page_without_its_token(serve, browse):

@@ -1,5 +1,6 @@
 """The page's server, asked over the loopback interface as a browser, a hostile page and a broken client would ask."""
 
+import argparse
 import contextlib
 import http.client
 import io
@@ -32,6 +33,7 @@ from astroclassify.survey import check_votes, expert_decisions
 
 Image = pytest.importorskip("PIL.Image")
 
+from astroclassify._cli_people import add_inspect  # noqa: E402
 from astroclassify._inspect import _server  # noqa: E402
 from astroclassify._inspect._images import PICTURES, SCALES, STRETCHES, Pictures, Scale, draw  # noqa: E402
 from astroclassify._inspect._server import open_server  # noqa: E402
@@ -620,6 +622,51 @@ def test_kill_9_in_mid_vote_loses_nothing_that_was_confirmed(start, folder):
         assert kept[key] in (answer, answers[(number + 3) // 3 % 5])
     assert server.desk.store.problems == []
     vote(server, "ann", "a", "point")
+
+
+# --- the verb
+
+
+def run_verb(*arguments):
+    parser = argparse.ArgumentParser()
+    add_inspect(parser.add_subparsers())
+    arguments = parser.parse_args(["inspect", *map(str, arguments)])
+    arguments.run(arguments)
+
+
+def test_verb_serves_until_it_is_ended(folder, monkeypatch, capsys):
+    def serve(server):
+        assert server.desk.moderators == ("mia", "moe") and not server.desk.blind
+        vote(Remote(server), "ann", "a", "no", "emission")
+        raise KeyboardInterrupt
+
+    class Remote:
+        """The same server, answered for by a thread."""
+
+        def __init__(self, server):
+            self.server_port, self.token = server.server_port, server.token
+            threading.Thread(target=server.handle_request).start()
+
+    monkeypatch.setattr(_server.InspectionServer, "serve_forever", serve)
+    run_verb(folder, "--workflow", "hunt", "--moderators", "moe", "mia")
+    told = capsys.readouterr().err
+    assert re.search(r"open http://127\.0\.0\.1:\d+/#\S{32} in a browser", told) and "votes-hunt.jsonl" in told
+    run_verb(folder, "--workflow", "hunt", "--export", folder / "votes.ecsv")
+    assert tables.read(folder / "votes.ecsv", tables.VOTES)["answer"].tolist() == ["no"]
+    with pytest.raises(OutputError, match="exists already"):
+        run_verb(folder, "--workflow", "hunt", "--export", folder / "votes.ecsv")
+
+
+def test_verb_with_what_cannot_be(folder, start, capsys):
+    with pytest.raises(FileNotFoundError, match="nobody has voted yet in the workflow 'candidate'"):
+        run_verb(folder, "--export", folder / "votes.ecsv")
+    assert not list(folder.glob("*.jsonl"))
+    with pytest.raises(ValueError, match="--report needs --predictions"):
+        run_verb(folder, "--report", folder / "report.html")
+    for wrong in (["--port", "70000"], ["--export", "x.ecsv", "--report", "x.html"]):
+        with pytest.raises(SystemExit, match="2"):
+            run_verb(folder, *wrong)
+    assert "must be from 0 to 65535, got 70000" in capsys.readouterr().err
 
 
 # --- pictures

@@ -1,5 +1,6 @@
 """The journal of votes: nothing that was answered for is lost, nothing is counted twice, what is broken is reported."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -12,7 +13,7 @@ import pytest
 
 from astroclassify import tables
 from astroclassify._inspect._store import VoteError, VoteStore, follow, journal_path, voter_name
-from astroclassify.exceptions import OutputError
+from astroclassify.exceptions import OutputError, SchemaError
 from astroclassify.survey import check_votes, expert_decisions, load_workflow, volunteer_consensus
 
 HUNT, CLASSES = load_workflow("hunt"), load_workflow("candidate")
@@ -329,6 +330,8 @@ def test_other_files_stay_as_they_are(path, content):
 
 def test_journals_of_other_workflows_and_versions(path, tmp_path):
     assert journal_path(tmp_path, HUNT) != journal_path(tmp_path, CLASSES)
+    with pytest.raises(SchemaError, match="workflow: its name must be letters"):
+        journal_path(tmp_path, dataclasses.replace(HUNT, name="../hunt"))
     VoteStore(path, CLASSES, SOURCES).close()
     with pytest.raises(OutputError, match="is of .*candidate.*, not of .*hunt"):
         VoteStore(path, HUNT, SOURCES)

@@ -1071,3 +1071,8 @@ def test_addresses(api):
         "https://www.tng-project.org/api/TNG300-1/snapshots/99/halos/12/cutout.hdf5?gas=Masses,Density"
     )
     assert urlsplit(request.halo_url).path == "/api/TNG300-1/snapshots/99/halos/12/"
+
+
+def test_no_half_of_a_key_is_shown(api):
+    api.fail("info", Fault(body=b"x" * 50 + KEY.encode()))
+    assert KEY[:6] not in failure(api)
