@@ -10,6 +10,7 @@ from pathlib import Path
 from astropy import units as u
 
 from . import __version__, tables
+from ._cli_people import add_inspect
 from ._cli_survey import add_cutouts, add_detect, annotated, catalogue_of
 from ._cli_tools import add_verb, check_free, count, executor_of, position_of, show
 from .exceptions import AstroclassifyError
@@ -74,6 +75,7 @@ def _parser():
         add(verbs)
     add_detect(verbs)
     add_cutouts(verbs)
+    add_inspect(verbs)
     return parser
 
 

@@ -1,9 +1,11 @@
 """Detection end to end: find the sources of a field, fit their extent, name their class."""
 
+import warnings
+
 import numpy as np
 from astropy import units as u
 
-from ..exceptions import check_quantity
+from ..exceptions import EmptyResultWarning, check_quantity
 from ..tables import CANDIDATES, provenance, validate
 from ._classes import classify_extent
 from ._detection import FALSE_ALARM, _check_field, find_sources
@@ -48,7 +50,7 @@ def detect(field, *, false_alarm=FALSE_ALARM, scales=None, likelihood="delta-c",
     Warns
     -----
     EmptyResultWarning
-        If nothing is found: the table has all columns and no rows.
+        If nothing is found, or nothing within ``max_off_axis``: the table has all columns and no rows.
 
     Notes
     -----
@@ -80,5 +82,8 @@ def detect(field, *, false_alarm=FALSE_ALARM, scales=None, likelihood="delta-c",
     table["flags"] |= found["flags"]
     table["x_class"] = classify_extent(table).astype("U32")
     table = table[angles[near] <= limit]
+    if len(angles) and not len(table):
+        message = f"none of the {len(angles)} sources found lies within {max_off_axis} of the optical axis"
+        warnings.warn(message, EmptyResultWarning, stacklevel=2)
     table.meta.update(provenance(likelihood=likelihood, false_alarm=float(false_alarm)))
     return validate(table, CANDIDATES)

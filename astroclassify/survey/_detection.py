@@ -55,10 +55,10 @@ def filter_image(field, *, false_alarm=FALSE_ALARM, scales=None):
 
     Notes
     -----
-    B3-spline a trous transform (Starck & Murtagh 1998, PASP 110, 193). The significance of a coefficient is exact for few
-    counts: from the compound Poisson distribution of the sum of the wavelet at the places of the events. Pixels without
-    exposure (gaps, outside the field of view) hold no counts and no expected counts, so that their edges are no signal;
-    coefficients less than half of whose wavelet (squared) is on exposed pixels are not used.
+    B3-spline a trous transform (Starck & Murtagh 1998, PASP 110, 193). The significance of a coefficient is exact for
+    few counts: from the compound Poisson distribution of the sum of the wavelet at the places of the events. Pixels
+    without exposure (gaps, outside the field of view) hold no counts and no expected counts, so that their edges are no
+    signal; coefficients less than half of whose wavelet (squared) is on exposed pixels are not used.
 
     Examples
     --------
@@ -109,9 +109,9 @@ def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
 
     Notes
     -----
-    Segments of at least 5 connected pixels of the filtered image (`filter_image`) are parted where valleys run: each pixel
-    belongs to the peak that the steepest way up leads to. A peak that stands above the saddle to a higher one by less
-    than 30% of its height, or less than two standard deviations of the noise there, belongs to that. Positions are
+    Segments of at least 5 connected pixels of the filtered image (`filter_image`) are parted where valleys run: each
+    pixel belongs to the peak that the steepest way up leads to. A peak that stands above the saddle to a higher one by
+    less than 30% of its height, or less than two standard deviations of the noise there, belongs to that. Positions are
     barycentres of what is above half of the peak.
 
     Photutils' own deblending needs scikit-image and takes seconds for a field; this needs neither.
