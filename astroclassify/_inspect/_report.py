@@ -130,8 +130,11 @@ def write_report(predictions, sample, out, *, thumbnail_size=64, executor=None, 
         raise ValueError(f"out must end in .html, got {str(out)!r}")
     if not isinstance(thumbnail_size, (int, np.integer)) or not 16 <= thumbnail_size <= 256:
         raise ValueError(f"thumbnail_size must be a whole number from 16 to 256, got {thumbnail_size!r}")
-    if out.exists() and not overwrite:  # said now, not after all thumbnails are made
+    # Said now, not after all thumbnails are made.
+    if out.exists() and not overwrite:
         raise OutputError(f"{str(out)!r} exists already; choose another name or ask to overwrite it")
+    if not out.parent.is_dir():
+        raise OutputError(f"out: there is no folder {str(out.parent)!r}")
     require("PIL.Image", extra="plots")
     require("matplotlib.figure", extra="plots")
     predictions = tables.validate(predictions, tables.PREDICTIONS)

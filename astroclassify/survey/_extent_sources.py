@@ -20,8 +20,6 @@ FREE_HALF, FREE_EXT, MAX_FREE = 4.0, 2.0, 6  # distance within which the counts 
 NEGLIGIBLE = 0.02  # of the background: neighbours that give less everywhere are left out
 PASSES = 4
 MAX_GROWTHS = 5
-import os
-FIRST_SHARE = float(os.environ.get("FS","0.5"))  # of the distance to the nearest source: radius of the first fit, at most
 # Upper bound of a core radius, in the radius of what the search saw. Beta models that were found as one are seen out to at
 # least their core radius; a larger one is a fragment that takes the shortfall of the background or of a neighbour.
 LARGEST = 3.0
@@ -262,13 +260,9 @@ class Survey:
     def _shift(self, source, radius):
         """How far the position may move along each axis [arcsec]: at most half-way to the next source."""
         pixel = self.cameras[source.cameras[0]].pixel
-        widest = max(SHIFT * max(source.half, pixel), radius / RADIUS_EXT)
-        return max(min(widest, self._nearest(source) / 2), pixel / 2)
-
-    def _nearest(self, source):
-        """Distance of the nearest other source [arcsec]."""
         others = [each for each in self.sources if each.parts and each is not source]
-        return np.hypot(*self._offset(source, others, source.cameras[0]).T).min(initial=np.inf)
+        nearest = np.hypot(*self._offset(source, others, source.cameras[0]).T).min(initial=np.inf)
+        return max(min(max(SHIFT * max(source.half, pixel), radius / RADIUS_EXT), nearest / 2), pixel / 2)
 
     def _exchange(self, source, patches, free, fits, shift):
         """
@@ -344,4 +338,4 @@ def fit_sources(survey):
         last = turn == PASSES - 1
         for source in sources:
             if turn == 0 or last or not source.alone:
-                survey.fit(source, first=turn == 0, last=last)
+                survey.fit(source, last=last)

@@ -126,7 +126,7 @@ def tables_of_all_kinds(tmp_path_factory):
     Cutout("plate", {"optical": CCDData(plate, unit="adu")}).write(folder / "images/plate.fits")
     write_image(CCDData(spot(20, 32, (64, 128)), unit="ct"), folder / "images/wide.fits")
     Cutout("radio", {"radio": CCDData(plate, unit="ct")}).write(folder / "images/radio.fits")
-    (folder / "images/damaged.fits").write_bytes(b"SIMPLE  = T, or so it says")
+    (folder / "images/damaged.fits").write_bytes((folder / "images/wide.fits").read_bytes()[:9000])
     outside = write_image(CCDData(plate, unit="ct"), folder.parent / "outside.fits")
     (folder / "images/link.fits").symlink_to(outside)
     names = ["both", "plate", "wide", "radio", "damaged", "link", "gone", "none", "alone"]
@@ -358,7 +358,7 @@ def replaced(table, name, value):
     ("change", "error", "message"),
     [
         (lambda p, s: (p, s, "report.txt"), ValueError, r"out must end in .html, got .*report.txt"),
-        (lambda p, s: (p, s, "no/such/folder.html"), OutputError, "cannot write in"),
+        (lambda p, s: (p, s, "no/such/folder.html"), OutputError, "out: there is no folder .*such"),
         (lambda p, s: (replaced(p, "source_id", ["x"]), s, "a.html"), SchemaError, "of sources of the sample, got 'x'"),
         (lambda p, s: (replaced(p, "label_pred", ["galaxy"]), s, "a.html"), SchemaError, "label_pred .* got 'galaxy'"),
         (lambda p, s: (p, replaced(s, "ext", [1] * u.pix), "a.html"), SchemaError, "usable sample.* 'ext' .* got pix"),

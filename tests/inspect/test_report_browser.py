@@ -24,8 +24,6 @@ CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Debian's chromium and chromium-driver"),
-    # Of selenium's own connection to the driver, when the browser is closed.
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
 ]
 
 N_ROWS, N_IMAGES = 10_000, 40
