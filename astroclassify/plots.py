@@ -5,6 +5,7 @@ from astropy import units as u
 
 from . import tables
 from ._plots_maps import plot_mean_maps
+from ._plots_people import plot_judge_roc, plot_skill, plot_who_was_right
 from ._plots_survey import plot_completeness, plot_extent_plane, plot_field
 from .exceptions import SchemaError, require
 from .images import read_image
@@ -16,6 +17,7 @@ __all__ = [
     "plot_extent_plane",
     "plot_field",
     "plot_images",
+    "plot_judge_roc",
     "plot_learning_curve",
     "plot_mean_maps",
     "plot_population",
@@ -23,6 +25,8 @@ __all__ = [
     "plot_reliability",
     "plot_roc",
     "plot_scores",
+    "plot_skill",
+    "plot_who_was_right",
 ]
 
 # Readable by people with any colour vision (Okabe & Ito 2008), one per class.

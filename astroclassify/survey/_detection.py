@@ -8,7 +8,7 @@ from astropy import units as u
 from astropy.table import QTable
 from photutils.segmentation import SegmentationImage, detect_sources
 from photutils.utils.exceptions import NoDetectionsWarning
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, label
 
 from ..exceptions import EmptyResultWarning
 from ..schemes import Flag
@@ -25,7 +25,7 @@ MOST_SCALES = 7
 LEAST_EXPOSURE = 0.02  # share of the largest exposure below which a pixel is not searched
 LEAST_PIXELS = 5  # of a source
 CONTRAST = 0.3  # how far a peak stands above the saddle to a higher one, as a share of its height,
-SIGMA = 2.0  # and in standard deviations of the noise there
+SIGMA = 4.0  # and in standard deviations of the noise there: an extended source has many peaks to choose from
 NEIGHBOURS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
 
 
@@ -94,7 +94,8 @@ def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
     -------
     `~astropy.table.QTable`
         One row per source, the brightest first: ``source_id``, ``sky_position``, ``x``, ``y``, ``filtered_counts``,
-        ``area`` (of the segment), ``radius`` (of a circle of that area), ``flags``: ``off_edge`` where the segment
+        ``area`` (of the segment), ``radius`` (of a circle of that area), ``region_radius`` (the same of the connected
+        region of which the segment is a part), ``flags``: ``off_edge`` where the segment
         reaches the edge of the image, ``masked`` where it reaches pixels that are not searched.
 
     Raises
@@ -111,7 +112,7 @@ def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
     -----
     Segments of at least 5 connected pixels of the filtered image (`filter_image`) are parted where valleys run: each
     pixel belongs to the peak that the steepest way up leads to. A peak that stands above the saddle to a higher one by
-    less than 30% of its height, or less than two standard deviations of the noise there, belongs to that. Positions are
+    less than 30% of its height, or less than four standard deviations of the noise there, belongs to that. Positions are
     barycentres of what is above half of the peak.
 
     Photutils' own deblending needs scikit-image and takes seconds for a field; this needs neither.
@@ -274,6 +275,10 @@ def _measure(image, segments, searched, field):
     beside = binary_dilation(~searched, np.ones((3, 3)))
     flags = np.where(per_label(edge) > 0, Flag.OFF_EDGE.value, 0)
     flags |= np.where(per_label(beside) > 0, Flag.MASKED.value, 0)
+    regions = label(segments > 0, np.ones((3, 3)))[0]
+    region_of = np.zeros(n + 1, np.intp)
+    region_of[segments] = regions
+    whole = np.bincount(regions.ravel())[region_of[1:]]
     order = np.argsort(-counts, kind="stable")
     squares = area[order] * field.pixel**2
     return QTable(
@@ -285,6 +290,7 @@ def _measure(image, segments, searched, field):
             "filtered_counts": counts[order] * u.ct,
             "area": squares * u.arcsec**2,
             "radius": np.sqrt(squares / np.pi) * u.arcsec,
+            "region_radius": np.sqrt(whole[order] / np.pi) * field.pixel * u.arcsec,
             "flags": flags[order].astype(np.int64),
         }
     )

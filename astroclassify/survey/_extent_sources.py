@@ -19,6 +19,9 @@ SHIFT = 2.0  # how far a position may move, in half-energy radii and in pixels, 
 FREE_HALF, FREE_EXT, MAX_FREE = 4.0, 2.0, 6  # distance within which the counts of a neighbour are free, and how many
 NEGLIGIBLE = 0.02  # of the background: neighbours that give less everywhere are left out
 PASSES = 4
+# Gain in the Cash statistic from which a source is a neighbour to others. What the search finds in noise would take counts
+# from extended sources; those counts are in the estimated background already.
+NOT_NOISE = 15.0
 MAX_GROWTHS = 5
 # Upper bound of a core radius, in the radius of what the search saw. Beta models that were found as one are seen out to at
 # least their core radius; a larger one is a fragment that takes the shortfall of the background or of a neighbour.
@@ -86,6 +89,11 @@ class Source:
     def ext(self):
         """Core radius by now [arcsec]."""
         return max((part[2] for part in self.parts), default=0.0)
+
+    @property
+    def is_sure(self):
+        """Whether it is a neighbour to others; before its first fit it is."""
+        return not self.fits or self.fits["NULL"].statistic - self.fits[best_model(self)].statistic > NOT_NOISE
 
     def look_like(self, parts):
         """Take over what it looks like."""
@@ -223,7 +231,7 @@ class Survey:
 
         Returns the near ones, each with its images.
         """
-        others = [each for each in self.sources if each.parts and each is not source]
+        others = [each for each in self.sources if each.parts and each.is_sure and each is not source]
         places = self._offset(source, others, source.cameras[0]) + np.reshape([o.parts[0][:2] for o in others], (-1, 2))
         distances = np.hypot(*(places - source.parts[0][:2]).T)
         free = []
@@ -260,7 +268,7 @@ class Survey:
     def _shift(self, source, radius):
         """How far the position may move along each axis [arcsec]: at most half-way to the next source."""
         pixel = self.cameras[source.cameras[0]].pixel
-        others = [each for each in self.sources if each.parts and each is not source]
+        others = [each for each in self.sources if each.parts and each.is_sure and each is not source]
         nearest = np.hypot(*self._offset(source, others, source.cameras[0]).T).min(initial=np.inf)
         return max(min(max(SHIFT * max(source.half, pixel), radius / RADIUS_EXT), nearest / 2), pixel / 2)
 

@@ -1,0 +1,232 @@
+"""Figures of people's labels; part of `astroclassify.plots`. matplotlib is imported when a figure is made."""
+
+import numpy as np
+from astropy import units as u
+
+from ._plots_survey import _COLOURS, _EXT_CUT, _EXT_LIKE_CUTS, _FLOOR, _MARKERS, _columns_of, _figure
+from .exceptions import SchemaError
+
+__all__ = ["plot_judge_roc", "plot_skill", "plot_who_was_right"]
+
+# Verdict -> colour, marker, size: who was wrong stands out, and lies above who was right.
+_VERDICTS = {
+    "open": ("0.75", "x", 12),
+    "TN": ("#56B4E9", "o", 10),
+    "TP": ("#0072B2", "s", 12),
+    "FN": ("#E69F00", "v", 26),
+    "FP": ("#D55E00", "^", 26),
+}
+_VERDICT = "verdict_"
+# What a table of volunteers has to say how good they are; the first that is there is shown.
+_SKILLS = ("skill", "agreement")
+_BINS = 25
+
+
+def plot_judge_roc(curves, comparison=None):
+    """
+    ROC curves of the vote fraction of volunteers and of the probabilities of networks, with the labels as points.
+
+    Parameters
+    ----------
+    curves : `~astropy.table.QTable` or dict
+        What `astroclassify.survey.judge_roc` gives, or name of a judge -> such a table.
+    comparison : `~astropy.table.QTable`, optional
+        What `astroclassify.survey.compare_labels` gives: a marker for each judge, where its labels are. Judges without
+        numbers, such as experts, have this alone.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+        The figure. The legend has the area under each curve. Judges without a rate (no cluster, or nothing else, among
+        what they have decided) have no marker.
+
+    Raises
+    ------
+    SchemaError
+        If there is no curve, or a column is missing.
+    MissingDependencyError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> from astropy.table import QTable
+    >>> from astroclassify.plots import plot_judge_roc
+    >>> from astroclassify.survey import judge_roc
+    >>> judge = QTable({"source_id": ["a", "b", "c"], "p_cluster": [0.9, 0.6, 0.4]})
+    >>> curve = judge_roc({"a": "cluster", "b": "other", "c": "cluster"}, judge)
+    >>> figure = plot_judge_roc({"network": curve})
+    """
+    curves = curves if isinstance(curves, dict) else {"": curves}
+    if not curves:
+        raise SchemaError("curves must hold at least one curve")
+    for name, curve in curves.items():
+        _columns_of(curve, ("fpr", "tpr"), f"curves[{name!r}]" if name else "curves")
+    names = [str(name) for name in curves]
+    if comparison is not None:
+        _columns_of(comparison, ("judge", "fpr", "recall"), "comparison")
+        names = list(dict.fromkeys([*names, *(str(name) for name in comparison["judge"])]))
+    figure = _figure(4.6, 4.4)
+    axis = figure.subplots()
+    axis.plot([0, 1], [0, 1], color="0.7", lw=0.8)
+    for name, curve in curves.items():
+        fpr, tpr = np.asarray(curve["fpr"], float), np.asarray(curve["tpr"], float)
+        area = np.sum(np.diff(fpr) * (tpr[1:] + tpr[:-1]) / 2)
+        label = f"{name} (AUC {area:.3f})" if name else f"AUC {area:.3f}"
+        axis.plot(fpr, tpr, color=_style(names, name)[0], lw=1.4, label=label)
+    if comparison is not None:
+        _draw_labels(axis, comparison, names, {str(name) for name in curves})
+    axis.set(xlabel="false positive rate FP/(FP+TN)", ylabel="true positive rate TP/(TP+FN)", aspect="equal")
+    axis.legend(fontsize=8, loc="lower right")
+    return figure
+
+
+def _style(names, name):
+    number = names.index(str(name))
+    return _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+
+
+def _draw_labels(axis, comparison, names, with_curve):
+    """A marker where the labels of each judge are; in the legend only where no curve is."""
+    for name, fpr, recall in zip(*(comparison[column] for column in ("judge", "fpr", "recall")), strict=True):
+        if np.isfinite(fpr) and np.isfinite(recall):
+            colour, marker = _style(names, name)
+            label = None if str(name) in with_curve else f"{name} (labels)"
+            axis.plot(fpr, recall, marker, color=colour, ms=8, mec="black", mew=0.7, label=label, clip_on=False)
+
+
+def plot_who_was_right(table, *, judges=None):
+    """
+    Extent against extension likelihood, one panel per judge: where each was right and wrong (as in Kosiba et al. 2020).
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        What `astroclassify.survey.who_was_right` gives with ``candidates=``.
+    judges : sequence of str, optional
+        Judges to show; by default all of the table.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+        The figure, with the bounds of C1 and C2. Axes are logarithmic; values below 0.5, so also an extension
+        likelihood of zero, are drawn at 0.5. Sources without a result of the fit are left out and counted in the title;
+        the legend counts what is drawn.
+
+    Raises
+    ------
+    SchemaError
+        If a column is missing, or there is no judge.
+    MissingDependencyError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> from astropy import units as u
+    >>> from astropy.table import QTable
+    >>> from astroclassify.plots import plot_who_was_right
+    >>> from astroclassify.survey import who_was_right
+    >>> found = QTable({"source_id": ["a", "b"], "ext": [20, 3] * u.arcsec, "ext_like": [80.0, 0.0]})
+    >>> labels = {"experts": {"a": "low_z", "b": "high_z"}}
+    >>> table = who_was_right({"a": "low_z", "b": "point"}, labels, candidates=found)
+    >>> figure = plot_who_was_right(table)
+    """
+    names = [name.removeprefix(_VERDICT) for name in getattr(table, "colnames", ()) if name.startswith(_VERDICT)]
+    judges = names if judges is None else [judges] if isinstance(judges, str) else list(judges)
+    if not judges or not set(judges) <= set(names):
+        raise SchemaError(f"judges must be some of those of the table, {names}, got {judges}")
+    _columns_of(table, ("ext", "ext_like"), "table")
+    ext, like = table["ext"].to_value(u.arcsec), np.asarray(table["ext_like"], float)
+    known = np.isfinite(ext) & np.isfinite(like)
+    ext, like = np.fmax(ext, _FLOOR[0]), np.fmax(like, _FLOOR[1])
+    n_columns = min(len(judges), 3)
+    n_lines = -(-len(judges) // n_columns)
+    figure = _figure(0.6 + 3.4 * n_columns, 0.6 + 3.2 * n_lines)
+    axes = np.ravel(figure.subplots(n_lines, n_columns, squeeze=False, sharex=True, sharey=True))
+    for axis in axes[len(judges) :]:
+        axis.set_axis_off()
+    for axis, judge in zip(axes, judges, strict=False):
+        verdicts = np.array([str(name) for name in table[f"{_VERDICT}{judge}"]], dtype=str)
+        _draw_verdicts(axis, ext[known], like[known], verdicts[known])
+        _draw_bounds(axis, ext[known], like[known])
+        axis.set_title(judge, fontsize=10)
+    figure.supxlabel("EXT [arcsec]", fontsize=10)
+    figure.supylabel("EXT_LIKE", fontsize=10)
+    left_out = int(np.sum(~known))
+    if left_out:
+        figure.suptitle(f"({left_out} without a result)", fontsize=9)
+    return figure
+
+
+def _draw_verdicts(axis, ext, like, verdicts):
+    for name, (colour, marker, size) in _VERDICTS.items():
+        rows = verdicts == name
+        if name != "open" or rows.any():
+            edge = {} if marker == "x" else {"edgecolor": "white", "linewidth": 0.3}
+            axis.scatter(
+                ext[rows], like[rows], s=size, marker=marker, color=colour, label=f"{name} ({rows.sum()})", **edge
+            )
+    axis.set(xscale="log", yscale="log")
+    axis.legend(fontsize=7, loc="upper left")
+
+
+def _draw_bounds(axis, ext, like):
+    right, top = max(np.max(ext, initial=60) * 1.3, 100), max(np.max(like, initial=100) * 1.5, 300)
+    axis.set(xlim=(_FLOOR[0] * 0.9, right), ylim=(_FLOOR[1] * 0.85, top))
+    axis.plot([_EXT_CUT, _EXT_CUT], [_EXT_LIKE_CUTS["C2"], top], color="black", lw=0.9, ls="--")
+    for name, bound in _EXT_LIKE_CUTS.items():
+        axis.plot([_EXT_CUT, right], [bound, bound], color="black", lw=0.9, ls="--")
+        axis.text(right * 0.95, bound * 1.05, name, ha="right", va="bottom", fontsize=8)
+
+
+def plot_skill(skill, *, measure=None):
+    """
+    How good each volunteer is against how many subjects the volunteer has seen, and the spread of both.
+
+    Parameters
+    ----------
+    skill : `~astropy.table.QTable`
+        What `astroclassify.survey.volunteer_skill` gives.
+    measure : str, optional
+        Column to show, such as ``"g_shape"`` or ``"gold_right"``; by default ``skill`` where there is one (Dawid &
+        Skene), else ``agreement``.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+        The figure. At the right the share of the volunteers in each bin, and the share of the classifications: a few
+        volunteers give most of them. Volunteers without a number are left out and counted in the title.
+
+    Raises
+    ------
+    SchemaError
+        If a column is missing.
+    MissingDependencyError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> from astroclassify.plots import plot_skill
+    >>> from astroclassify.survey import simulate_votes, volunteer_skill
+    >>> votes = simulate_votes({"a": "edge", "b": "point_source"}, votes_per_subject=3, n_voters=5, rng=1)
+    >>> figure = plot_skill(volunteer_skill(votes))
+    """
+    if measure is None:
+        measure = next((name for name in _SKILLS if name in getattr(skill, "colnames", ())), _SKILLS[-1])
+    _columns_of(skill, ("n_subjects", measure), "skill")
+    values, numbers = np.asarray(skill[measure], float), np.asarray(skill["n_subjects"], float)
+    known = np.isfinite(values) & (numbers > 0)
+    left_out = int(np.sum(~known))
+    values, numbers = values[known], numbers[known]
+    figure = _figure(7.0, 3.6)
+    axis, side = figure.subplots(1, 2, sharey=True, width_ratios=(2.4, 1))
+    axis.scatter(numbers, values, s=9, color=_COLOURS[0], alpha=0.5, linewidth=0)
+    axis.set(xscale="log", xlabel="subjects seen", ylabel=measure, ylim=(-0.03, 1.03))
+    edges = np.linspace(0, 1, _BINS + 1)
+    for label, weights, colour in (("volunteers", np.ones(len(values)), _COLOURS[0]), ("votes", numbers, _COLOURS[1])):
+        shares, _ = np.histogram(values, edges, weights=weights / max(weights.sum(), 1))
+        side.stairs(shares, edges, orientation="horizontal", color=colour, lw=1.4, label=label)
+    side.set(xlabel="share per bin")
+    side.legend(fontsize=8, loc="lower right")
+    counted = f"{len(values)} volunteers, {numbers.sum():.0f} classifications"
+    figure.suptitle(counted + (f" ({left_out} volunteers without a number)" if left_out else ""), fontsize=10)
+    return figure
