@@ -39,9 +39,10 @@ def main():
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name, search in (("coma8", coma8), ("a3158", a3158), ("cosmos", cosmos)):
-        image, found, facts, smooth = search(arguments.data)
+        image, found, facts, look = search(arguments.data)
         likely = found[found["det_like"] > SHOWN]
-        figure = plot_field(image, likely, smooth=smooth)
+        figure = plot_field(image, likely, **look)
+        figure.axes[0].coords[0].set_ticks(number=5)
         save(figure, arguments.out / f"real_{name}.png")
         small(likely).write(arguments.out / f"real_{name}.ecsv", format="ascii.ecsv", overwrite=True)
         text = "\n".join(facts) + "\n"
@@ -76,7 +77,7 @@ def coma8(data):
     extended = found[np.isin(found["x_class"], ["C1", "C2"])]
     bound = np.array([str(text).startswith("EXT is at") for text in extended["message"]])
     facts.append(f"of C1 and C2 {bound.sum()} of {len(extended)} have EXT at its upper bound")
-    return field, found, facts, 6 * u.arcsec
+    return field, found, facts, {"smooth": 5 * u.arcsec, "stretch": "sqrt"}
 
 
 def a3158(data):
@@ -105,7 +106,7 @@ def a3158(data):
         away = arcsec(row["sky_position"], best["sky_position"]) / 60
         facts.append(f"also {away:.1f} arcmin from it: {described(row)}")
     middle = tuple(slice(side // 2 - 100, side // 2 + 100) for side in field.shape)
-    return field.to_ccd()[middle], found, facts, 20 * u.arcsec
+    return field.to_ccd()[middle], found, facts, {"smooth": 20 * u.arcsec}
 
 
 def cosmos(data):
@@ -119,11 +120,9 @@ def cosmos(data):
     half = field.psf.radius(0.5, float(best["off_axis"].to_value(u.arcmin)))
     facts = summary(field, found)
     facts.append(f"most significant: {described(best)}")
-    facts.append(
-        f"    {arcsec(best['sky_position'], middle):.1f} arcsec from the middle of the image; half-energy radius of the "
-        f"PSF {half:.1f} arcsec"
-    )
-    return field, found, facts, 1 * u.arcsec
+    away = arcsec(best["sky_position"], middle)
+    facts.append(f"    {away:.1f} arcsec from the middle of the image; half-energy radius of the PSF {half:.1f} arcsec")
+    return field, found, facts, {"smooth": 2 * u.arcsec, "stretch": "linear"}
 
 
 def summary(field, found):
@@ -132,7 +131,7 @@ def summary(field, found):
     edge = [sum((int(flags) & flag.value) > 0 for flags in found["flags"]) for flag in (Flag.MASKED, Flag.OFF_EDGE)]
     return [
         f"{field!r}, flags: {', '.join(flag_names(field.flags)) or 'none'}",
-        f"{len(found)} candidates within {angle:.0f} arcmin of the optical axis: {classes(found)}",
+        f"{len(found)} candidates, up to {angle:.0f} arcmin off axis: {classes(found)}",
         f"candidates flagged masked: {edge[0]}, off_edge: {edge[1]}",
     ]
 
@@ -162,17 +161,20 @@ def arcsec(one, other):
 
 
 def centroid_offset(field, row):
-    """Arcsec between a fitted position and the centroid of the counts there, less those of a ring."""
-    x, y = start = np.array([row["x"].to_value(u.pix), row["y"].to_value(u.pix)])
-    columns, rows = np.meshgrid(np.arange(field.shape[1]), np.arange(field.shape[0]))
+    """Arcsec between a fitted position and the centroid of the counts there, less the mean of a ring."""
+    start = np.array([row["x"].to_value(u.pix), row["y"].to_value(u.pix)])
+    x, y = np.round(start).astype(int)
+    reach = int(2 * RING / field.pixel)
+    part = slice(max(y - reach, 0), y + reach + 1), slice(max(x - reach, 0), x + reach + 1)
+    rows, columns = (places[part] for places in np.indices(field.shape))
+    counts, usable = field.counts[part], ~field.mask[part]
+    place = start
     for _ in range(10):
-        radius = np.hypot(columns - x, rows - y) * field.pixel
-        inside = radius < APERTURE
-        level = np.median(field.counts[(radius > APERTURE) & (radius < RING) & ~field.mask])
-        level = max(level, np.mean(field.counts[(radius > APERTURE) & (radius < RING) & ~field.mask]))
-        weights = field.counts[inside] - level
-        x, y = (np.sum(weights * places[inside]) / weights.sum() for places in (columns, rows))
-    return float(np.hypot(*(start - (x, y))) * field.pixel)
+        radius = np.hypot(columns - place[0], rows - place[1]) * field.pixel
+        inside, ring = radius < APERTURE, (radius > APERTURE) & (radius < RING) & usable
+        weights = counts[inside] - counts[ring].mean()
+        place = np.array([np.sum(weights * places[inside]) / weights.sum() for places in (columns, rows)])
+    return float(np.hypot(*(start - place)) * field.pixel)
 
 
 def small(found):

@@ -352,6 +352,29 @@ def test_nothing_comes_out_where_counts_are_as_expected():
     assert not blank.any()
 
 
+@pytest.mark.parametrize("scale", [2, 3])
+def test_coefficients_with_most_of_their_wavelet_unseen_are_not_used(scale):
+    usable = gaps((90, 90))
+    weights = wavelet(scale) ** 2
+    covered = correlate(usable.astype(float), weights / weights.sum(), mode="constant")
+    # Bright all over: everything that may pass does, in one place or another.
+    y, x = np.indices(usable.shape)
+    bright, used = np.where(usable, 1.0, 0.0), np.zeros(usable.shape, bool)
+    for shift in range(0, 12, 2):
+        counts = bright * 200 * ((x + y + shift) % 12 < 2)
+        used |= significant(counts, 0.1 * bright, usable, (scale,), 1e-3)[scale - 1]
+    assert not np.any(used & (covered < 0.499)) and np.any(used & (covered > 0.5) & (covered < 0.7))
+
+
+def test_reconstruction_converges_on_a_source_without_noise():
+    """Of 1000 counts, after one iteration 450 are too many or too few."""
+    shape = (120, 120)
+    background, source = np.full(shape, 0.1), spots(shape, [(60, 60, 1000)], sigma=3.0)
+    image = filter_counts(background + source, background, np.ones(shape, bool), (2, 3, 4, 5), 1e-3)
+    assert np.abs(image - source).sum() < 0.25 * 1000
+    assert image.max() == pytest.approx(source.max(), rel=0.03)
+
+
 def test_nothing_comes_out_of_a_gap():
     """Coefficients with most of their wavelet in a gap are not used, whatever its edges look like."""
     usable = np.ones((90, 90), bool)
