@@ -236,6 +236,8 @@ class Flag(enum.IntFlag):
     """Constant, or clipped: 16 or more pixels share the largest value, which is 50 or more."""
     NO_BACKGROUND = 32768
     """No background came with the field; it was estimated from the counts."""
+    DOUBLE = 65536
+    """Two points fit the source better than an extended one."""
 
 
 def flag_names(flags):

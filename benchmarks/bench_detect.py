@@ -227,7 +227,7 @@ def memory(exposures, seed):
         before, found, fitted = (f"{each:.0f}" for each in used)
         print(
             f"whole field, {exposure}: find_sources {finding:.2f} s ({n_found} sources), detect {both:.1f} s "
-            f"({n_fitted} within 13 arcmin, fitted), peak memory {found} and {fitted} MB ({before} MB after the imports)"
+            f"({n_fitted} within 13 arcmin, fitted), peak memory {found} and {fitted} MB ({before} MB after imports)"
         )
 
 

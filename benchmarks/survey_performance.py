@@ -31,7 +31,8 @@ MAX_OFF_AXIS = 13.0  # arcmin
 # What is put into a grid field.
 COUNTS = (25, 50, 100, 200, 400, 800, 1600)
 CORES = (4, 8, 16, 32, 64)  # arcsec
-PER_FIELD, APART = 14, 210.0  # arcsec
+# A field holds few, as the sky does: their outskirts are in the estimated background.
+PER_FIELD, APART = 4, 210.0  # arcsec
 # Truth below this is no counterpart of anything.
 FAINTEST = 5.0  # ct
 EXTENDED_MATCH, POINT_MATCH = 30.0, 15.0  # arcsec
@@ -132,7 +133,9 @@ def one_to_one(distance, reach, order):
 def match(truth, candidates):
     """Add to the truth its candidate (row number or -1), to the candidates what they are and the row of their truth."""
     distance = separations(truth, candidates)
-    reach = np.where(is_point(truth), POINT_MATCH, EXTENDED_MATCH)
+    # What lies within the core of a huge cluster, cut by the edge of the field, is that cluster.
+    core = np.nan_to_num(truth["core_radius"].to_value(u.arcsec))
+    reach = np.where(is_point(truth), POINT_MATCH, np.maximum(EXTENDED_MATCH, core))
     brightness = truth["counts"].to_value(u.ct)
     order = np.argsort(-brightness, kind="stable")
     truth["candidate"] = one_to_one(distance, reach, order)

@@ -38,6 +38,8 @@ class Cuts:
         Where the numbers come from.
     likelihood : str, optional
         Convention of likelihoods for which they hold, ``"delta-c"`` or ``"ln-p"``; by default any.
+    without : Flag, optional
+        Rows with one of these flags are not in the class.
 
     Raises
     ------
@@ -57,6 +59,7 @@ class Cuts:
     bounds: tuple
     origin: str = ""
     likelihood: str | None = None
+    without: Flag = Flag.FAILED
 
     def __post_init__(self):
         boxes = (self.bounds,) if isinstance(self.bounds, dict) else tuple(self.bounds)
@@ -87,7 +90,7 @@ class Cuts:
         Returns
         -------
         `~numpy.ndarray` of bool
-            One per row; false where a value is not a number or the row is flagged ``FAILED``.
+            One per row; false where a value is not a number or the row has a flag that is not allowed.
 
         Raises
         ------
@@ -104,7 +107,7 @@ class Cuts:
         for box in self.bounds:
             inside |= np.logical_and.reduce([_between(candidates, column, pair) for column, pair in box.items()])
         if "flags" in candidates.colnames:
-            inside &= (np.asarray(candidates["flags"]) & Flag.FAILED.value) == 0
+            inside &= (np.asarray(candidates["flags"]) & self.without.value) == 0
         return inside
 
 
@@ -122,17 +125,20 @@ def _between(candidates, column, pair):
         raise SchemaError(f"bounds of {column!r} are {pair}, the unit of the column is {unit}") from None
 
 
+_EXTENDED = Flag.FAILED | Flag.DOUBLE
 _FACCIOLI = "Faccioli et al. 2018, A&A 620, A9 (XXL XXIV)"
 CUTS = {
     "C1": Cuts(
         "C1",
         {"ext": (5 * u.arcsec, None), "ext_like": (33.0, None), "det_like": (32.0, None)},
         f"{_FACCIOLI}; after Pacaud et al. 2006: extended sources almost without contamination",
+        without=_EXTENDED,
     ),
     "C2": Cuts(
         "C2",
         {"ext": (5 * u.arcsec, None), "ext_like": (15.0, 33.0)},
         f"{_FACCIOLI}; after Pacaud et al. 2006: extended sources, about half of them contaminants",
+        without=_EXTENDED,
     ),
     "P1": Cuts(
         "P1",
@@ -183,7 +189,8 @@ def classify_extent(candidates, cuts=("C1", "C2", "P1")):
     C1: EXT > 5", EXT_LIKE > 33, DET_LIKE > 32. C2: EXT > 5", EXT_LIKE from 15 to 33. P1: DET_LIKE of the point source
     > 30, and EXT < 3" or EXT_LIKE = 0. The published likelihoods come from a program that is not public; whether they
     are differences of the Cash statistic or a scaled half of them is not known. With this package's candidates the
-    numbers are used as they are: what purity that gives is a question for simulated fields (`calibrate_cuts`).
+    numbers are used as they are: what purity that gives is a question for simulated fields (`calibrate_cuts`). What two
+    points fit better (flag ``double``) is neither C1 nor C2: on simulated fields none of 20 such candidates was a cluster.
 
     References
     ----------
@@ -353,7 +360,7 @@ def calibrate_cuts(
     convention = candidates.meta.get("likelihood")
     bounds = {"ext": (ext, None), "det_like": (float(det_like), None), "ext_like": (None, None)}
     like = np.asarray(candidates["ext_like"], float)
-    rows = np.flatnonzero(Cuts(name, bounds).passed(candidates))
+    rows = np.flatnonzero(Cuts(name, bounds, without=_EXTENDED).passed(candidates))
     rows = rows[np.argsort(-like[rows], kind="stable")]
     values, true, groups = like[rows], is_cluster[rows], groups[rows]
     threshold = _threshold(values, true, purity, np.ones(len(rows)))
@@ -370,7 +377,7 @@ def calibrate_cuts(
     hits, number = int(np.sum(true & above)), int(above.sum())
     origin = _CALIBRATED.format(purity=purity, n=len(candidates), lo=low, hi=high)
     return Calibration(
-        Cuts(name, {**bounds, "ext_like": (threshold, None)}, origin, convention),
+        Cuts(name, {**bounds, "ext_like": (threshold, None)}, origin, convention, _EXTENDED),
         threshold,
         (low, high),
         hits / number,

@@ -95,8 +95,8 @@ def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
     `~astropy.table.QTable`
         One row per source, the brightest first: ``source_id``, ``sky_position``, ``x``, ``y``, ``filtered_counts``,
         ``area`` (of the segment), ``radius`` (of a circle of that area), ``region_radius`` (the same of the connected
-        region of which the segment is a part), ``flags``: ``off_edge`` where the segment
-        reaches the edge of the image, ``masked`` where it reaches pixels that are not searched.
+        region of which the segment is a part), ``flags``: ``off_edge`` where the segment reaches the edge of the image,
+        ``masked`` where it reaches pixels that are not searched.
 
     Raises
     ------
@@ -112,10 +112,10 @@ def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
     -----
     Segments of at least 5 connected pixels of the filtered image (`filter_image`) are parted where valleys run: each
     pixel belongs to the peak that the steepest way up leads to. A peak that stands above the saddle to a higher one by
-    less than 30% of its height, or less than four standard deviations of the noise there, belongs to that. Positions are
-    barycentres of what is above half of the peak.
+    less than 30% of its height, or less than four standard deviations of the noise there, belongs to that. Positions
+    are barycentres of what is above half of the peak.
 
-    Photutils' own deblending needs scikit-image and takes seconds for a field; this needs neither.
+    Photutils' own deblending needs scikit-image, which this does not.
 
     Examples
     --------

@@ -9,7 +9,7 @@ from ..exceptions import SchemaError, check_quantity
 from ..schemes import Flag
 from ..tables import provenance
 from ._extent_profile import profile_table
-from ._extent_sources import Survey, camera_of, fit_sources, largest_ext, local_exposure
+from ._extent_sources import LARGEST, LARGEST_PART, Survey, camera_of, fit_sources, largest_ext, local_exposure
 from ._extent_table import fill_table
 
 __all__ = ["LIKELIHOODS", "fit_extent", "model_image"]
@@ -30,8 +30,8 @@ def fit_extent(field, positions, *, likelihood="delta-c", radius=None):
         common position and core radius, counts of their own.
     positions : `~astropy.coordinates.SkyCoord` or `~astropy.table.Table`
         Where the sources are; **all** that are seen should be given, since neighbours are fitted together. Of a table
-        ``sky_position`` is used and ``region_radius``, if it is there (the size of what `find_sources` saw: the core radius
-        is at most three times that); the other columns are kept.
+        ``sky_position`` is used, and ``region_radius`` and ``radius`` if they are there (the sizes of what `find_sources`
+        saw: the core radius is at most three times the one and ten times the other); the other columns are kept.
     likelihood : str, optional
         ``"delta-c"``: the gain in the Cash statistic; ``"ln-p"``: -ln P(chi^2 > gain) for as many degrees of freedom as
         the better model has more parameters.
@@ -117,7 +117,7 @@ def fit_extent(field, positions, *, likelihood="delta-c", radius=None):
     table, sky = _read_positions(positions)
     places, matrices = zip(*(_local_planes(each.wcs, sky) for each in fields), strict=True)
     off_axis = [each.off_axis for each in fields]
-    survey = Survey([camera_of(each) for each in fields], matrices, off_axis, places, _sizes(table), radius)
+    survey = Survey([camera_of(each) for each in fields], matrices, off_axis, places, _largest(table), radius)
     fit_sources(survey)
     common = Flag(0)
     for each in fields:
@@ -223,12 +223,14 @@ def _read_positions(positions):
     return table, sky
 
 
-def _sizes(table):
-    """Radii of what was found [arcsec], infinite where they are not known."""
-    if "region_radius" not in table.colnames:
-        return np.full(len(table), np.inf)
-    sizes = np.array(check_quantity("positions['region_radius']", table["region_radius"], u.arcsec), float)
-    return np.where(np.isfinite(sizes), sizes, np.inf)
+def _largest(table):
+    """Upper bounds of the core radii [arcsec] from the sizes of what was found, infinite where they are not known."""
+    bounds = np.full(len(table), np.inf)
+    for name, factor in (("region_radius", LARGEST), ("radius", LARGEST_PART)):
+        if name in table.colnames:
+            sizes = check_quantity(f"positions[{name!r}]", table[name], u.arcsec)
+            bounds = np.fmin(bounds, factor * np.asarray(sizes, float))
+    return bounds
 
 
 def _local_planes(wcs, sky):

@@ -23,9 +23,10 @@ PASSES = 4
 # from extended sources; those counts are in the estimated background already.
 NOT_NOISE = 15.0
 MAX_GROWTHS = 5
-# Upper bound of a core radius, in the radius of what the search saw. Beta models that were found as one are seen out to at
-# least their core radius; a larger one is a fragment that takes the shortfall of the background or of a neighbour.
-LARGEST = 3.0
+# Upper bounds of a core radius, in the radius of the region that the search saw and of the source's part of it. Beta models
+# that were found as one are seen out to at least their core radius; a larger one is a fragment that takes the shortfall of
+# the background or of a neighbour.
+LARGEST, LARGEST_PART = 3.0, 10.0
 EXCHANGE = 2.0  # gain in the Cash statistic for which two sources change roles
 
 
@@ -166,15 +167,15 @@ class Survey:
         For each camera, off-axis angle [arcmin] of pixels.
     places : list of `~numpy.ndarray`, shape (n_sources, 2)
         For each camera, positions [pixels].
-    sizes : `~numpy.ndarray`, shape (n_sources,)
-        Radii of what was found [arcsec]; infinite where not known.
+    largest : `~numpy.ndarray`, shape (n_sources,)
+        Upper bounds of the core radii [arcsec]; infinite where not known.
     radius : float, optional
         Radius of all fits [arcsec]; by default it follows the size of the source.
     """
 
-    def __init__(self, cameras, matrices, off_axis, places, sizes, radius=None):
+    def __init__(self, cameras, matrices, off_axis, places, largest, radius=None):
         self.cameras, self.radius, self.off_axis = cameras, radius, off_axis
-        self.matrices, self.places, self.sizes = matrices, places, sizes
+        self.matrices, self.places, self.largest = matrices, places, largest
         self.sources = [self._prepare(row, off_axis) for row in range(len(places[0]))]
 
     def _prepare(self, row, off_axis):
@@ -200,7 +201,7 @@ class Survey:
             source.half = np.fmax(source.half, float(camera.psf.radius(0.5, angle)))
             source.least_radius = np.fmax(source.least_radius, least)
         first = self.cameras[source.cameras[0] if source.cameras else 0]
-        source.largest = min(max(LARGEST * self.sizes[row], LARGEST * source.half), largest_ext(first))
+        source.largest = min(max(self.largest[row], LARGEST * source.half), largest_ext(first))
         if not source.cameras:
             source.message = "no usable pixels at the position"
             return source

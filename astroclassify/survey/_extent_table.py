@@ -143,8 +143,10 @@ def _remarks(source):
 
 
 def _source_flags(source, survey):
-    """Flags of one source: no fit, on the edge of the image, masked or unexposed pixels about it."""
+    """Flags of one source: no fit, two points, on the edge of the image, masked or unexposed pixels about it."""
     flags = Flag(0) if source.fits else Flag.FAILED
+    if source.fits and best_model(source) == "DBL":
+        flags |= Flag.DOUBLE
     for number in source.cameras:
         camera, (x, y) = survey.cameras[number], survey.places[number][source.row]
         reach = CORE * source.half / camera.pixel
