@@ -60,11 +60,9 @@ def test_field_to_annotated_catalogue(files, candidates, tmp_path, capsys):
 
 
 def test_detect_prints_the_table_where_no_file_is_named(files, capsys):
-    assert main(["detect", str(files / "field.fits"), "--exposure", str(files / "exposure.fits"), "--select", "C1"]) == 0
-    out, err = capsys.readouterr()
-    assert out.startswith("# %ECSV")
-    number = sum(line.split()[-1] != "" for line in out.splitlines() if not line.startswith("#")) - 1
-    assert err.strip().endswith(f"sources: {number} C1, 0 C2, 0 P1")
+    assert main(["detect", str(files / "field.fits"), "--exposure", str(files / "exposure.fits"), "--select", "C1"]) ==
+    0 out, err = capsys.readouterr() assert out.startswith("# %ECSV") number = sum(line.split()[-1] != "" for line in
+    out.splitlines() if not line.startswith("#")) - 1 assert err.strip().endswith(f"sources: {number} C1, 0 C2, 0 P1")
 
 
 def test_two_cameras_are_added(files, tmp_path):

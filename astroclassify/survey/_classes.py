@@ -186,11 +186,11 @@ def classify_extent(candidates, cuts=("C1", "C2", "P1")):
 
     Notes
     -----
-    C1: EXT > 5", EXT_LIKE > 33, DET_LIKE > 32. C2: EXT > 5", EXT_LIKE from 15 to 33. P1: DET_LIKE of the point source
-    > 30, and EXT < 3" or EXT_LIKE = 0. The published likelihoods come from a program that is not public; whether they
-    are differences of the Cash statistic or a scaled half of them is not known. With this package's candidates the
-    numbers are used as they are: what purity that gives is a question for simulated fields (`calibrate_cuts`). What two
-    points fit better (flag ``double``) is neither C1 nor C2: on simulated fields none of 20 such candidates was a cluster.
+    C1: EXT > 5", EXT_LIKE > 33, DET_LIKE > 32. C2: EXT > 5", EXT_LIKE from 15 to 33. P1: DET_LIKE of the point source >
+    30, and EXT < 3" or EXT_LIKE = 0. The published likelihoods come from a program that is not public; whether they are
+    differences of the Cash statistic or a scaled half of them is not known. With this package's candidates the numbers
+    are used as they are: what purity that gives is a question for simulated fields (`calibrate_cuts`). What two points
+    fit better (flag ``double``) is neither C1 nor C2: on simulated fields none of 20 such candidates was a cluster.
 
     References
     ----------

@@ -30,14 +30,15 @@ def fit_extent(field, positions, *, likelihood="delta-c", radius=None):
         common position and core radius, counts of their own.
     positions : `~astropy.coordinates.SkyCoord` or `~astropy.table.Table`
         Where the sources are; **all** that are seen should be given, since neighbours are fitted together. Of a table
-        ``sky_position`` is used, and ``region_radius`` and ``radius`` if they are there (the sizes of what `find_sources`
-        saw: the core radius is at most three times the one and ten times the other); the other columns are kept.
+        ``sky_position`` is used, and ``region_radius`` and ``radius`` if they are there (the sizes of what
+        `find_sources` saw: the core radius is at most three times the one and ten times the other); the other columns
+        are kept.
     likelihood : str, optional
         ``"delta-c"``: the gain in the Cash statistic; ``"ln-p"``: -ln P(chi^2 > gain) for as many degrees of freedom as
         the better model has more parameters.
     radius : `~astropy.units.Quantity`, optional
-        Radius of the pixels used, an angle; by default what encloses 90 % of a point source and at least ten pixels, but
-        five core radii if that is more.
+        Radius of the pixels used, an angle; by default what encloses 90 % of a point source and at least ten pixels,
+        but five core radii if that is more.
 
     Returns
     -------
@@ -70,17 +71,17 @@ def fit_extent(field, positions, *, likelihood="delta-c", radius=None):
 
     Notes
     -----
-    Model: S(r) ~ [1 + (r/EXT)^2]^-3/2 (beta = 2/3, EXT the core radius), convolved with the point spread function at the
-    position and with the pixel, times the exposure relative to that at the position (Pacaud et al. 2006, MNRAS 372, 578;
-    Faccioli et al. 2018, A&A 620, A9, for the models with a central point and with two points). Statistic: Cash (1979, ApJ
-    228, 939), minimised by Fisher scoring with exact derivatives. Errors: inverse Fisher matrix (all parameters of the
-    source and the counts of its neighbours); at EXT = 0 the error of EXT is its one-sided scale.
+    Model: S(r) ~ [1 + (r/EXT)^2]^-3/2 (beta = 2/3, EXT the core radius), convolved with the point spread function at
+    the position and with the pixel, times the exposure relative to that at the position (Pacaud et al. 2006, MNRAS 372,
+    578; Faccioli et al. 2018, A&A 620, A9, for the models with a central point and with two points). Statistic: Cash
+    (1979, ApJ 228, 939), minimised by Fisher scoring with exact derivatives. Errors: inverse Fisher matrix (all
+    parameters of the source and the counts of its neighbours); at EXT = 0 the error of EXT is its one-sided scale.
 
-    ``counts`` are those of the whole model, integrated to infinity, at the local exposure: a beta model has 80 % of them
-    within five core radii and 95 % within twenty. ``rate`` is per second of exposure equivalent to that on axis; for
-    several fields the mean over the cameras, as after `combine_fields`. ``ext``, ``ext_err`` and ``ext_like`` are of the beta
-    model; position, counts and rate of ``best_model``, the one of least C + k ln n (k parameters, n counts; Schwarz 1978,
-    Ann. Stat. 6, 461); of two points the brighter one's position.
+    ``counts`` are those of the whole model, integrated to infinity, at the local exposure: a beta model has 80 % of
+    them within five core radii and 95 % within twenty. ``rate`` is per second of exposure equivalent to that on axis;
+    for several fields the mean over the cameras, as after `combine_fields`. ``ext``, ``ext_err`` and ``ext_like`` are
+    of the beta model; position, counts and rate of ``best_model``, the one of least C + k ln n (k parameters, n counts;
+    Schwarz 1978, Ann. Stat. 6, 461); of two points the brighter one's position.
 
     ``det_like`` compares background (and neighbours) alone with the best model, ``pnt_det_like`` with the point,
     ``ext_like`` the point with the beta model. For pure points EXT_LIKE is zero in half of the cases and else follows

@@ -39,8 +39,9 @@ def minimise(evaluate, start, lower, upper):
 
     Notes
     -----
-    Scaled Fisher scoring with the damping of Levenberg (1944) and Marquardt (1963): the Fisher matrix stands for the second
-    derivatives, so that every step goes downhill. A parameter at a bound stays there while the gradient holds it.
+    Scaled Fisher scoring with the damping of Levenberg (1944) and Marquardt (1963): the Fisher matrix stands for the
+    second derivatives, so that every step goes downhill. A parameter at a bound stays there while the gradient holds
+    it.
     """
     best = np.clip(np.asarray(start, float), lower, upper)
     statistic, gradient, fisher = evaluate(best)

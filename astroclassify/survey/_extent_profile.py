@@ -18,7 +18,8 @@ OFF_AXIS_STEP = 0.1  # arcmin; tables are made for multiples of it
 N_TABLES = 140  # kept per point spread function; 0.8 MB each
 N_ANGLES = 24
 MAX_RADIUS = 10  # of the tables, in the largest core radius
-# Power law taken out before the transform of the slope, chosen for the least error against the closed form (Cauchy kernels).
+# Power law taken out before the transform of the slope, chosen for the least error against the closed form (Cauchy
+# kernels).
 SLOPE_BIAS = 0.3
 
 
@@ -27,8 +28,8 @@ class ProfileTable:
     """
     Share of a source's counts per pixel, as a function of distance and core radius.
 
-    The source is a beta model with beta = 2/3, S(r) ~ [1 + (r/EXT)^2]^-3/2, integrated to infinity, a point for EXT = 0,
-    convolved with the point spread function and with the mean over angles of the square pixel. Core radii enter as
+    The source is a beta model with beta = 2/3, S(r) ~ [1 + (r/EXT)^2]^-3/2, integrated to infinity, a point for EXT =
+    0, convolved with the point spread function and with the mean over angles of the square pixel. Core radii enter as
     ``u`` = asinh(EXT / ``scale``), in which the likelihood is well shaped and EXT = 0 is an ordinary point.
 
     Attributes
@@ -45,8 +46,8 @@ class ProfileTable:
     Notes
     -----
     The transform of this beta model is exp(-k EXT), so that one multiplication in Fourier space makes each profile; the
-    Hankel transforms are those of Hamilton (2000, MNRAS 312, 257, FFTLog). Between core radii the interpolation is cubic
-    with the exact derivatives, between radii linear (error below 2e-4 of the profile).
+    Hankel transforms are those of Hamilton (2000, MNRAS 312, 257, FFTLog). Between core radii the interpolation is
+    cubic with the exact derivatives, between radii linear (error below 2e-4 of the profile).
     """
 
     start: float

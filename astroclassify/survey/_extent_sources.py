@@ -19,13 +19,13 @@ SHIFT = 2.0  # how far a position may move, in half-energy radii and in pixels, 
 FREE_HALF, FREE_EXT, MAX_FREE = 4.0, 2.0, 6  # distance within which the counts of a neighbour are free, and how many
 NEGLIGIBLE = 0.02  # of the background: neighbours that give less everywhere are left out
 PASSES = 4
-# Gain in the Cash statistic from which a source is a neighbour to others. What the search finds in noise would take counts
-# from extended sources; those counts are in the estimated background already.
+# Gain in the Cash statistic from which a source is a neighbour to others. What the search finds in noise would take
+# counts from extended sources; those counts are in the estimated background already.
 NOT_NOISE = 15.0
 MAX_GROWTHS = 5
-# Upper bounds of a core radius, in the radius of the region that the search saw and of the source's part of it. Beta models
-# that were found as one are seen out to at least their core radius; a larger one is a fragment that takes the shortfall of
-# the background or of a neighbour.
+# Upper bounds of a core radius, in the radius of the region that the search saw and of the source's part of it. Beta
+# models that were found as one are seen out to at least their core radius; a larger one is a fragment that takes the
+# shortfall of the background or of a neighbour.
 LARGEST, LARGEST_PART = 3.0, 10.0
 EXCHANGE = 2.0  # gain in the Cash statistic for which two sources change roles
 

@@ -134,8 +134,9 @@ def _remarks(source):
     """What to say of a fit that is not an ordinary one."""
     fits = source.fits
     table = source.tables[0]
+    bound = min(source.largest, table.to_ext(table.u_max))
     remarks = []
-    if fits["EXT"].ext >= 0.999 * min(source.largest, table.to_ext(table.u_max)) and fits["EXT"].statistic < fits["PNT"].statistic:
+    if fits["EXT"].ext >= 0.999 * bound and fits["EXT"].statistic < fits["PNT"].statistic:
         remarks.append("EXT is at its upper bound")
     if not fits[best_model(source)].solution.converged:
         remarks.append("the fit has not converged")
