@@ -42,7 +42,7 @@ def main():
         image, found, facts, look = search(arguments.data)
         likely = found[found["det_like"] > SHOWN]
         figure = plot_field(image, likely, **look)
-        figure.axes[0].coords[0].set_ticks(number=5)
+        figure.axes[0].coords[0].set_ticklabel(exclude_overlapping=True)
         save(figure, arguments.out / f"real_{name}.png")
         small(likely).write(arguments.out / f"real_{name}.ecsv", format="ascii.ecsv", overwrite=True)
         text = "\n".join(facts) + "\n"
@@ -81,13 +81,9 @@ def coma8(data):
 
 
 def a3158(data):
-    """ROSAT PSPC; a cluster with exposure map and background."""
+    """ROSAT PSPC; a cluster with its exposure map. The background map beside it has the particles alone: not used."""
     folder = data / "rosat"
-    field = read_field(
-        folder / "pyproffit_b_37.fits.gz",
-        exposure=folder / "pyproffit_expose_mask_37.fits.gz",
-        background=folder / "pyproffit_back_37.fits.gz",
-    )
+    field = read_field(folder / "pyproffit_b_37.fits.gz", exposure=folder / "pyproffit_expose_mask_37.fits.gz")
     found = detect(field, max_off_axis=20 * u.arcmin)
     known = read_catalogue(data / "catalogues" / "mcxc.fits")
     cluster = known[np.argmin(known["sky_position"].separation(field.axis))]
@@ -122,7 +118,8 @@ def cosmos(data):
     facts.append(f"most significant: {described(best)}")
     away = arcsec(best["sky_position"], middle)
     facts.append(f"    {away:.1f} arcsec from the middle of the image; half-energy radius of the PSF {half:.1f} arcsec")
-    return field, found, facts, {"smooth": 2 * u.arcsec, "stretch": "linear"}
+    square = field.to_ccd()[(ny - nx) // 2 : (ny + nx) // 2]
+    return square, found, facts, {"smooth": 2 * u.arcsec, "stretch": "linear"}
 
 
 def summary(field, found):

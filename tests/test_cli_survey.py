@@ -60,9 +60,12 @@ def test_field_to_annotated_catalogue(files, candidates, tmp_path, capsys):
 
 
 def test_detect_prints_the_table_where_no_file_is_named(files, capsys):
-    assert main(["detect", str(files / "field.fits"), "--exposure", str(files / "exposure.fits"), "--select", "C1"]) ==
-    0 out, err = capsys.readouterr() assert out.startswith("# %ECSV") number = sum(line.split()[-1] != "" for line in
-    out.splitlines() if not line.startswith("#")) - 1 assert err.strip().endswith(f"sources: {number} C1, 0 C2, 0 P1")
+    arguments = ["detect", str(files / "field.fits"), "--exposure", str(files / "exposure.fits")]
+    assert main([*arguments, "--select", "C1"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("# %ECSV")
+    number = sum(line.split()[-1] != "" for line in out.splitlines() if not line.startswith("#")) - 1
+    assert err.strip().endswith(f"sources: {number} C1, 0 C2, 0 P1")
 
 
 def test_two_cameras_are_added(files, tmp_path):
@@ -84,7 +87,7 @@ def test_what_is_there_is_not_replaced(candidates, files, capsys):
     ("arguments", "message"),
     [
         (["detect", "nothing.fits"], "nothing.fits"),
-        (["detect", "{field}", "--exposure", "{field}", "{field}"], "--exposure takes one file for each of the 1 images"),
+        (["detect", "{field}", "--exposure", "{field}", "{field}"], "--exposure takes one file for each of the 1 image"),
         (["detect", "{field}", "--exposure", "{plate}"], "exposure"),
         (["detect", "{plate}"], "image"),
         (["cutouts", "{field}", "--image", "{field}", "--out", "cutouts"], "field.fits"),
