@@ -87,7 +87,7 @@ def test_what_is_there_is_not_replaced(candidates, files, capsys):
     ("arguments", "message"),
     [
         (["detect", "nothing.fits"], "nothing.fits"),
-        (["detect", "{field}", "--exposure", "{field}", "{field}"], "--exposure takes one file for each of the 1 image"),
+        (["detect", "{field}", "--exposure", "{field}", "{field}"], "--exposure takes one file for each of the 1"),
         (["detect", "{field}", "--exposure", "{plate}"], "exposure"),
         (["detect", "{plate}"], "image"),
         (["cutouts", "{field}", "--image", "{field}", "--out", "cutouts"], "field.fits"),
