@@ -2,9 +2,9 @@
 Train a packaged model on a sample of simulated images and write it with its model card.
 
 ``coolcore-embedded`` takes what ``astroclassify simulate --embedded`` writes, ``cluster-embedded`` what
-``astroclassify.survey.simulate_candidates`` writes. A fifth of the clusters is kept out and never seen in training, in
-the choice of the epoch or in the calibration; the scores on the card are of that fifth. The model is not trained again
-on everything afterwards: the scores are those of the weights in the folder.
+``astroclassify.survey.simulate_survey`` writes. A fifth of the clusters, or of the fields, is kept out and never seen in
+training, in the choice of the epoch or in the calibration; the scores on the card are of that fifth. The model is not
+trained again on everything afterwards: the scores are those of the weights in the folder.
 
     python tools/train_packaged_model.py coolcore-embedded mocks astroclassify/data/models/coolcore-embedded
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy import units as u
+from sklearn.metrics import roc_auc_score
 
 from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyError
@@ -61,7 +62,8 @@ DESCRIPTIONS = {
     ),
     "cluster-embedded": (
         "Galaxy cluster or not, for an X-ray selected candidate: XMM EPIC pn counts image in 0.5 to 2 keV and red "
-        "photographic plate of the same 7 arcmin. Trained on simulated candidates only, not on observations."
+        "photographic plate of the same 7 arcmin. Trained only on what detection finds in simulated fields, not on "
+        "observations."
     ),
 }
 LIMITS = {
@@ -77,10 +79,10 @@ LIMITS = {
         "Nothing here says that an image is not a cluster: every image gets one of the three classes.",
     ],
     "cluster-embedded": [
-        "How hard the candidates are to tell apart was set by hand in the simulation: the scores are no statement "
-        "about XMM candidates or the sky.",
-        "X-ray images are counts of one camera (EPIC pn) in 10 or 20 ks, 0.5 to 2 keV. Not simulated: MOS, pile-up, "
-        "flares, azimuthal structure of the point spread function, plate flaws.",
+        "The fields have several times as many clusters and nearby galaxies as the sky, and all extended detections "
+        "were used, not only C1 and C2: the scores are no statement about XMM candidates or the sky.",
+        "X-ray images are counts of one camera (EPIC pn) in 10 or 20 ks, 0.5 to 2 keV. Not simulated: MOS, flares, "
+        "azimuthal structure of the point spread function, plate flaws.",
         "Plates are simulated densities of a red Schmidt plate; a CCD survey or another scanner looks different.",
         "Probabilities are for clusters and others being equally frequent; correct_prior turns them into those of a "
         "population.",
@@ -110,7 +112,7 @@ def compare(sample, network_scores):
 
 def settings_of(folder):
     """Settings of the simulated images, as they were written beside them."""
-    for name in ("observation.json", "candidates.json"):
+    for name in ("observation.json", "survey.json"):
         path = Path(folder) / name
         if path.is_file():
             return json.loads(path.read_text(encoding="utf-8"))
@@ -124,6 +126,26 @@ def read(name, folder):
     if not usable.all():
         log.info("%d of %d rows have no label or no image and are left out", np.sum(~usable), len(usable))
     return sample[usable] if name == "coolcore-embedded" else to_binary(sample[usable])
+
+
+def beside_ext_like(test, predictions):
+    """Areas under the ROC curve of the network and of the extension likelihood on the same candidates."""
+    classes = np.array([str(name) for name in test["x_class"]])
+    rows = []
+    for part, members in (("all", np.ones(len(test), bool)), ("C1 and C2", np.isin(classes, ["C1", "C2"]))):
+        true = np.asarray(test["label"][members]) == "cluster"
+        if 0 < true.sum() < len(true):
+            network, likelihood = predictions["p_cluster"][members], test["ext_like"][members]
+            rows.append(
+                {
+                    "candidates": part,
+                    "n_cluster": int(true.sum()),
+                    "n_other": int((~true).sum()),
+                    "auc_network": round(float(roc_auc_score(true, network)), 3),
+                    "auc_ext_like": round(float(roc_auc_score(true, likelihood)), 3),
+                }
+            )
+    return rows
 
 
 def calibration_error(predictions):
@@ -159,7 +181,7 @@ def main(argv=None):
         "trained_on": {
             **{
                 role: {
-                    "clusters" if arguments.name == "coolcore-embedded" else "candidates": len(set(part["group_id"])),
+                    "clusters" if arguments.name == "coolcore-embedded" else "fields": len(set(part["group_id"])),
                     "images": len(part),
                     "class_counts": {str(label): int(np.sum(part["label"] == label)) for label in model.classes_},
                 }
@@ -169,7 +191,7 @@ def main(argv=None):
             "script": "tools/train_packaged_model.py",
             "seed": SEED,
         },
-        "intervals": "scores of the test part; 95% by bootstrap over clusters or candidates",
+        "intervals": "scores of the test part; 95% by bootstrap over clusters or fields",
         "scores": rows_of(scores),
         "calibration": {
             "temperature": round(model.temperature_, 3),
@@ -180,6 +202,8 @@ def main(argv=None):
     }
     if arguments.name == "coolcore-embedded":
         model.card_["beside_conventional_methods"] = compare(test, scores)
+    else:
+        model.card_["beside_ext_like"] = beside_ext_like(test, predictions)
     folder = model.save(arguments.out, overwrite=arguments.overwrite)
     size = sum(path.stat().st_size for path in folder.iterdir())
     f1 = [float(scores[name][-1]) for name in ("f1", "f1_lo", "f1_hi")]
