@@ -2,7 +2,7 @@
 Train a packaged model on a sample of simulated images and write it with its model card.
 
 ``coolcore-embedded`` takes what ``astroclassify simulate --embedded`` writes, ``cluster-embedded`` what
-``astroclassify.survey.simulate_survey`` writes. A fifth of the clusters, or of the fields, is kept out and never seen in
+``astroclassify.survey.simulate_survey`` writes. A fifth of the clusters or fields is kept out and never seen in
 training, in the choice of the epoch or in the calibration; the scores on the card are of that fifth. The model is not
 trained again on everything afterwards: the scores are those of the weights in the folder.
 
