@@ -54,15 +54,15 @@ def write(name, lines):
 
 
 # --- Subjects -------------------------------------------------------------------------------------------------------
-simulate_candidates(420, rng=5, shape=(89, 89), out="candidates", progress=False)
+simulate_candidates(360, rng=5, shape=(89, 89), out="candidates", progress=False)
 sample = tables.read_sample("candidates")
 subjects = export_subjects(sample[:5], "subjects", progress=False)
 # --- end
 
-pictures = [Image.open(f"subjects/{subjects[f'image_{number}'][0]}").resize((250, 250)) for number in range(1, 5)]
+pictures = [Image.open(f"subjects/{subjects[f'image_{number}'][0]}").convert("RGB") for number in range(1, 5)]
 strip = Image.new("RGB", (4 * 250 + 3 * 8, 250), "white")
 for number, picture in enumerate(pictures):
-    strip.paste(picture, (258 * number, 0))
+    strip.paste(picture.resize((250, 250), Image.Resampling.LANCZOS), (258 * number, 0))
 save(strip, "votes_subject.png")
 
 # --- Make votes -----------------------------------------------------------------------------------------------------
@@ -201,8 +201,8 @@ place = {name: number for number, name in enumerate(sample["source_id"].tolist()
 rows = [place[name] for name in train["source_id"].tolist()]
 classes = dict(zip(hunt.outcome_names, hunt.classes("cluster"), strict=True))
 hard = np.array([classes.get(name, "") for name in consensus["weighted"]["outcome"].tolist()])[rows]
-posterior, weight = soft_labels(consensus["with 40 known"], "cluster")
-soft = posterior[rows]
+soft, weight = (each[rows] for each in soft_labels(consensus["with 40 known"], "cluster"))
+print(f"soft labels with a weight below 0.5: {np.sum(weight < 0.5)} of {len(soft)}")
 
 # --- Train ----------------------------------------------------------------------------------------------------------
 torch.set_num_threads(1)  # enough for so small a network; another number gives slightly other weights
@@ -239,11 +239,10 @@ lines = [f"{len(test)} test candidates, {np.sum(test['label'] == 'cluster')} of 
 lines += ["judge                        n   TP   TN   FP   FN  accuracy  precision  recall   AUC"]
 for row in comparison:
     numbers = "".join(f"{row[key]:5d}" for key in ("tp", "tn", "fp", "fn"))
+    scores = f"{row['accuracy']:10.2f}{row['precision']:11.2f}{row['recall']:8.2f}"
     auc = f"{row['auc']:.3f}" if np.isfinite(row["auc"]) else "-"
-    lines.append(
-        f"{row['judge']:25s} {row['n']:4d}{numbers}{row['accuracy']:10.2f}{row['precision']:11.2f}{row['recall']:8.2f}{auc:>6s}"
-    )
-lines += ["", "network trained on   F1 of the mean (95%)   AUC (95%)"]
+    lines.append(f"{row['judge']:25s} {row['n']:4d}{numbers}{scores}{auc:>6s}")
+lines += ["", "network trained on   mean F1 (95%)          AUC (95%)"]
 for name, table in predictions.items():
     last = score(table, rng=1)[-1]
     f1, auc = (f"{last[key]:.2f} ({last[key + '_lo']:.2f} to {last[key + '_hi']:.2f})" for key in ("f1", "auc"))
