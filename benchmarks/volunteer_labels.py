@@ -2,8 +2,8 @@
 Whose labels to train with: the rows "expert labels" and "volunteer labels" of Kosiba et al. (2020), Table 5.
 
 ``python benchmarks/volunteer_labels.py SAMPLE OUT`` takes simulated candidates (made in SAMPLE if there are none),
-lets a crowd of 1227 volunteers, two experts and three moderators, all simulated, label them, and trains the paper's custom
-network on the same candidates with each kind of label, from several seeds. All are tested on the same candidates, 85
+lets a crowd of 1227 volunteers, two experts and three moderators (all simulated) label them, and trains the custom
+network of the paper with each kind of label from several seeds. All are tested on the same candidates, 85
 clusters and 85 others as in the paper, with their true labels; volunteers and experts are measured on them too. No
 timing against a peer. Each training is a file in OUT: run again it goes on from where it was ended.
 """

@@ -23,6 +23,9 @@ PASSES = 4
 # counts from extended sources; those counts are in the estimated background already.
 NOT_NOISE = 15.0
 MAX_GROWTHS = 5
+# Radius of the first fit, at most, in the distance of the nearest neighbour: as long as neighbours are thought to be
+# points, a wide beta model would take their light for its wings, and keep it.
+FIRST_SHARE = 0.5
 # Upper bounds of a core radius, in the radius of the region that the search saw and of the source's part of it. Beta
 # models that were found as one are seen out to at least their core radius; a larger one is a fragment that takes the
 # shortfall of the background or of a neighbour.
@@ -269,9 +272,13 @@ class Survey:
     def _shift(self, source, radius):
         """How far the position may move along each axis [arcsec]: at most half-way to the next source."""
         pixel = self.cameras[source.cameras[0]].pixel
+        widest = max(SHIFT * max(source.half, pixel), radius / RADIUS_EXT)
+        return max(min(widest, self._nearest(source) / 2), pixel / 2)
+
+    def _nearest(self, source):
+        """Distance of the nearest neighbour [arcsec]."""
         others = [each for each in self.sources if each.parts and each.is_sure and each is not source]
-        nearest = np.hypot(*self._offset(source, others, source.cameras[0]).T).min(initial=np.inf)
-        return max(min(max(SHIFT * max(source.half, pixel), radius / RADIUS_EXT), nearest / 2), pixel / 2)
+        return np.hypot(*self._offset(source, others, source.cameras[0]).T).min(initial=np.inf)
 
     def _exchange(self, source, patches, free, fits, shift):
         """
@@ -297,9 +304,11 @@ class Survey:
             other.parts, other.reach = seen
         return fits
 
-    def fit(self, source, *, last):
+    def fit(self, source, *, first, last):
         """Fit a source, its neighbours looking as they do by now; the radius follows the core radius."""
         largest = RADIUS_EXT * source.largest
+        if first:
+            largest = min(largest, max(source.least_radius, FIRST_SHARE * self._nearest(source)))
         radius = self.radius or min(max(source.least_radius, RADIUS_EXT * source.ext), largest)
         for _ in range(MAX_GROWTHS):
             patches = self._patches(source, radius)
@@ -310,6 +319,8 @@ class Survey:
             if self.radius or fits["EXT"].statistic >= fits["PNT"].statistic or wanted < GROWTH * radius:
                 break
             radius = min(wanted, 3 * radius)
+        if first and max(radius, wanted) >= largest:
+            source.alone = False
         if not last:
             fits = self._exchange(source, patches, free, fits, shift)
         else:
@@ -347,4 +358,4 @@ def fit_sources(survey):
         last = turn == PASSES - 1
         for source in sources:
             if turn == 0 or last or not source.alone:
-                survey.fit(source, last=last)
+                survey.fit(source, first=turn == 0, last=last)

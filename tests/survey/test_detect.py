@@ -288,6 +288,16 @@ def test_a_source_on_the_edge_of_the_image_is_flagged():
             assert row["flags"] == (0 if x == 50 else Flag.OFF_EDGE.value)
 
 
+def test_flags_of_the_search_are_kept():
+    """A cluster that reaches a gap is flagged, though the fit's own flag is for the point spread function's core."""
+    usable = np.ones((160, 160), bool)
+    usable[:, 95:99] = False
+    observed = observe(empty_field(usable=usable), [(84, 80, 1500, 20)])
+    found = find_sources(observed, false_alarm=1e-4)
+    assert found["flags"][0] == Flag.MASKED.value and fit_extent(observed, found[:1])["flags"][0] == 0
+    assert detect(observed, false_alarm=1e-4)["flags"][0] == Flag.MASKED.value
+
+
 def test_a_source_in_a_gap_keeps_a_flagged_row():
     """What spills out of a gap of ten arcsec is one candidate or two, within a pixel or so of the gap, all flagged."""
     usable = np.ones((160, 160), bool)
@@ -383,9 +393,17 @@ def test_sources_far_off_axis_are_left_out(field, candidates):
     assert 0 < len(near) < len(candidates) and np.all(near["off_axis"] <= limit + 2 * PIXEL * u.arcsec)
     within = np.hypot(candidates["x"].value - 79.5, candidates["y"].value - 79.5) * PIXEL < 80
     assert len(near) >= within.sum() >= 1
-    # Those just beyond are still fitted as neighbours: the same numbers come out.
-    row, same = (table[np.argmin(distances(table, 80, 80))] for table in (near, candidates))
-    assert row["counts"].value == pytest.approx(same["counts"].value, rel=0.02)
+
+
+def test_sources_just_beyond_the_limit_are_fitted_as_neighbours():
+    """A faint source within it, eight pixels from one ten times as bright beyond it, has the same counts as in full."""
+    observed = observe(empty_field(), [(100, 80, 150, 0), (108, 80, 1500, 0)])
+    everything = detect(observed, false_alarm=1e-4)
+    near = detect(observed, false_alarm=1e-4, max_off_axis=1 * u.arcmin)
+    assert len(near) == 1 and len(everything) >= 2
+    same = everything[np.argmin(distances(everything, 100, 80))]
+    assert near["counts"][0].value == pytest.approx(same["counts"].value, rel=0.02)
+    assert abs(same["counts"].value - 150) < 4 * same["counts_err"].value
 
 
 def test_nothing_near_the_axis_is_a_table_without_rows():
