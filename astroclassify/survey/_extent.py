@@ -242,8 +242,10 @@ def _local_planes(wcs, sky):
     known = np.isfinite(x) & np.isfinite(y)
     matrices = np.full((len(sky), 2, 2), np.nan)
     if known.any():
-        here = wcs.pixel_to_world(x[known], y[known])
+        # East and north are those of the positions' frame, which need not be the image's.
+        here = wcs.pixel_to_world(x[known], y[known]).transform_to(sky.frame)
         for axis, (dx, dy) in enumerate(((1.0, 0.0), (0.0, 1.0))):
-            steps = here.spherical_offsets_to(wcs.pixel_to_world(x[known] + dx, y[known] + dy))
+            there = wcs.pixel_to_world(x[known] + dx, y[known] + dy).transform_to(sky.frame)
+            steps = here.spherical_offsets_to(there)
             matrices[known, :, axis] = np.transpose([step.to_value(u.arcsec) for step in steps])
     return np.column_stack([x, y]), matrices

@@ -89,14 +89,15 @@ def fit_source(patches, *, shift, largest):
     beta = (Component(0, 1, 2, 3),)
     extended = _fit(patches, point.neighbours, beta, [*place, u, *_counts(counts)])
     if extended.statistic >= point.statistic:
-        # The edge EXT = 0 of the model is the point source; from there the gradient says whether to leave it.
-        extended = _fit(patches, point.neighbours, beta, [*place, (0.0, 0.0, u[2]), *_counts(point.counts)])
+        extended = _fit_from_edge(patches, point, shift, u[2])
     x_2, y_2 = extended.parts[0][:2]
     if np.hypot(x_2 - x, y_2 - y) > 0.3 * table.scale:
         # The point may have found another hill than the beta model.
         place = [(x_2, -shift, shift), (y_2, -shift, shift)]
         other = _fit(patches, extended.neighbours, (Component(0, 1, None, 2),), place + _counts(extended.counts))
         point = min(point, other, key=lambda fit: fit.statistic)
+        if extended.statistic > point.statistic:
+            extended = _fit_from_edge(patches, point, shift, u[2])
     return {"NULL": _fit(patches, neighbours, (), ()), "PNT": point, "EXT": extended}
 
 
@@ -126,6 +127,13 @@ def fit_composite(patches, fits, *, shift, half, largest):
         "EPN": _fit_central(patches, fits["EXT"], shift, largest),
         "DBL": _fit_double(patches, fits["PNT"], shift, half),
     }
+
+
+def _fit_from_edge(patches, point, shift, highest):
+    """Beta model from its edge EXT = 0, which is the point source; the gradient there says whether to leave it."""
+    x, y = point.parts[0][:2]
+    start = [(x, -shift, shift), (y, -shift, shift), (0.0, 0.0, highest), *_counts(point.counts)]
+    return _fit(patches, point.neighbours, (Component(0, 1, 2, 3),), start)
 
 
 def _fit_central(patches, extended, shift, largest):

@@ -396,14 +396,14 @@ def test_sources_far_off_axis_are_left_out(field, candidates):
 
 
 def test_sources_just_beyond_the_limit_are_fitted_as_neighbours():
-    """A faint source within it, eight pixels from one ten times as bright beyond it, has the same counts as in full."""
-    observed = observe(empty_field(), [(100, 80, 150, 0), (108, 80, 1500, 0)])
+    """A source within it, twelve pixels from one five times as bright beyond it, has the counts that it has without."""
+    observed = observe(empty_field(), [(98, 80, 200, 0), (110, 80, 1000, 0)])
     everything = detect(observed, false_alarm=1e-4)
     near = detect(observed, false_alarm=1e-4, max_off_axis=1 * u.arcmin)
     assert len(near) == 1 and len(everything) >= 2
-    same = everything[np.argmin(distances(everything, 100, 80))]
+    same = everything[np.argmin(distances(everything, 98, 80))]
     assert near["counts"][0].value == pytest.approx(same["counts"].value, rel=0.02)
-    assert abs(same["counts"].value - 150) < 4 * same["counts_err"].value
+    assert abs(same["counts"].value - 200) < 4 * same["counts_err"].value
 
 
 def test_nothing_near_the_axis_is_a_table_without_rows():
