@@ -51,7 +51,7 @@ NETWORKS = {
         "width": 12,
         "augmentation": ("flip", "rotate", "shift", "thin", "brightness"),
         "learning_rate": 3e-3,
-        "epochs": 20,
+        "epochs": 45,
     },
 }
 DESCRIPTIONS = {

@@ -201,8 +201,15 @@ place = {name: number for number, name in enumerate(sample["source_id"].tolist()
 rows = [place[name] for name in train["source_id"].tolist()]
 classes = dict(zip(hunt.outcome_names, hunt.classes("cluster"), strict=True))
 hard = np.array([classes.get(name, "") for name in consensus["weighted"]["outcome"].tolist()])[rows]
-soft, weight = (each[rows] for each in soft_labels(consensus["with 40 known"], "cluster"))
-print(f"soft labels with a weight below 0.5: {np.sum(weight < 0.5)} of {len(soft)}")
+shares, posterior = (soft_labels(consensus[name], "cluster")[0][rows] for name in ("weighted", "with 40 known"))
+# --- end
+
+member = train["label"] == "cluster"
+lines = [f"p of cluster     from 0.1 to 0.9   above 0.5: of {member.sum()} clusters, of {np.sum(~member)} others"]
+for name, p in (("weighted", shares[:, 0]), ("Dawid & Skene", posterior[:, 0])):
+    doubtful = np.sum((p > 0.1) & (p < 0.9))
+    lines.append(f"{name:16s} {doubtful:15d} {np.sum((p > 0.5) & member):26d} {np.sum((p > 0.5) & ~member):14d}")
+write("votes_soft.txt", lines)
 
 # --- Train ----------------------------------------------------------------------------------------------------------
 torch.set_num_threads(1)  # enough for so small a network; another number gives slightly other weights
@@ -218,7 +225,7 @@ network = CutoutClassifier(
     random_state=1,
 )
 predictions = {}
-for name, labels in (("truth", None), ("hard labels", hard), ("soft labels", soft)):
+for name, labels in (("truth", None), ("outcomes", hard), ("shares", shares), ("posteriors", posterior)):
     start = time.perf_counter()
     predictions[name] = clone(network).fit(train, labels).classify(test)
     print(f"{name}: {time.perf_counter() - start:.0f} s")
@@ -260,8 +267,6 @@ def extent_of(path):
 
 found = vstack([extent_of(path) for path in tables.image_paths(test)], metadata_conflicts="silent")
 found["source_id"] = test["source_id"]
-shown = {name: judges[key] for name, key in (
-    ("volunteers", "volunteers, Dawid & Skene"), ("experts", "experts"), ("network", "network on soft labels"),
-)}  # fmt: skip
+shown = {"volunteers": consensus["with 40 known"], "experts": decisions, "network": predictions["posteriors"]}
 verdicts = who_was_right(test, shown, candidates=found)
 save(plot_who_was_right(verdicts), "votes_plane.png")

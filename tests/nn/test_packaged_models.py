@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy import units as u
 
 import astroclassify
 from astroclassify import tables
@@ -46,17 +47,21 @@ def test_onnx_gives_what_torch_gives(name):
     np.testing.assert_allclose(model.predictor_.network.logits(prepared), logits, atol=1e-4 * np.abs(logits).max())
 
 
-def test_candidates_of_another_seed():
-    from astroclassify.survey import simulate_candidates
+@pytest.mark.slow
+def test_candidates_of_another_survey(tmp_path):
+    from astroclassify.survey import Cuts, simulate_survey
 
     model = load_classifier("cluster-embedded")
-    cutouts = simulate_candidates(60, rng=5001, shape=model.geometry.shape, progress=False)
-    predictions = model.classify(cutouts)
+    extended = Cuts("extended", {"ext": (3 * u.arcsec, None), "ext_like": (8.0, None), "det_like": (20.0, None)})
+    density = {"cluster": 4, "galaxy": 10, "agn": 1.3}
+    sample = simulate_survey(
+        4, rng=5001, out=tmp_path, density=density, cuts=extended, shape=model.geometry.shape, progress=False
+    )
+    predictions = model.classify(tmp_path)
     tables.validate(predictions, tables.PREDICTIONS)
-    labels = [cutout.bands["xray"].meta["LABEL"] for cutout in cutouts]
-    predictions["label"] = ["cluster" if label in ("low_z", "high_z") else "other" for label in labels]
-    assert score(predictions, n_bootstrap=10)["auc"][0] > 0.9
-    assert np.mean((predictions["flags"] & Flag.UNFAMILIAR.value) != 0) < 0.1
+    predictions["label"] = ["cluster" if label in ("low_z", "high_z") else "other" for label in sample["label"]]
+    assert score(predictions, n_bootstrap=10)["auc"][0] > 0.75
+    assert np.mean((predictions["flags"] & Flag.UNFAMILIAR.value) != 0) < 0.2
     assert not np.any(predictions["flags"] & (Flag.OTHER_INSTRUMENT | Flag.OTHER_BAND | Flag.NO_EXPOSURE).value)
 
 
