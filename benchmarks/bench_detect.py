@@ -267,9 +267,7 @@ def main():
     first, n_first = 1000 * arguments.seed, arguments.fields[0]
     if not arguments.only_whole:
         fields = [make_field(first + number, exposure) for number in range(sum(arguments.fields))]
-        print(
-            f"{len(fields)} fields of {SHAPE[0]} x {SHAPE[1]} pixels, {exposure}: {time.perf_counter() - start:.0f} s"
-        )
+        print(f"{len(fields)} fields of {SHAPE} pixels, {exposure}: {time.perf_counter() - start:.0f} s")
         rows = compare(fields[:n_first], fields[n_first:], not arguments.no_fits)
         if arguments.out:
             with open(arguments.out, "w", newline="") as file:

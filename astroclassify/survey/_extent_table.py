@@ -146,7 +146,7 @@ def _remarks(source):
 def _source_flags(source, survey):
     """Flags of one source: no fit, two points, on the edge of the image, masked or unexposed pixels about it."""
     flags = Flag(0) if source.fits else Flag.FAILED
-    if source.fits and best_model(source) == "DBL":
+    if source.fits and source.is_sure and best_model(source) == "DBL":
         flags |= Flag.DOUBLE
     for number in source.cameras:
         camera, (x, y) = survey.cameras[number], survey.places[number][source.row]
