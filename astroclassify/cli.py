@@ -13,6 +13,7 @@ from . import __version__, tables
 from ._cli_people import add_inspect
 from ._cli_survey import add_cutouts, add_detect, annotated, catalogue_of
 from ._cli_tools import add_verb, check_free, count, executor_of, position_of, show
+from ._cli_votes import add_votes
 from .exceptions import AstroclassifyError
 from .schemes import Flag, flag_names
 
@@ -73,9 +74,8 @@ def _parser():
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     for add in (_add_demo, _add_simulate, _add_train, _add_evaluate, _add_reproduce, _add_classify, _add_models):
         add(verbs)
-    add_detect(verbs)
-    add_cutouts(verbs)
-    add_inspect(verbs)
+    for add in (add_detect, add_cutouts, add_votes, add_inspect):
+        add(verbs)
     return parser
 
 
