@@ -27,10 +27,11 @@ from importlib.util import find_spec
 import numpy as np
 from astropy import units as u
 from astropy.stats import binom_conf_interval
+from astropy.table import QTable
 from photutils.segmentation import SourceCatalog, SourceFinder
 from photutils.utils.exceptions import NoDetectionsWarning
 from scipy.ndimage import gaussian_filter
-from survey_performance import MAX_OFF_AXIS, POINT_MATCH, grid_sources, one_to_one
+from survey_performance import MAX_OFF_AXIS, POINT_MATCH, one_to_one
 
 from astroclassify import batch
 from astroclassify.exceptions import EmptyResultWarning
@@ -47,16 +48,24 @@ BINS = (
     ("points 15-30 ct", False, 15, 30),
     ("points 30-100 ct", False, 30, 100),
     ("points > 100 ct", False, 100, np.inf),
-    ("beta models 50-200 ct", True, 49, 201),
-    ("beta models > 200 ct", True, 201, np.inf),
+    ("beta models 50-100 ct", True, 49, 101),
+    ("beta models 200-400 ct", True, 199, 401),
 )
 N_BISECTIONS = 8
 
 
+def beta_models(rng):
+    """Eight beta models around the axis, 160 arcsec and more from each other."""
+    cells = np.array([(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if row or column])
+    offsets = (400 * cells + rng.uniform(-120, 120, cells.shape)) / PIXEL
+    y, x = (np.array(SHAPE)[:, np.newaxis] - 1) / 2 + offsets.T
+    counts, cores = rng.choice((50, 100, 200, 400), len(x)), rng.choice((8, 16, 32), len(x))
+    return QTable({"x": x * u.pix, "y": y * u.pix, "counts": counts * u.ct, "core_radius": cores * u.arcsec})
+
+
 def make_field(seed, exposure):
-    """Simulated field whose clusters are beta models on a grid of counts and core radii, and its truth."""
-    rng = batch.derive_rng(seed, "bench")
-    injected = grid_sources(rng, SHAPE, PIXEL)
+    """Simulated field with beta models instead of clusters, and its truth."""
+    injected = beta_models(batch.derive_rng(seed, "bench"))
     return simulate_field(rng=seed, exposure=exposure, shape=SHAPE, density=DENSITY, injected=injected)
 
 
@@ -153,7 +162,7 @@ def judge(simulated, places):
     reach = np.where(point, POINT_MATCH, EXTENDED_MATCH + CORES * core)
     counts = truth["counts"].value
     n_false = int(np.sum(~np.any(distance < reach, axis=1)))
-    bright = (np.asarray(truth["kind"], str) == "injected") & (counts > 200)
+    bright = (np.asarray(truth["kind"], str) == "injected") & (counts > 199)
     pieces = int(np.sum(distance[:, bright] < EXTENDED_MATCH + core[bright]))
     reach = np.where(point, POINT_MATCH, np.maximum(EXTENDED_MATCH, core))
     return one_to_one(distance, reach, np.argsort(-counts, kind="stable")) >= 0, n_false, pieces / max(bright.sum(), 1)
@@ -174,7 +183,7 @@ def completeness(function, threshold, fields):
     results = [judge(each, function(each.field, threshold)) for each in fields]
     row = {
         "false alarms per field": f"{np.mean([n_false for _, n_false, _ in results]):.1f}",
-        "detections per beta model > 200 ct": f"{np.mean([pieces for _, _, pieces in results]):.1f}",
+        "detections per beta model of 200-400 ct": f"{np.mean([pieces for _, _, pieces in results]):.1f}",
     }
     for name, extended, low, high in BINS:
         found, number = 0, 0
@@ -256,7 +265,7 @@ def compare(first, fields, with_fits):
 def main():
     """Compare, write the table, then measure whole fields."""
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
-    parser.add_argument("--fields", type=int, nargs=2, default=[4, 8], help="to set thresholds on, and to judge on")
+    parser.add_argument("--fields", type=int, nargs=2, default=[4, 12], help="to set thresholds on, and to judge on")
     parser.add_argument("--exposure", type=float, default=10.0, help="ks")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-fits", action="store_true", help="leave out detect, which takes longest")

@@ -1,9 +1,13 @@
 """Fixtures and options shared by all tests."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+# Tests run in two processes side by side (setup.cfg): further threads of numerical libraries would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

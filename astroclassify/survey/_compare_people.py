@@ -69,7 +69,9 @@ def compare_labels(truth, judges, *, positive=CLUSTER_LABELS):
         a, b = (np.array([labels[source] for source in both], dtype=bool) for labels in (is_true, said))
         tp, tn, fp, fn = (int(np.sum(each)) for each in (a & b, ~a & ~b, ~a & b, a & ~b))
         rates = (_rate(tp + tn, len(both)), _rate(tp, tp + fp), _rate(tp, tp + fn), _rate(fp, fp + tn))
-        auc = np.nan if _numbers(judge, positive) is None else _auc(judge_roc(truth, judge, positive=positive))
+        numbers = _numbers(judge, positive) or {}
+        kinds = {truth_of for source, truth_of in is_true.items() if np.isfinite(numbers.get(source, np.nan))}
+        auc = _auc(judge_roc(truth, judge, positive=positive)) if len(kinds) == 2 else np.nan
         rows.append((str(name), len(both), tp, tn, fp, fn, *rates, auc, len(is_true) - len(both)))
     names = ("judge", "n", "tp", "tn", "fp", "fn", "accuracy", "precision", "recall", "fpr", "auc", "n_open")
     columns = zip(*rows, strict=True) if rows else [()] * len(names)

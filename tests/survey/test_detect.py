@@ -353,7 +353,7 @@ def test_rate_is_per_exposure(candidates):
 
 
 def test_likelihood_by_another_convention(field, candidates):
-    other = detect(field, likelihood="ln-p", false_alarm=1e-5)
+    other = detect(field, likelihood="ln-p", false_alarm=1e-4)
     assert other.meta["likelihood"] == "ln-p"
     rows = [table[np.argmin(distances(table, 120, 35))] for table in (candidates, other)]
     # -ln P(chi2 > gain) is about half the gain.
@@ -376,15 +376,16 @@ def test_several_cameras_are_searched_and_fitted_together(field):
 
 
 def test_a_source_too_faint_for_one_camera_is_found_in_three():
-    faint, found = [(60, 90, 14, 0)], np.zeros(2, int)
-    for seed in range(4):
-        cameras = [observe(empty_field(background=0.02), faint, 10 * seed + number) for number in range(3)]
-        for number, chosen in enumerate((cameras[:1], cameras)):
+    """Twelve counts in each: three of six are found with one camera, all with three."""
+    found = np.zeros(2, int)
+    for seed in range(6):
+        cameras = [observe(empty_field((96, 96), 0.02), [(40, 50, 12, 0)], 10 * seed + number) for number in range(3)]
+        for number, (function, chosen) in enumerate(((find_sources, cameras[0]), (detect, cameras))):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", EmptyResultWarning)
-                table = detect(chosen, false_alarm=1e-6)
-            found[number] += np.sum(distances(table, 60, 90) < 4)
-    assert found[1] == 4 and found[0] <= 2
+                table = function(chosen, false_alarm=1e-6)
+            found[number] += np.sum(distances(table, 40, 50) < 4)
+    assert found[1] >= 5 and found[0] <= found[1] - 2
 
 
 def test_sources_far_off_axis_are_left_out(field, candidates):

@@ -214,6 +214,15 @@ def test_extended_source_beside_a_bright_point(field):
     assert np.all(ext[:, 0] < 4)
 
 
+def test_wide_sources_leave_each_other_their_light():
+    """Four of them 200 arcsec apart: the first to be fitted does not take the light of the others for its wings."""
+    places = [(50, 50), (130, 50), (50, 130), (130, 130)]
+    seen = observe(empty_field(180, background=0.02), [(*place, 250, 45.0) for place in places], 3)
+    found = fit_extent(seen, sky(seen, *np.add(places, (0.5, -0.5))))
+    assert np.all(np.abs(found["ext"] - 45 * u.arcsec) < 3 * found["ext_err"])
+    assert np.all(np.abs(found["counts"] - 250 * u.ct) < 3 * found["counts_err"])
+
+
 def test_what_lies_in_noise_takes_no_counts(field, monkeypatch):
     """Entries of a generous search about an extended source leave it as it is when it is fitted alone."""
     ring = [(49.5 + 20 * np.cos(a), 49.5 + 20 * np.sin(a)) for a in np.arange(8) * np.pi / 4]
@@ -366,6 +375,24 @@ def test_positions_without_pixels_keep_their_rows(field):
     assert fit_extent(masked, there)["counts"][0] == found["counts"][0]
     unknown = fit_extent(masked, SkyCoord([*there.ra.deg, np.nan], [*there.dec.deg, np.nan], unit="deg"))
     assert unknown["flags"][1] & Flag.FAILED and unknown["flags"][0] == 0
+
+
+def test_positions_in_another_frame():
+    """East and north of the galactic frame are not those of the image."""
+    seen = observe(empty_field(angle=35.0), [(52.0, 47.0, 2000, 0)])
+    row = fit_extent(seen, QTable({"sky_position": sky(seen, (53.1, 48.2)).galactic}))[0]
+    assert row["sky_position"].frame.name == "galactic"
+    assert row["sky_position"].separation(sky(seen, (52.0, 47.0))[0]) < 0.05 * u.arcsec
+    found = seen.wcs.world_to_pixel(row["sky_position"].icrs)
+    np.testing.assert_allclose(found, [row["x"].value, row["y"].value], atol=2e-3)
+
+
+@pytest.mark.parametrize("seed", [6, 10])
+def test_no_extent_where_the_point_is_better(field, seed):
+    """On noise the two may find hills of their own; a beta model is never worse than the point, which is its edge."""
+    places = [(30, 30), (30, 70), (70, 30), (70, 70)]
+    found = fit_extent(observe(empty_field(background=0.02), [], seed), sky(field, *places))
+    assert np.all(found["ext"][found["ext_like"] == 0] == 0)
 
 
 def test_empty_sky(field):

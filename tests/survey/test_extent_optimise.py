@@ -2,11 +2,16 @@
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
+from astropy import units as u
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_ndtr
 from scipy.stats import chi2
 
+from astroclassify.survey import GaussianPsf, KingPsf
+from astroclassify.survey._extent_model import Camera, Component, Model, best_amplitude, cut_patch
 from astroclassify.survey._extent_optimise import chance_like, covariance, minimise
+from astroclassify.survey._extent_profile import profile_table
+from astroclassify.survey._extent_sources import set_neighbours
 
 X = np.linspace(-10, 10, 201)
 TRUTH = np.array([40.0, 1.0, 1.7, 2.0])  # height, place, width, ground
@@ -177,3 +182,79 @@ def test_chance_of_very_large_gains():
     np.testing.assert_allclose(chance_like(gain, 2), half, rtol=1e-12)
     np.testing.assert_allclose(chance_like(gain, 4), half - np.log1p(half), rtol=1e-7)
     np.testing.assert_allclose(chance_like(gain, 6), half - np.log1p(half + half**2 / 2), rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def patches():
+    """Two cameras of different pixels and sharpness about one position, with two neighbours, on turned axes."""
+    rng, made = np.random.default_rng(1), []
+    for pixel, psf, level in ((2.5, KingPsf("EPN"), 0.2), (4.0, GaussianPsf(9 * u.arcsec), 0.1)):
+        shape = (90, 80)
+        exposure = 1e4 * (1 + np.add.outer(np.arange(90), np.arange(80)) / 300)
+        counts = rng.poisson(2 * level, shape).astype(float)
+        camera = Camera(counts, exposure, np.full(shape, level), exposure > 0, pixel, psf)
+        table = profile_table(psf, 0.0, pixel, 60.0)
+        matrix = pixel * np.array([[-0.8, 0.6], [0.6, 0.8]])
+        made.append(cut_patch(camera, 40.2, 44.7, 70.0, matrix, table, 1.2e4))
+    set_neighbours(made, [[patch.image(*place) for patch in made] for place in ((20, 5, 0), (-50, 30, 25))])
+    return made
+
+
+BETA = (Component(0, 1, 2, 3),)
+
+
+@pytest.mark.parametrize(
+    ("components", "parameters"),
+    [
+        ((), []),
+        ((Component(0, 1, None, 2),), [2.0, -3.0, 40, 25]),
+        (BETA, [2.0, -3.0, 1.7, 140, 90]),
+        (BETA, [1.0, 1.0, 0.0, 40, 30]),
+        ((Component(0, 1, 2, 3), Component(0, 1, None, 5)), [-4.0, 2.0, 2.2, 150, 80, 20, 9]),
+        ((Component(0, 1, None, 4), Component(2, 3, None, 6)), [-4.0, 2.0, 6.0, -5.0, 50, 20, 30, 40]),
+    ],
+    ids=["NULL", "PNT", "EXT", "EXT at its edge", "EPN", "DBL"],
+)
+def test_derivatives_are_those_of_finite_differences(patches, components, parameters):
+    """Two cameras and the free counts of two neighbours; the Fisher matrix from the slopes of the expected counts."""
+    start = np.array([*parameters, 12.0, 7.0, 60.0, 30.0])
+    model = Model(patches, components, len(parameters))
+    statistic, gradient, fisher = model.evaluate(start)
+
+    def expected(p):
+        return np.concatenate([model._expected(p, camera, patch)[0] for camera, patch in enumerate(patches)])
+
+    counts, middle = np.concatenate([patch.counts for patch in patches]), expected(start)
+    assert statistic == pytest.approx(2 * np.sum(middle - counts * np.log(middle)), rel=1e-12)
+    slopes = []
+    for index, step in enumerate(0.03 * np.eye(len(start))):
+        if components is BETA and start[index] == 0.0:  # an edge: upwards alone, to second order
+            slopes.append((4 * expected(start + step) - expected(start + 2 * step) - 3 * middle) / 0.06)
+        else:
+            slopes.append((expected(start + step) - expected(start - step)) / 0.06)
+    slopes = np.array(slopes)
+    scale = np.sqrt(np.diag(fisher))
+    np.testing.assert_allclose(gradient / scale, slopes @ (1 - counts / middle) / scale, atol=0.02)
+    by_hand = (slopes / middle) @ slopes.T
+    np.testing.assert_allclose(fisher / scale / scale[:, np.newaxis], by_hand / scale / scale[:, np.newaxis], atol=0.01)
+
+
+@pytest.mark.parametrize("level", [1e-7, 0.05, 0.3])
+def test_best_counts_of_a_given_shape(patches, level):
+    """The counts at which the derivative vanishes, and the gain; scipy searches the statistic itself."""
+    patch = patches[0]
+    image, base = patch.image(0, 0, 10.0), np.full(len(patch.counts), level)
+    counts, gain = best_amplitude(patch, image, base)
+
+    def cost(a):
+        return 2 * (a * image.sum() - patch.counts @ np.log(base + a * image))
+
+    found = minimize_scalar(cost, bounds=(0, 5000), method="bounded", options={"xatol": 1e-3})
+    assert counts == pytest.approx(found.x, rel=1e-3)
+    assert gain == pytest.approx(cost(0) - found.fun, abs=1e-3)
+
+
+def test_no_counts_where_a_source_would_do_harm(patches):
+    image = patches[0].image(0, 0, 10.0)
+    assert best_amplitude(patches[0], image, np.full(len(image), 50.0)) == (0.0, 0.0)
+    assert best_amplitude(patches[0], np.zeros_like(image)) == (0.0, 0.0)

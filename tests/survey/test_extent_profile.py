@@ -126,7 +126,7 @@ def test_king_and_beta_model_by_quadrature(off_axis, ext):
 @pytest.mark.parametrize("ext", [3.0, 20.0])
 def test_two_dimensional_transform(ext):
     """Mixture of King and Gaussian, beta model and square pixels convolved on a fine grid; the mean over directions."""
-    psf, pixel, fine, n = MixedPsf([KingPsf("EMOS1"), GaussianPsf(20 * u.arcsec)], [1.0, 1.0]), 4.0, 0.5, 2048
+    psf, pixel, fine, n = MixedPsf([KingPsf("EMOS1"), GaussianPsf(20 * u.arcsec)], [1.0, 1.0]), 4.0, 1.0, 1024
     axis = (np.arange(n) - n // 2) * fine
     distance = np.hypot(axis, axis[:, np.newaxis])
     k = 2 * np.pi * np.hypot(np.fft.rfftfreq(n, fine), np.fft.fftfreq(n, fine)[:, np.newaxis])

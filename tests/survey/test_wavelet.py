@@ -278,7 +278,7 @@ def test_a_step_of_the_background_is_no_signal():
 
 def test_only_the_scales_asked_for_are_used():
     counts = np.random.default_rng(1).poisson(0.5, (80, 80)).astype(float)
-    support = significant(counts, np.full((80, 80), 0.1), np.ones((80, 80), bool), (2, 4), 0.05)
+    support = significant(counts, np.full((80, 80), 0.1), np.ones((80, 80), bool), (2, 4), 1e-2)
     assert support.shape == (4, 80, 80)
     assert support[[1, 3]].any(axis=(1, 2)).all() and not support[[0, 2]].any()
 
