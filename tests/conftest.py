@@ -22,6 +22,7 @@ EXAMPLE_NEEDS = {
     "make_mocks(": ("pyxsim",),
     "observe(": ("pyxsim",),
     "plot_": ("matplotlib",),
+    "write_report(": ("matplotlib", "PIL"),
 }
 
 
