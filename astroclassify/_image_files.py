@@ -10,7 +10,7 @@ import numpy as np
 from astropy import units as u
 from astropy.io import fits
 from astropy.nddata import CCDData
-from astropy.utils.exceptions import AstropyUserWarning
+from astropy.utils.exceptions import AstropyDeprecationWarning, AstropyUserWarning
 from astropy.wcs import WCS, FITSFixedWarning
 
 from ._image_checks import EXPOSURE_MAP, as_image, check_image, full_mask, image_flags
@@ -55,6 +55,8 @@ def open_fits(path):
             # Deprecated keywords (RADECSYS, missing units of the WCS) are repaired by astropy: nothing to tell.
             warnings.simplefilter("ignore", FITSFixedWarning)
             warnings.filterwarnings("ignore", category=fits.verify.VerifyWarning)
+            # Of damaged files astropy 6 tells with a function of its own that it deprecates.
+            warnings.filterwarnings("ignore", "The indent function", AstropyDeprecationWarning)
             warnings.filterwarnings("error", "(?s).*truncated", AstropyUserWarning)
             # Opened here, so that it is closed even where astropy gives up half-way.
             with open(path, "rb") as file, fits.open(file, memmap=False) as hdus:

@@ -146,9 +146,10 @@ class Field:
         Returns
         -------
         `~astropy.nddata.CCDData`
-            Counts [ct] with mask and WCS; ``meta`` holds the header, FLAGS and ``exposure_map``.
+            Counts [ct] with mask and WCS; ``meta`` holds the header, FLAGS and ``exposure_map``, but no other map.
         """
-        meta = {**self.meta, EXPOSURE_MAP: self.exposure, "FLAGS": int(self.flags)}
+        header = {key: value for key, value in self.meta.items() if not isinstance(value, np.ndarray)}
+        meta = {**header, EXPOSURE_MAP: self.exposure, "FLAGS": int(self.flags)}
         return CCDData(self.counts, unit=u.ct, mask=self.mask, wcs=self.wcs, meta=meta)
 
 
