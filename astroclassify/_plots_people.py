@@ -3,7 +3,7 @@
 import numpy as np
 from astropy import units as u
 
-from ._plots_survey import _COLOURS, _EXT_CUT, _EXT_LIKE_CUTS, _FLOOR, _MARKERS, _columns_of, _figure
+from ._plots_survey import _COLOURS, _FLOOR, _MARKERS, _columns_of, _draw_bounds, _figure
 from .exceptions import SchemaError
 
 __all__ = ["plot_judge_roc", "plot_skill", "plot_who_was_right"]
@@ -147,7 +147,7 @@ def plot_who_was_right(table, *, judges=None):
     for axis, judge in zip(axes, judges, strict=False):
         verdicts = np.array([str(name) for name in table[f"{_VERDICT}{judge}"]], dtype=str)
         _draw_verdicts(axis, ext[known], like[known], verdicts[known])
-        _draw_bounds(axis, ext[known], like[known])
+        _draw_bounds(axis, ext[known], like[known], fontsize=8)
         axis.set_title(judge, fontsize=10)
     figure.supxlabel("EXT [arcsec]", fontsize=10)
     figure.supylabel("EXT_LIKE", fontsize=10)
@@ -167,15 +167,6 @@ def _draw_verdicts(axis, ext, like, verdicts):
             )
     axis.set(xscale="log", yscale="log")
     axis.legend(fontsize=7, loc="upper left")
-
-
-def _draw_bounds(axis, ext, like):
-    right, top = max(np.max(ext, initial=60) * 1.3, 100), max(np.max(like, initial=100) * 1.5, 300)
-    axis.set(xlim=(_FLOOR[0] * 0.9, right), ylim=(_FLOOR[1] * 0.85, top))
-    axis.plot([_EXT_CUT, _EXT_CUT], [_EXT_LIKE_CUTS["C2"], top], color="black", lw=0.9, ls="--")
-    for name, bound in _EXT_LIKE_CUTS.items():
-        axis.plot([_EXT_CUT, right], [bound, bound], color="black", lw=0.9, ls="--")
-        axis.text(right * 0.95, bound * 1.05, name, ha="right", va="bottom", fontsize=8)
 
 
 def plot_skill(skill, *, measure=None):

@@ -162,17 +162,22 @@ def plot_extent_plane(candidates, *, by=None):
             label=f"{name or 'no class'} ({rows.sum()})",
         )
     axis.set(xscale="log", yscale="log", xlabel="EXT [arcsec]", ylabel="EXT_LIKE")
-    right, top = max(np.max(ext[known], initial=60) * 1.3, 100), max(np.max(like[known], initial=100) * 1.5, 300)
-    axis.set(xlim=(_FLOOR[0] * 0.9, right), ylim=(_FLOOR[1] * 0.85, top))
-    axis.plot([_EXT_CUT, _EXT_CUT], [_EXT_LIKE_CUTS["C2"], top], color="black", lw=0.9, ls="--")
-    for name, bound in _EXT_LIKE_CUTS.items():
-        axis.plot([_EXT_CUT, right], [bound, bound], color="black", lw=0.9, ls="--")
-        axis.text(right * 0.95, bound * 1.05, name, ha="right", va="bottom", fontsize=9)
+    _draw_bounds(axis, ext[known], like[known])
     left_out = int(np.sum(~known))
     axis.set_title(f"({left_out} without a result)" if left_out else "", fontsize=10)
     if len(names):
         axis.legend(fontsize=8, loc="upper left")
     return figure
+
+
+def _draw_bounds(axis, ext, like, fontsize=9):
+    """Bounds of C1 and C2 on a plane of EXT and EXT_LIKE that holds these values."""
+    right, top = max(np.max(ext, initial=60) * 1.3, 100), max(np.max(like, initial=100) * 1.5, 300)
+    axis.set(xlim=(_FLOOR[0] * 0.9, right), ylim=(_FLOOR[1] * 0.85, top))
+    axis.plot([_EXT_CUT, _EXT_CUT], [_EXT_LIKE_CUTS["C2"], top], color="black", lw=0.9, ls="--")
+    for name, bound in _EXT_LIKE_CUTS.items():
+        axis.plot([_EXT_CUT, right], [bound, bound], color="black", lw=0.9, ls="--")
+        axis.text(right * 0.95, bound * 1.05, name, ha="right", va="bottom", fontsize=fontsize)
 
 
 def plot_completeness(table, *, x_class=None):

@@ -10,10 +10,10 @@ import numpy as np
 from astropy import units as u
 from astropy.wcs.utils import proj_plane_pixel_scales
 from scipy.ndimage import gaussian_filter, zoom
-from scipy.special import pdtrik
 
 from .. import tables
 from .._image_files import image_from_hdus, open_fits
+from .._pictures import contour_lines, first_contour, heat, smoothing
 from ..exceptions import GeometryError, SchemaError, require
 from ..images import EXPOSURE_MAP, Cutout
 
@@ -29,11 +29,7 @@ STRETCHES = {
 }
 # Pictures are enlarged or reduced by a whole number to about this many pixels.
 _SIDE = 700
-# The smoothing of the X-ray image: about the width of the XMM point spread function.
-_SMOOTHING = 5.0  # arcsec
-# Contours start where the background comes by chance in this share of places, and go up by this factor.
-_CHANCE, _STEP, _N_CONTOURS = 1e-5, 2.0, 6
-_N_SIGMA = 4.27  # the same chance for an image that is not one of counts
+_N_SIGMA = 4.27  # where contours of an image that is not one of counts begin: the same chance as for counts
 _XRAY_LINE, _OPTICAL_LINE = (90, 200, 255), (90, 255, 90)
 _BLANK, _MASKED = (96, 96, 96), (58, 58, 72)
 _FOR, _AGAINST = np.array([255, 70, 40]), np.array([50, 130, 255])
@@ -230,7 +226,7 @@ def draw(bands, picture, scale, activation=None):
     if band == "xray":
         values = _smooth(image)
         values, valid = _enlarge(values, valid, image.shape)
-        colours = _heat(scale.apply(values, valid))
+        colours = heat(scale.apply(values, valid))
     else:
         values, valid = _blocks(values, image.shape), _blocks(valid, image.shape)
         colours = _grey(scale.apply(values, valid))
@@ -262,17 +258,9 @@ def _values(image):
     return np.where(valid, image.data, 0.0), valid
 
 
-def _sigma(image):
-    """Smoothing in pixels; 3 pixels without coordinates."""
-    if image.wcs is None or not image.wcs.has_celestial:
-        return 3.0
-    pixel = float(np.mean(proj_plane_pixel_scales(image.wcs.celestial))) * 3600
-    return max(_SMOOTHING / pixel, 0.7)
-
-
 def _smooth(image):
     """Smoothed image; gaps and what lies beyond the edge have the median level, so that they neither add nor take."""
-    (values, valid), sigma = _values(image), _sigma(image)
+    (values, valid), sigma = _values(image), smoothing(image)
     if not valid.any():
         return values
     share = gaussian_filter(valid.astype(float), sigma, mode="constant")
@@ -288,16 +276,11 @@ def _contours(image):
         return _enlarge(smooth, valid, image.shape)[1]
     level = float(np.median(smooth[valid]))
     if image.unit == u.ct:
-        # The mean under a Gaussian has mean and variance of Poisson counts on this many pixels, over their number.
-        pixels = 4 * np.pi * _sigma(image) ** 2
-        first = pdtrik(1 - _CHANCE, max(level * pixels, 0.1)) / pixels - level
+        first = first_contour(level, smoothing(image))
     else:
         first = _N_SIGMA * 1.4826 * float(np.median(np.abs(smooth[valid] - level)))
     smooth, _ = _enlarge(smooth, valid, image.shape)
-    lines = np.zeros(smooth.shape, bool)
-    for number in range(_N_CONTOURS):
-        lines |= _edges(smooth > level + first * _STEP**number)
-    return lines
+    return contour_lines(smooth, level, first)
 
 
 def _factors(shape):
@@ -319,23 +302,8 @@ def _blocks(values, shape):
     return values[::reduce, ::reduce].repeat(enlarge, axis=0).repeat(enlarge, axis=1)
 
 
-def _heat(values):
-    """Colours from black over red and yellow to white."""
-    return np.rint(255 * np.clip(3 * values[:, :, None] - np.arange(3), 0, 1)).astype(np.uint8)
-
-
 def _grey(values):
     return np.repeat(np.rint(255 * values).astype(np.uint8)[:, :, None], 3, axis=2)
-
-
-def _edges(mask):
-    """Pixels of a mask that touch one outside of it."""
-    inner = mask.copy()
-    inner[1:] &= mask[:-1]
-    inner[:-1] &= mask[1:]
-    inner[:, 1:] &= mask[:, :-1]
-    inner[:, :-1] &= mask[:, 1:]
-    return mask & ~inner
 
 
 def _under(image, activation):

@@ -19,9 +19,10 @@ from scipy.ndimage import gaussian_filter
 
 from .. import batch, plots, tables
 from .._image_files import _companion, _find_image, open_fits
+from .._pictures import heat
 from ..exceptions import AstroclassifyWarning, GeometryError, OutputError, SchemaError, require
 from ..schemes import ClassScheme, Flag, flag_names
-from ._images import _BLANK, _MASKED, SCALES, _grey, _heat
+from ._images import _BLANK, _MASKED, SCALES, _grey
 
 __all__ = ["write_report"]
 
@@ -334,7 +335,7 @@ def _tile(band, values, valid, size):
     if band == "xray":
         level = np.median(small[known]) if known.any() else 0
         small = gaussian_filter(np.where(known, small, level), _SMOOTHING, mode="nearest")
-    colours = (_heat if band == "xray" else _grey)(SCALES[band].apply(small, known))
+    colours = (heat if band == "xray" else _grey)(SCALES[band].apply(small, known))
     colours[~known] = _MASKED if known.any() else _BLANK
     tile = _blank_tile(size)
     top, left = (size - shape[0]) // 2, (size - shape[1]) // 2

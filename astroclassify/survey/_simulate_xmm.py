@@ -3,8 +3,10 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from astropy import units as u
 from scipy.ndimage import uniform_filter
 
+from ._psf import KingPsf
 from ._simulate_population import POPULATION as P
 
 __all__ = [
@@ -17,8 +19,6 @@ __all__ = [
     "draw_detector",
     "draw_pointing",
     "exposure_map",
-    "king_parameters",
-    "king_radius",
     "leaves_field",
     "observe",
     "on_chips",
@@ -34,7 +34,7 @@ CHIP_WIDTH, CHIP_LENGTH = 269.7 - CHIP_GAP, 772.0  # arcsec
 READOUT_LENGTH = 200 * 4.1  # arcsec, over which photons out of time are spread
 FIELD_RADIUS = 898.0  # arcsec, of the round field about the middle of the chips
 AXIS = (-57.8, 128.2)  # arcsec, optical axis in the frame of the chips
-_LAST_KING = 17.0  # arcmin off axis, beyond which the King profile stays what it is there
+PSF = KingPsf("EPN", P.effective_energy * u.keV)
 # arcmin off axis, beyond which no photon is scattered into the field
 _FARTHEST = (FIELD_RADIUS + np.hypot(*AXIS) + P.psf_limit) / 60
 
@@ -116,38 +116,6 @@ class Beta:
         along, across = radius * np.cos(phase) / stretch, radius * np.sin(phase) * stretch
         cos, sin = np.cos(self.angle), np.sin(self.angle)
         return self.x + cos * along - sin * across, self.y + sin * along + cos * across
-
-
-def king_parameters(off_axis, energy=P.effective_energy):
-    """
-    Core radius and slope of the King profile [1 + (r/r_c)^2]^-alpha of EPIC pn.
-
-    Parameters
-    ----------
-    off_axis : float or `~numpy.ndarray`
-        Off-axis angle [arcmin].
-    energy : float, optional
-        Energy [keV].
-
-    Returns
-    -------
-    tuple
-        Core radius [arcsec] and alpha, in the shape of ``off_axis``.
-
-    References
-    ----------
-    Calibration file XRT3_XPSF (extended accuracy), as quoted by the XMM-Newton Users' Handbook.
-    """
-    core = 6.636 - 0.305 * energy - 0.175 * off_axis - 0.0067 * energy * off_axis
-    alpha = 1.525 - 0.015 * energy - 0.012 * off_axis - 0.0010 * energy * off_axis
-    return core, alpha
-
-
-def king_radius(share, off_axis):
-    """Radius [arcsec] that encircles a share of the King profile, which is cut off at `Population.psf_limit`."""
-    core, alpha = king_parameters(off_axis)
-    whole = 1 - (1 + (P.psf_limit / core) ** 2) ** (1 - alpha)
-    return core * np.sqrt((1 - share * whole) ** (1 / (1 - alpha)) - 1)
 
 
 def vignetting(off_axis):
@@ -304,7 +272,7 @@ def scatter(extended, points, pointing, rng):
     x, y, off_axis = _thin(x, y, pointing, rng)
     near = off_axis < _FARTHEST
     x, y, off_axis = x[near], y[near], off_axis[near]
-    radius, phase = king_radius(rng.random(x.size), np.minimum(off_axis, _LAST_KING)), 2 * np.pi * rng.random(x.size)
+    radius, phase = PSF.radius(rng.random(x.size), off_axis), 2 * np.pi * rng.random(x.size)
     return _out_of_time(x + radius * np.cos(phase), y + radius * np.sin(phase), pointing, rng)
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from astropy.table import QTable
-from astropy.wcs.utils import proj_plane_pixel_scales
 from scipy.ndimage import gaussian_filter, zoom
-from scipy.special import pdtrik
 
 from .. import batch, tables
+from .._pictures import contour_lines, first_contour, heat, smoothing
 from ..exceptions import OutputError, SchemaError, require
 from ..images import Cutout
 from ..schemes import Flag
@@ -25,10 +24,6 @@ PICTURES = ("xray", "xray_contours", "optical", "optical_contours")
 MANIFEST = "manifest.csv"
 # Pictures are enlarged by a whole number to about this many pixels.
 _SIDE = 700
-# The smoothing of the X-ray image: about the width of the XMM point spread function.
-_SMOOTHING = 5.0  # arcsec
-# Contours start where the background comes by chance in this share of places, and go up by this factor.
-_CHANCE, _STEP, _N_CONTOURS = 1e-5, 2.0, 6
 _XRAY_LINE, _OPTICAL_LINE = (90, 200, 255), (90, 255, 90)
 _BLANK = 96
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
@@ -195,18 +190,14 @@ def draw(cutout):
     """
     image = cutout.bands["xray"]
     factor = max(1, _SIDE // max(image.shape))
-    counts, sigma = _plain(image, 0.0), _sigma(image)
+    counts, sigma = _plain(image, 0.0), smoothing(image)
     level = float(np.median(gaussian_filter(counts, sigma)))
     # The level goes on beyond the edge: a mirrored image would double each photon there.
     smooth = gaussian_filter(counts, sigma, mode="constant", cval=level)
     smooth = zoom(smooth, factor, order=1, grid_mode=True, mode="nearest")
-    # The mean under a Gaussian has the mean and the variance of Poisson counts on this many pixels, over their number.
-    pixels = 4 * np.pi * sigma**2
-    first = pdtrik(1 - _CHANCE, max(level * pixels, 0.1)) / pixels - level
-    lines = np.zeros(smooth.shape, bool)
-    for number in range(_N_CONTOURS):
-        lines |= _edges(smooth > level + first * _STEP**number)
-    xray = _heat(_asinh(smooth, level, max(float(smooth.max()), level + first)))
+    first = first_contour(level, sigma)
+    lines = contour_lines(smooth, level, first)
+    xray = heat(_asinh(smooth, level, max(float(smooth.max()), level + first)))
     optical = cutout.bands.get("optical")
     values = None if optical is None else _plain(optical, np.nan)
     has_optical = values is not None and np.unique(values[np.isfinite(values)]).size > 1
@@ -230,29 +221,6 @@ def _plain(image, fill):
     return np.where(np.isfinite(values), values, fill)
 
 
-def _sigma(image):
-    """Smoothing in pixels; 3 pixels without coordinates."""
-    if image.wcs is None or not image.wcs.has_celestial:
-        return 3.0
-    pixel = float(np.mean(proj_plane_pixel_scales(image.wcs.celestial))) * 3600
-    return max(_SMOOTHING / pixel, 0.7)
-
-
 def _asinh(values, low, high):
     """Scale from 0 to 1 that is linear below a tenth of the range and logarithmic above."""
     return np.arcsinh(10 * np.clip((values - low) / (high - low), 0, 1)) / np.arcsinh(10)
-
-
-def _heat(values):
-    """Colours from black over red and yellow to white."""
-    return np.rint(255 * np.clip(3 * values[:, :, None] - np.arange(3), 0, 1)).astype(np.uint8)
-
-
-def _edges(mask):
-    """Pixels of a mask that touch one outside of it."""
-    inner = mask.copy()
-    inner[1:] &= mask[:-1]
-    inner[:-1] &= mask[1:]
-    inner[:, 1:] &= mask[:, :-1]
-    inner[:, :-1] &= mask[:, 1:]
-    return mask & ~inner

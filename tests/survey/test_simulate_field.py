@@ -141,7 +141,7 @@ def test_bright_point_source_has_the_encircled_fraction_of_the_psf():
     radius, off_axis = np.hypot(xx - x, yy - y) * 2.5, float(field.off_axis(x, y))
     streak = P.out_of_time * counts * 60 / xmm.READOUT_LENGTH  # some of the photons out of time are within the radii
     for limit in (15.0, 25.0, 40.0):
-        core, alpha = xmm.king_parameters(off_axis)
+        core, alpha = xmm.PSF.parameters(off_axis)
         within = (1 - (1 + (limit / core) ** 2) ** (1 - alpha)) / (1 - (1 + (300 / core) ** 2) ** (1 - alpha))
         assert not field.mask[radius < limit].any()
         assert image[radius < limit].sum() == pytest.approx(counts * within, rel=0.02, abs=streak)
