@@ -73,7 +73,7 @@ def reproduce(paper, path, out, *, rows=None, n_runs=10, pixels=None, changes=No
     rows : sequence of str, optional
         Which rows (keys of ``PAPERS[paper]``); by default all.
     n_runs : int, optional
-        Folds, or seeds.
+        Folds (three or more), or seeds.
     pixels : int, optional
         Side of the grid on which the paper's field is put; by default as in the recipes.
     changes : dict, optional
@@ -92,7 +92,7 @@ def reproduce(paper, path, out, *, rows=None, n_runs=10, pixels=None, changes=No
     Raises
     ------
     ValueError, TypeError
-        If the paper, a row or a parameter is not known, or a parameter is not what it must be.
+        If the paper, a row or a parameter is not known, or a parameter or the number of folds is not what it must be.
     FileNotFoundError
         If there is no such sample.
     OutputError
@@ -103,6 +103,8 @@ def reproduce(paper, path, out, *, rows=None, n_runs=10, pixels=None, changes=No
     if paper not in PAPERS:
         raise ValueError(f"paper must be one of {sorted(PAPERS)}, got {paper!r}")
     rows = _check_rows(PAPERS[paper], rows, changes or {})
+    if paper == "su2020" and n_runs < 3:
+        raise ValueError(f"--runs must be at least 3 folds for su2020 (training, validation, test), got {n_runs}")
     out = Path(out)
     sample, defaults = _read(paper, Path(path), out)
     try:

@@ -335,6 +335,12 @@ def test_bad_requests_are_refused_before_anything_is_read(tmp_path, changes, tex
     assert text in error and not (tmp_path / "out").exists()
 
 
+def test_two_folds_cannot_train_validate_and_test(tmp_path, capsys):
+    error = refused(capsys, "su2020", tmp_path / "none", "--out", tmp_path / "out", "--runs", 2)
+    assert "--runs must be at least 3 folds for su2020" in error and "got 2" in error
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("setting", "text"),
     [

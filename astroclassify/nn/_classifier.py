@@ -86,7 +86,7 @@ class CutoutClassifier(ClassifierMixin, BaseEstimator):
         that probabilities are those for equally frequent classes.
     random_state : int or None, optional
         Seed of start values, order, augmentation and dropout. The same seed gives the same weights on one machine with
-        one number of torch threads, on the CPU.
+        one number of torch threads; on a GPU nearly so for ``"attention"``, see the guide to classifiers.
     device : str, optional
         Where torch trains: ``"auto"`` for a GPU if there is one, else the CPU; or torch's name of a device.
     verbose : bool, optional

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,6 +135,17 @@ def _memory_format(torch, network):
     """
     filters = [module.out_channels for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
     return torch.channels_last if all(n % 16 == 0 for n in filters) else torch.contiguous_format
+
+
+@contextmanager
+def _repeatable(torch):
+    """Only algorithms of cuDNN that give the same sums each time; torch's choice is put back afterwards."""
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
 
 
 def _better(entry, best, monitor):
@@ -396,5 +408,5 @@ def train(
         score=score,
     )  # fmt: skip
     devices = [trainer.device] if trainer.device.type == "cuda" else []
-    with trainer.torch.random.fork_rng(devices=devices):
+    with trainer.torch.random.fork_rng(devices=devices), _repeatable(trainer.torch):
         return trainer.run(checkpoint)

@@ -28,7 +28,8 @@ def simulate_votes(truth, *, n_voters=1227, votes_per_subject=30, hesitation=2.3
     truth : mapping or `~astropy.table.Table`
         Source -> outcome, or a table with ``source_id`` and ``outcome`` or ``label``. A label that is no outcome of the
         workflow but a class of the scheme `~astroclassify.schemes.CANDIDATE` stands for one of the outcomes of this
-        class, drawn at random.
+        class, drawn at random. A column ``difficulty`` of the table (log-odds) makes some subjects harder than others
+        by more than chance: faint ones, say.
     n_voters : int, optional
         How many volunteers; by default as many as in The Hunt for Galaxy Clusters.
     votes_per_subject : int, optional
@@ -51,16 +52,18 @@ def simulate_votes(truth, *, n_voters=1227, votes_per_subject=30, hesitation=2.3
     SchemaError
         If ``truth`` holds something that is no outcome.
     ValueError
-        If a number is not allowed.
+        If a number is not allowed or a difficulty not finite.
 
     Notes
     -----
     A volunteer v answers a question about subject s right with the log-odds a_v - d_s, minus the hesitation where the
     right answer leads on, plus it where it ends. a_v is normal (2.5, scatter 0.9), one volunteer in twenty guesses
-    (a_v = 0, no hesitation), d_s is normal (0, scatter 0.8); of the wrong answers one is drawn. Whoever left the right
-    way answers the questions that do not arise at random. A few volunteers give most of the votes (log-normal activity,
-    scatter 1.5). These numbers are chosen by hand, so that the crowd hesitates like the one of the paper: precision of
-    clusters near one, low recall, and an area under the ROC curve of the vote fraction of about 0.92.
+    (a_v = 0, no hesitation), d_s is normal (0, scatter 0.8) plus ``difficulty``; of the wrong answers one is drawn.
+    Without ``difficulty`` errors have nothing to do with what an image shows: if most clusters are missed, a network
+    trained on such labels says cluster of nothing. Whoever left the right way answers the questions that do not arise
+    at random. A few volunteers give most of the votes (log-normal activity, scatter 1.5). These numbers are chosen by
+    hand, so that the crowd hesitates like the one of the paper: precision of clusters near one, low recall, and an area
+    under the ROC curve of the vote fraction of about 0.92.
 
     References
     ----------
@@ -95,7 +98,8 @@ def simulate_votes(truth, *, n_voters=1227, votes_per_subject=30, hesitation=2.3
     subject, voter = (np.concatenate([*each, np.zeros(0, np.int64)]).astype(np.int64) for each in (subject, voter))
     order = rng.permutation(len(subject))
     subject, voter = subject[order], voter[order]
-    log_odds = np.where(guesses, 0, skill)[voter] - rng.normal(0, _DIFFICULTY, len(sources))[subject]
+    difficulty = rng.normal(0, _DIFFICULTY, len(sources)) + _difficulties(truth, sources)
+    log_odds = np.where(guesses, 0, skill)[voter] - difficulty[subject]
     log_odds[guesses[voter]] = 0
     bias = np.where(guesses[voter], 0.0, hesitation)
     answers = _answers(workflow, outcomes[subject], log_odds, bias, rng)
@@ -104,6 +108,18 @@ def simulate_votes(truth, *, n_voters=1227, votes_per_subject=30, hesitation=2.3
     truth = {source: names[outcome] for source, outcome in zip(sources, outcomes, strict=True)}
     table.meta = tables.provenance(workflow=workflow.name, origin="simulated", truth=truth)
     return table
+
+
+def _difficulties(truth, sources):
+    """What the truth says of how hard each source is; 0 where it says nothing."""
+    if "difficulty" not in getattr(truth, "colnames", ()):
+        return 0.0
+    said = np.asarray(np.ma.filled(truth["difficulty"], np.nan), dtype=float)
+    wrong = said[~np.isfinite(said)].tolist()
+    if wrong:
+        raise ValueError(f"truth: difficulty must be finite, got {wrong[:3]}")
+    known = dict(zip((str(name) for name in truth["source_id"]), said, strict=True))
+    return np.array([known[source] for source in sources])
 
 
 def _outcomes(truth, workflow, rng):

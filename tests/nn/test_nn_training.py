@@ -311,6 +311,21 @@ def test_devices():
             choose_device(name)
 
 
+def test_gpu_algorithms_are_repeatable_for_as_long_as_a_training_runs():
+    seen = []
+
+    def loss(logits, targets):
+        seen.append(torch.backends.cudnn.deterministic)
+        return cross_entropy(logits, targets)
+
+    assert not torch.backends.cudnn.deterministic
+    run(replace(QUICK, epochs=1), loss=loss)
+    assert seen and all(seen) and not torch.backends.cudnn.deterministic
+    with pytest.raises(ValueError, match="learning_rate"):
+        run(replace(QUICK, epochs=1), loss=lambda logits, targets: (logits.sum() * np.nan, targets.sum()))
+    assert not torch.backends.cudnn.deterministic
+
+
 # Checkpoints
 
 

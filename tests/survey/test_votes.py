@@ -314,3 +314,24 @@ def test_simulated_votes_repeat_and_bad_arguments():
         simulate_votes(truth, n_voters=3, votes_per_subject=4, rng=1)
     with pytest.raises(ValueError, match="n_voters must be a whole number"):
         simulate_votes(truth, n_voters=0, rng=1)
+
+
+def test_faint_subjects_can_be_harder():
+    """Right answers to the first question follow the log-odds skill - difficulty of a logistic (Rasch 1960)."""
+    names = [f"s{k}" for k in range(400)]
+    hard = np.where(np.arange(400) < 200, 1.5, -1.5)
+    truth = QTable({"source_id": names, "outcome": ["point_source"] * 400, "difficulty": hard})
+    votes = simulate_votes(truth, n_voters=200, hesitation=0, rng=1)
+    first = votes[votes["question"] == "emission"]
+    number = np.array([int(name[1:]) for name in first["source_id"]])
+    right = np.array(first["answer"]) == "yes"
+    log_odds = np.random.default_rng(0).normal(2.5, 0.9, 100_000) - np.random.default_rng(1).normal(0, 0.8, 100_000)
+    for chosen, shift in ((number < 200, 1.5), (number >= 200, -1.5)):
+        expected = 0.95 * np.mean(1 / (1 + np.exp(shift - log_odds))) + 0.05 * 0.5
+        assert np.mean(right[chosen]) == pytest.approx(expected, abs=0.03)
+    plain = simulate_votes(truth[["source_id", "outcome"]], n_voters=200, hesitation=0, rng=1)
+    truth["difficulty"] = 0.0
+    assert simulate_votes(truth, n_voters=200, hesitation=0, rng=1)["answer"].tolist() == plain["answer"].tolist()
+    truth["difficulty"][3] = np.nan
+    with pytest.raises(ValueError, match=r"difficulty must be finite, got \[nan\]"):
+        simulate_votes(truth, rng=1)
