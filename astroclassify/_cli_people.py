@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from . import tables
-from ._cli_tools import add_verb, check_free, count, executor_of
+from ._cli_tools import add_verb, check_tables, count, executor_of
 
 __all__ = ["add_inspect"]
 
@@ -65,7 +65,7 @@ def _inspect(arguments):
 def _export(arguments):
     from ._inspect._server import stored_votes
 
-    check_free(arguments.export)
+    check_tables(export=arguments.export)
     votes = stored_votes(
         arguments.sample, workflow=arguments.workflow, predictions=arguments.predictions, model=arguments.model
     )

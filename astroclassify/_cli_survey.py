@@ -4,7 +4,7 @@ import sys
 
 from astropy import units as u
 
-from ._cli_tools import add_verb, check_free, count, executor_of, show
+from ._cli_tools import add_verb, check_free, check_tables, count, executor_of, show
 
 __all__ = ["add_cutouts", "add_detect", "annotated", "catalogue_of"]
 
@@ -69,8 +69,8 @@ def _field(arguments):
 def _detect(arguments):
     from .survey import detect, select, write_regions
 
-    check_free(arguments.out)
-    check_free(arguments.regions)
+    check_tables(out=arguments.out)
+    check_free(out=arguments.out, regions=arguments.regions)
     limit = None if arguments.max_off_axis is None else arguments.max_off_axis * u.arcmin
     candidates = detect(_field(arguments), max_off_axis=limit)
     if arguments.select:

@@ -13,7 +13,7 @@ from astropy.coordinates import SkyCoord
 from . import tables
 from .exceptions import OutputError
 
-__all__ = ["add_verb", "check_free", "count", "executor_of", "position_of", "show"]
+__all__ = ["add_verb", "check_free", "check_tables", "count", "executor_of", "position_of", "show"]
 
 
 def add_verb(verbs, name, run, help_text):
@@ -42,10 +42,24 @@ def executor_of(workers):
         yield executor
 
 
-def check_free(path):
-    """Refuse an output that exists before hours of work, not after."""
-    if path is not None and Path(path).exists():
-        raise OutputError(f"--out {path!r} exists already; choose another name")
+def check_free(**outputs):
+    """Refuse outputs (option -> path, None where not asked for) that cannot be written before hours of work."""
+    asked = {option: Path(path) for option, path in outputs.items() if path is not None}
+    for option, path in asked.items():
+        if path.exists():
+            raise OutputError(f"--{option} {str(path)!r} exists already; choose another name")
+        if not path.parent.is_dir():
+            raise OutputError(f"--{option} {str(path)!r}: there is no folder {str(path.parent)!r}")
+    if len({path.resolve() for path in asked.values()}) < len(asked):
+        raise OutputError(f"{' and '.join(f'--{option}' for option in asked)} must be different files")
+
+
+def check_tables(**outputs):
+    """As `check_free`, for tables, whose names must end as one of the known formats."""
+    check_free(**outputs)
+    for option, path in outputs.items():
+        if path is not None:
+            tables.format_of(path, f"--{option}")
 
 
 def show(table, path):

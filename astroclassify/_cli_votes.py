@@ -3,7 +3,7 @@
 import sys
 
 from . import tables
-from ._cli_tools import add_verb, check_free, show
+from ._cli_tools import add_verb, check_tables, show
 
 __all__ = ["add_votes"]
 
@@ -38,8 +38,7 @@ def add_votes(verbs):
 def _votes(arguments):
     from .survey import read_votes, volunteer_consensus, volunteer_skill
 
-    for path in (arguments.out, arguments.skill, arguments.report):
-        check_free(path)
+    check_tables(out=arguments.out, skill=arguments.skill, report=arguments.report)
     gold = None if arguments.gold is None else tables.read(arguments.gold)
     votes, report = read_votes(
         arguments.votes,

@@ -12,7 +12,7 @@ from astropy import units as u
 from . import __version__, tables
 from ._cli_people import add_inspect
 from ._cli_survey import add_cutouts, add_detect, annotated, catalogue_of
-from ._cli_tools import add_verb, check_free, count, executor_of, position_of, show
+from ._cli_tools import add_verb, check_free, check_tables, count, executor_of, position_of, show
 from ._cli_votes import add_votes
 from .exceptions import AstroclassifyError
 from .schemes import Flag, flag_names
@@ -283,7 +283,7 @@ def _network(arguments):
 
 
 def _train(arguments):
-    check_free(arguments.out)
+    check_free(out=arguments.out)
     sample = tables.read_sample(arguments.sample)
     _network(arguments).fit(sample).save(arguments.out)
 
@@ -292,8 +292,7 @@ def _evaluate(arguments):
     from ._demo import score_all
     from .nn import cross_validate, load_classifier
 
-    check_free(arguments.out)
-    check_free(arguments.predictions)
+    check_tables(out=arguments.out, predictions=arguments.predictions)
     sample = tables.read_sample(arguments.sample)
     if arguments.model:
         name, predictions = arguments.model, load_classifier(arguments.model).classify(sample, progress=True)
@@ -346,7 +345,7 @@ def _reproduce(arguments):
 def _classify(arguments):
     from .nn import load_classifier
 
-    check_free(arguments.out)
+    check_tables(out=arguments.out)
     catalogue = None if arguments.annotate is None else catalogue_of(arguments.annotate)
     centre = None if arguments.position is None else position_of(arguments.position)
     classifier = load_classifier(arguments.model)

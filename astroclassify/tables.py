@@ -257,11 +257,33 @@ def validate(table, spec, *, scheme=None):
     return table
 
 
-def _format(path):
+def format_of(path, name="path"):
+    """
+    Format of a table's file by the ending of its name.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    name : str, optional
+        What errors call it.
+
+    Returns
+    -------
+    str
+        What `astropy.table.Table.write` calls the format.
+
+    Raises
+    ------
+    SchemaError
+        If the ending is not that of a known format.
+    MissingDependencyError
+        If the ending is ``.parquet`` and pyarrow is not installed.
+    """
     try:
-        file_format = _FORMATS[path.suffix.lower()]
+        file_format = _FORMATS[Path(path).suffix.lower()]
     except KeyError:
-        raise SchemaError(f"path must end in one of {sorted(_FORMATS)}, got {str(path)!r}") from None
+        raise SchemaError(f"{name} must end in one of {sorted(_FORMATS)}, got {str(path)!r}") from None
     if file_format == "parquet" and find_spec("pyarrow") is None:
         raise MissingDependencyError("pyarrow is needed for Parquet and is not installed: pip install pyarrow")
     return file_format
@@ -291,7 +313,7 @@ def read(path, spec=None):
         If there is no such file.
     """
     path = Path(path)
-    file_format = _format(path)
+    file_format = format_of(path)
     if not path.is_file():
         raise FileNotFoundError(f"path: no file {str(path)!r}")
     try:
@@ -390,7 +412,7 @@ def write(table, path, *, overwrite=False):
         If the ending is ``.parquet`` and pyarrow is not installed.
     """
     path = Path(path)
-    file_format = _format(path)
+    file_format = format_of(path)
     table = _pack(table, file_format)
 
     def writer(temporary):

@@ -150,6 +150,17 @@ def test_what_is_there_is_not_replaced(option, path, tmp_path):
     assert not (tmp_path / "out.ecsv").exists() and not (tmp_path / "skill.ecsv").exists()
 
 
+def test_outputs_that_cannot_be_written_are_refused_before_anything_is_read(path, tmp_path):
+    for out, message in (
+        (tmp_path / "none" / "out.ecsv", "--out .*: there is no folder"),
+        (tmp_path / "out.csv", "--out must end in one of"),
+        (tmp_path / "same.ecsv", "--out and --report must be different files"),
+    ):
+        with pytest.raises((OutputError, SchemaError), match=message):
+            run(path, "--out", out, "--report", tmp_path / "same.ecsv")
+    assert not (tmp_path / "same.ecsv").exists()
+
+
 def test_bad_input(path, tmp_path, capsys):
     with pytest.raises(FileNotFoundError, match="no file .*nothing.csv"):
         run(tmp_path / "nothing.csv")

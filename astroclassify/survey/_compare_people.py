@@ -200,6 +200,7 @@ def _add_candidates(table, candidates):
     columns = [name for name in ("ext", "ext_err", "ext_like", "det_like", "x_class") if name in candidates.colnames]
     if "source_id" not in candidates.colnames or not columns:
         raise SchemaError(f"candidates must have source_id and columns such as ext_like, got {candidates.colnames}")
+    _check_once("candidates", candidates)
     place = {str(name): number for number, name in enumerate(candidates["source_id"])}
     rows = np.array([place.get(name, -1) for name in table["source_id"].tolist()], dtype=np.int64)
     for name in columns:
@@ -207,8 +208,12 @@ def _add_candidates(table, candidates):
         empty = "" if values.dtype.kind in "USO" else np.nan
         found = np.full(len(rows), empty, dtype=values.dtype if empty == "" else float)
         unit = getattr(values, "unit", None)
+        masked = np.broadcast_to(getattr(values, "mask", False), len(values))
+        values = getattr(values, "unmasked", values)  # of astropy's masked quantities
         plain = np.asarray(getattr(values, "value", values))
-        found[rows >= 0] = plain[rows[rows >= 0]]
+        there = np.flatnonzero(rows >= 0)
+        there = there[~masked[rows[there]]]
+        found[there] = plain[rows[there]]
         table[name] = found if unit is None else found * unit
 
 
@@ -220,6 +225,8 @@ def _judges(judges):
 
 def _binary(labels, name, positive, columns):
     """Source -> whether its label means a cluster."""
+    if isinstance(positive, str):
+        raise SchemaError(f"positive must be a sequence of labels, got {positive!r}")
     pairs = label_pairs(labels, name, columns)
     if tuple(positive) == CLUSTER_LABELS:
         known = {*CLUSTER_LABELS, *CLUSTER.classes, *CANDIDATE.classes, *load_workflow("hunt").outcome_names}
@@ -241,8 +248,16 @@ def _numbers(judge, positive):
             break
     if not columns:
         return None
-    total = np.sum([np.asarray(judge[name], dtype=float) for name in columns], axis=0)
+    _check_once("judge", judge)
+    total = np.sum([np.ma.filled(np.ma.asarray(judge[name], dtype=float), np.nan) for name in columns], axis=0)
     return dict(zip(map(str, judge["source_id"]), total.tolist(), strict=True))
+
+
+def _check_once(name, table):
+    """Of two rows of a source one would be taken and the other lost."""
+    sources, times = np.unique(np.asarray(table["source_id"]).astype(str), return_counts=True)
+    if np.any(times > 1):
+        raise SchemaError(f"{name} must have one row per source_id, got several of {sources[times > 1][:3].tolist()}")
 
 
 def _auc(curve):

@@ -1,5 +1,6 @@
 """From many votes to one outcome per subject, and how good each volunteer is."""
 
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 
@@ -8,10 +9,10 @@ from astropy.table import QTable
 from scipy.special import betaincinv
 
 from .. import tables
-from ..exceptions import SchemaError
+from ..exceptions import AstroclassifyWarning, SchemaError
 from ..schemes import ClassScheme, Flag, get_scheme
 from ._dawid_skene import fit
-from ._votes_encode import Ballots, encode, known_outcomes, targets_of, walk
+from ._votes_encode import Ballots, encode, known_outcomes, subject_names, targets_of, walk
 from ._workflow import load_workflow
 
 __all__ = ["soft_labels", "volunteer_consensus", "volunteer_skill"]
@@ -125,7 +126,9 @@ def volunteer_consensus(votes, *, method="weighted", gold=None, workflow="hunt",
     shares, reached = _shares(solution.tallies, ballots.workflow)
     total = solution.tallies[0].sum(axis=1)
     if solution.fitted is None:
-        outcome, tie = _follow(solution.winners, solution.tallies, ballots.workflow)
+        # Unweighted: votes of volunteers who never agree with the majority weigh nothing, but they are there.
+        cast = [ballots.tally(number) for number in range(len(ballots.workflow.questions))]
+        outcome, tie = _follow(solution.winners, cast, ballots.workflow)
         posterior = (total[:, None] * shares + 1 / len(names)) / (total * reached + 1)[:, None]
     else:
         posterior = solution.fitted.posterior
@@ -192,12 +195,21 @@ def _has_classes(workflow, scheme):
 def _solve(votes, method, gold, workflow, subjects, smoothing):
     if method not in METHODS:
         raise ValueError(f"method must be one of {METHODS}, got {method!r}")
-    if not (isinstance(smoothing, (int, float)) and not isinstance(smoothing, bool) and 0 <= smoothing < np.inf):
+    if not (
+        isinstance(smoothing, (int, float, np.number)) and not isinstance(smoothing, bool) and 0 <= smoothing < np.inf
+    ):
         raise ValueError(f"smoothing must be a number from zero, got {smoothing!r}")
     workflow = load_workflow(workflow)
-    ballots, _ = encode(votes, workflow, _subject_names(subjects))
+    ballots, _ = encode(votes, workflow, subject_names(subjects))
     known = known_outcomes(gold, workflow)
     place = {name: number for number, name in enumerate(ballots.subjects.tolist())}
+    absent = [name for name in known if name not in place]
+    if absent:
+        warnings.warn(
+            f"gold: {len(absent)} of {len(known)} sources have no votes and no row, such as {absent[:3]}",
+            AstroclassifyWarning,
+            stacklevel=4,
+        )
     known = {place[name]: outcome for name, outcome in known.items() if name in place}
     tallies = [ballots.tally(number) for number in range(len(workflow.questions))]
     winners = _winners(tallies, known, workflow)
@@ -236,21 +248,6 @@ def _fit(ballots, known, tallies, smoothing):
     votes = (each[done] for each in (ballots.subject, ballots.voter, ballots.outcome))
     shape = (len(ballots.subjects), len(ballots.voters), n)
     return fit(*votes, shape, gold=known, start=start, smoothing=smoothing)
-
-
-def _subject_names(subjects):
-    if subjects is None:
-        return ()
-    if isinstance(subjects, str):
-        raise SchemaError(f"subjects must be names or a table with source_id, got {subjects!r}")
-    if hasattr(subjects, "colnames"):
-        if "source_id" not in subjects.colnames:
-            raise SchemaError("subjects must be names or a table with source_id")
-        subjects = subjects["source_id"]
-    names = [str(name) for name in subjects]
-    if len(set(names)) != len(names) or "" in names:
-        raise SchemaError("subjects must be different names, none of them empty")
-    return names
 
 
 def _winners(tallies, known, workflow):

@@ -9,7 +9,7 @@ from .. import tables
 from ..exceptions import SchemaError
 from ..schemes import Flag
 from ._votes_agreement import cohen_kappa
-from ._votes_encode import encode
+from ._votes_encode import encode, subject_names, texts_of, time_key
 from ._workflow import load_workflow
 
 __all__ = ["expert_decisions"]
@@ -30,8 +30,8 @@ def expert_decisions(votes, *, moderators=(), workflow="candidate", subjects=Non
         than two others have voted.
     workflow : str, path-like, ClassScheme or Workflow, optional
         The questions; by default the one question ``class`` with the classes of `~astroclassify.schemes.CANDIDATE`.
-    subjects : sequence of str, optional
-        Subjects that have a row whether anybody voted on them or not; they come first.
+    subjects : sequence of str or `~astropy.table.Table`, optional
+        Subjects (or a table with ``source_id``) that have a row whether anybody voted on them or not; they come first.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def expert_decisions(votes, *, moderators=(), workflow="candidate", subjects=Non
     if isinstance(moderators, str) or not all(isinstance(name, str) for name in moderators):
         raise SchemaError(f"moderators must be a sequence of names, got {moderators!r}")
     workflow = load_workflow(workflow)
-    ballots, _ = encode(votes, workflow, () if subjects is None else [str(name) for name in subjects])
+    ballots, _ = encode(votes, workflow, subject_names(subjects))
     cast = _votes_by_subject(votes, ballots)
     rows = [_decide(name, cast[number], set(moderators)) for number, name in enumerate(ballots.subjects.tolist())]
     table = QTable()
@@ -105,9 +105,9 @@ def _votes_by_subject(votes, ballots):
     """(time, voter, outcome) of all complete votes of each subject, by time, then as they stand in the table."""
     first = {}
     for row, (source, voter, time) in enumerate(
-        zip(*(np.asarray(votes[name]).astype(str).tolist() for name in ("source_id", "voter_id", "time")), strict=True)
+        zip(*(texts_of(votes[name]) for name in ("source_id", "voter_id", "time")), strict=True)
     ):
-        when = (time or "\uffff", row)
+        when = (time_key(time), row)
         first[source, voter] = min(first.get((source, voter), when), when)
     cast = [[] for _ in ballots.subjects]
     names = ballots.workflow.outcome_names

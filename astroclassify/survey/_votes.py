@@ -12,7 +12,7 @@ from astropy.table import QTable
 from .. import tables
 from ..exceptions import EmptyResultWarning, SchemaError
 from ._votes_encode import PROBLEMS, encode
-from ._votes_export import read_export, records, short_name
+from ._votes_export import read_export, records, short_name, writable
 from ._workflow import load_workflow
 
 __all__ = ["check_votes", "read_votes"]
@@ -58,6 +58,8 @@ def read_votes(path, *, workflow="hunt", versions=None, workflow_id=None):
         If there is no such file.
     SchemaError
         If it is neither an export nor a VOTES table.
+    ValueError
+        If versions or a workflow are asked of a table of votes, which does not have them.
 
     Warns
     -----
@@ -71,7 +73,9 @@ def read_votes(path, *, workflow="hunt", versions=None, workflow_id=None):
     session ends after a pause and would make several voters of one person. Where the address is missing the session
     serves, and without that every classification is a voter of its own (``no_voter``).
 
-    The file is read as a stream. A line that is not a record costs no other line.
+    The file is read as a stream. A line that is not a record costs no other line. Bytes that are no UTF-8 become
+    escapes, so that different names stay different. A classification whose subject is not the one that its manifest
+    names (a line that was cut off) is a ``malformed_subject`` and does not count.
 
     Examples
     --------
@@ -88,10 +92,15 @@ def read_votes(path, *, workflow="hunt", versions=None, workflow_id=None):
     if path.suffix.lower() != ".csv":
         votes, notes, counts = tables.read(path, tables.VOTES), [], {}
     else:
-        with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
-            header = next(csv.reader(file), [])
+        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            try:
+                header = next(csv.reader(file), [])
+            except csv.Error as error:
+                raise SchemaError(f"path: {str(path)!r} is not a CSV file: {error}") from error
             file.seek(0)
             if {name for name, _ in tables.VOTES.columns} <= set(header):
+                if versions is not None or workflow_id is not None:
+                    raise ValueError(f"versions and workflow_id are for exports, got a table of votes, {path.name!r}")
                 votes, notes, counts = _read_plain(file)
             else:
                 workflow_id = None if workflow_id is None else str(workflow_id)
@@ -186,7 +195,7 @@ def _read_plain(file):
     for line, fields, text in rows:
         n_rows += 1
         if fields is None:
-            notes.append((line, "", "", "", "", "malformed_row", text.rstrip("\r\n")[:80]))
+            notes.append((line, "", "", "", "", "malformed_row", writable(text.rstrip("\r\n")[:80])))
         else:
             kept.append(tuple(map(short_name, fields)))
     columns = list(zip(*kept, strict=True)) if kept else [()] * len(header)

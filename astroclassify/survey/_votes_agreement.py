@@ -154,6 +154,7 @@ def expert_agreement(votes, *, workflow="candidate"):
                 same = float(np.mean(label[first, both] == label[second, both]))
                 rows.append((ballots.voters[first], ballots.voters[second], int(both.sum()), same, kappa))
     columns = ("voter_1", "voter_2", "n", "agreement", "kappa")
-    table = QTable(rows=rows or None, names=columns, dtype=("U64", "U64", "i8", "f8", "f8"))
+    name = ballots.voters.dtype
+    table = QTable(rows=rows or None, names=columns, dtype=(name, name, "i8", "f8", "f8"))
     table.meta = tables.provenance(workflow=workflow.name)
     return table

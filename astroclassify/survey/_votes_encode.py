@@ -9,7 +9,18 @@ from .. import tables
 from ..exceptions import SchemaError
 from ._workflow import plain_text
 
-__all__ = ["PROBLEMS", "Ballots", "encode", "known_outcomes", "label_pairs", "targets_of", "walk"]
+__all__ = [
+    "PROBLEMS",
+    "Ballots",
+    "encode",
+    "known_outcomes",
+    "label_pairs",
+    "subject_names",
+    "targets_of",
+    "texts_of",
+    "time_key",
+    "walk",
+]
 
 #: What may be wrong with a vote, by code; 0 is a vote that counts.
 PROBLEMS = ("", "no_subject", "no_voter", "unknown_question", "unknown_answer", "duplicate", "off_path")
@@ -148,12 +159,13 @@ def targets_of(workflow):
     ]
 
 
-def _texts(column, rows=slice(None)):
+def texts_of(column, rows=slice(None)):
     """Some rows of a text column as a list of str."""
     part = column[rows]
-    part = part.filled("") if hasattr(part, "filled") else part
+    missing = np.ma.getmaskarray(part)
     part = np.asarray(part)
-    return (np.char.decode(part, "utf-8", "replace") if part.dtype.kind == "S" else part).tolist()
+    part = np.char.decode(part, "utf-8", "backslashreplace") if part.dtype.kind == "S" else part.astype(str)
+    return np.where(missing, "", part).tolist()
 
 
 def _factorise(column, known=()):
@@ -165,7 +177,7 @@ def _factorise(column, known=()):
     codes = np.empty(len(column), np.int32)
     # In stretches: a list of millions of Python texts would take more memory than the column.
     for start in range(0, len(column), _BLOCK):
-        texts = _texts(column, slice(start, start + _BLOCK))
+        texts = texts_of(column, slice(start, start + _BLOCK))
         codes[start : start + len(texts)] = np.fromiter(map(index.__getitem__, texts), np.int32, len(texts))
     return codes, list(index)
 
@@ -205,12 +217,33 @@ def _earliest(rows, key, votes):
         return rows, key, np.zeros(0, np.int64)
     group = np.cumsum(first) - 1
     many = np.flatnonzero(np.bincount(group)[group] > 1)
-    times = np.array([time or _LAST for time in _texts(votes["time"], rows[many])])
+    times = np.array([time_key(time) for time in texts_of(votes["time"], rows[many])])
     ranked = many[np.lexsort((rows[many], times, group[many]))]
     leads = np.concatenate([[True], np.diff(group[ranked]) != 0])
     keep = np.ones(len(rows), bool)
     keep[ranked[~leads]] = False
     return rows[keep], key[keep], rows[~keep]
+
+
+def subject_names(subjects):
+    """Names of the subjects that are to have a row, out of a sequence or a table."""
+    if subjects is None:
+        return ()
+    if isinstance(subjects, str):
+        raise SchemaError(f"subjects must be names or a table with source_id, got {subjects!r}")
+    if hasattr(subjects, "colnames"):
+        if "source_id" not in subjects.colnames:
+            raise SchemaError("subjects must be names or a table with source_id")
+        subjects = subjects["source_id"]
+    names = texts_of(subjects) if hasattr(subjects, "dtype") else [str(name) for name in subjects]
+    if len(set(names)) != len(names) or "" in names:
+        raise SchemaError("subjects must be different names, none of them empty")
+    return names
+
+
+def time_key(text):
+    """What times in ISO form are sorted by, with a T or a blank between day and hour; none comes last."""
+    return text.strip().replace(" ", "T", 1) or _LAST
 
 
 def known_outcomes(gold, workflow):
@@ -248,7 +281,7 @@ def label_pairs(labels, name, columns=("outcome", "decision", "label")):
         column = next((each for each in columns if each in labels.colnames), None)
         if column is None or "source_id" not in labels.colnames:
             raise SchemaError(f"{name} must have the columns source_id and one of {columns}, got {labels.colnames}")
-        sources, values = (_texts(labels[each]) for each in ("source_id", column))
+        sources, values = (texts_of(labels[each]) for each in ("source_id", column))
         if len(set(sources)) != len(sources):
             raise SchemaError(f"{name} must have one row per source_id")
         pairs = zip(sources, values, strict=True)

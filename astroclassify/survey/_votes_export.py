@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
+from .. import tables
 from ..exceptions import SchemaError
 from ._workflow import plain_text
 
@@ -97,7 +98,7 @@ class Export:
         """One line of the report."""
         row = row or {}
         names = (row.get("classification_id", ""), row.get("source_id", ""), row.get("voter_id", ""))
-        self.report.append((line, *map(short_name, names), question, problem, str(text)[:_TEXT]))
+        self.report.append((line, *map(short_name, names), writable(question), problem, writable(str(text)[:_TEXT])))
 
     def add(self, line, row):
         """Take one classification, a dict of the columns."""
@@ -113,11 +114,15 @@ class Export:
         if self.versions is not None and not {version, version.split(".")[0]} & self.versions:
             return self.note(line, "other_version", row, text=version)
         path, problems = self._annotation(row["annotations"])
+        if subject:
+            self._name_source(line, subject, row)
+            if f'"{subject}"' not in row["subject_data"] and self._only_key(row["subject_data"]):
+                # Cut off, 12 becomes 1, which may be another subject.
+                return self.note(line, "malformed_subject", row, text=row["subject_data"])
         for problem, question, text in problems:
             self.note(line, problem, row, question=question, text=text)
         if not subject:
             return self.note(line, "no_subject", row, text=row["subject_data"])
-        self._name_source(line, subject, row)
         if path is None:
             return None
         if not row["voter_id"]:
@@ -158,6 +163,7 @@ class Export:
             self.note(line, "malformed_subject", row, text=row["subject_data"])
             name = ""
         self._sources[subject] = short_name(name)
+        row["source_id"] = self._sources[subject] or subject
 
     def _annotation(self, text):
         """Number of the path that the answers of a classification form, None for none, and what is wrong with them."""
@@ -178,7 +184,7 @@ class Export:
     def columns(self):
         """Columns of the VOTES table, one row per answer."""
         entries = {name: np.array(values) for name, values in self._columns.items()}
-        times = [*self._time_blocks, np.array(self._times, dtype="S20")]
+        times = [*self._time_blocks, np.array(self._times, dtype="S")]
         times = np.concatenate(times) if self._time_blocks else times[0]
         lengths = np.array([len(path) for path in self._paths], dtype=np.int64)
         starts = np.cumsum(lengths) - lengths
@@ -233,7 +239,10 @@ def read_export(file, workflow, *, versions, workflow_id):
     _, header, _ = next(rows, (1, None, None))
     missing = [name for name in _NEEDED if name not in (header or ())]
     if missing:
-        raise SchemaError(f"path: not an export of classifications, the header lacks {missing}")
+        raise SchemaError(
+            f"path: not an export of classifications, which has the columns {list(_NEEDED)}, nor a table of votes, "
+            f"which has {[name for name, _ in tables.VOTES.columns]}; got {str(header)[:200]}"
+        )
     places = [(name, header.index(name)) for name in _COLUMNS if name in header]
     export = Export(workflow, versions, workflow_id)
     for line, fields, text in rows:
@@ -327,9 +336,14 @@ def _take(task, workflow, answers, problems):
     answers[question] = code
 
 
+def writable(text):
+    """Text that UTF-8 can hold: a byte that was none, or half of a surrogate pair in JSON, becomes an escape."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
 def short_name(name):
     """A name as it is, or its beginning and a hash where it is too long for a column."""
-    name = str(name)
+    name = writable(str(name))
     if len(name) <= _LONGEST_NAME:
         return name
     digest = hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8).hexdigest()

@@ -85,8 +85,9 @@ class Workflow:
 
     def __post_init__(self):
         _check_names("questions", [question.name for question in self.questions])
-        _check_names("outcomes", [outcome.name for outcome in self.outcomes])
+        _check_names("outcomes", [outcome.name for outcome in self.outcomes], least=2)
         _check_names("questions and outcomes", [*self.question_names, *self.outcome_names])
+        self._check_codes()
         place = {question.name: number for number, question in enumerate(self.questions)}
         reached = {self.questions[0].name}
         for number, question in enumerate(self.questions):
@@ -107,6 +108,28 @@ class Workflow:
         lost = [name for name in (*place, *self.outcome_names) if name not in reached]
         if lost:
             raise SchemaError(f"workflow {self.name!r}: no answer leads to {lost}")
+
+    def _check_codes(self):
+        """In an export each task must mean one question, and each text one of its answers."""
+        for question in self.questions:
+            if not isinstance(question.task, str):
+                raise SchemaError(f"task of question {question.name!r} must be a text, got {question.task!r}")
+            others = {name for each in self.questions if each is not question for name in (each.name, each.task)} - {""}
+            if {question.name, question.task} & others:
+                raise SchemaError(f"name and task of question {question.name!r} must be those of no other question")
+            for answer in question.answers:
+                others = {plain_text(text) for each in question.answers if each is not answer
+                          for text in (each.name, each.text) if isinstance(text, str)} - {""}  # fmt: skip
+                if {plain_text(answer.name), plain_text(str(answer.text))} & others:
+                    raise SchemaError(
+                        f"name and text of answer {answer.name!r} of question {question.name!r} must be those of no "
+                        "other answer, capitals and pictures aside"
+                    )
+        for outcome in self.outcomes:
+            if not isinstance(outcome.classes, dict):
+                raise SchemaError(
+                    f"classes of outcome {outcome.name!r} must be scheme -> class, got {outcome.classes!r}"
+                )
 
     @cached_property
     def outcome_names(self):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.table import QTable
+from astropy.utils.masked import Masked
 from sklearn.metrics import roc_auc_score
 
 from astroclassify.exceptions import SchemaError
@@ -118,3 +119,32 @@ def test_bad_labels():
         compare_labels(QTable({"source_id": ["a", "a"], "label": ["low_z"] * 2}), {})
     with pytest.raises(SchemaError, match="truth must have the columns"):
         compare_labels(QTable({"source_id": ["a"]}), {})
+
+
+def test_gaps_are_no_numbers():
+    truth = {"a": "cluster", "b": "other", "c": "cluster", "d": "other"}
+    judge = QTable({"source_id": list("abcd"), "p_cluster": [0.9, 0.2, 0.8, 0.99]}, masked=True)
+    judge["p_cluster"].mask[3] = True
+    curve = judge_roc(truth, judge)
+    assert curve.meta["auc"] == 1 and curve.meta["n"] == 3 and curve.meta["n_open"] == 1
+    candidates = QTable(
+        {"source_id": list("abcd"), "ext_like": [1.0, 2.0, 3.0, 4.0], "x_class": ["C1"] * 4}, masked=True
+    )
+    candidates["ext_like"].mask[1] = candidates["x_class"].mask[2] = True
+    found = who_was_right(truth, {}, candidates=candidates)
+    assert np.array_equal(found["ext_like"], [1, np.nan, 3, 4], equal_nan=True)
+    assert found["x_class"].tolist() == ["C1", "C1", "", "C1"]
+    candidates["ext"] = Masked([1.0, 2.0, 3.0, 4.0] * u.arcsec, mask=[True, False, False, False])
+    found = who_was_right(truth, {}, candidates=candidates)["ext"]
+    assert np.isnan(found[0]) and found[1:].to_value(u.arcsec).tolist() == [2, 3, 4]
+
+
+def test_rows_that_repeat_a_source_and_positive_without_a_list():
+    truth = {"a": "cluster", "b": "other"}
+    twice = QTable({"source_id": ["a", "a", "b"], "p_cluster": [0.9, 0.1, 0.2], "ext": [1.0, 2.0, 3.0]})
+    with pytest.raises(SchemaError, match="judge must have one row per source_id, got several of .'a'"):
+        judge_roc(truth, twice)
+    with pytest.raises(SchemaError, match="candidates must have one row per source_id"):
+        who_was_right(truth, {}, candidates=twice)
+    with pytest.raises(SchemaError, match="positive must be a sequence of labels, got 'noncluster'"):
+        compare_labels(truth, {}, positive="noncluster")

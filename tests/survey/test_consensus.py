@@ -9,7 +9,7 @@ from astropy.table import QTable
 from scipy.stats import beta
 
 from astroclassify import tables
-from astroclassify.exceptions import SchemaError
+from astroclassify.exceptions import AstroclassifyWarning, SchemaError
 from astroclassify.schemes import Flag
 from astroclassify.survey._consensus import METHODS, soft_labels, volunteer_consensus, volunteer_skill
 from astroclassify.survey._dawid_skene import fit
@@ -133,11 +133,14 @@ def test_dawid_skene_finds_how_each_voter_errs():
 def test_known_subjects_are_fixed():
     gold = {"s1": "other", "absent": "cluster", "s3": ""}
     for method in METHODS:
-        result = volunteer_consensus(THREE, method=method, gold=gold, workflow="cluster")
+        with pytest.warns(
+            AstroclassifyWarning, match="gold: 1 of 2 sources have no votes and no row, such as .'absent'"
+        ):
+            result = volunteer_consensus(THREE, method=method, gold=gold, workflow="cluster")
         assert result["outcome"].tolist()[0] == "other" and result["gold"].tolist() == [True, False, False]
         assert result["p_other"][0] == 1 and result["answer_class"][0] == "other"
     # The known outcome takes the place of the majority: A and B were wrong on s1, C was right.
-    skill = volunteer_skill(THREE, gold=gold, workflow="cluster")
+    skill = volunteer_skill(THREE, gold={"s1": "other"}, workflow="cluster")
     assert np.allclose(skill["g_class"], [1 / 3, 2 / 3, 1])
     assert skill["n_gold"].tolist() == [1, 1, 1] and skill["gold_right"].tolist() == [0, 0, 1]
     table = QTable({"source_id": ["s1"], "outcome": ["other"]})
@@ -323,3 +326,21 @@ def test_consensus_survives_a_file(tmp_path, crowd):
     again = tables.read(tables.write(result, tmp_path / "consensus.ecsv"))
     assert again["outcome"].tolist() == result["outcome"].tolist()
     assert np.array_equal(*(soft_labels(each)[0] for each in (result, again)), equal_nan=True)
+
+
+def test_equal_votes_of_volunteers_who_never_agree_with_the_majority_are_a_tie():
+    """One against one: nobody agrees with a majority, every G is 0, and still it is a tie, not a lack of votes."""
+    votes = QTable(
+        rows=[("a", "v", "emission", "yes", ""), ("a", "v", "border", "yes", ""), ("a", "w", "emission", "no", "")],
+        names=("source_id", "voter_id", "question", "answer", "time"),
+    )
+    for method in ("majority", "weighted", "iterated"):
+        result = volunteer_consensus(votes, method=method)[0]
+        assert result["outcome"] == "" and result["tie"] and result["message"] == "tie"
+
+
+def test_known_outcomes_with_gaps_are_those_that_are_there():
+    gold = QTable({"source_id": ["s1", "s2"], "outcome": ["other", "cluster"]}, masked=True)
+    gold["outcome"].mask[1] = True
+    result = volunteer_consensus(THREE, gold=gold, workflow="cluster")
+    assert result["gold"].tolist() == [True, False, False]

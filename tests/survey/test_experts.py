@@ -111,3 +111,15 @@ def test_many_subjects():
 def test_moderators_are_names():
     with pytest.raises(SchemaError, match="moderators must be a sequence of names"):
         expert_decisions(votes_of(("s", "a", "point")), moderators="ann")
+
+
+def test_subjects_of_a_table_and_names_as_bytes():
+    votes = votes_of(("a", "M\u00fcller", "point"), ("a", "ann", "point"))
+    table = expert_decisions(votes, subjects=QTable({"source_id": ["b", "a"]}))
+    assert table["source_id"].tolist() == ["b", "a"] and table["status"].tolist() == ["no_votes", "agreed"]
+    coded = QTable({name: np.char.encode(votes[name], "utf-8") for name in COLUMNS})
+    assert expert_decisions(coded)["expert_1"].tolist() == ["M\u00fcller"]
+    with pytest.raises(SchemaError, match="subjects must be names or a table"):
+        expert_decisions(votes, subjects="abc")
+    long = [f"{'x' * 70}{k}" for k in range(2)]
+    assert expert_agreement(votes_of(("a", long[0], "point"), ("a", long[1], "point")))["voter_2"].tolist() == [long[1]]

@@ -105,6 +105,11 @@ def test_a_workflow_of_ones_own(tmp_path):
         (lambda m: m["questions"][1]["answers"][1].update(outcome="no_emission"), "no answer leads to \\['edge'\\]"),
         (lambda m: m["questions"][1].update(name="edge"), "questions and outcomes must be"),
         (lambda m: m["questions"][1].update(colour="red"), "not a workflow"),
+        (lambda m: m["questions"][1].update(task=m["questions"][0]["task"]), "must be those of no other question"),
+        (lambda m: m["questions"][1].update(task="emission"), "must be those of no other question"),
+        (lambda m: m["questions"][1].update(task=0), "task of question 'border' must be a text, got 0"),
+        (lambda m: m["questions"][0]["answers"][1].update(text="*Yes*"), "must be those of no other answer"),
+        (lambda m: m["outcomes"][0].update(classes=["x"]), "must be scheme -> class, got .'x'"),
         (lambda m: m.pop("outcomes"), "not a workflow: KeyError"),
         (lambda m: m["questions"].clear(), "at least 1"),
     ],
@@ -335,3 +340,60 @@ def test_faint_subjects_can_be_harder():
     truth["difficulty"][3] = np.nan
     with pytest.raises(ValueError, match=r"difficulty must be finite, got \[nan\]"):
         simulate_votes(truth, rng=1)
+
+
+def test_times_are_compared_to_the_fraction_of_a_second_and_in_either_form(tmp_path):
+    stamps = ("2019-06-12T15:05:22.900Z", "2019-06-12T15:05:22.100Z")
+    rows = [
+        row(k, answers=(said,), created_at=time) for k, said, time in zip((1, 2), ("Yes", "No"), stamps, strict=True)
+    ]
+    path = write(tmp_path / "a.csv", rows)
+    votes, report = read_votes(path)
+    assert votes["time"].tolist() == list(stamps)
+    assert report["problem"].tolist() == ["duplicate"] and report["text"].tolist() == ["yes"]
+    rows = [("s", "v", "emission", "yes", "2019-06-12 15:05"), ("s", "v", "emission", "no", "2019-06-12T14:00")]
+    plain = QTable(rows=rows, names=("source_id", "voter_id", "question", "answer", "time"))
+    assert check_votes(plain)["row"].tolist() == [0]
+
+
+def test_names_that_are_no_utf8_stay_different(tmp_path):
+    lines = ["source_id,voter_id,question,answer,time", "s,M\xfcller,emission,yes,", "s,M\xf6ller,emission,no,"]
+    (tmp_path / "votes.csv").write_bytes("\n".join(lines).encode("latin-1"))
+    votes, report = read_votes(tmp_path / "votes.csv")
+    assert votes["voter_id"].tolist() == ["M\\udcfcller", "M\\udcf6ller"] and len(report) == 0
+    tables.write(votes, tmp_path / "votes.ecsv")
+    half = json.dumps({"101": {"source_id": "a\ud800b"}})
+    votes, _ = read_votes(write(tmp_path / "half.csv", [row(1, subject_data=half)]))
+    assert votes["source_id"].tolist() == ["a\\ud800b"]
+    tables.write(votes, tmp_path / "half.ecsv")
+
+
+def test_a_subject_that_was_cut_off_is_not_another_one(tmp_path):
+    rows = [row(k, user=f"u{k}", subject=subject) for k, subject in enumerate(("1", "12", "12"))]
+    path = write(tmp_path / "cut.csv", rows)
+    text = path.read_text().rstrip()
+    assert text.endswith(",12")
+    path.write_text(text[:-1])
+    votes, report = read_votes(path)
+    assert votes["source_id"].tolist() == ["src-1", "src-12"]
+    assert report["problem"].tolist() == ["malformed_subject"] and report["line"].tolist() == [4]
+
+
+def test_the_report_names_sources_as_the_votes_do(tmp_path):
+    _, report = read_votes(
+        write(tmp_path / "a.csv", [row(1, answers=("Perhaps",)), row(2, annotations="["), row(3, user="bob")])
+    )
+    assert report["source_id"].tolist() == ["src-101", "src-101"]
+
+
+def test_files_that_are_neither(tmp_path):
+    (tmp_path / "long.csv").write_text("x" * 200_000)
+    with pytest.raises(SchemaError, match="long.csv' is not a CSV file"):
+        read_votes(tmp_path / "long.csv")
+    (tmp_path / "no-time.csv").write_text("source_id;voter_id;question;answer;time\n")
+    with pytest.raises(SchemaError, match="nor a table of votes, which has .'source_id', .*; got .'source_id;voter_id"):
+        read_votes(tmp_path / "no-time.csv")
+    votes = simulate_votes({"a": "edge"}, n_voters=4, votes_per_subject=3, rng=1)
+    votes.write(tmp_path / "votes.csv")
+    with pytest.raises(ValueError, match="versions and workflow_id are for exports"):
+        read_votes(tmp_path / "votes.csv", versions=["16"])
