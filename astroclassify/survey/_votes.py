@@ -90,6 +90,7 @@ def read_votes(path, *, workflow="hunt", versions=None, workflow_id=None):
     if isinstance(versions, str):
         raise TypeError(f"versions must be a sequence of texts such as ['16'], got {versions!r}")
     if path.suffix.lower() != ".csv":
+        _check_plain(path, versions, workflow_id)
         votes, notes, counts = tables.read(path, tables.VOTES), [], {}
     else:
         with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
@@ -99,8 +100,7 @@ def read_votes(path, *, workflow="hunt", versions=None, workflow_id=None):
                 raise SchemaError(f"path: {str(path)!r} is not a CSV file: {error}") from error
             file.seek(0)
             if {name for name, _ in tables.VOTES.columns} <= set(header):
-                if versions is not None or workflow_id is not None:
-                    raise ValueError(f"versions and workflow_id are for exports, got a table of votes, {path.name!r}")
+                _check_plain(path, versions, workflow_id)
                 votes, notes, counts = _read_plain(file)
             else:
                 workflow_id = None if workflow_id is None else str(workflow_id)
@@ -184,6 +184,11 @@ def _report(notes):
         dtype = np.int64 if name in ("line", "row") else "U"
         table[name] = np.array(values, dtype=dtype) if values else np.zeros(0, "U1" if dtype == "U" else dtype)
     return table
+
+
+def _check_plain(path, versions, workflow_id):
+    if versions is not None or workflow_id is not None:
+        raise ValueError(f"versions and workflow_id are for exports, got a table of votes, {path.name!r}")
 
 
 def _read_plain(file):

@@ -395,5 +395,7 @@ def test_files_that_are_neither(tmp_path):
         read_votes(tmp_path / "no-time.csv")
     votes = simulate_votes({"a": "edge"}, n_voters=4, votes_per_subject=3, rng=1)
     votes.write(tmp_path / "votes.csv")
-    with pytest.raises(ValueError, match="versions and workflow_id are for exports"):
-        read_votes(tmp_path / "votes.csv", versions=["16"])
+    tables.write(votes, tmp_path / "votes.ecsv")
+    for ending in ("csv", "ecsv"):
+        with pytest.raises(ValueError, match="versions and workflow_id are for exports"):
+            read_votes(tmp_path / f"votes.{ending}", versions=["16"])
