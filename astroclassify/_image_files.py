@@ -25,6 +25,7 @@ _UNIT_WORDS = (
     (r"\b(counts?|cts|ct)\b", "ct"),
     (r"\b(photons?|ph)\b", "photon"),
     (r"\b(pixels?|pix)\b", "pix"),
+    (r"\b(kiloseconds?|ksecs?)\b", "ks"),
     (r"\b(seconds?|secs?)\b", "s"),
 )
 _COUNT_UNITS = (u.ct, u.photon, u.ct / u.pix, u.photon / u.pix)
@@ -147,8 +148,14 @@ def _check_exposure(data, header, shape, path):
     data = np.array(np.squeeze(data), dtype=np.float64)
     if data.shape != shape:
         raise GeometryError(f"exposure map in {str(path)!r} must have the image's shape {shape}, got {data.shape}")
-    unit = u.Unit(str(header.get("BUNIT", "s")), parse_strict="silent")
-    return np.where(np.isfinite(data), data, 0.0) * (unit.to(u.s) if unit.is_equivalent(u.s) else 1.0)
+    unit, _ = _read_unit(header, path)
+    if unit == u.ct:  # no unit
+        unit = u.s
+    if not unit.is_equivalent(u.s):
+        raise GeometryError(
+            f"exposure map in {str(path)!r} must be in seconds, got {unit} (survey.read_field scales such maps)"
+        )
+    return np.where(np.isfinite(data), data, 0.0) * unit.to(u.s)
 
 
 def image_from_hdus(hdus, path, *, hdu=None, exposure=None, prefix=""):

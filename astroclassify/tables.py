@@ -322,7 +322,7 @@ def read(path, spec=None):
         raise SchemaError(f"{str(path)!r} cannot be read as a table ({file_format}): {_first_line(error)}") from error
     for name in table.colnames:
         table[name] = _plain_column(table[name])
-    _unpack(table, file_format)
+    unpack(table, file_format)
     table.meta.pop("folder", None)
     return table if spec is None else validate(table, spec)
 
@@ -360,7 +360,7 @@ def _pack(table, file_format):
     return table
 
 
-def _unpack(table, file_format):
+def unpack(table, file_format):
     """Undo `_pack`; files that others wrote stay as they are."""
     if file_format not in _META_KEYS:
         return

@@ -1,6 +1,7 @@
 """Predictions beside the catalogue they are about."""
 
 import warnings
+from collections import Counter
 
 import numpy as np
 from astropy import units as u
@@ -63,7 +64,7 @@ def annotate(catalogue, predictions):
     if "source_id" not in getattr(catalogue, "colnames", ()):
         raise SchemaError("catalogue must be a table with a column 'source_id'")
     names = [str(name).strip() for name in catalogue["source_id"]]
-    row_of = _rows(predictions)
+    row_of = _renamed(_rows(predictions), predictions, names)
     new = [name for name in predictions.colnames if name not in ("source_id", "flags", "message")]
     there = [name for name in new if name in catalogue.colnames]
     if there:
@@ -106,9 +107,24 @@ def _rows(predictions):
     return row_of
 
 
+def _renamed(row_of, predictions, names):
+    """Rows under the names of the catalogue, where those of the predictions are file names: see extract_cutouts."""
+    if "group_id" not in predictions.colnames:
+        return row_of
+    groups = [str(name).strip() for name in predictions["group_id"]]
+    known, times = set(names), Counter(groups)
+    free = known - row_of.keys()
+    return {
+        groups[row] if name not in known and groups[row] in free and times[groups[row]] == 1 else name: row
+        for name, row in row_of.items()
+    }
+
+
 def _taken(column, rows, blank=None):
     """Values of a column in other rows; where there is no row an empty text, NaN, ``blank``, or a masked value."""
     absent = rows < 0
+    if not isinstance(column, (Column, u.Quantity)) or np.ndim(column) > 1:
+        raise SchemaError(f"predictions: column {column.info.name!r} must hold one number or text in each row")
     if len(column) == 0:
         column = _one_blank(column)
     if isinstance(column, u.Quantity):

@@ -10,7 +10,7 @@ from astropy.table import Column, QTable
 
 from ..exceptions import AstroclassifyWarning, EmptyResultWarning, SchemaError
 from ..schemes import Flag
-from ..tables import CANDIDATES, provenance
+from ..tables import CANDIDATES, provenance, unpack
 from ._catalogue_columns import KINDS, claim, plain, positions, quantity
 from ._catalogue_files import read_table
 
@@ -82,6 +82,7 @@ def read_catalogue(path, *, kind=None):
         raise ValueError(f"kind must be None or one of {KINDS}, got {kind!r}")
     path = Path(path)
     table, form = read_table(path)
+    unpack(table, form)  # what the package wrote keeps its meta, the convention of its likelihoods too
     seen, claims = claim(table.colnames, kind)
     result = QTable()
     used = {"sky_position": _position(table, claims, seen, kind, result)}

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import logging
 import re
 import warnings
 import zlib
@@ -15,6 +16,8 @@ from astropy.table import MaskedColumn, Table
 from ..exceptions import SchemaError
 
 __all__ = ["parse_unit", "read_table"]
+
+log = logging.getLogger(__name__)
 
 FORMS = "FITS, VOTable, ECSV, CSV, TSV of VizieR, or a CDS file beside its ReadMe"
 
@@ -43,6 +46,10 @@ _NO_UNIT = {"", "-", "--", "---", "none", "null", "unitless", "[-]"}
 _SEXAGESIMAL = {"h:m:s": "h:m:s", "hms": "h:m:s", "hh:mm:ss": "h:m:s", "d:m:s": "d:m:s", "dms": "d:m:s"}
 _MISSING = {"", "null", "nan", "--", "n/a"}
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d{0,17})")
+# As float(), but 1_2 (which Python reads as 12) is a name.
+_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?)", re.IGNORECASE)
+# Columns of names (those of data/catalogue_columns.ecsv): 1E0657 and 1.10 are none of numbers.
+_NAMES = frozenset("source_id name iauname source srcid id recno index xclass detid 4xmm mcxc xcs".split())
 
 
 def parse_unit(text):
@@ -246,6 +253,7 @@ def _read_vizier(lines, rule, path):
     if len(names) != len(units) or "" in names:
         raise SchemaError(f"path: {str(path)!r} has no names and units above the dashes of line {number + 1}")
     rows = []
+    _tell_of_comments(lines[number + 1 :], mark, len(names), path)
     for place, line in enumerate(lines[number + 1 :], number + 2):
         if line.startswith("#") or not line.strip():
             continue
@@ -267,6 +275,7 @@ def _read_vizier(lines, rule, path):
 
 
 def _read_csv(lines, path):
+    all_lines = lines
     lines = [line for line in lines if line.strip() and not line.startswith("#")]
     if not lines:
         raise SchemaError(f"path: {str(path)!r} has no table; wanted: {FORMS}")
@@ -274,11 +283,24 @@ def _read_csv(lines, path):
     if mark not in lines[0]:
         raise SchemaError(f"path: {str(path)!r} is not a table whose first line names its columns; wanted: {FORMS}")
     names, *rows = csv.reader(lines, delimiter=mark)
+    _tell_of_comments(all_lines[all_lines.index(lines[0]) :], mark, len(names), path)
     names = [name.strip() for name in names]
     for place, cells in enumerate(rows, 2):
         if len(cells) != len(names):
             raise SchemaError(f"path: row {place} of {str(path)!r} has {len(cells)} cells instead of {len(names)}")
     return _typed(names, [[cell.strip() for cell in row] for row in rows], set(), path)
+
+
+def _tell_of_comments(lines, mark, n_columns, path):
+    """Lines under the names of the columns that begin with # are comments, but may be rows of sources called #1."""
+    found = [line for line in lines if line.startswith("#") and line.count(mark) == n_columns - 1]
+    if found:
+        log.warning(
+            "%s: %d lines that begin with # have as many cells as a row and were taken for comments, the first is %r",
+            path.name,
+            len(found),
+            found[0][:60],
+        )
 
 
 def _typed(names, rows, texts, path):
@@ -290,7 +312,7 @@ def _typed(names, rows, texts, path):
     for name, cells in zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True):
         missing = np.array([cell.lower() in _MISSING for cell in cells], dtype=bool)
         values = [cell for cell, gap in zip(cells, missing, strict=True) if not gap]
-        kind = str if name in texts else _kind(values)
+        kind = str if name in texts or name.lower() in _NAMES else _kind(values)
         blank = {int: 0, float: np.nan, str: ""}[kind]
         filled = [blank if gap else kind(cell) for cell, gap in zip(cells, missing, strict=True)]
         dtype = {int: np.int64, float: float, str: None if cells else "U1"}[kind]
@@ -302,10 +324,7 @@ def _kind(values):
     """Type that holds every value as it is written: 0123 is a name, not a number."""
     if values and all(_INTEGER.fullmatch(value) for value in values):
         return int
-    try:
-        for value in values:
-            float(value)
-    except ValueError:
+    if not all(_NUMBER.fullmatch(value) for value in values):
         return str
     digits = (value for value in values if value.lstrip("+-").isdigit())
     return float if all(_INTEGER.fullmatch(value) for value in digits) else str

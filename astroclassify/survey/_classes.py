@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from astropy import units as u
 from astropy.stats import binom_conf_interval
+from astropy.table import Column
 
 from .. import batch
 from ..exceptions import EmptyResultWarning, SchemaError, check_quantity
@@ -113,7 +114,10 @@ class Cuts:
 
 def _between(candidates, column, pair):
     values = candidates[column]
-    # Masked entries of tables from elsewhere count as not a number.
+    if isinstance(values, Column):  # of a Table, where a unit is no Quantity
+        # Masked entries of tables from elsewhere count as not a number.
+        plain = np.ma.filled(np.ma.asarray(values, dtype=float), np.nan)
+        values = plain if values.unit is None else plain * values.unit
     values = values.filled(np.nan) if hasattr(values, "filled") else values
     values = values if isinstance(values, u.Quantity) else np.asarray(values, float)
     low, high = (sign * np.inf if bound is None else bound for sign, bound in zip((-1, 1), pair, strict=True))
@@ -260,6 +264,8 @@ def select(candidates, cuts):
 def in_any(candidates, cuts):
     """Which candidates are in one of the classes."""
     classes = [cuts] if isinstance(cuts, str | Cuts) else list(cuts)
+    if not classes:
+        raise ValueError("cuts must be a class or several, got an empty sequence")
     return np.logical_or.reduce([get_cuts(each).passed(candidates) for each in classes])
 
 

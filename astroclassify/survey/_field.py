@@ -13,6 +13,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import CCDData, NDData
 from astropy.wcs import WCS, FITSFixedWarning
+from astropy.wcs.utils import proj_plane_pixel_scales
 from reproject import reproject_interp
 
 from ..exceptions import GeometryError, ImageWarning, check_quantity
@@ -38,6 +39,7 @@ LOW_COUNTS = 100  # as in `astroclassify.images`
 WHOLE = 1e-4  # how far counts may lie from whole numbers
 ROUNDING = 1e-3  # how far below zero, in units of the largest value, an exposure or background may lie
 FARTHEST = 5.0  # deg between the middle of an image and where its header says that the telescope points
+_SQUARE = 0.02  # by which share the sides of a pixel may differ
 ALSO = {"exposure": ", array or Quantity", "background": " or array", "mask": " or bool array"}
 
 
@@ -160,14 +162,15 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
     Parameters
     ----------
     image : str, path-like, `~astropy.nddata.CCDData` or FITS HDU
-        Raw counts with a celestial WCS.
+        Raw counts with a celestial WCS and square pixels.
     exposure : str, path-like, CCDData, HDU, `~numpy.ndarray` or `~astropy.units.Quantity`, optional
         Exposure map [s], vignetting included; on another grid it is interpolated. A map in units of area times time is
         scaled to the image's exposure time. A Quantity is one time for all pixels. By default the map that
         came with the image, or one that is estimated.
     background : str, path-like, CCDData, HDU or `~numpy.ndarray`, optional
-        Expected counts per pixel of its grid; interpolated like the exposure. By default `estimate_background`,
-        for EPIC pn with the streaks of bright sources (`out_of_time`) if the header has PA_PNT.
+        Expected counts per pixel of its grid; interpolated like the exposure; where it has no value the pixel is
+        masked. By default `estimate_background`, for EPIC pn with the streaks of bright sources (`out_of_time`) if the
+        header has PA_PNT.
     mask : `~numpy.ndarray` of bool, or str, path-like, CCDData or HDU, optional
         An array is true where a pixel is **not** to be used. A file, CCDData or HDU is a detection mask as XMM's
         ``emask`` writes it: above zero where a pixel **is** to be used.
@@ -193,7 +196,7 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
         If the instrument is not known and no point spread function is given.
     GeometryError
         If the image is not one of raw counts (negative or not whole: fluxed, smoothed or background-subtracted), has no
-        celestial WCS, or if exposure, background or mask do not fit it.
+        celestial WCS or pixels that are not square, or if exposure, background or mask do not fit it.
 
     Notes
     -----
@@ -221,7 +224,7 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
     ('EPN', 10000.0)
     """
     image = _load("image", image)
-    pixel = pixel_scale(image).to_value(u.arcsec)
+    pixel = _check_pixels(image)
     counts, unusable, flags = _check_counts(image)
     instrument = find_instrument(image.meta)
     energy_range = _energy_range(energy_range, image.meta)
@@ -251,7 +254,11 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
         background = estimate_background(counts, exposure, unusable, pixel)
         flags |= Flag.NO_BACKGROUND
     else:
-        background = _read_map("background", background, image)
+        background = _read_background(background, image)
+        unusable |= ~np.isfinite(background)
+        if unusable.all():
+            raise GeometryError("background has no value in any usable pixel: does it cover the image?")
+        counts, background = np.where(unusable, 0.0, counts), np.where(unusable, 0.0, background)
         flags &= ~Flag.NO_BACKGROUND
     if counts.sum() < LOW_COUNTS:
         flags |= Flag.LOW_COUNTS
@@ -394,6 +401,15 @@ def _check_counts(image):
     return np.where(unusable, 0.0, np.round(counts)), unusable, flags
 
 
+def _check_pixels(image):
+    """Side of a pixel [arcsec]; angles from the axis and the point spread function take pixels to be square."""
+    pixel = pixel_scale(image).to_value(u.arcsec)
+    sides = 3600 * proj_plane_pixel_scales(image.wcs.celestial)
+    if np.ptp(sides) > _SQUARE * sides.max():
+        raise GeometryError(f"image must have square pixels, got {sides[0]:.4g} by {sides[1]:.4g} arcsec")
+    return pixel
+
+
 def _check_psf(psf, instrument, energy_range):
     if psf is None:
         if instrument == "UNKNOWN":
@@ -469,15 +485,15 @@ def _read_mask(mask, image):
     return ~(usable > 0)
 
 
-def _read_map(name, value, image):
-    """Map per pixel on the image's grid: finite, from zero up."""
+def _read_background(value, image):
+    """Expected counts per pixel on the image's grid, from zero up; NaN where the map has no value."""
     if isinstance(value, np.ndarray) and not isinstance(value, u.Quantity):
         value = CCDData(value, unit=u.ct)
-    other = _load(name, value)
-    with _named(name):
+    other = _load("background", value)
+    with _named("background"):
         factor = counts_factor(other.unit)
-    data, area = _on_grid(name, other, image)
-    return _not_negative(name, data) * (area * factor)
+    data, area = _on_grid("background", other, image)
+    return np.where(np.isfinite(data), _not_negative("background", data) * (area * factor), np.nan)
 
 
 def _read_exposure(exposure, image):

@@ -89,6 +89,8 @@ def _input(name, value):
         names = [str(text) for text in value["source_id"]] if "source_id" in value.colnames else None
     if not isinstance(sky, SkyCoord):
         raise SchemaError(f"{name} must be a table with a SkyCoord column 'sky_position', or a SkyCoord")
+    if sky.ndim > 1:
+        raise SchemaError(f"{name} must be a list of positions, got shape {sky.shape}")
     sky = sky.icrs
     radians = np.atleast_2d(np.stack([sky.ra.rad, sky.dec.rad], axis=-1))
     if names is None:

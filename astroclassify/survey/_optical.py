@@ -1,6 +1,7 @@
 """Optical images of a field from plates on disk: the best covering one is found, and only the field read from it."""
 
 import functools
+import hashlib
 import logging
 from os import PathLike
 from pathlib import Path
@@ -28,6 +29,7 @@ _ENDINGS = tuple(f"{end}{packed}" for end in (".fits", ".fit", ".fts") for packe
 # Points along each side of a field at which it is asked whether a plate covers it.
 _POINTS = 9
 _MARGIN = 3  # pixels read around the field
+_BEGINNING = 1 << 16  # bytes by which plates of one name are told apart
 _WIDE = 4096  # pixels: of wider plates not the whole rows are read
 
 
@@ -99,15 +101,22 @@ def plate_of(path):
     The last is a copy: in astropy 6.1 (not in 8.0.2) two threads that use one WCS get wrong numbers, or end the process
     (astropy issues 16245 and 19174). What threads share is copied and not used itself.
     """
-    number, shape, wcs = _read_header(path)
+    state = path.stat() if path.is_file() else None
+    number, shape, wcs = _read_header(path, state and (state.st_mtime_ns, state.st_size))
     return number, shape, wcs.deepcopy()
 
 
 @functools.lru_cache(maxsize=64)
-def _read_header(path):
+def _read_header(path, _state):  # a file that was replaced is read again
     with open_fits(path) as hdus:
         hdu, number, wcs = find_plate(hdus, path)
         return number, hdu.shape[-2:], wcs
+
+
+def _fingerprint(path):
+    """Beginning of a file (its header, and some pixels) in a few letters: another plate of the same name is another."""
+    with open(path, "rb") as file:
+        return hashlib.blake2b(file.read(_BEGINNING), digest_size=8).hexdigest()
 
 
 class LocalOptical:
@@ -165,7 +174,7 @@ class LocalOptical:
                 if not path.name.lower().endswith(_ENDINGS) or path.name.startswith(".") or not path.is_file():
                     continue
                 try:
-                    _read_header(path)
+                    plate_of(path)
                     good.append(path)
                 except GeometryError as error:
                     faults.append(error)
@@ -191,7 +200,7 @@ class LocalOptical:
     @property
     def settings(self):
         """What decides the images, as plain types."""
-        return {"kind": type(self).__name__, "files": [path.name for path in self.paths]}
+        return {"kind": type(self).__name__, "files": {path.name: _fingerprint(path) for path in self.paths}}
 
     def __call__(self, position, size):
         """

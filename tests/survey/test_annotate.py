@@ -107,3 +107,24 @@ def test_bad_input():
         annotate(QTable({"name": ["a"]}), predicted(["a"]))
     with pytest.raises(SchemaError, match="not a PREDICTIONS table"):
         annotate(catalogue(["a"]), QTable({"source_id": ["a"]}, meta={"scheme": CLUSTER.to_dict()}))
+
+
+def test_names_that_could_not_be_those_of_files_are_found_again():
+    """`extract_cutouts` gives such a source another name and keeps what came in group_id."""
+    names = ["Abell 2029", "b", "Abell 3158", "twice", "twice"]
+    p = predicted(["row-1", "b", "row-3", "twice", "twice-2"])
+    p["group_id"] = names
+    result = annotate(catalogue(["Abell 3158", "b", "Abell 2029", "twice"]), p[:3])
+    assert result["p_cluster"].tolist()[:3] == [p["p_cluster"][2], p["p_cluster"][1], p["p_cluster"][0]]
+    with pytest.warns(
+        AstroclassifyWarning, match="1 of 5 predictions are for a source_id that is not in the catalogue"
+    ):
+        result = annotate(catalogue(["Abell 3158", "b", "Abell 2029", "twice"]), p)
+    assert result["p_cluster"][3] == p["p_cluster"][3]
+
+
+def test_columns_with_several_numbers_in_a_row_are_refused():
+    p = predicted(["a", "b"])
+    p["logits"] = np.zeros((2, 2))
+    with pytest.raises(SchemaError, match="column 'logits' must hold one number or text in each row"):
+        annotate(catalogue(["a", "b"]), p)

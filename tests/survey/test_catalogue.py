@@ -496,3 +496,35 @@ def test_xcs(shared_data):
     for name, sky in zip(catalogue["source_id"], catalogue["sky_position"], strict=True):
         assert abs(60 * float(name[1:3]) + float(name[3:7]) - 4 * sky.ra.deg) < 0.11  # JHHMM.m, cut
         assert abs(sky.dec.deg) - abs(float(name[8:10]) + float(name[10:12]) / 60) < 1 / 60 + 1e-6
+
+
+@pytest.mark.parametrize(
+    "names", [["0124710801_12", "0124710801_2"], ["1E0657", "2E0657"], ["1.10", "1.1"], ["1_1", "11"], ["007", "7"]]
+)
+def test_names_that_look_like_numbers_stay_names(tmp_path, names):
+    for column in ("Name", "ID", "source_id"):
+        path = tmp_path / f"{column}.csv"
+        path.write_text(f"{column},RAJ2000,DEJ2000\n" + "\n".join(f"{name},10.0,{k}.5" for k, name in enumerate(names)))
+        assert read_catalogue(path, kind="xcs")["source_id"].tolist() == names
+
+
+def test_python_s_own_spelling_of_numbers_is_text(tmp_path):
+    (tmp_path / "a.csv").write_text("Name,RAJ2000,DEJ2000,obs\na,10.0,0.5,1_2\nb,10.0,1.5,3_4\n")
+    assert read_catalogue(tmp_path / "a.csv", kind="xcs")["obs"].tolist() == ["1_2", "3_4"]
+
+
+@pytest.mark.parametrize("mark", [",", "\t"])
+def test_rows_that_look_like_comments_are_told(tmp_path, mark, caplog):
+    rows = ["# a list", "", "Name,RAJ2000,DEJ2000", "# of sources", "a,10.0,0.5", "#2,10.0,1.5"]
+    (tmp_path / "a.csv").write_text("\n".join(rows).replace(",", mark))
+    with caplog.at_level(logging.WARNING):
+        assert len(read_catalogue(tmp_path / "a.csv", kind="xcs")) == 1
+    assert "a.csv: 1 lines that begin with # have as many cells as a row" in caplog.text and "'#2" in caplog.text
+
+
+@pytest.mark.parametrize("ending", ["fits", "vot", "ecsv"])
+def test_what_the_package_wrote_keeps_its_meta(tmp_path, ending):
+    table = QTable({"source_id": ["a"], "sky_position": SkyCoord([10.0] * u.deg, [0.5] * u.deg), "ext_like": [30.0]})
+    table.meta["likelihood"] = "delta-c"
+    path = tables.write(table, tmp_path / f"a.{ending}")
+    assert read_catalogue(path).meta["likelihood"] == "delta-c"

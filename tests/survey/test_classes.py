@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from astropy import units as u
-from astropy.table import QTable
+from astropy.table import Column, QTable, Table
 from numpy.testing import assert_allclose
 from scipy.stats import norm
 
@@ -191,3 +191,15 @@ def test_bad_calibration():
     with pytest.raises(TypeError, match="ext"):
         calibrate_cuts(table, [True] * 3, ext=5)
     assert_allclose(calibrate_cuts(table, [True] * 3, purity=1).purity, 1)
+
+
+def test_cuts_on_tables_of_other_kinds():
+    cuts = Cuts("mine", {"ext": (5 * u.arcsec, None), "ext_like": (10, None)}, "ours")
+    table = Table({"ext": [10.0, 0.2, 10.0], "ext_like": [30, 30, 30]}, masked=True)
+    table["ext"].unit = u.arcsec
+    table["ext_like"].mask[2] = True
+    assert cuts.passed(table).tolist() == [True, False, False]
+    table["ext"] = Column([1.0, 0.05, 1.0], unit=u.arcmin)
+    assert cuts.passed(table).tolist() == [True, False, False]
+    with pytest.raises(ValueError, match="cuts must be a class or several"):
+        select(table, [])

@@ -350,6 +350,28 @@ def test_backgrounds_that_are_refused(background, error, match):
 # Images
 
 
+def test_where_the_background_is_not_known_nothing_is():
+    """Zero would make a source of the first photon."""
+    level = np.full((N, N), 0.3)
+    level[:40] = np.nan
+    known = read_field(image(), exposure=1e4 * u.s, background=level)
+    assert known.mask[:40].all() and not known.mask[40:].any() and known.counts[:40].sum() == 0
+    part = seconds(np.full((60, 60), 0.3), wcs(60), unit=u.ct)
+    known = read_field(image(), exposure=1e4 * u.s, background=part)
+    assert known.mask[:25].all() and not known.mask[35:85, 35:85].any()
+    with pytest.raises(GeometryError, match="background: image has no valid pixel"):
+        read_field(image(), exposure=1e4 * u.s, background=np.full((N, N), np.nan))
+    with pytest.raises(GeometryError, match="background has no value in any usable pixel"):
+        read_field(image(), exposure=1e4 * u.s, background=level, mask=np.isfinite(level))
+
+
+def test_pixels_must_be_square():
+    grid = wcs()
+    grid.wcs.cdelt = [-4 / 3600, 2 / 3600]
+    with pytest.raises(GeometryError, match="image must have square pixels, got 4 by 2 arcsec"):
+        read_field(image(grid=grid), exposure=1e4 * u.s)
+
+
 def test_nan_borders_are_masked_and_flagged():
     counts = np.pad(poisson()[10:-10, 10:-10], 10, constant_values=np.nan)
     field = read_field(image(counts))

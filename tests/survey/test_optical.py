@@ -73,7 +73,8 @@ def test_the_plate_that_covers_most(tmp_path):
     assert optical(east, SIZE).meta["PLATFILE"] == "half.fits"
     paths = [tmp_path / "far.fits", str(tmp_path / "half.fits")]
     assert LocalOptical(paths)(HERE, SIZE).meta["PLATFILE"] == "half.fits"
-    assert LocalOptical(paths).settings == {"kind": "LocalOptical", "files": ["far.fits", "half.fits"]}
+    settings = LocalOptical(paths).settings
+    assert settings["kind"] == "LocalOptical" and list(settings["files"]) == ["far.fits", "half.fits"]
     with pytest.raises(NoImageError, match="no plate covers the field at 00h40m"):
         optical(SkyCoord(10.0, 2.0, unit="deg"), SIZE)
     copy = pickle.loads(pickle.dumps(optical))
@@ -87,6 +88,18 @@ def test_turned_plate_holds_the_whole_field(tmp_path):
     assert band.mask is None and band.meta["FLAGS"] == 0
 
 
+def test_a_plate_that_was_replaced_is_read_anew(tmp_path):
+    plate(HERE).writeto(tmp_path / "a.fits")
+    before = LocalOptical(tmp_path).settings
+    there = SkyCoord(10.0, -5.0, unit="deg")
+    plate(there).writeto(tmp_path / "a.fits", overwrite=True)
+    optical = LocalOptical(tmp_path)
+    x, y = optical(there, SIZE).wcs.world_to_pixel(there)
+    assert np.isfinite([x, y]).all() and optical.settings != before
+    with pytest.raises(NoImageError):
+        optical(HERE, SIZE)
+
+
 def test_folder_with_other_files(tmp_path, caplog):
     plate().writeto(tmp_path / "b.fits.gz")
     (tmp_path / "notes.txt").write_text("nothing")
@@ -94,7 +107,7 @@ def test_folder_with_other_files(tmp_path, caplog):
     fits.BinTableHDU.from_columns([fits.Column("a", "J", array=[1])]).writeto(tmp_path / "table.fits")
     with caplog.at_level(logging.WARNING):
         optical = LocalOptical(tmp_path)
-    assert optical.settings["files"] == ["b.fits.gz"]
+    assert list(optical.settings["files"]) == ["b.fits.gz"]
     assert len(caplog.records) == 2
     for name in ("bad.fits", "table.fits"):
         with pytest.raises(GeometryError, match=name):
