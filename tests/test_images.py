@@ -247,6 +247,21 @@ def test_read_exposure_in_a_file_of_its_own(tmp_path):
         read_image(tmp_path / "small.fits", exposure=tmp_path / "exposure.fits")
 
 
+@pytest.mark.parametrize(
+    ("unit", "seconds"), [("ksec", 12e3), ("s", 12.0), ("sec", 12.0), ("", 12.0), ("min", 720.0), ("cm2 s", None)]
+)
+def test_exposure_maps_are_times(tmp_path, unit, seconds):
+    fits.PrimaryHDU(np.ones((20, 30), ">f4")).writeto(tmp_path / "image.fits")
+    header = fits.Header({"BUNIT": unit} if unit else {})
+    fits.PrimaryHDU(np.full((20, 30), 12.0), header).writeto(tmp_path / "exposure.fits")
+    if seconds is None:
+        with pytest.raises(GeometryError, match="exposure map in .*exposure.fits' must be in seconds, got cm2 s"):
+            read_image(tmp_path / "image.fits", exposure=tmp_path / "exposure.fits")
+    else:
+        image = read_image(tmp_path / "image.fits", exposure=tmp_path / "exposure.fits")
+        assert np.all(image.meta["exposure_map"] == seconds)
+
+
 def test_read_does_not_take_a_table_for_a_mask(tmp_path):
     table = fits.BinTableHDU(Table({"x": [1]}), name="MASK")
     fits.HDUList([fits.PrimaryHDU(np.ones((5, 6))), table, fits.ImageHDU(name="EXPMAP")]).writeto(tmp_path / "a.fits")
