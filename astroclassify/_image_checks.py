@@ -73,10 +73,8 @@ def as_image(image):
     check_image(image)
     data = np.array(image.data, dtype=np.float64)
     meta = dict(image.meta or {})
-    if EXPOSURE_MAP in meta and np.shape(meta[EXPOSURE_MAP]) != data.shape:
-        raise GeometryError(
-            f"exposure_map must have the image's shape {data.shape}, got {np.shape(meta[EXPOSURE_MAP])}"
-        )
+    if EXPOSURE_MAP in meta:
+        meta[EXPOSURE_MAP] = _seconds(meta[EXPOSURE_MAP], data.shape)
     mask, bad = full_mask(image), ~np.isfinite(data)
     if np.any(bad & ~mask):
         meta["FLAGS"] = (image_flags(meta) | Flag.NON_FINITE).value
@@ -87,6 +85,19 @@ def as_image(image):
     result = CCDData(data, unit=image.unit, mask=mask if mask.any() else None, wcs=image.wcs, meta=meta)
     result.uncertainty = image.uncertainty
     return result
+
+
+def _seconds(exposure, shape):
+    """Exposure map as plain seconds, zero where it is masked; one of plain numbers is taken as it is."""
+    if np.shape(exposure) != shape:
+        raise GeometryError(f"exposure_map must have the image's shape {shape}, got {np.shape(exposure)}")
+    masked = getattr(exposure, "mask", False)
+    exposure = getattr(exposure, "unmasked", exposure)  # of astropy's masked quantities
+    if isinstance(exposure, u.Quantity):
+        if not exposure.unit.is_equivalent(u.s):
+            raise GeometryError(f"exposure_map must be in seconds, got {exposure.unit}")
+        exposure = exposure.to_value(u.s)
+    return np.where(masked, 0.0, exposure) if np.any(masked) else np.asarray(exposure)
 
 
 def celestial(image):

@@ -148,7 +148,9 @@ def check_quantity(name, value, unit, *, positive=False, shape=None):
     if not value.unit.is_equivalent(unit):
         # UnitConversionError is both a UnitsError and a ValueError in every astropy since 6.1.
         raise u.UnitConversionError(f"{name} must have a unit like {unit}, got {value.unit}")
-    plain = value.to_value(unit)
+    if np.any(getattr(value, "mask", False)):
+        raise ValueError(f"{name} must not be masked, got {_short(value)}")
+    plain = getattr(value, "unmasked", value).to_value(unit)
     if shape is not None and np.shape(plain) != tuple(shape):
         raise ValueError(f"{name} must have shape {tuple(shape)}, got {np.shape(plain)}")
     if not np.all(np.isfinite(plain)):

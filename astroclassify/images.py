@@ -137,6 +137,8 @@ class Geometry:
 
 
 def _check_redshift(redshift):
+    if np.any(getattr(redshift, "mask", False)):
+        raise GeometryError(f"redshift must not be masked, got {redshift!r}")
     try:
         value = float(redshift)
     except (TypeError, ValueError):
@@ -192,6 +194,9 @@ def cut(image, position, size):
 def _check_position(name, position):
     if not isinstance(position, SkyCoord) or not position.isscalar:
         raise TypeError(f"{name} must be one SkyCoord, got {' '.join(repr(position).split())[:80]}")
+    for angle in (position.spherical.lon, position.spherical.lat):
+        if np.any(getattr(angle, "mask", False)) or not np.isfinite(angle):
+            raise GeometryError(f"{name} must be a position, got {' '.join(repr(position).split())[:80]}")
 
 
 def standardise(image, geometry, *, redshift=None, centre=None, cosmology=DEFAULT_COSMOLOGY):

@@ -140,6 +140,11 @@ def _sample_items(sample):
 
 def _array_items(array, bands, shape):
     wanted = (len(bands), *shape)
+    if np.any(getattr(array, "mask", False)):
+        raise GeometryError("images must be an array without masked pixels, got some: use CCDData with a mask")
+    array = getattr(array, "unmasked", array)
+    if isinstance(array, u.Quantity):
+        array = array.value * _images.counts_factor(array.unit)
     if array.dtype.kind not in "fiub":
         raise GeometryError(f"images must be an array of numbers, got dtype {array.dtype}")
     if array.ndim == 3 and len(bands) == 1:

@@ -216,7 +216,7 @@ def classify_t_cool(t_cool):
     Parameters
     ----------
     t_cool : `~astropy.units.Quantity`
-        Cooling time, any shape. NaN is allowed: it has no class.
+        Cooling time, any shape. NaN is allowed, and masked values are: they have no class.
 
     Returns
     -------
@@ -246,7 +246,8 @@ def classify_t_cool(t_cool):
         raise TypeError(f"t_cool must be a Quantity with a unit like Gyr, got {type(t_cool).__name__} {t_cool!r}")
     if not t_cool.unit.is_equivalent(u.Gyr):
         raise u.UnitConversionError(f"t_cool must have a unit like Gyr, got {t_cool.unit}")
-    plain = t_cool.to_value(u.Gyr)
+    missing = getattr(t_cool, "mask", False)
+    plain = np.where(missing, np.nan, getattr(t_cool, "unmasked", t_cool).to_value(u.Gyr))
     if np.any(plain < 0):
         raise ValueError(f"t_cool must not be negative, got {np.nanmin(plain)} Gyr")
     low, high = T_COOL_BOUNDS
