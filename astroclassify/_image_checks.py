@@ -74,7 +74,7 @@ def as_image(image):
     data = np.array(image.data, dtype=np.float64)
     meta = dict(image.meta or {})
     if EXPOSURE_MAP in meta:
-        meta[EXPOSURE_MAP] = _seconds(meta[EXPOSURE_MAP], data.shape)
+        meta[EXPOSURE_MAP] = plain_exposure(image)
     mask, bad = full_mask(image), ~np.isfinite(data)
     if np.any(bad & ~mask):
         meta["FLAGS"] = (image_flags(meta) | Flag.NON_FINITE).value
@@ -87,8 +87,9 @@ def as_image(image):
     return result
 
 
-def _seconds(exposure, shape):
+def plain_exposure(image):
     """Exposure map as plain seconds, zero where it is masked; one of plain numbers is taken as it is."""
+    exposure, shape = image.meta[EXPOSURE_MAP], np.shape(image.data)
     if np.shape(exposure) != shape:
         raise GeometryError(f"exposure_map must have the image's shape {shape}, got {np.shape(exposure)}")
     masked = getattr(exposure, "mask", False)

@@ -13,7 +13,7 @@ from astropy.nddata import CCDData
 from astropy.utils.exceptions import AstropyDeprecationWarning, AstropyUserWarning
 from astropy.wcs import WCS, FITSFixedWarning
 
-from ._image_checks import EXPOSURE_MAP, as_image, check_image, full_mask, image_flags
+from ._image_checks import EXPOSURE_MAP, as_image, check_image, full_mask, image_flags, plain_exposure
 from .exceptions import GeometryError, ImageWarning
 from .schemes import Flag
 from .tables import write_beside
@@ -62,7 +62,7 @@ def open_fits(path):
             # Opened here, so that it is closed even where astropy gives up half-way.
             with open(path, "rb") as file, fits.open(file, memmap=False) as hdus:
                 yield hdus
-    except (GeometryError, ImageWarning):
+    except (GeometryError, ImageWarning, FileNotFoundError):
         raise
     except _DAMAGE as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -267,7 +267,7 @@ def to_hdus(image, name=None):
     if image.mask is not None:
         hdus.append(fits.ImageHDU(full_mask(image).astype(np.uint8), name=f"{prefix}MASK"))
     if EXPOSURE_MAP in image.meta:
-        exposure = fits.ImageHDU(np.asarray(image.meta[EXPOSURE_MAP], dtype=np.float32), name=f"{prefix}EXPMAP")
+        exposure = fits.ImageHDU(plain_exposure(image).astype(np.float32), name=f"{prefix}EXPMAP")
         exposure.header["BUNIT"] = "s"
         hdus.append(exposure)
     return hdus

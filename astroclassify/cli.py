@@ -14,7 +14,7 @@ from ._cli_people import add_inspect
 from ._cli_survey import add_cutouts, add_detect, annotated, catalogue_of
 from ._cli_tools import add_verb, check_free, check_tables, count, executor_of, position_of, show
 from ._cli_votes import add_votes
-from .exceptions import AstroclassifyError
+from .exceptions import AstroclassifyError, OutputError
 from .schemes import Flag, flag_names
 
 __all__ = ["main"]
@@ -220,6 +220,8 @@ def _simulate(arguments):
             write_embedded_snapshot(
                 folder, n_halos=arguments.embedded, rng=arguments.seed, max_cells=arguments.max_cells
             )
+        elif (found := len(tables.read(folder / "embedded_truth.ecsv"))) != arguments.embedded:
+            raise OutputError(f"{str(folder)!r} holds {found} clusters, not {arguments.embedded}: choose another --out")
     logging.getLogger("astroclassify.sim").setLevel(logging.INFO)  # the summary at the end
     snapshot = open_snapshot(base_path, snapshot=arguments.snapshot)
     halos = snapshot.select_halos(m_500_min=arguments.m500_min * u.Msun)

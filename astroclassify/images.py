@@ -375,9 +375,7 @@ def concentration(
     middle = ((image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2)
     if outer_kpc * scale > min(image.shape) / 2:
         raise GeometryError(f"outer radius {outer} does not fit on the image ({outer_kpc * scale:.0f} px)")
-    data = image.data - background
-    if image.mask is not None:
-        data[image.mask] = 0.0
+    data = np.where(valid_pixels(image), image.data - background, 0.0)
     # Exact area weights from the aperture's mask: the one way that every photutils since 1.13 has without deprecation.
     total, part = (
         float(np.sum(data * CircularAperture(middle, radius * scale).to_mask(method="exact").to_image(data.shape)))

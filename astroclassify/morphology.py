@@ -86,6 +86,8 @@ def _scene(image, r_500, redshift, background, centre, outer, cosmology):
             f"{_radius_text(outer, r_500)} does not fit: {covered:.0%} of the circle is on the image and exposed "
             f"(at least {core.MIN_COVERAGE:.0%} is needed); the image reaches {max(reach, 0):.2f} R500 from the centre"
         )
+    if core.covered(pixels, pixels.centre, core.INNER)[0] < core.MIN_COVERAGE:
+        raise _NotMeasurable(f"the core, within {core.INNER} R500 of the centre, is masked or not exposed")
     return _Scene(pixels, patch, outer, r_500_kpc, centre is None)
 
 
@@ -127,6 +129,8 @@ def _place_of(centre, image):
     """Pixels from the middle of the image to a position."""
     if not isinstance(centre, SkyCoord) or not centre.isscalar:
         raise TypeError(f"centre must be one SkyCoord or None, got {type(centre).__name__}")
+    if np.any(getattr(centre.spherical.lon, "mask", False)):
+        raise GeometryError("centre must not be masked")
     x, y = celestial(image).world_to_pixel(centre)
     place = np.array([x - (image.shape[1] - 1) / 2, y - (image.shape[0] - 1) / 2], dtype=float)
     if not np.all(np.isfinite(place)) or np.any(np.abs(place) > np.array(image.shape[::-1]) / 2):

@@ -223,6 +223,8 @@ def _says(predictions, scheme, stacklevel):
         warnings.warn(text, AstroclassifyWarning, stacklevel=stacklevel)
     labelled = _take(labelled, good)
     p = labelled.probabilities
+    if np.any((p < 0) | (p > 1)):
+        raise ValueError(f"probabilities of predictions must be from 0 to 1, got {p.min():g} to {p.max():g}")
     best = p.argmax(axis=1)
     rows = np.arange(len(p))
     right = np.eye(labelled.scheme.n_classes)[labelled.truth]

@@ -7,7 +7,7 @@ import numpy as np
 from astropy.table import Table
 
 from ..exceptions import AstroclassifyWarning
-from ._items import as_items, load_pixels
+from ._items import as_items, filled, group_names, load_pixels
 
 __all__ = ["TrainingSet", "load_training_set"]
 
@@ -112,7 +112,7 @@ def _soft_labels(y, items, scheme, name):
     """
     if y is None:
         y = [item.label for item in items]
-    values = np.asarray(y)
+    values = filled(y)
     if len(values) != len(items):
         raise ValueError(f"labels of {name} must be one per image ({len(items)}), got {len(values)}")
     if values.ndim == 2:
@@ -140,7 +140,7 @@ def _soft_labels(y, items, scheme, name):
 def _sample_weights(weights, n, name):
     if weights is None:
         return np.ones(n)
-    values = np.asarray(weights, dtype=float)
+    values = np.asarray(filled(weights), dtype=float)
     if values.shape != (n,) or not np.all(np.isfinite(values)) or np.any(values < 0) or not values.any():
         raise ValueError(f"sample_weight of {name} must be {n} finite numbers from 0, not all 0, got {weights!r:.100}")
     return values
@@ -186,7 +186,7 @@ def load_training_set(X, y, groups, *, scheme, bands, geometry, name, weights=No
     weights = _sample_weights(weights, len(items), name)
     if groups is None:
         groups = [item.group_id or item.source_id for item in items]
-    groups = np.array([str(group) for group in groups])
+    groups = group_names(groups)
     if len(items) != len(groups):
         raise ValueError(f"groups must be one per image ({len(items)}), got {len(groups)}")
     counts = np.empty((len(items), len(bands), *geometry.shape), dtype=np.float32)

@@ -13,7 +13,7 @@ from .. import batch
 from ..exceptions import AstroclassifyError, AstroclassifyWarning, SchemaError
 from ..schemes import Flag, get_scheme
 from ..tables import provenance
-from ._items import column_values
+from ._items import column_values, group_names
 from ._predictions import prediction_table
 
 __all__ = ["check_sample", "collect", "cross_validate", "fit_and_classify", "group_folds", "validation_split"]
@@ -185,7 +185,7 @@ def check_sample(sample, groups, scheme, *, name="sample"):
     if unknown:
         hint = "; take rows without a label out first" if "" in unknown else ""
         raise SchemaError(f"label must be one of {scheme.classes} in every row of {name}, got {unknown[:3]}{hint}")
-    return labels, np.array([str(group) for group in sample[groups]])
+    return labels, group_names(sample[groups])
 
 
 def cross_validate(sample, classifier, *, n_folds=10, groups="group_id", rng=0, executor=None, progress=False):

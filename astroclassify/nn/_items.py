@@ -14,13 +14,14 @@ from astropy.cosmology.units import dimensionless_redshift
 from astropy.io import fits
 from astropy.nddata import CCDData
 from astropy.table import Table
+from astropy.utils.masked import Masked
 
 from .. import images as _images
 from .. import tables
 from ..exceptions import EmptyResultWarning, GeometryError, SchemaError
 from ..schemes import Flag
 
-__all__ = ["Item", "as_items", "column_values", "instrument_of", "load_pixels", "open_folder"]
+__all__ = ["Item", "as_items", "column_values", "filled", "group_names", "instrument_of", "load_pixels", "open_folder"]
 
 _ENERGY_KEYS = (("E_MIN", "E_MAX"), ("ENERG_LO", "ENERG_HI"))
 _FITS_NAME = re.compile(r"[^.].*\.(fits|fit|fts|img)(\.gz|\.bz2|\.xz)?", re.IGNORECASE | re.DOTALL)
@@ -120,6 +121,34 @@ def column_values(table, name, default):
     return list(np.asarray(column))
 
 
+def filled(values):
+    """
+    Values as a plain array, masked ones (numpy's or astropy's) as NaN or an empty text.
+
+    Parameters
+    ----------
+    values : sequence
+        Numbers or texts.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        The values; numbers are floats where one is masked.
+    """
+    if not isinstance(values, np.ma.MaskedArray | Masked):
+        return np.asarray(values)
+    mask, plain = np.asarray(values.mask), np.asarray(getattr(values, "unmasked", values))
+    if not mask.any():
+        return plain
+    return np.where(mask, "", plain) if plain.dtype.kind in "USO" else np.where(mask, np.nan, plain.astype(float))
+
+
+def group_names(values):
+    """Names of groups as text, shape (n,); a row without one is a group of its own."""
+    names = filled(values).tolist()
+    return np.array([str(name) or f"row {row}" for row, name in enumerate(names)], dtype=str)
+
+
 def _sample_items(sample):
     if "source_id" not in sample.colnames or "path" not in sample.colnames:
         raise SchemaError(f"images must be a SAMPLE table with source_id and path, got columns {sample.colnames}")
@@ -138,13 +167,17 @@ def _sample_items(sample):
     ]
 
 
-def _array_items(array, bands, shape):
-    wanted = (len(bands), *shape)
+def _plain_counts(array):
+    """Array of counts without unit and mask."""
     if np.any(getattr(array, "mask", False)):
         raise GeometryError("images must be an array without masked pixels, got some: use CCDData with a mask")
     array = getattr(array, "unmasked", array)
-    if isinstance(array, u.Quantity):
-        array = array.value * _images.counts_factor(array.unit)
+    return array.value * _images.counts_factor(array.unit) if isinstance(array, u.Quantity) else array
+
+
+def _array_items(array, bands, shape):
+    wanted = (len(bands), *shape)
+    array = _plain_counts(array)
     if array.dtype.kind not in "fiub":
         raise GeometryError(f"images must be an array of numbers, got dtype {array.dtype}")
     if array.ndim == 3 and len(bands) == 1:
@@ -311,7 +344,7 @@ def _content_flags(values, band):
 def _on_grid(image, band, geometry, *, redshift, centre):
     """One band on the grid: pixels (float32, zero where masked) and flags."""
     valid = image.data if image.mask is None else image.data[~np.broadcast_to(image.mask, image.shape)]
-    flags = _content_flags(valid, band)
+    flags = _content_flags(valid[np.isfinite(valid)], band)
     if band in _NOT_COUNTS:
         image = CCDData(image.data, unit=u.adu, mask=image.mask, wcs=image.wcs, meta=image.meta)
     image = _images.standardise(image, geometry, redshift=redshift, centre=centre)
@@ -325,7 +358,8 @@ def _on_grid(image, band, geometry, *, redshift, centre):
 
 def _array_pixels(item, bands, shape):
     """Pixels and flags of an array, which is on the grid already."""
-    pixels = item.value[None] if item.value.ndim == 2 else item.value
+    array = _plain_counts(item.value)
+    pixels = array[None] if array.ndim == 2 else array
     if pixels.shape != (len(bands), *shape):
         raise GeometryError(f"image must have shape {(len(bands), *shape)}, got {item.value.shape}")
     with np.errstate(over="ignore"):

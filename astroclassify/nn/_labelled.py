@@ -8,6 +8,7 @@ import numpy as np
 from ..exceptions import AstroclassifyWarning, SchemaError
 from ..schemes import ClassScheme, get_scheme
 from ..tables import PREDICTIONS, provenance, validate
+from ._items import group_names
 
 __all__ = ["Labelled", "unpack"]
 
@@ -113,7 +114,7 @@ def unpack(predictions, scheme=None, *, name="predictions", failed=None, stackle
         raise SchemaError(f"label_pred of {name} must be one of {scheme.classes}, or empty, got {unknown[:3]}")
     source_ids = _column(predictions, "source_id")
     has_groups = "group_id" in predictions.colnames
-    groups = _column(predictions, "group_id") if has_groups else np.arange(len(predictions)).astype(str)
+    groups = group_names(predictions["group_id"]) if has_groups else np.arange(len(predictions)).astype(str)
     index = {label: number for number, label in enumerate(scheme.classes)} | {"": -1}
     labelled = Labelled(
         scheme=scheme,

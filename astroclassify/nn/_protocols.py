@@ -12,7 +12,7 @@ from ..exceptions import AstroclassifyWarning, SchemaError
 from ..schemes import ClassScheme, get_scheme
 from ..tables import provenance
 from ._folds import check_sample, collect, fit_and_classify, validation_split
-from ._items import column_values
+from ._items import column_values, group_names
 from ._labelled import unpack
 from ._scores import SCORE_NAMES, evaluate
 
@@ -59,7 +59,7 @@ def split_sample(sample, *, test_fraction=0.2, groups="group_id", rng=0):
         if name not in sample.colnames:
             raise SchemaError(f"sample must have a column {name!r}, got {sample.colnames}")
     labels = np.array([str(label) for label in column_values(sample, "label", "")])
-    names = np.array([str(group) for group in sample[groups]])
+    names = group_names(sample[groups])
     known = labels != ""
     seed = int(batch.derive_rng(batch.master_seed(rng), "split").integers(2**31))
     held = validation_split(labels[known], names[known], fraction=test_fraction, seed=seed, name="test_fraction")

@@ -8,6 +8,7 @@ from astropy.table import Table
 
 from ..exceptions import SchemaError
 from ..tables import SAMPLE
+from ._items import filled
 
 __all__ = ["Scaling", "Target", "check_targets", "target_values"]
 
@@ -106,7 +107,7 @@ def target_values(X, y, targets, name):
         If the table lacks a column or its unit.
     """
     if y is not None:
-        values = np.asarray(y)
+        values = filled(y)
         values = values[:, None] if values.ndim == 1 and len(targets) == 1 else values
         if values.ndim != 2 or values.shape[1] != len(targets) or values.dtype.kind not in "fiu":
             raise ValueError(f"y of {name} must be numbers of shape (n, {len(targets)}), got {np.shape(y)}")
