@@ -4,7 +4,8 @@ import sys
 
 from astropy import units as u
 
-from ._cli_tools import add_verb, check_free, check_tables, count, executor_of, show
+from . import tables
+from ._cli_tools import add_verb, check_free, count, executor_of, show
 
 __all__ = ["add_cutouts", "add_detect", "annotated", "catalogue_of"]
 
@@ -69,8 +70,9 @@ def _field(arguments):
 def _detect(arguments):
     from .survey import detect, select, write_regions
 
-    check_tables(out=arguments.out)
     check_free(out=arguments.out, regions=arguments.regions)
+    if arguments.out is not None:
+        tables.format_of(arguments.out, "--out")
     limit = None if arguments.max_off_axis is None else arguments.max_off_axis * u.arcmin
     candidates = detect(_field(arguments), max_off_axis=limit)
     if arguments.select:

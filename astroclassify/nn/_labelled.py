@@ -8,7 +8,7 @@ import numpy as np
 from ..exceptions import AstroclassifyWarning, SchemaError
 from ..schemes import ClassScheme, get_scheme
 from ..tables import PREDICTIONS, provenance, validate
-from ._items import group_names
+from ._items import filled, group_names
 
 __all__ = ["Labelled", "unpack"]
 
@@ -120,7 +120,7 @@ def unpack(predictions, scheme=None, *, name="predictions", failed=None, stackle
         scheme=scheme,
         truth=np.array([scheme.index(label) for label in labels[known]]),
         predicted=np.array([index[label] for label in said[known]]),
-        probabilities=np.stack([_floats(predictions[f"p_{each}"])[known] for each in scheme.classes], axis=1),
+        probabilities=np.stack([filled(predictions[f"p_{each}"]).astype(float)[known] for each in scheme.classes], axis=1),
         groups=groups[known],
         source_ids=source_ids[known],
         has_groups=has_groups,
@@ -130,10 +130,3 @@ def unpack(predictions, scheme=None, *, name="predictions", failed=None, stackle
         text = f"{labelled.n_failed} rows without prediction {failed}, of {len(labelled.truth)}"
         warnings.warn(text, AstroclassifyWarning, stacklevel=stacklevel)
     return labelled
-
-
-def _floats(column):
-    """A column as floats; a masked entry becomes NaN."""
-    if hasattr(column, "filled"):
-        column = column.astype(float).filled(np.nan)
-    return np.asarray(column, dtype=float)
