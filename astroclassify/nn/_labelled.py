@@ -120,7 +120,7 @@ def unpack(predictions, scheme=None, *, name="predictions", failed=None, stackle
         scheme=scheme,
         truth=np.array([scheme.index(label) for label in labels[known]]),
         predicted=np.array([index[label] for label in said[known]]),
-        probabilities=np.stack([filled(predictions[f"p_{each}"]).astype(float)[known] for each in scheme.classes], axis=1),
+        probabilities=np.stack([filled(predictions[f"p_{each}"])[known] for each in scheme.classes], axis=1, dtype=float),
         groups=groups[known],
         source_ids=source_ids[known],
         has_groups=has_groups,
