@@ -116,11 +116,12 @@ def unpack(predictions, scheme=None, *, name="predictions", failed=None, stackle
     has_groups = "group_id" in predictions.colnames
     groups = group_names(predictions["group_id"]) if has_groups else np.arange(len(predictions)).astype(str)
     index = {label: number for number, label in enumerate(scheme.classes)} | {"": -1}
+    p = np.stack([filled(predictions[f"p_{each}"]) for each in scheme.classes], axis=1, dtype=float)
     labelled = Labelled(
         scheme=scheme,
         truth=np.array([scheme.index(label) for label in labels[known]]),
         predicted=np.array([index[label] for label in said[known]]),
-        probabilities=np.stack([filled(predictions[f"p_{each}"])[known] for each in scheme.classes], axis=1, dtype=float),
+        probabilities=p[known],
         groups=groups[known],
         source_ids=source_ids[known],
         has_groups=has_groups,
