@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from .exceptions import SchemaError, require
+from ._checks import require
+from .exceptions import SchemaError
 
 __all__ = ["plot_mean_maps"]
 

@@ -4,7 +4,8 @@ import numpy as np
 from astropy import units as u
 from scipy.ndimage import gaussian_filter
 
-from .exceptions import SchemaError, check_quantity, require
+from ._checks import check_quantity, require
+from .exceptions import SchemaError
 from .images import pixel_scale
 
 __all__ = ["plot_completeness", "plot_extent_plane", "plot_field"]

@@ -25,7 +25,8 @@ from ._image_checks import (
     valid_pixels,
 )
 from ._image_files import cutout_to_hdus, image_from_hdus, open_fits, read_image, write_hdus, write_image
-from .exceptions import GeometryError, ImageWarning, check_quantity
+from ._checks import check_quantity
+from .exceptions import GeometryError, ImageWarning
 from .schemes import Flag
 
 __all__ = [

@@ -8,7 +8,8 @@ from astropy.coordinates import SkyCoord
 
 from . import _morphology as core
 from ._image_checks import EXPOSURE_MAP, as_image, celestial, counts_factor, pixel_scale, valid_pixels
-from .exceptions import GeometryError, check_quantity
+from ._checks import check_quantity
+from .exceptions import GeometryError
 from .images import DEFAULT_COSMOLOGY, Geometry
 
 __all__ = ["COLUMNS", "centroid_shift", "image_measures", "photon_asymmetry", "power_ratios", "scaled_concentration"]

@@ -7,7 +7,8 @@ from . import tables
 from ._plots_maps import plot_mean_maps
 from ._plots_people import plot_judge_roc, plot_skill, plot_who_was_right
 from ._plots_survey import plot_completeness, plot_extent_plane, plot_field
-from .exceptions import SchemaError, require
+from ._checks import require
+from .exceptions import SchemaError
 from .images import read_image
 from .schemes import COOL_CORE, T_COOL_BOUNDS, ClassScheme, Flag
 

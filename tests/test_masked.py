@@ -9,7 +9,8 @@ from astropy.table import MaskedColumn, QTable
 from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 
-from astroclassify.exceptions import GeometryError, check_quantity
+from astroclassify._checks import check_quantity
+from astroclassify.exceptions import GeometryError
 from astroclassify.images import Geometry, as_image, concentration, read_image, standardise, write_image
 from astroclassify.morphology import scaled_concentration
 from astroclassify.nn import CutoutClassifier, CutoutRegressor, expected_calibration_error, load_classifier, score

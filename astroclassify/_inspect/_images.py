@@ -14,7 +14,8 @@ from scipy.ndimage import gaussian_filter, zoom
 from .. import tables
 from .._image_files import image_from_hdus, open_fits
 from .._pictures import contour_lines, first_contour, heat, smoothing
-from ..exceptions import GeometryError, SchemaError, require
+from .._checks import require
+from ..exceptions import GeometryError, SchemaError
 from ..images import EXPOSURE_MAP, Cutout
 
 __all__ = ["PICTURES", "SCALES", "STRETCHES", "Pictures", "Scale", "draw", "to_png"]

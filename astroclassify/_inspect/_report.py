@@ -20,7 +20,8 @@ from scipy.ndimage import gaussian_filter
 from .. import batch, plots, tables
 from .._image_files import _companion, _find_image, open_fits
 from .._pictures import heat
-from ..exceptions import AstroclassifyWarning, GeometryError, OutputError, SchemaError, require
+from .._checks import require
+from ..exceptions import AstroclassifyWarning, GeometryError, OutputError, SchemaError
 from ..schemes import ClassScheme, Flag, flag_names
 from ._images import _BLANK, _MASKED, SCALES, _grey
 

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from ..exceptions import require
+from .._checks import require
 
 __all__ = ["build_attention"]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..exceptions import ModelError, OutputError, require
+from .._checks import require
+from ..exceptions import ModelError, OutputError
 from ._file_checks import check_safetensors
 from ._store import read_json, read_plain_file
 

@@ -5,7 +5,8 @@ from astropy import units as u
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
-from ..exceptions import ModelError, require
+from .._checks import require
+from ..exceptions import ModelError
 from ..images import Geometry
 from ..schemes import COOL_CORE, get_scheme
 from . import _fitting, _store

@@ -8,7 +8,8 @@ from astropy.table import Table
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
-from ..exceptions import SchemaError, check_quantity
+from .._checks import check_quantity
+from ..exceptions import SchemaError
 from ..schemes import COOL_CORE, T_COOL_BOUNDS, Flag, get_scheme
 from ._predictions import prediction_table
 

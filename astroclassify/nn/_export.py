@@ -7,7 +7,8 @@ from functools import cache
 
 import numpy as np
 
-from ..exceptions import ModelError, require
+from .._checks import require
+from ..exceptions import ModelError
 
 __all__ = ["export_onnx", "network_outputs"]
 

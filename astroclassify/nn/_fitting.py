@@ -7,7 +7,8 @@ import numpy as np
 from astropy.table import Table
 
 from .. import batch
-from ..exceptions import ModelError, require
+from .._checks import require
+from ..exceptions import ModelError
 from ..tables import provenance
 from . import _networks
 from ._checkpoints import Checkpoint, fingerprint, stored_seed

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ..exceptions import ModelError, require
+from .._checks import require
+from ..exceptions import ModelError
 from ._export import network_outputs
 
 __all__ = ["torch_maps"]

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from functools import cache
 
-from ..exceptions import require
+from .._checks import require
 
 __all__ = ["build_kosiba2020"]
 

@@ -3,7 +3,7 @@
 import copy
 from functools import cache
 
-from ..exceptions import require
+from .._checks import require
 
 __all__ = ["Pooled", "band_conv_class"]
 

@@ -9,14 +9,8 @@ from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.table import QTable, Table
 from scipy.special import softmax
 
-from ..exceptions import (
-    AstroclassifyWarning,
-    EmptyResultWarning,
-    GeometryError,
-    ModelError,
-    SchemaError,
-    check_quantity,
-)
+from .._checks import check_quantity
+from ..exceptions import AstroclassifyWarning, EmptyResultWarning, GeometryError, ModelError, SchemaError
 from ..schemes import get_scheme
 from ..tables import provenance
 from ._cells import cells_of, load_one, map_image, map_meta

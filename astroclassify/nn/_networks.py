@@ -5,7 +5,8 @@ import numbers
 from dataclasses import dataclass
 from typing import Any
 
-from ..exceptions import ModelError, require
+from .._checks import require
+from ..exceptions import ModelError
 from ._attention import build_attention
 from ._export import export_onnx
 from ._kosiba import build_kosiba2020

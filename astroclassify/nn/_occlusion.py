@@ -5,7 +5,7 @@ from astropy import units as u
 from scipy.special import logsumexp
 
 from .. import batch
-from ..exceptions import check_quantity
+from .._checks import check_quantity
 from ..schemes import get_scheme
 from ._cells import Cells, load_one, map_image, map_meta
 

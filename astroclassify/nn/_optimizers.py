@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from ..exceptions import require
+from .._checks import require
 
 __all__ = ["MOMENTUM", "OPTIMIZERS", "SCHEDULES", "Schedule", "make_optimizer", "one_cycle", "time_decay"]
 

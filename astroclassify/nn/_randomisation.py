@@ -10,7 +10,8 @@ from scipy.stats import rankdata
 from sklearn.base import clone
 
 from .. import batch
-from ..exceptions import AstroclassifyWarning, require
+from .._checks import require
+from ..exceptions import AstroclassifyWarning
 from ..tables import provenance
 from ._gradient_maps import torch_maps
 from ._items import as_items

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from astropy.table import Table
 
-from ..exceptions import require
+from .._checks import require
 from ..schemes import ClassScheme
 from ._dataset import load_training_set
 from ._fitting import choose_seed, keep_network, open_checkpoint, raw_logits, untrained

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from ..exceptions import require
+from .._checks import require
 from ._layers import Pooled, band_conv_class
 
 __all__ = ["build_resnet18"]

@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 from tqdm import tqdm
 
 from .. import batch
-from ..exceptions import require
+from .._checks import require
 from ._augment import augment
 from ._optimizers import Schedule, make_optimizer
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from astropy import units as u
 
-from ..exceptions import require
+from .._checks import require
 from ._absorption import nodes as absorption_nodes
 from ._absorption import transmission
 from ._plasma import components, load_emissivity, table_position

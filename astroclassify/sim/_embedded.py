@@ -11,7 +11,8 @@ from astropy import units as u
 from astropy.table import QTable
 
 from .. import batch, tables
-from ..exceptions import OutputError, check_quantity, require
+from .._checks import check_quantity, require
+from ..exceptions import OutputError
 from . import _embedded_physics as physics
 from ._embedded_cells import draw_cells
 from ._embedded_layout import BOX_SIZE, SIMULATION, UNITS, SnapshotWriter, to_code_units

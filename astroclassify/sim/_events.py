@@ -10,7 +10,8 @@ from astropy.io import fits
 
 from .. import tables
 from ..batch import derive_rng, master_seed
-from ..exceptions import OutputError, check_quantity
+from .._checks import check_quantity
+from ..exceptions import OutputError
 from . import _pyxsim
 from ._absorption import transmission
 from ._background import SOURCE_INDEX, UNRESOLVED_INDEX, band, foreground_rate, load_spectra, unresolved_rate

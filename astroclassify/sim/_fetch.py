@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from .. import tables
-from ..exceptions import FetchError, OutputError, SnapshotError, require
+from .._checks import require
+from ..exceptions import FetchError, OutputError, SnapshotError
 from ._http import Client, StatusError, check_address, discard
 from ._snapshot import check_integer
 from ._tng_gas import GAS_FIELDS, OPTIONAL_GAS_FIELDS, check_header, cosmology_of, halo_from_gas

@@ -6,7 +6,7 @@ import numpy as np
 from astropy import units as u
 from astropy.cosmology import FLRW
 
-from ..exceptions import check_quantity
+from .._checks import check_quantity
 from ._constants import ELEMENTS
 
 __all__ = ["Halo"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from astropy import units as u
 
-from ..exceptions import check_quantity
+from .._checks import check_quantity
 from ..schemes import COOL_CORE, T_COOL_BOUNDS, Flag
 from ._constants import ELECTRONS_PER_HYDROGEN, IONS_PER_HYDROGEN
 from ._plasma import check_metallicity, cooling_value, load_cooling, temperature_kev

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 
-from ..exceptions import check_quantity
+from .._checks import check_quantity
 from ..images import DEFAULT_COSMOLOGY
 from ._background import foreground_rate, particle_rate, unresolved_rate
 from ._point_sources import FAINTEST

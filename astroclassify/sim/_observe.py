@@ -10,7 +10,7 @@ from astropy.table import QTable
 
 from .. import tables
 from ..batch import derive_rng, master_seed
-from ..exceptions import check_quantity
+from .._checks import check_quantity
 from ..images import EXPOSURE_MAP, as_image
 from . import _direct, _pyxsim
 from ._halo import Halo

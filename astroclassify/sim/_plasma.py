@@ -7,7 +7,7 @@ from importlib.resources import files
 import numpy as np
 from astropy import units as u
 
-from ..exceptions import check_quantity
+from .._checks import check_quantity
 
 __all__ = ["Emissivity", "components", "cooling_function", "load_emissivity"]
 

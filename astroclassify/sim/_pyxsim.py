@@ -25,7 +25,7 @@ import numpy as np
 from astropy import constants
 from astropy import units as u
 
-from ..exceptions import require
+from .._checks import require
 from ._absorption import transmission
 from ._plasma import components
 from ._projection import check_axis, largest_doppler, projection

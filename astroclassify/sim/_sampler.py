@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from astropy import units as u
 
-from ..exceptions import check_quantity
+from .._checks import check_quantity
 from ._observation import Observation
 
 __all__ = ["ObservationSampler"]

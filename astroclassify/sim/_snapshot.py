@@ -11,7 +11,8 @@ from astropy.cosmology import FLRW
 from astropy.table import QTable
 
 from .. import tables
-from ..exceptions import EmptyResultWarning, SnapshotError, check_quantity, require
+from .._checks import check_quantity, require
+from ..exceptions import EmptyResultWarning, SnapshotError
 from ._tng_gas import GAS_FIELDS, GROUP_FIELDS, OPTIONAL_GAS_FIELDS, check_header, cosmology_of, halo_from_gas
 from ._tng_units import CodeUnits
 

@@ -9,7 +9,8 @@ from astropy.stats import binom_conf_interval
 from astropy.table import Column
 
 from .. import batch
-from ..exceptions import EmptyResultWarning, SchemaError, check_quantity
+from .._checks import check_quantity
+from ..exceptions import EmptyResultWarning, SchemaError
 from ..schemes import Flag
 
 __all__ = ["CUTS", "Calibration", "Cuts", "calibrate_cuts", "classify_extent", "select"]

@@ -17,7 +17,8 @@ from astropy.table import QTable, Table
 
 from .. import _sample_folders as folders
 from .. import batch, tables
-from ..exceptions import EmptyResultWarning, GeometryError, ImageWarning, OutputError, SchemaError, check_quantity
+from .._checks import check_quantity
+from ..exceptions import EmptyResultWarning, GeometryError, ImageWarning, OutputError, SchemaError
 from ..images import Cutout, Geometry, cutout_to_hdus, image_flags, target_wcs, write_hdus
 from ..schemes import Flag
 from ._cutouts_bands import Piece, optical_band, xray_band

@@ -5,7 +5,8 @@ import warnings
 import numpy as np
 from astropy import units as u
 
-from ..exceptions import EmptyResultWarning, check_quantity
+from .._checks import check_quantity
+from ..exceptions import EmptyResultWarning
 from ..tables import CANDIDATES, provenance, validate
 from ._classes import classify_extent
 from ._detection import FALSE_ALARM, _check_field, find_sources

@@ -5,7 +5,8 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable, Table
 
-from ..exceptions import SchemaError, check_quantity
+from .._checks import check_quantity
+from ..exceptions import SchemaError
 from ..schemes import Flag
 from ..tables import provenance
 from ._extent_profile import profile_table

@@ -16,7 +16,8 @@ from astropy.wcs import WCS, FITSFixedWarning
 from astropy.wcs.utils import proj_plane_pixel_scales
 from reproject import reproject_interp
 
-from ..exceptions import GeometryError, ImageWarning, check_quantity
+from .._checks import check_quantity
+from ..exceptions import GeometryError, ImageWarning
 from ..images import (
     EXPOSURE_MAP,
     as_image,

@@ -6,7 +6,8 @@ import numpy as np
 from astropy import units as u
 
 from .. import batch
-from ..exceptions import SchemaError, check_quantity
+from .._checks import check_quantity
+from ..exceptions import SchemaError
 
 __all__ = ["inject_sources", "live_pixels"]
 

@@ -15,7 +15,8 @@ from astropy.wcs import WCS
 
 from .. import _sample_folders as folders
 from .. import tables
-from ..exceptions import GeometryError, SchemaError, require
+from .._checks import require
+from ..exceptions import GeometryError, SchemaError
 from ..images import Cutout
 from ..schemes import CANDIDATE, Flag
 

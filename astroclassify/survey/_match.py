@@ -6,7 +6,8 @@ from astropy.coordinates import SkyCoord, angular_separation
 from astropy.table import QTable, Table
 from scipy.spatial import cKDTree
 
-from ..exceptions import SchemaError, check_quantity
+from .._checks import check_quantity
+from ..exceptions import SchemaError
 from ..tables import provenance
 
 __all__ = ["cross_match"]

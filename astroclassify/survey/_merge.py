@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..exceptions import GeometryError, require
+from .._checks import require
+from ..exceptions import GeometryError
 from ..images import Cutout
 from ..tables import write_beside
 

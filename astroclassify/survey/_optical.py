@@ -12,7 +12,8 @@ from astropy.coordinates import SkyCoord
 from astropy.nddata import CCDData
 from astropy.wcs import WCS
 
-from ..exceptions import GeometryError, check_quantity
+from .._checks import check_quantity
+from ..exceptions import GeometryError
 from ..images import as_image, open_fits, target_wcs
 from ._warp import transform
 

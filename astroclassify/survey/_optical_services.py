@@ -16,7 +16,8 @@ from astropy.utils.exceptions import AstropyDeprecationWarning, AstropyUserWarni
 from astropy.wcs import FITSFixedWarning
 
 from .._http import Client, bare, check_address, one_line
-from ..exceptions import FetchError, OutputError, check_quantity
+from .._checks import check_quantity
+from ..exceptions import FetchError, OutputError
 from ..tables import write_beside
 from ._optical import NoImageError, check_field, find_plate, plate_image
 

@@ -6,7 +6,7 @@ import numpy as np
 from astropy import units as u
 from scipy.ndimage import label
 
-from ..exceptions import check_quantity
+from .._checks import check_quantity
 from ._background import _find_sources
 from ._simulate_xmm import AXIS, READOUT_LENGTH
 

@@ -6,7 +6,7 @@ from astropy.nddata import CCDData
 from scipy.interpolate import PchipInterpolator
 from scipy.special import exprel
 
-from ..exceptions import check_quantity
+from .._checks import check_quantity
 from ..images import pixel_scale
 
 __all__ = ["INSTRUMENTS", "GaussianPsf", "ImagePsf", "KingPsf", "MixedPsf", "default_psf"]

@@ -9,7 +9,8 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from regions import CircleSkyRegion, RegionMeta, Regions, RegionVisual
 
-from ..exceptions import AstroclassifyWarning, SchemaError, check_quantity
+from .._checks import check_quantity
+from ..exceptions import AstroclassifyWarning, SchemaError
 from ..tables import write_beside
 
 __all__ = ["to_regions", "write_regions"]

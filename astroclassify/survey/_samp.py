@@ -13,7 +13,8 @@ from astropy.table import Table
 from astropy.utils.exceptions import AstropyDeprecationWarning
 
 from .. import tables
-from ..exceptions import MissingDependencyError, OutputError, check_quantity
+from .._checks import check_quantity
+from ..exceptions import MissingDependencyError, OutputError
 
 __all__ = ["send_samp"]
 

@@ -13,7 +13,7 @@ from astropy.table import QTable
 from scipy.ndimage import distance_transform_edt
 
 from .. import batch, tables
-from ..exceptions import check_quantity
+from .._checks import check_quantity
 from ..schemes import Flag
 from ._classes import INTERVAL, Cuts, get_cuts, in_any
 from ._detect import detect

@@ -17,7 +17,8 @@ from astropy.wcs import WCS
 
 from .. import _sample_folders as folders
 from .. import batch, tables
-from ..exceptions import EmptyResultWarning, SchemaError, check_quantity
+from .._checks import check_quantity
+from ..exceptions import EmptyResultWarning, SchemaError
 from ..images import EXPOSURE_MAP, LOW_COUNTS, Cutout, Geometry
 from ..schemes import CANDIDATE, CLUSTER, ClassScheme, Flag
 from ._simulate_plate import expose_plate

@@ -12,7 +12,8 @@ from astropy.nddata import CCDData
 from astropy.table import QTable, Table
 
 from .. import batch, tables
-from ..exceptions import SchemaError, check_quantity
+from .._checks import check_quantity
+from ..exceptions import SchemaError
 from ..images import EXPOSURE_MAP, Geometry
 from ..schemes import CANDIDATE, Flag
 from ._field import Field, read_field

@@ -11,7 +11,8 @@ from astropy.table import vstack
 
 from .. import _sample_folders as folders
 from .. import batch, tables
-from ..exceptions import AstroclassifyError, EmptyResultWarning, SchemaError, check_quantity
+from .._checks import check_quantity
+from ..exceptions import AstroclassifyError, EmptyResultWarning, SchemaError
 from ..images import Geometry
 from ..schemes import CANDIDATE
 from ._classes import Cuts, get_cuts, in_any

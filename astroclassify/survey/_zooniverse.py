@@ -12,7 +12,8 @@ from scipy.ndimage import gaussian_filter, zoom
 
 from .. import batch, tables
 from .._pictures import contour_lines, first_contour, heat, smoothing
-from ..exceptions import OutputError, SchemaError, require
+from .._checks import require
+from ..exceptions import OutputError, SchemaError
 from ..images import Cutout
 from ..schemes import Flag
 
