@@ -135,7 +135,7 @@ def project_photons(photons, events, axis, observation, prng, **settings):
         axis,
         SKY_CENTRE,
         absorb_model="tbabs",
-        nH=observation.n_h.to_value(1e22 / u.cm**2),
+        nH=observation.nh_column.to_value(1e22 / u.cm**2),
         kernel="gaussian",
         prng=prng,
         **settings,

@@ -53,7 +53,7 @@ class StockPhotons:
     area: float
     observation: Observation
 
-    def project(self, axis, *, n_h, rng):
+    def project(self, axis, *, nh_column, rng):
         """Project, absorb and read."""
         import h5py
 

@@ -56,7 +56,7 @@ def cross_section(energy_kev):
     return np.exp(np.interp(np.log(energy), log_energy, log_sigma))
 
 
-def transmission(energy_kev, n_h_cm2):
+def transmission(energy_kev, nh_column):
     """
     Fraction of photons that pass the gas of the Galaxy.
 
@@ -64,7 +64,7 @@ def transmission(energy_kev, n_h_cm2):
     ----------
     energy_kev : float or array_like
         Photon energies as observed [keV], 0.0501 to 20 keV.
-    n_h_cm2 : float
+    nh_column : float
         Hydrogen column density [cm-2].
 
     Returns
@@ -83,6 +83,6 @@ def transmission(energy_kev, n_h_cm2):
     >>> print(f"{transmission(1.0, 4e20):.3f}")
     0.904
     """
-    if not (np.all(np.isfinite(n_h_cm2)) and np.all(np.asarray(n_h_cm2) >= 0)):
-        raise ValueError(f"n_h must be finite and not negative (in cm-2), got {n_h_cm2}")
-    return np.exp(-np.asarray(n_h_cm2, dtype=float) * cross_section(energy_kev))
+    if not (np.all(np.isfinite(nh_column)) and np.all(np.asarray(nh_column) >= 0)):
+        raise ValueError(f"nh_column must be finite and not negative (in cm-2), got {nh_column}")
+    return np.exp(-np.asarray(nh_column, dtype=float) * cross_section(energy_kev))

@@ -101,7 +101,7 @@ def foreground_rate(response, energy_range):
     return float(np.sum(photons * response.area(energy) * width))
 
 
-def power_law_rate(response, energy_range, n_h, index, flux_range=(0.5, 2.0)):
+def power_law_rate(response, energy_range, nh_column, index, flux_range=(0.5, 2.0)):
     """
     Count rate of an absorbed power law of unit energy flux, on axis.
 
@@ -111,7 +111,7 @@ def power_law_rate(response, energy_range, n_h, index, flux_range=(0.5, 2.0)):
         The effective area.
     energy_range : tuple of float
         Energies counted [keV].
-    n_h : float
+    nh_column : float
         Column density [cm-2].
     index : float
         Photon index, not 2.
@@ -127,10 +127,10 @@ def power_law_rate(response, energy_range, n_h, index, flux_range=(0.5, 2.0)):
     energy, width = band(energy_range, response.energy_edges)
     low, high = flux_range
     flux = _ERG_PER_KEV * (high ** (2.0 - index) - low ** (2.0 - index)) / (2.0 - index)
-    return float(np.sum(energy**-index * response.area(energy) * transmission(energy, n_h) * width)) / flux
+    return float(np.sum(energy**-index * response.area(energy) * transmission(energy, nh_column) * width)) / flux
 
 
-def unresolved_rate(response, energy_range, n_h):
+def unresolved_rate(response, energy_range, nh_column):
     """Count rate of the unresolved extragalactic background in an energy range [keV], on axis, ct s-1 arcmin-2."""
     flux = UNRESOLVED_FLUX_1_2 / 3600.0
-    return flux * power_law_rate(response, energy_range, n_h, UNRESOLVED_INDEX, flux_range=(1.0, 2.0))
+    return flux * power_law_rate(response, energy_range, nh_column, UNRESOLVED_INDEX, flux_range=(1.0, 2.0))

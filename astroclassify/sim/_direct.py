@@ -110,7 +110,7 @@ def _caught(bins, edges, observation):
     parts = [bins, edges, response.energy_edges, absorption_nodes()]
     fine = np.unique(np.clip(np.concatenate(parts), low, high))
     energy = 0.5 * (fine[1:] + fine[:-1])
-    transmitted = transmission(energy, observation.n_h.to_value(u.cm**-2))
+    transmitted = transmission(energy, observation.nh_column.to_value(u.cm**-2))
     return energy, response.area(energy) * transmitted * np.diff(fine)
 
 

@@ -208,19 +208,19 @@ def _particle_spectrum(observation, energy):
 def _sky_spectrum(observation, energy):
     """The Galaxy's foreground and the unresolved background, each with its share of the counts."""
     response = observation.load_response()
-    area, n_h = response.area(energy), observation.n_h.to_value(u.cm**-2)
-    shapes = (_tabulated(energy, 2) * area, energy**-UNRESOLVED_INDEX * area * transmission(energy, n_h))
+    area, nh_column = response.area(energy), observation.nh_column.to_value(u.cm**-2)
+    shapes = (_tabulated(energy, 2) * area, energy**-UNRESOLVED_INDEX * area * transmission(energy, nh_column))
     limits = tuple(observation.energy_range.to_value(u.keV))
     spectra = load_spectra()[0]
     if limits[0] < spectra[0] or limits[1] > spectra[-1]:
         return shapes[0]
-    rates = foreground_rate(response, limits), unresolved_rate(response, limits, n_h)
+    rates = foreground_rate(response, limits), unresolved_rate(response, limits, nh_column)
     return sum(rate * shape / max(np.sum(shape), 1e-300) for rate, shape in zip(rates, shapes, strict=True))
 
 
 def _source_spectrum(observation, energy):
     area = observation.load_response().area(energy)
-    return energy**-SOURCE_INDEX * area * transmission(energy, observation.n_h.to_value(u.cm**-2))
+    return energy**-SOURCE_INDEX * area * transmission(energy, observation.nh_column.to_value(u.cm**-2))
 
 
 def _area(observation, area):
@@ -249,7 +249,7 @@ def _write_simput(halo, observation, path, axis, seed, area, overwrite):
             written = photon_set.write_simput(
                 axis,
                 folder / stem,
-                n_h=observation.n_h.to_value(u.cm**-2),
+                nh_column=observation.nh_column.to_value(u.cm**-2),
                 sky_centre=SKY_CENTRE,
                 rng=derive_rng(seed, "events", *names, axis_name(axis)),
             )

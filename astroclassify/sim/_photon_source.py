@@ -85,7 +85,7 @@ def detected_events(photon_set, observation, response, telescope, axis, rng):
     """
     rows, columns = observation.shape
     low, high = observation.energy_range.to_value(u.keV)
-    events = photon_set.project(axis, n_h=observation.n_h.to_value(u.cm**-2), rng=rng)
+    events = photon_set.project(axis, nh_column=observation.nh_column.to_value(u.cm**-2), rng=rng)
     caught = rng.random(events.energy.size) * photon_set.area < response.area(events.energy)
     kept = caught & (events.energy >= low) & (events.energy <= high)
     column, row = to_pixels(events.x[kept], events.y[kept], observation)

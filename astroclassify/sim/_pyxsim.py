@@ -205,7 +205,7 @@ class PhotonSet:
     area: float
     draw_all: Callable
 
-    def project(self, axis, *, n_h, rng):
+    def project(self, axis, *, nh_column, rng):
         """
         Project the photons along an axis, Doppler shifted and absorbed.
 
@@ -213,7 +213,7 @@ class PhotonSet:
         ----------
         axis : str or sequence of 3 floats
             Line of sight, see `_projection.projection`.
-        n_h : float
+        nh_column : float
             Galactic hydrogen column [cm-2].
         rng : `~numpy.random.Generator`
             Random numbers.
@@ -225,19 +225,19 @@ class PhotonSet:
         """
         import h5py
 
-        with self._projected(axis, n_h=n_h, rng=rng, sky_center=(0.0, 0.0), phys_coord=True) as name:
+        with self._projected(axis, nh_column=nh_column, rng=rng, sky_center=(0.0, 0.0), phys_coord=True) as name:
             if name is None:
                 return Events(np.zeros(0), np.zeros(0), np.zeros(0))
             with h5py.File(name) as file:
                 return Events(*(file["data"][column][:] for column in ("xsky", "ysky", "eobs")))
 
-    def write_simput(self, axis, prefix, *, n_h, sky_centre, rng):
+    def write_simput(self, axis, prefix, *, nh_column, sky_centre, rng):
         """
         Write the projected photons as a SIMPUT catalogue, by pyXSIM's own writer.
 
         Parameters
         ----------
-        axis, n_h, rng
+        axis, nh_column, rng
             As in `project`.
         prefix : `~pathlib.Path`
             The files are ``<prefix>_simput.fits`` and ``<prefix>_phlist.fits``.
@@ -250,7 +250,7 @@ class PhotonSet:
             Whether there was a photon; nothing is written without.
         """
         pyxsim, _ = _load()
-        with self._projected(axis, n_h=n_h, rng=rng, sky_center=sky_centre) as name:
+        with self._projected(axis, nh_column=nh_column, rng=rng, sky_center=sky_centre) as name:
             if name is None:
                 return False
             with quiet():
@@ -261,7 +261,7 @@ class PhotonSet:
         return True
 
     @contextlib.contextmanager
-    def _projected(self, axis, *, n_h, rng, sky_center, **settings):
+    def _projected(self, axis, *, nh_column, rng, sky_center, **settings):
         """Event file of pyXSIM (or None without photons), removed at the end."""
         pyxsim, _ = _load()
         axis = check_axis(axis)
@@ -284,7 +284,7 @@ class PhotonSet:
                     normal,
                     sky_center,
                     absorb_model=_Absorption,
-                    nH=n_h / 1e22,
+                    nH=nh_column / 1e22,
                     kernel="gaussian",
                     prng=rng,
                     **settings,

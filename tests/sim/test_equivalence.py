@@ -39,7 +39,7 @@ def draw(halo, seed):
     with _pyxsim.photons(halo, OBSERVATION, area=AREA, rng=np.random.default_rng(seed)) as photon_set:
         with h5py.File(photon_set.folder / "photons.h5") as file:
             cells = {name: file["data"][name][:] for name in ("x", "y", "z", "num_photons", "energy")}
-        return cells, photon_set.project("y", n_h=4e20, rng=np.random.default_rng(seed))
+        return cells, photon_set.project("y", nh_column=4e20, rng=np.random.default_rng(seed))
 
 
 @pytest.fixture(scope="module", params=list(HALOS))

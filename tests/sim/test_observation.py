@@ -100,7 +100,7 @@ def test_meta_is_plain_and_complete():
         ("energy_range", (7, 0.5) * u.keV, ValueError, "energy_range must go from a lower"),
         ("energy_range", (0, 7) * u.keV, ValueError, "energy_range must be larger than zero"),
         ("energy_range", 7 * u.keV, ValueError, "energy_range must have shape"),
-        ("n_h", -1 * u.cm**-2, ValueError, "n_h must not be negative"),
+        ("nh_column", -1 * u.cm**-2, ValueError, "nh_column must not be negative"),
         ("width", np.nan * u.kpc, ValueError, "width must be finite"),
         ("width", 10 * u.arcmin, u.UnitsError, "width must have a unit like kpc"),
         ("shape", 256, TypeError, "shape must be two whole numbers"),
@@ -197,7 +197,7 @@ def test_acis_i_rates_follow_band_response_and_absorption():
     assert soft.sky_background > hard.sky_background and soft.background < hard.background
     late = Observation.acis_i(response="acis-i-cycle19")
     assert late.sky_background < whole.sky_background and late.background == whole.background
-    assert Observation.acis_i(n_h=1e21 * u.cm**-2).sky_background < whole.sky_background
+    assert Observation.acis_i(nh_column=1e21 * u.cm**-2).sky_background < whole.sky_background
 
 
 def test_acis_i_leaves_what_is_given():
