@@ -9,8 +9,8 @@ from astropy import units as u
 from astropy.io import fits
 
 from .. import tables
-from ..batch import derive_rng, master_seed
 from .._checks import check_quantity
+from ..batch import derive_rng, master_seed
 from ..exceptions import OutputError
 from . import _pyxsim
 from ._absorption import transmission

@@ -9,8 +9,8 @@ from astropy.nddata import CCDData
 from astropy.table import QTable
 
 from .. import tables
-from ..batch import derive_rng, master_seed
 from .._checks import check_quantity
+from ..batch import derive_rng, master_seed
 from ..images import EXPOSURE_MAP, as_image
 from . import _direct, _pyxsim
 from ._halo import Halo
