@@ -41,10 +41,9 @@ def mass_of_temperature(temperature):
 
 def rough_cooling_time(entropy, m_500):
     """
-    Central cooling time [Gyr] to expect of a central entropy [keV cm2] and M500 [Msun].
+    Central cooling time [Gyr] to expect of a central entropy [keV cm2] and M500 [Msun]; only weights the draw.
 
-    Only weights the draw. The central temperature is a fit to the clusters that come out, good to 18 per cent, with
-    which the cooling time is good to about 30 per cent.
+    The temperature is a fit to the clusters that come out, good to 18%; the cooling time is then good to about 30%.
     """
     t_500 = physics.virial_temperature(m_500)
     temperature = np.clip(0.62 * t_500 * (entropy / (10.0 * t_500)) ** 0.45, 0.1, 40.0)
@@ -65,10 +64,9 @@ def _scaled_to_mass(m_500, accept):
 
 def entropy_weights(m_500, class_fractions):
     """
-    Probability that each ACCEPT cluster lends its entropy to a cluster of M500 [Msun].
-
-    A kernel in mass, times one factor per class (by a rough central cooling time) that brings the classes to
-    ``class_fractions``; None leaves ACCEPT's own.
+    Probability that each ACCEPT cluster lends its entropy to a cluster of M500 [Msun]: a kernel in mass, times one
+    factor per class (by `rough_cooling_time`) that brings the classes to ``class_fractions``; None leaves those of
+    ACCEPT.
     """
     accept = accept_profiles()
     k_0, k_100, distance = _scaled_to_mass(m_500, accept)
@@ -222,23 +220,9 @@ def _draw_metals(rng, k_0):
 
 def draw_cluster(rng, *, m_500=None, class_fractions=CLASS_FRACTIONS, relaxed=False):
     """
-    Decide everything about one cluster.
+    Plan of one cluster; M500 [Msun] is drawn from the mass function by default.
 
-    Parameters
-    ----------
-    rng : `~numpy.random.Generator`
-        Its own generator.
-    m_500 : float, optional
-        M500 [Msun]; drawn from the mass function by default.
-    class_fractions : tuple of 3 floats or None, optional
-        See `entropy_weights`.
-    relaxed : bool, optional
-        One hydrostatic sphere, nothing else.
-
-    Returns
-    -------
-    Cluster
-        The plan.
+    ``relaxed`` makes one hydrostatic sphere and nothing else.
     """
     m_500 = physics.draw_m_500(rng) if m_500 is None else float(m_500)
     r_500 = float(physics.r_500_of(m_500))

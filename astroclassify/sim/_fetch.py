@@ -176,8 +176,8 @@ class _Entry:
     """
     What the API says of a halo apart from its gas.
 
-    ``names`` are what the header of the cutout may call the simulation (empty: not known), ``header`` the values that
-    some of its attributes must have, ``group`` the catalogue's fields in code units.
+    ``names`` are what the header of the cutout may call the simulation (empty: unknown), ``header`` the values that
+    some of its attributes must have, ``group`` the catalogue fields in code units.
     """
 
     names: list

@@ -61,9 +61,9 @@ class _Forward(logging.Handler):
 @contextlib.contextmanager
 def _private_config():
     """
-    Keep the first ``import soxs`` from writing ``soxs/soxs.cfg`` into the user's configuration folder.
+    Keep the first ``import soxs`` from writing ``soxs/soxs.cfg`` into the configuration folder of the user.
 
-    A configuration that the user has is read as usual. Without one, soxs is shown an empty folder of its own.
+    A configuration that is there is read as usual. Without one, soxs is shown an empty folder.
     """
     root = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     if "soxs" in sys.modules or (root / "soxs" / "soxs.cfg").exists():
@@ -169,7 +169,7 @@ class _Absorption:
         self.nH = nH
 
     def absorb_photons(self, eobs, prng=None):
-        """Tell which photons come through, for energies in keV and ``nH`` in 1e22 cm-2."""
+        """Whether each photon comes through, for energies in keV and ``nH`` in 1e22 cm-2."""
         return prng.random(eobs.size) < transmission(np.asarray(eobs), self.nH * 1e22)
 
 
@@ -185,18 +185,10 @@ class Events:
 @dataclass(frozen=True)
 class PhotonSet:
     """
-    The photons of one halo, kept in temporary files while `photons` is open.
+    The photons of one halo, in temporary files while `photons` is open.
 
-    Attributes
-    ----------
-    folder : `~pathlib.Path`
-        Where the files are.
-    n_photons, n_cells : int
-        Photons of the gas that can be seen along an axis of the box, and cells that sent any.
-    area : float
-        Collecting area for which they were drawn [cm2].
-    draw_all : callable
-        Draws the photons of all gas, which those who look along another direction need; their number and file.
+    ``n_photons`` from ``n_cells`` are those of the gas that an axis of the box can see, drawn for ``area`` [cm2].
+    ``draw_all`` draws those of all gas, which other directions need, and gives their number and file.
     """
 
     folder: Path
@@ -206,23 +198,7 @@ class PhotonSet:
     draw_all: Callable
 
     def project(self, axis, *, nh_column, rng):
-        """
-        Project the photons along an axis, Doppler shifted and absorbed.
-
-        Parameters
-        ----------
-        axis : str or sequence of 3 floats
-            Line of sight, see `_projection.projection`.
-        nh_column : float
-            Galactic hydrogen column [cm-2].
-        rng : `~numpy.random.Generator`
-            Random numbers.
-
-        Returns
-        -------
-        Events
-            Where and at what energy the photons arrive.
-        """
+        """`Events` along an axis, Doppler shifted and absorbed by a hydrogen column [cm-2]."""
         import h5py
 
         with self._projected(axis, nh_column=nh_column, rng=rng, sky_center=(0.0, 0.0), phys_coord=True) as name:
@@ -233,21 +209,10 @@ class PhotonSet:
 
     def write_simput(self, axis, prefix, *, nh_column, sky_centre, rng):
         """
-        Write the projected photons as a SIMPUT catalogue, by pyXSIM's own writer.
+        Write ``<prefix>_simput.fits`` and ``<prefix>_phlist.fits`` with the writer of pyXSIM; False, and no file,
+        without photons.
 
-        Parameters
-        ----------
-        axis, nh_column, rng
-            As in `project`.
-        prefix : `~pathlib.Path`
-            The files are ``<prefix>_simput.fits`` and ``<prefix>_phlist.fits``.
-        sky_centre : tuple of float
-            Right ascension and declination of the halo's centre [deg].
-
-        Returns
-        -------
-        bool
-            Whether there was a photon; nothing is written without.
+        ``sky_centre`` is right ascension and declination [deg] of the centre of the halo.
         """
         pyxsim, _ = _load()
         with self._projected(axis, nh_column=nh_column, rng=rng, sky_center=sky_centre) as name:
@@ -353,34 +318,11 @@ def _cosmology(cosmology):
 @contextlib.contextmanager
 def photons(halo, observation, *, area, rng, energy_range=None, everywhere=False):
     """
-    Draw the photons of a halo that a telescope of constant area would catch; any axis can be projected from them.
+    Draw the photons of a halo that a telescope of constant area [cm2] would catch; yields a `PhotonSet`.
 
-    Parameters
-    ----------
-    halo : Halo
-        The halo.
-    observation : Observation
-        Distance, exposure, energy range and field.
-    area : float
-        Collecting area [cm2].
-    rng : `~numpy.random.Generator`
-        Random numbers.
-    energy_range : tuple of float, optional
-        Observed energies that must be covered [keV]; the band of the observation by default.
-    everywhere : bool, optional
-        Whether gas that the field cannot see along any axis of the box sends photons too.
-
-    Yields
-    ------
-    PhotonSet
-        The photons, in a temporary folder that is removed at the end whatever happens.
-
-    Raises
-    ------
-    ValueError
-        If the halo has no emitting gas in the field, or the band reaches beyond the emissivity table.
-    MissingDependencyError
-        If pyXSIM is not installed.
+    ``energy_range`` [keV] is the observed band by default. ``everywhere`` adds gas that the field cannot see along an
+    axis of the box. A ValueError says that no emitting gas is in the field or that the band leaves the emissivity
+    table.
     """
     _load()
     emitting = halo.n_e.value > 0

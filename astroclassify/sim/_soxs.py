@@ -36,26 +36,7 @@ _ERG_PER_KEV = u.keV.to(u.erg)
 
 
 def specification(response):
-    """
-    What SOXS knows of an instrument.
-
-    Parameters
-    ----------
-    response : str
-        ``"soxs:"`` and a name of ``soxs.instrument_registry``.
-
-    Returns
-    -------
-    dict
-        A copy of its entry.
-
-    Raises
-    ------
-    ValueError
-        If there is none of this name, or it makes no images.
-    MissingDependencyError
-        If soxs is not installed.
-    """
+    """A copy of the registry entry of ``"soxs:<name>"``, an imaging instrument; a ValueError names those there are."""
     registry = load_soxs().instrument_registry
     name = response.removeprefix(PREFIX)
     imaging = sorted(key for key, entry in registry.items() if entry["imaging"])
@@ -69,24 +50,7 @@ def specification(response):
 
 def local_files(response, folder):
     """
-    Find the files of an instrument.
-
-    Parameters
-    ----------
-    response : str
-        See `specification`.
-    folder : `~pathlib.Path`
-        Where the files lie, under the names that SOXS gives them.
-
-    Returns
-    -------
-    dict of `~pathlib.Path`
-        ``"arf"``, ``"rmf"``, and ``"psf"`` where the point spread function comes from a file.
-
-    Raises
-    ------
-    ValueError
-        If a file is not there.
+    Paths of ``arf``, ``rmf`` and, where the point spread function is a file, ``psf``; each must exist in the folder.
     """
     entry = specification(response)
     names = {"arf": entry["arf"], "rmf": entry["rmf"]}
@@ -102,26 +66,7 @@ def local_files(response, folder):
 
 
 def read_area(response, folder):
-    """
-    Read the effective area of an instrument from its local ARF.
-
-    Parameters
-    ----------
-    response, folder
-        See `local_files`.
-
-    Returns
-    -------
-    energy_edges : `~numpy.ndarray`, shape (n + 1,)
-        [keV].
-    effective_area : `~numpy.ndarray`, shape (n,)
-        [cm2].
-
-    Raises
-    ------
-    ValueError
-        If a file is missing, or the ARF is none.
-    """
+    """Energy edges [keV], (n + 1,), and effective area [cm2], (n,), of the local ARF of an instrument."""
     path = local_files(response, folder)["arf"]
     try:
         table = fits.getdata(path, "SPECRESP")
@@ -133,21 +78,8 @@ def read_area(response, folder):
 
 def draw_range(halo, observation):
     """
-    For which area and energies photons must be drawn, so that SOXS can take its own from them.
-
-    Parameters
-    ----------
-    halo : Halo
-        Its velocities matter where the emissivity table ends.
-    observation : Observation
-        Settings; its response is an instrument of SOXS.
-
-    Returns
-    -------
-    area : float
-        [cm2].
-    energy_range : tuple of float
-        Observed energies [keV]: what the matrix can bring into the band, as far as area and emissivity table reach.
+    Area [cm2] and observed energies [keV] for which photons must be drawn, so that SOXS can take its own from them:
+    what the matrix can bring into the band, as far as area and emissivity table reach.
     """
     edges, effective_area = read_area(observation.response, observation.response_files)
     shift = largest_doppler(halo.velocity.to_value(u.km / u.s))
@@ -161,32 +93,12 @@ def draw_range(halo, observation):
 
 def soxs_events(halo, observation, photon_set, axis, rng):
     """
-    Events of a halo's gas, as SOXS's simulator of an instrument detects them, without background.
+    Events of the gas, on the image and in the band, as SOXS simulates an instrument; no background.
 
-    Parameters
-    ----------
-    halo : Halo
-        The halo; gives the distance.
-    observation : Observation
-        Settings; ``response`` is an instrument of SOXS, whose registry entry replaces ``psf_fwhm``. The optical axis
-        is at ``pointing_offset``, turned by ``roll``.
-    photon_set : PhotonSet
-        Drawn for the area and energies of `draw_range`.
-    axis : str or sequence of 3 floats
-        Line of sight.
-    rng : `~numpy.random.Generator`
-        Random numbers.
-
-    Returns
-    -------
-    Events
-        In pixels of the image, from its lower left corner; energies are those of the PI channels [keV]. Only events on
-        the image and in the band.
-
-    Notes
-    -----
-    SOXS knows no vignetting. It draws a Poisson number out of the photons it is given, a Poisson number themselves: the
-    total scatters by up to 1.4 times the root of the counts, single pixels by hardly more than the root.
+    The photons were drawn for `draw_range`. Places are in pixels from the lower left corner, energies those of the PI
+    channels [keV]. The optical axis is at ``pointing_offset``, turned by ``roll``. SOXS knows no vignetting. It draws a
+    Poisson number out of photons whose number is Poisson too: the total scatters by up to 1.4 times the root of the
+    counts, single pixels by hardly more than the root.
     """
     rows, columns = observation.shape
     photons = photon_set.project(axis, nh_column=observation.nh_column.to_value(u.cm**-2), rng=rng)
