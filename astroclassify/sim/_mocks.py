@@ -23,9 +23,10 @@ from ..images import EXPOSURE_MAP, LOW_COUNTS, concentration
 from ..schemes import Flag
 from . import _measures
 from ._labels import WEIGHTINGS, classify_t_cool, measure_core
+from ._mock_header import group_id
 from ._mock_rows import describe, from_header, one_line, rounded, row_kinds, summarise, table_of, to_header
 from ._observation import Observation
-from ._observe import check_engine, group_id, observing
+from ._observe import check_engine, observing
 from ._projection import axis_name, check_axis
 from ._sampler import ObservationSampler
 from ._telescope import make_telescope
