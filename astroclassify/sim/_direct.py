@@ -41,15 +41,15 @@ class Gas:
     ``counts`` are those of the band per unit of emission, by component, temperature of the table and Doppler factor.
     """
 
-    position: np.ndarray
-    velocity: np.ndarray
-    sigma: np.ndarray
-    emission: np.ndarray
-    lower: np.ndarray
-    weight: np.ndarray
-    scales: np.ndarray
-    doppler: np.ndarray
-    counts: np.ndarray
+    position: np.ndarray  # (n, 3) [kpc]
+    velocity: np.ndarray  # (n, 3) [km/s]
+    sigma: np.ndarray  # of the kernel, (n,) [kpc]
+    emission: np.ndarray  # n_e n_H V, (n,) [cm-3]
+    lower: np.ndarray  # node of the temperature table below that of the cell, (n,)
+    weight: np.ndarray  # of the node above, (n,)
+    scales: np.ndarray  # how much of each component, (n, k)
+    doppler: np.ndarray  # Doppler factors of the table, observed over emitted energy, equally spaced, (nD,)
+    counts: np.ndarray  # (k, nT, nD)
 
 
 def photon_flux_factor(redshift, cosmology):

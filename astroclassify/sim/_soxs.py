@@ -7,7 +7,6 @@ folder, a private instrument is made of them, and what would download is blocked
 """
 
 import contextlib
-import copy
 import os
 import shutil
 import tempfile
@@ -21,59 +20,17 @@ from astropy.wcs import WCS
 
 from ._plasma import load_emissivity
 from ._projection import largest_doppler, tan_wcs, to_pixels
-from ._pyxsim import Events, load_soxs, quiet
+from ._pyxsim import Events
+from ._soxs_files import local_files, read_area, specification
+from ._xray_packages import load_soxs, quiet
 
-__all__ = ["PREFIX", "draw_range", "read_area", "soxs_events"]
-
-PREFIX = "soxs:"
-"""Responses that begin with this are instruments of SOXS."""
+__all__ = ["draw_range", "soxs_events"]
 
 # SOXS draws a Poisson number of the photons that it is given: with this much more area there are enough of them.
 _AREA_FACTOR = 1.2
 # A detector of CCDs records hardly any photon at more than twice its energy.
 _LOWEST_OVER_BAND = 0.5
 _ERG_PER_KEV = u.keV.to(u.erg)
-
-
-def specification(response):
-    """A copy of the registry entry of ``"soxs:<name>"``, an imaging instrument; a ValueError names those there are."""
-    registry = load_soxs().instrument_registry
-    name = response.removeprefix(PREFIX)
-    imaging = sorted(key for key, entry in registry.items() if entry["imaging"])
-    if name not in imaging:
-        raise ValueError(
-            f"response must be {PREFIX!r} and the name of an imaging instrument of SOXS ({', '.join(imaging)}), got "
-            f"{response!r}"
-        )
-    return copy.deepcopy(registry[name])
-
-
-def local_files(response, folder):
-    """
-    Paths of ``arf``, ``rmf`` and, where the point spread function is a file, ``psf``; each must exist in the folder.
-    """
-    entry = specification(response)
-    names = {"arf": entry["arf"], "rmf": entry["rmf"]}
-    if isinstance(entry["psf"][1], str):
-        names["psf"] = entry["psf"][1]
-    files = {role: Path(folder) / name for role, name in names.items()}
-    for role, path in files.items():
-        if not path.is_file():
-            raise ValueError(
-                f"response_files must hold {path.name!r}, the {role.upper()} of {response!r}: it is not in {folder}"
-            )
-    return files
-
-
-def read_area(response, folder):
-    """Energy edges [keV], (n + 1,), and effective area [cm2], (n,), of the local ARF of an instrument."""
-    path = local_files(response, folder)["arf"]
-    try:
-        table = fits.getdata(path, "SPECRESP")
-        low, high, area = (np.asarray(table[name], dtype=float) for name in ("ENERG_LO", "ENERG_HI", "SPECRESP"))
-    except (OSError, KeyError, TypeError) as error:
-        raise ValueError(f"response_files: {path} is no ARF ({str(error).splitlines()[0]})") from error
-    return np.append(low, high[-1]), np.nan_to_num(area)
 
 
 def draw_range(halo, observation):

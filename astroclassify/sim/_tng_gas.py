@@ -14,7 +14,7 @@ from ._constants import ATOMIC_WEIGHT, ELEMENTS, SOLAR_NUMBER_RATIO, TNG_SOLAR_M
 from ._halo import Halo
 from ._tng_units import TNG_UNITS_CGS, CodeUnits
 
-__all__ = ["GAS_FIELDS", "GROUP_FIELDS", "OPTIONAL_GAS_FIELDS", "check_header", "cosmology_of", "halo_from_gas"]
+__all__ = ["GAS_FIELDS", "GROUP_FIELDS", "OPTIONAL_GAS_FIELDS", "check_header", "cosmology_of", "decoded", "halo_from_gas"]
 
 #: Gas fields that a halo is made from.
 GAS_FIELDS = (
@@ -38,6 +38,11 @@ _HEADER_FIELDS = ("Time", "Redshift", "BoxSize", "HubbleParam", "Omega0", "Omega
 _KEV_PER_K = (1 * u.K).to_value(u.keV, equivalencies=u.temperature_energy())
 # Columns of GFM_Metals (data specifications of both releases): Illustris has these nine, TNG a tenth, all other metals.
 _METALS_COLUMNS = ("H", "He", *ELEMENTS)
+
+
+def decoded(value):
+    """A header attribute as text."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def check_header(header, path):

@@ -82,7 +82,7 @@ def test_groups_of_cells_send_as_many(pair):
 
 def test_groups_of_cells_send_what_they_emit(pair):
     halo, (ours, _), (stock, _) = pair
-    seen = _pyxsim._in_field(halo, OBSERVATION)
+    seen = _pyxsim.in_field(halo, OBSERVATION)
     table = load_emissivity()
     beta = np.sqrt(np.max(np.sum(halo.velocity[seen].to_value(u.km / u.s) ** 2, axis=1))) / 299792.458
     shift = np.sqrt((1 + beta) / (1 - beta))

@@ -302,7 +302,7 @@ def test_image_is_what_the_package_works_on(ball, tmp_path):
 def test_cells_out_of_sight_along_every_axis_are_left_out(toy_halo):
     far = 10000.0
     halo = toy_halo([[0, 0, far], [far, 0, 0], [far, far, 0], [far, far, far], [505, 0, far]], radius=[1, 1, 1, 1, 10])
-    kept = _pyxsim._in_field(halo, Observation())
+    kept = _pyxsim.in_field(halo, Observation())
     assert kept.tolist() == [True, True, False, False, True]
 
 
@@ -355,7 +355,7 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch, capfd, ball):
 
 def test_first_use_writes_nothing_in_the_home_folder(tmp_path):
     code = (
-        "import os; from astroclassify.sim import _pyxsim; _pyxsim._load(); import soxs; "
+        "import os; from astroclassify.sim._xray_packages import load_pyxsim; load_pyxsim(); import soxs; "
         "print('XDG_CONFIG_HOME' in os.environ, soxs.utils.CURRENT_CONFIG_FILE)"
     )
     environment = {key: value for key, value in os.environ.items() if not key.startswith("XDG_")}
