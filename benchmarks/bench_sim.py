@@ -102,7 +102,7 @@ def run_photons(halo, folder, whose):
         os.chdir(folder)
         low, high = observation().energy_range.value
         start = time.perf_counter()
-        dataset = _stock.load_gas(halo)
+        dataset = _pyxsim.particles(halo, np.ones(halo.n_cells, dtype=bool))
         model = _stock.source_model(low, high, rng)
         seconds["load"] = time.perf_counter() - start
         start = time.perf_counter()

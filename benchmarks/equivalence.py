@@ -36,6 +36,7 @@ from astroclassify import tables
 from astroclassify.sim import Observation, _direct, _pyxsim, open_snapshot, write_embedded_snapshot
 from astroclassify.sim._photon_source import bin_events, detected_events
 from astroclassify.sim._telescope import make_telescope
+from astroclassify.sim._xray_packages import quiet
 
 AXIS = "z"
 AREA = 660.0  # more than the response has anywhere [cm2]
@@ -80,7 +81,7 @@ def stock_source(halo, observation):
     _stock.forbid_downloads()
     _stock.silence()
     _stock.write_absorption_table("tbabs_table.h5")
-    dataset = _stock.load_gas(halo, _pyxsim.in_field(halo, observation))
+    dataset = _pyxsim.particles(halo, _pyxsim.in_field(halo, observation))
     low, high = observation.energy_range.to_value(u.keV)
 
     @contextlib.contextmanager

@@ -68,8 +68,8 @@ class Observation:
         ACIS-I with the gaps between them smoothed by the dither, vignetting, and a point spread function that grows off
         axis.
     pointing_offset : `~astropy.units.Quantity`, shape (2,), optional
-        Where the centre of the halo lies relative to the optical axis, to the right and up on the image. Changes nothing for
-        ``"uniform"``, nor does ``roll``.
+        Where the centre of the halo lies relative to the optical axis, to the right and up on the image. Changes
+        nothing for ``"uniform"``, nor does ``roll``.
     roll : `~astropy.units.Quantity`, optional
         Roll angle; on the image, the detector turns clockwise about the optical axis (the convention of SOXS).
     sky_background : `~astropy.units.Quantity`, optional

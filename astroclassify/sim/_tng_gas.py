@@ -14,7 +14,15 @@ from ._constants import ATOMIC_WEIGHT, ELEMENTS, SOLAR_NUMBER_RATIO, TNG_SOLAR_M
 from ._halo import Halo
 from ._tng_units import TNG_UNITS_CGS, CodeUnits
 
-__all__ = ["GAS_FIELDS", "GROUP_FIELDS", "OPTIONAL_GAS_FIELDS", "check_header", "cosmology_of", "decoded", "halo_from_gas"]
+__all__ = [
+    "GAS_FIELDS",
+    "GROUP_FIELDS",
+    "OPTIONAL_GAS_FIELDS",
+    "check_header",
+    "cosmology_of",
+    "decoded",
+    "halo_from_gas",
+]
 
 #: Gas fields that a halo is made from.
 GAS_FIELDS = (

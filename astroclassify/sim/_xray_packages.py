@@ -57,7 +57,7 @@ def _private_config():
 
 @contextlib.contextmanager
 def quiet():
-    """Send logs of yt, pyXSIM and soxs to our logger, ignore their warnings, hide their bars; restore all at the end."""
+    """Send logs of yt, pyXSIM and soxs to our logger, ignore their warnings, hide their bars; undo it at the end."""
     forward = _Forward()
     with _LOCK, contextlib.ExitStack() as stack:
         for name in _LOGGERS:

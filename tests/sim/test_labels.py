@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astroclassify.schemes import COOL_CORE, Flag
-from astroclassify.sim._labels import CoreMeasures, classify_t_cool, cooling_time, measure_core
-from astroclassify.sim._plasma import cooling_function
+from astroclassify.sim import CoreMeasures, classify_t_cool, cooling_function, cooling_time, measure_core
 
 PER_CM3 = u.cm**-3
 

@@ -10,7 +10,7 @@ from astropy import units as u
 from astropy.cosmology import FlatLambdaCDM, Planck15
 
 from astroclassify.images import DEFAULT_COSMOLOGY, Geometry
-from astroclassify.sim._observation import Observation
+from astroclassify.sim import Observation
 
 PER_ARCSEC2 = u.ct / u.s / u.arcsec**2
 FLUX = u.erg / u.s / u.cm**2

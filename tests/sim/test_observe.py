@@ -19,10 +19,10 @@ from scipy.stats import ks_2samp
 
 from astroclassify import images
 from astroclassify.exceptions import MissingDependencyError
-from astroclassify.sim import _pyxsim
+from astroclassify.sim import Observation, _pyxsim, observe
+from astroclassify.sim import expected_counts as summed_counts
 from astroclassify.sim._absorption import transmission
-from astroclassify.sim._observation import Observation
-from astroclassify.sim._observe import group_id, observe, observing
+from astroclassify.sim._observe import observing
 from astroclassify.sim._plasma import load_emissivity
 from astroclassify.sim._response import load_response
 
@@ -312,7 +312,7 @@ def test_cells_out_of_sight_along_every_axis_are_left_out(toy_halo):
         ({"axis": "w"}, ValueError, "axis must be one of"),
         ({"axis": 2}, ValueError, "axis must be one of"),
         ({"engine": "soxs"}, ValueError, r"engine must be one of \('pyxsim',"),
-        ({"rng": None}, TypeError, "rng must be a seed"),
+        ({"rng": "1"}, TypeError, "rng must be a seed"),
         ({"observation": {}}, TypeError, "observation must be an Observation"),
         ({"halo": "12"}, TypeError, "halo must be a Halo"),
         ({"observation": Observation(energy_range=(0.1, 7) * u.keV)}, ValueError, "energy_range must lie within 0.3"),
@@ -369,9 +369,21 @@ def test_first_use_writes_nothing_in_the_home_folder(tmp_path):
     assert left == []
 
 
-def test_halo_names_are_fit_for_files():
-    assert group_id("TNG300-1", 99, 12) == "TNG300-1-099-000012"
-    assert group_id("my/../run 1", 4, 1234567) == "my____run_1-004-1234567"
+@pytest.mark.parametrize(
+    ("simulation", "snapshot", "halo_id", "name"),
+    [("TNG300-1", 99, 12, "TNG300-1-099-000012"), ("my/../run 1", 4, 1234567, "my____run_1-004-1234567")],
+)
+def test_halo_names_are_fit_for_files(toy_halo, simulation, snapshot, halo_id, name):
+    pytest.importorskip("numba")
+    halo = toy_halo([[0, 0, 0]], radius=100, simulation=simulation, snapshot=snapshot, halo_id=halo_id)
+    assert summed_counts(halo, Observation(shape=(4, 4))).meta["OBJECT"] == name
+
+
+def test_a_fresh_seed_is_recorded(toy_halo):
+    halo, observation = toy_halo([[0, 0, 0]], radius=100), Observation(shape=(8, 8), exposure=5 * u.ks)
+    first, second = observe(halo, observation), observe(halo, observation)
+    assert first.meta["SEED"] != second.meta["SEED"]
+    assert np.array_equal(first.data, observe(halo, observation, rng=first.meta["SEED"]).data)
 
 
 def _redistribution(path):

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 
-from astroclassify.sim._observation import Observation
-from astroclassify.sim._sampler import ObservationSampler
+from astroclassify.sim import Observation, ObservationSampler
 
 ACIS = Observation(detector="acis-i")
 EVERYTHING = ObservationSampler(

@@ -9,9 +9,8 @@ import pytest
 from astropy import units as u
 
 from astroclassify.images import DEFAULT_COSMOLOGY
-from astroclassify.sim import _background
+from astroclassify.sim import Observation, _background
 from astroclassify.sim._background import foreground_rate, load_spectra, particle_rate, power_law_rate, unresolved_rate
-from astroclassify.sim._observation import Observation
 from astroclassify.sim._response import load_response
 from astroclassify.sim._telescope import make_telescope, to_detector, vignetting
 
