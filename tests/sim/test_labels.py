@@ -219,10 +219,10 @@ def test_measure_core_refuses():
     with pytest.raises(ValueError, match=r"weighting must be one of \('mass', 'volume', 'emission'\), got 'luck'"):
         measure_core(halo, weighting="luck")
     for aperture in (0.0, -1.0, np.nan, np.inf):
-        with pytest.raises(ValueError, match="aperture must be finite and larger than zero"):
+        with pytest.raises(ValueError, match="aperture must be a finite number above 0"):
             measure_core(halo, aperture=aperture)
     for aperture in (12 * u.kpc, "0.012", None, True):
-        with pytest.raises(TypeError, match="aperture must be a number"):
+        with pytest.raises(TypeError, match="aperture must be a finite number above 0"):
             measure_core(halo, aperture=aperture)
 
 
