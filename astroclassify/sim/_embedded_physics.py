@@ -180,15 +180,6 @@ class GasProfile:
     temperature: np.ndarray
     entropy: EntropyProfile
 
-    def log_density(self, radius):
-        """ln of the density at a radius; minus infinity beyond the grid."""
-        log_r = np.log(np.maximum(radius, self.radius[0]))
-        return np.interp(log_r, np.log(self.radius), np.log(self.density), right=-np.inf)
-
-    def temperature_at(self, radius):
-        """Temperature at a radius [keV]."""
-        return np.interp(np.log(np.maximum(radius, self.radius[0])), np.log(self.radius), self.temperature)
-
     def enclosed(self):
         """Gas mass inside each radius of the grid [Msun]."""
         log_r = np.log(self.radius)

@@ -8,7 +8,7 @@ from astropy import units as u
 from .._checks import check_choice, check_number, check_quantity
 from ..schemes import COOL_CORE, T_COOL_BOUNDS, Flag
 from ._constants import ELECTRONS_PER_HYDROGEN, IONS_PER_HYDROGEN
-from ._plasma import check_metallicity, cooling_value, load_cooling, temperature_kev
+from ._plasma import check_metallicity, cooling_of_gas, cooling_value, temperature_kev
 
 __all__ = ["CoreMeasures", "classify_t_cool", "cooling_time", "measure_core"]
 
@@ -178,8 +178,7 @@ def measure_core(halo, *, aperture=0.012, weighting="mass"):
     n_e, n_h = electrons[inside], halo.n_h.to_value(u.cm**-3)[inside]
     kT = halo.temperature.to_value(u.keV, u.temperature_energy())[inside]
     metallicity = halo.metallicity.to_value(u.dimensionless_unscaled)[inside]
-    nodes = load_cooling()["temperature"]
-    lambda_cool = cooling_value(np.clip(kT, nodes[0], nodes[-1]), metallicity)
+    lambda_cool = cooling_of_gas(kT, metallicity)
     if weighting == "mass":
         weight = halo.mass.to_value(u.Msun)[inside]
     else:

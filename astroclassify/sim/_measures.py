@@ -5,7 +5,7 @@ from astropy import units as u
 from scipy.optimize import curve_fit
 
 from ._labels import measure_core
-from ._plasma import cooling_value, load_cooling
+from ._plasma import cooling_of_gas
 
 __all__ = ["COLUMNS", "measure_halo"]
 
@@ -139,9 +139,9 @@ class _Gas:
             return self.mass
         if weighting == "volume":
             return self.volume
-        nodes = load_cooling()["temperature"]
-        metallicity = self.halo.metallicity.to_value(u.dimensionless_unscaled)[self.keep]
-        lambda_cool = cooling_value(np.clip(self.temperature, nodes[0], nodes[-1]), metallicity)
+        lambda_cool = cooling_of_gas(
+            self.temperature, self.halo.metallicity.to_value(u.dimensionless_unscaled)[self.keep]
+        )
         return self.volume * self.n_e * self.halo.n_h.to_value(u.cm**-3)[self.keep] * lambda_cool
 
 

