@@ -161,7 +161,7 @@ def _temporary_beside(path):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        # mkdtemp makes private folders; this one becomes the user's
+        # mkdtemp makes private folders; this one gets the usual mode of the user
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o777 & ~mask)
@@ -177,7 +177,7 @@ def _move_into_place(temporary, path):
 
 
 def _write_halo(writer, halo_id, n_halos, seed, cell_mass, max_cells, fractions, abundances):
-    """Draw and write one group; its row of the truth table."""
+    """Draw and write one group; returns its row of the truth table."""
     small = halo_id - n_halos
     kind, number = ("group", small) if small >= 0 else ("cluster", halo_id)
     rng = batch.derive_rng(seed, "embedded", kind, number)

@@ -146,7 +146,7 @@ def _clump(clump, m_cell):
 
 
 def _populations(cluster, cell_mass, max_cells):
-    """The main body, a merging one, and clumps, each with the cells it asks for."""
+    """The main body, a merging one, and clumps, each with its cell masses."""
     made = []
     shares = (0.74, 0.16) if len(cluster.bodies) > 1 else (0.9,)
     disturbances = cluster.disturbances
@@ -190,7 +190,7 @@ def _combined(populations, rng):
 
 
 def _owned(populations, number, position):
-    """Those cells of one population that lie where it has the finest cells, with the values of all populations."""
+    """The cells of one population where it is the finest, with the combined values of all populations."""
     values = [other.at(position) for other in populations]
     volumes = np.stack([value[2] for value in values])
     own = np.argmin(volumes, axis=0) == number

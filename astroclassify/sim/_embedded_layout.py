@@ -9,7 +9,7 @@ from ._tng_units import TNG_UNITS_CGS, CodeUnits
 BOX_SIZE = 205000.0  # comoving kpc/h, TNG300
 SIMULATION = "embedded-clusters"
 UNITS = CodeUnits(1.0, physics.HUBBLE)
-# name: (type on disk, columns, powers of a and h, of length, mass and velocity, factor to cgs), as TNG's files say
+# name: (type on disk, columns, powers of a and h, of length, mass and velocity, factor to cgs), as in the files of TNG
 _FIELDS = {
     "Coordinates": ("f8", 3, (1.0, -1.0, 1.0, 0.0, 0.0, 3.085678e21)),
     "Density": ("f4", 1, (-3.0, 2.0, -3.0, 1.0, 0.0, 6.76990e-22)),
@@ -155,7 +155,7 @@ class SnapshotWriter:
 
     @staticmethod
     def _write_settings(handle):
-        """The Config and Parameters groups, as far as they mean anything here."""
+        """The Config and Parameters groups, as far as they apply."""
         handle.create_group("Config").attrs.update({"NTYPES": np.bytes_(b"6"), "PERIODIC": np.bytes_(b"")})
         parameters = handle.create_group("Parameters").attrs
         names = ("BoxSize", "HubbleParam", "Omega0", "OmegaBaryon", "OmegaLambda", *TNG_UNITS_CGS)

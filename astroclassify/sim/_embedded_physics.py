@@ -24,11 +24,11 @@ PROTON_KEV = (constants.m_p * (1 * u.km / u.s) ** 2).to_value(u.keV)  # m_p (km/
 ELECTRON_TO_DENSITY = MU_E * (constants.m_p / u.cm**3).to_value(u.Msun / u.kpc**3)  # n_e [cm-3] to Msun/kpc3
 
 # Beyond this fraction of R500, farther out than most data of ACCEPT, entropy is a power law, of slope 1.1 (Voit, Kay &
-# Bryan 2005, MNRAS 364, 909, section 3) unless the gas mass asks for another one.
+# Bryan 2005, MNRAS 364, 909, section 3) unless the gas mass requires another one.
 ENTROPY_BREAK = 0.25
 OUTER_SLOPE = 1.1
 OUTER_SLOPE_RANGE = (0.3, 2.2)
-# Temperatures at R500 that are let through, in units of T500 = mu m_p G M500 / (2 R500), and how they fall beyond:
+# Temperatures at R500 that are allowed, in units of T500 = mu m_p G M500 / (2 R500), and how they fall beyond:
 # T ~ r^-0.5, about what is seen out to R200 (Ghirardini et al. 2019, A&A 621, A41, figure 3).
 T_R500_RANGE = (0.5, 0.95)
 OUTER_TEMPERATURE_SLOPE = -0.5
@@ -221,7 +221,7 @@ class _Atmosphere:
         )
 
     def excess(self, entropy, ratio, gas_mass):
-        """ln of the gas mass inside R500 over the one asked for."""
+        """ln of the gas mass inside R500 over the one wanted."""
         return float(np.log(self.gas(entropy, ratio).enclosed()[len(self.inner) - 1] / gas_mass))
 
 
@@ -240,7 +240,7 @@ def solve_hydrostatic(halo, entropy, gas_mass, *, r_max=2.5):
     if atmosphere.excess(entropy, low, gas_mass) < 0 < atmosphere.excess(entropy, high, gas_mass):
         ratio = brentq(lambda x: atmosphere.excess(entropy, x, gas_mass), low, high, xtol=1e-8)
         return atmosphere.gas(entropy, ratio)
-    # too much gas even when it is cold at R500 asks for more entropy, too little even when it is hot for less
+    # too much gas, even cold at R500, needs more entropy; too little, even hot, needs less
     ratio = low if atmosphere.excess(entropy, low, gas_mass) >= 0 else high
 
     def with_slope(slope):

@@ -15,7 +15,7 @@ from ._constants import ELECTRONS_PER_HYDROGEN, IONS_PER_HYDROGEN
 from ._plasma import cooling_function
 
 #: Fractions of strong, weak and non cool cores that the draw from ACCEPT is weighted to (Su et al. 2020 have about
-#: 11, 62 and 27 per cent). ACCEPT itself, an archive of what was pointed at, holds far more bright cool cores.
+#: 11, 62 and 27 per cent). ACCEPT itself, an archive of pointed observations, holds far more bright cool cores.
 CLASS_FRACTIONS = (0.11, 0.62, 0.27)
 # Widths of the draw: kernel in log10 mass between a real cluster and the one it lends its entropy to, its floor, and
 # the scatter (ln) of K0 and K100 beyond the errors of the fits.
@@ -57,7 +57,7 @@ def rough_cooling_time(entropy, m_500):
 def _scaled_to_mass(m_500, accept):
     """K0 and K100 of every ACCEPT cluster, scaled from its own mass to another one."""
     ratio = m_500 / mass_of_temperature(accept["temperature"])
-    # High K0 is the work of gravity and scales like K100; that of a cool core is set by cooling and feedback.
+    # A high K0 comes from gravity and scales like K100; that of a cool core is set by cooling and feedback.
     exponent = 2.0 / 3.0 * accept["k_0"] / (accept["k_0"] + 30.0)
     return accept["k_0"] * ratio**exponent, accept["k_100"] * ratio ** (2.0 / 3.0), np.log10(ratio)
 
@@ -113,7 +113,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Disturbances:
-    """Everything that makes a cluster differ from hydrostatic spheres; zeros and empty tuples leave it relaxed."""
+    """All departures from hydrostatic spheres; zeros and empty tuples leave a cluster relaxed."""
 
     stretch: np.ndarray = field(default_factory=lambda: np.eye(3))
     slosh_offset: np.ndarray = field(default_factory=lambda: np.zeros(3))  # kpc
@@ -132,7 +132,7 @@ class Disturbances:
 
 @dataclass(frozen=True)
 class Cluster:
-    """All that is decided about one cluster before its cells are drawn."""
+    """The plan of one cluster, before its cells are drawn."""
 
     m_500: float
     r_500: float

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 BASE_URL = "https://www.tng-project.org/api/"
 KEY_VARIABLE = "TNG_API_KEY"
 
-# Header attribute of a cutout: what the API calls it in its answer for the simulation.
+# Header attribute of a cutout: its name in the answer of the API for the simulation.
 _SIMULATION_FIELDS = {"BoxSize": "boxsize", "HubbleParam": "hubble", "Omega0": "omega_0", "OmegaLambda": "omega_L"}
 
 
@@ -150,7 +150,7 @@ def _from_server(client, request, part):
     tables.write_beside(
         request.entry, lambda path: Path(path).write_text(json.dumps(asdict(entry)), encoding="utf-8"), overwrite=True
     )
-    # The cutout may be there and only its entry have been lost.
+    # The cutout may be in the cache although its entry was lost.
     cutout = cached_cutout(request, entry) or _download(client, request, entry, part)
     return entry, *cutout
 

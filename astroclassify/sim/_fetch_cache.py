@@ -133,7 +133,7 @@ def cache_folder(cache):
     if cache is not None:
         return Path(cache).expanduser()
     root = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification has relative paths ignored.
+    # The XDG specification says to ignore relative paths.
     return (Path(root) if os.path.isabs(root) else Path.home() / ".cache") / "astroclassify" / "tng"
 
 
@@ -151,7 +151,7 @@ def locked(request):
         if _lock(handle, f"{request} is being fetched by another process; waiting"):
             yield part
             return
-        # Without locks two processes must not share a part, and so nobody can go on with it later.
+        # Without locks two processes must not share a partial file, so that no later call can continue it.
         part = request.file(f"{os.getpid()}.hdf5.part")
         try:
             yield part

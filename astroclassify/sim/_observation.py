@@ -265,7 +265,7 @@ class Observation:
             response, nh_column = observation.load_response(), observation.nh_column.to_value(u.cm**-2)
             rates["sky_background"] = foreground_rate(response, energy_range)
             rates["sky_background"] += unresolved_rate(response, energy_range, nh_column)
-        # Rounded, so that no machine's last digit makes two observations differ.
+        # Rounded, so that the last digit of a machine does not make two observations differ.
         return replace(observation, **{k: float(f"{v / 3600:.6g}") * _BACKGROUND_UNIT for k, v in rates.items()})
 
     @property

@@ -31,7 +31,7 @@ def photon_source(halo, observation, telescope, seed):
         low, high = observation.energy_range.to_value(u.keV)
         in_band = (response.energy_edges[1:] > low) & (response.energy_edges[:-1] < high)
         area, energy_range = float(np.max(response.effective_area[in_band])), None
-    # The wings of an instrument of SOXS may bring light in from anywhere.
+    # The wings of an instrument of SOXS may scatter light into the field from anywhere.
     with _pyxsim.photons(
         halo, observation, area=area, rng=rng, energy_range=energy_range, everywhere=is_soxs
     ) as photon_set:

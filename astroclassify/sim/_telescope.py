@@ -139,7 +139,7 @@ def _chip_profile(side, other):
     reach = high + _DITHER + 0.5 * (side + other) + _STEP
     side, other = max(side, other), min(side, other)
     distance = np.arange(0.0, reach + _STEP, _STEP)
-    # The wider average is analytic, over the narrower one the nodes of Gauss and Legendre suffice.
+    # The average over the larger width is analytic; Gauss-Legendre nodes suffice for the smaller one.
     nodes, weights = np.polynomial.legendre.leggauss(5)
     share = np.zeros_like(distance)
     for node, weight in zip(0.5 * other * nodes, 0.5 * weights, strict=True):

@@ -228,8 +228,6 @@ def test_invalid_certificate(api, monkeypatch):
     assert api.waits == []
 
 
-
-
 def test_no_part_of_a_key_is_shown(api):
     api.fail("info", Fault(body=b"x" * 50 + KEY.encode()))
     assert KEY[:6] not in failure(api)
