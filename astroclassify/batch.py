@@ -29,14 +29,14 @@ class Outcome:
     error: str | None = None
 
 
-def master_seed(rng):
+def master_seed(rng=None):
     """
     Turn a seed or a generator into the one integer from which items derive theirs.
 
     Parameters
     ----------
-    rng : int or `~numpy.random.Generator`
-        A whole number from zero, or a generator (from which one number is drawn).
+    rng : int or `~numpy.random.Generator`, optional
+        A whole number from zero, or a generator (from which one number is drawn); by default a fresh seed.
 
     Returns
     -------
@@ -54,6 +54,8 @@ def master_seed(rng):
     >>> master_seed(5)
     5
     """
+    if rng is None:
+        rng = np.random.default_rng()
     if isinstance(rng, np.random.Generator):
         return int(rng.integers(2**63))
     if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool):

@@ -28,7 +28,7 @@ KEYWORDS = {
     "flags": "ROWFLAGS",
     "counts": "COUNTS",
     "exposure": "EXPOSURE",
-    "n_h": "NH",
+    "nh_column": "NH",
     "off_axis": "OFF_AXIS",
     "message": "MESSAGE",
 }
@@ -49,7 +49,7 @@ MEASURE_KEYWORDS = {
 # What stays as it is in a header; the rest is written as %xx. Long texts with ' or & are not read back as they were.
 _SAFE = " !\"#$()*+,-./:;<=>?@[\\]^_`{|}~"
 
-_DRAWN = {"exposure": u.s, "n_h": u.cm**-2, "off_axis": u.arcmin}
+_DRAWN = {"exposure": u.s, "nh_column": u.cm**-2, "off_axis": u.arcmin}
 
 
 def row_kinds(measure_units, *, drawn):

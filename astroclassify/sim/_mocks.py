@@ -23,9 +23,10 @@ from ..images import EXPOSURE_MAP, LOW_COUNTS, concentration
 from ..schemes import Flag
 from . import _measures
 from ._labels import WEIGHTINGS, classify_t_cool, measure_core
+from ._mock_header import group_id
 from ._mock_rows import describe, from_header, one_line, rounded, row_kinds, summarise, table_of, to_header
 from ._observation import Observation
-from ._observe import check_engine, group_id, observing
+from ._observe import check_engine, observing
 from ._projection import axis_name, check_axis
 from ._sampler import ObservationSampler
 from ._telescope import make_telescope
@@ -159,7 +160,8 @@ def make_mocks(
     `~astropy.table.QTable`
         A SAMPLE table, one row per halo and axis in the order of ``halos`` and ``axes``, with the further columns
         ``counts`` (sum of the image's valid pixels, background included) and ``message``. With a sampler: also
-        ``exposure``, ``n_h`` and ``off_axis`` (how far from the optical axis the halo is), as drawn. With ``measures``:
+        ``exposure``, ``nh_column`` and ``off_axis`` (how far from the optical axis the halo is), as drawn. With
+        ``measures``:
         also those of the halo (``entropy``, ``entropy_excess``, ``cuspiness``) and of the image (``c_sb_500``,
         ``centroid_shift``, ``power_ratio_2`` to ``_4``, ``photon_asymmetry``), each with its error in ``<name>_err``.
         What cannot be measured is NaN, and ``message`` says why; without a cooling time ``label`` is empty. A halo or
@@ -420,7 +422,7 @@ def _drawn(observation):
     offset = observation.pointing_offset.to_value(u.arcmin)
     return {
         "exposure": float(observation.exposure.to_value(u.s)),
-        "n_h": float(observation.n_h.to_value(u.cm**-2)),
+        "nh_column": float(observation.nh_column.to_value(u.cm**-2)),
         "off_axis": float(np.hypot(*offset)),
     }
 

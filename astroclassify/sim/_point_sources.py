@@ -115,8 +115,8 @@ def _exposed(telescope):
 def counts_per_flux(observation):
     """Counts per second of a source of 1 erg s-1 cm-2 in 0.5 to 2 keV before absorption, on axis."""
     energy_range = tuple(observation.energy_range.to_value(u.keV))
-    n_h = float(observation.n_h.to_value(u.cm**-2))
-    return power_law_rate(observation.load_response(), energy_range, n_h, SOURCE_INDEX)
+    nh_column = float(observation.nh_column.to_value(u.cm**-2))
+    return power_law_rate(observation.load_response(), energy_range, nh_column, SOURCE_INDEX)
 
 
 def _pixel_shares(place, sigma, pixels):

@@ -36,22 +36,9 @@ class Telescope:
     """
     What the telescope does to each pixel of an image.
 
-    Attributes
-    ----------
-    fraction : `~numpy.ndarray`, shape (rows, columns)
-        Exposure over that on axis: time on a chip, and vignetting; 0 off the detector.
-    background : `~numpy.ndarray`, shape (rows, columns)
-        Expected background counts, those of point sources left out.
-    pixel_arcsec : float
-        Side of a pixel.
-    exposure_s : float
-        Exposure on axis.
-    offset : tuple of float
-        Where the middle of the image lies relative to the optical axis, to the right and up [arcsec].
-    sigma_arcsec : float
-        Standard deviation of the point spread function on axis.
-    growth : float
-        By how much r90 grows from the axis to 10' off it [arcsec].
+    ``fraction`` is the exposure over that on axis (time on a chip, and vignetting), ``background`` the expected counts
+    without point sources, both (rows, columns). ``offset`` is where the middle of the image lies relative to the
+    optical axis, to the right and up [arcsec]; ``growth`` by how much r90 grows from the axis to 10' off it [arcsec].
     """
 
     fraction: np.ndarray
@@ -70,19 +57,7 @@ class Telescope:
         return np.hypot(right, up) / 60.0
 
     def psf_sigma(self, column, row):
-        """
-        Standard deviation of the Gaussian point spread function.
-
-        Parameters
-        ----------
-        column, row : float or array_like
-            Continuous pixel coordinates; pixel k covers [k, k + 1).
-
-        Returns
-        -------
-        `~numpy.ndarray`
-            Sigma [pixel].
-        """
+        """Standard deviation [pixel] of the Gaussian point spread function; pixel k covers [k, k + 1)."""
         theta = self.off_axis(column, row)
         sigma = self.sigma_arcsec + self.growth / R90_PER_SIGMA * (theta / 10.0) ** 2
         return sigma / self.pixel_arcsec
@@ -90,35 +65,18 @@ class Telescope:
 
 def make_telescope(observation, cosmology):
     """
-    Work out the telescope's planes for an observation.
+    Exposure, background and point spread function of an observation; the cosmology gives the angular size of a pixel.
 
-    Parameters
-    ----------
-    observation : Observation
-        Settings.
-    cosmology : `~astropy.cosmology.FLRW`
-        Cosmology of the halo; gives the angular size of a pixel.
+    ``"uniform"`` has the whole exposure and one point spread function everywhere. ``"acis-i"`` has
 
-    Returns
-    -------
-    Telescope
-        Exposure, background and point spread function.
+    - the four chips and the gaps between them, smoothed by the dither: along either axis of the detector the Lissajous
+      figure spends its time as an arcsine distribution, so the share of time on a chip is F(x - low) - F(x - high) with
+      F(x) = 1/2 + asin(x / 8") / pi, averaged over the pixel;
+    - vignetting, that at 1.5 keV for all energies;
+    - r90 = r90 on axis + 10" (theta / 10')^2 (Hickox & Markevitch 2006, ApJ 645, 95, at 1.5 keV [from memory]).
 
-    Notes
-    -----
-    With ``detector="uniform"`` every pixel has the whole exposure and one point spread function. With ``"acis-i"``:
-
-    - The four chips and the gaps between them are as SOXS has them, smoothed by the dither: along either axis of the
-      detector the Lissajous figure spends its time as an arcsine distribution, so the share of time on a chip is
-      F(x - low) - F(x - high) with F(x) = 1/2 + asin(x / 8") / pi, averaged over the pixel.
-    - Vignetting is that at 1.5 keV for all energies: 0.95 at 5', 0.85 at 10' [from memory].
-    - The point spread function grows as r90 = r90 on axis + 10" (theta / 10')^2 (Hickox & Markevitch 2006, ApJ 645,
-      95, at 1.5 keV [from memory]).
-
-    The detector turns as in SOXS: its coordinates are those of the sky (right, up) rotated counter-clockwise by the
-    roll, so that on the image a positive roll turns the chips clockwise.
-
-    Particles fall on the chips alone; the sky is vignetted as well.
+    As in SOXS, detector coordinates are those of the sky rotated counter-clockwise by the roll, so that on the image a
+    positive roll turns the chips clockwise. Particles fall on the chips alone; the sky is vignetted as well.
     """
     pixel = float(observation.pixel_scale(cosmology).to_value(u.arcsec))
     exposure = float(observation.exposure.to_value(u.s))
@@ -163,11 +121,10 @@ def to_detector(right, up, roll):
 
 def _chip_fraction(right, up, pixel, roll):
     """
-    Share of time for which pixels are on a chip.
+    Share of time for which pixels are on a chip, a product of the two axes of the detector.
 
-    The pattern is the same along both axes of the detector and a product of the two, so is the dither. A turned pixel
-    is no product, but the two coordinates are uncorrelated in a square however it is turned; treating them as
-    independent is exact except where a pixel holds the corner of a chip, and there close.
+    A turned pixel is no product, but the two coordinates are uncorrelated in a square however it is turned; treating
+    them as independent is exact except where a pixel holds the corner of a chip, and close there.
     """
     x, y = to_detector(right, up, roll)
     distance, share = _chip_profile(pixel * abs(np.cos(roll)), pixel * abs(np.sin(roll)))
@@ -182,7 +139,7 @@ def _chip_profile(side, other):
     reach = high + _DITHER + 0.5 * (side + other) + _STEP
     side, other = max(side, other), min(side, other)
     distance = np.arange(0.0, reach + _STEP, _STEP)
-    # The wider average is analytic, over the narrower one the nodes of Gauss and Legendre suffice.
+    # The average over the larger width is analytic; Gauss-Legendre nodes suffice for the smaller one.
     nodes, weights = np.polynomial.legendre.leggauss(5)
     share = np.zeros_like(distance)
     for node, weight in zip(0.5 * other * nodes, 0.5 * weights, strict=True):

@@ -292,27 +292,27 @@ def test_axes_that_are_none_are_named(snapshot, tmp_path, axes):
 
 
 SAMPLER = ObservationSampler(
-    Observation(shape=(48, 48)), redshift=(0.04, 0.2), exposure=[10, 50] * u.ks, n_h=[1e20, 1e21] / u.cm**2
+    Observation(shape=(48, 48)), redshift=(0.04, 0.2), exposure=[10, 50] * u.ks, nh_column=[1e20, 1e21] / u.cm**2
 )
 
 
 def test_settings_are_drawn_for_each_image(snapshot, tmp_path):
     how = {**HOW, "observation": SAMPLER}
     sample = make_mocks(snapshot, [0, 1, 5], out=tmp_path / "a", **how)
-    assert sample.colnames == [*tables.SAMPLE.kinds(), "counts", "exposure", "n_h", "off_axis", "message"]
-    for name in ("redshift", "exposure", "n_h"):
+    assert sample.colnames == [*tables.SAMPLE.kinds(), "counts", "exposure", "nh_column", "off_axis", "message"]
+    for name in ("redshift", "exposure", "nh_column"):
         assert len(set(sample[name])) == 9  # those that failed as well
     assert np.all((sample["exposure"] >= 10 * u.ks) & (sample["exposure"] <= 50 * u.ks))
     assert np.all(sample["off_axis"] == 0 * u.arcmin)
     # the observation of a row is drawn from the seed, the halo and the axis, and nothing else
     drawn = SAMPLER.draw(batch.derive_rng(21, "observation", snapshot.name, 99, 1, "y"))
     assert sample["redshift"][4] == pytest.approx(drawn.redshift, rel=1e-11)
-    assert sample["n_h"][4].value == pytest.approx(drawn.n_h.value, rel=1e-11)
+    assert sample["nh_column"][4].value == pytest.approx(drawn.nh_column.value, rel=1e-11)
     written = read_image(tmp_path / "a" / sample["path"][4])
     assert np.array_equal(written.data, observe(snapshot.read_halo(1), drawn, axis="y", engine=ENGINE, rng=21).data)
     assert written.meta["REDSHIFT"] == sample["redshift"][4]
     assert written.meta["EXPOSURE"] == sample["exposure"][4].value
-    assert written.meta["NH"] == sample["n_h"][4].value
+    assert written.meta["NH"] == sample["nh_column"][4].value
     width = np.deg2rad(abs(written.wcs.wcs.cdelt[0])) * 48
     distance = snapshot.cosmology.angular_diameter_distance(drawn.redshift).to_value(u.kpc)
     assert width * distance == pytest.approx(1000, rel=1e-6)
@@ -498,5 +498,5 @@ def test_measures_of_drawn_settings_with_a_detector(snapshot, tmp_path):
     with ThreadPoolExecutor(2) as executor:
         how = {**HOW, "observation": sampler, "measures": True, "executor": executor}
         sample = make_mocks(snapshot, [0, 1], axes="xz", out=tmp_path, **how)
-    assert sample.colnames[12:16] == ["counts", "exposure", "n_h", "off_axis"]
+    assert sample.colnames[12:16] == ["counts", "exposure", "nh_column", "off_axis"]
     assert np.any(np.isfinite(sample["c_sb_500"]))
