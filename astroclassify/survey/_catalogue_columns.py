@@ -38,21 +38,8 @@ def _mapping():
 
 def claim(names, kind=None):
     """
-    Say which columns of a catalogue are which.
-
-    Parameters
-    ----------
-    names : list of str
-        Columns of the catalogue.
-    kind : str, optional
-        One of `KINDS`; by default the one whose signature is among the columns.
-
-    Returns
-    -------
-    kind : str or None
-        The kind.
-    claims : dict
-        Name in CANDIDATES -> (columns of the catalogue, documented unit, whether the kind itself names the column).
+    Kind of a catalogue (None: unknown), and name in CANDIDATES -> (columns of the catalogue, documented unit, whether
+    the kind itself names the column). By default the kind is the one whose signature is among the columns.
     """
     lower = {}
     for name in names:
@@ -115,30 +102,9 @@ def numbers(column, name):
 
 def positions(table, columns, documented, told):
     """
-    Positions of a catalogue.
-
-    Parameters
-    ----------
-    table : `~astropy.table.Table`
-        The catalogue as its file has it.
-    columns : list of str
-        Right ascension and declination, or the seven columns of a CDS position.
-    documented : str
-        Unit of the right ascension (that of the declination is then deg) where the file gives none.
-    told : str or None
-        The kind that the caller named, whose documented unit may be used.
-
-    Returns
-    -------
-    sky : `~astropy.coordinates.SkyCoord`
-        ICRS, NaN where a row has no position. J2000 positions count as ICRS: the frames differ by < 0.03 arcsec.
-    faults : list of str
-        Why a row has none, or "".
-
-    Raises
-    ------
-    SchemaError
-        If the unit is missing or is none of an angle.
+    ICRS positions (NaN where a row has none) and the reason per row, or "". ``columns`` are RA and Dec, or the seven
+    columns of a CDS position. ``documented``, the unit of RA of the ``kind`` that the caller named, counts where the
+    file gives none. J2000 counts as ICRS: the frames differ by less than 0.03 arcsec.
     """
     if len(columns) == 7:
         ra, dec = _from_parts(table, columns)
@@ -236,26 +202,8 @@ def _from_text(values, name, unit, *, hours):
 
 def quantity(column, name, kind):
     """
-    Values of a column in the unit of CANDIDATES.
-
-    Parameters
-    ----------
-    column : `~astropy.table.Column`
-        The column.
-    name : str
-        Its name in CANDIDATES.
-    kind : str
-        Unit that the catalogue is known to have there, where the file gives none and the caller told the kind; or "".
-
-    Returns
-    -------
-    `~astropy.units.Quantity` or `~numpy.ndarray`
-        The values; NaN where there is none.
-
-    Raises
-    ------
-    SchemaError
-        If the unit is missing or another.
+    Values of a column in the unit of ``name`` in CANDIDATES, NaN where there is none.
+    ``documented`` is the unit of a catalogue whose kind the caller named, used where the file gives none; or "".
     """
     wanted = dict(CANDIDATES.columns)[name]
     unit = _unit(column, column.name)

@@ -54,22 +54,8 @@ _NAMES = frozenset("source_id name iauname source srcid id recno index xclass de
 
 def parse_unit(text):
     """
-    Unit of a column as its file has it.
-
-    Parameters
-    ----------
-    text : str, `~astropy.units.Unit` or None
-        What the file or its reader says.
-
-    Returns
-    -------
-    `~astropy.units.Unit`, str or None
-        The unit; ``"h:m:s"`` or ``"d:m:s"`` for sexagesimal text; None where there is none.
-
-    Raises
-    ------
-    ValueError
-        If it is no unit that can be understood.
+    Unit of a column as in its file: a Unit, "h:m:s" or "d:m:s" for sexagesimal text, None for none; ValueError if
+    unknown.
     """
     if isinstance(text, u.UnitBase) and not isinstance(text, u.UnrecognizedUnit):
         return None if text == u.dimensionless_unscaled else text
@@ -91,26 +77,8 @@ def parse_unit(text):
 
 def read_table(path):
     """
-    Read a file by what is in it, whatever its name.
-
-    Parameters
-    ----------
-    path : `~pathlib.Path`
-        The file, gzipped or not.
-
-    Returns
-    -------
-    table : `~astropy.table.Table`
-        Masked where the file has no value; units as the reader gave them.
-    form : str
-        What the file is.
-
-    Raises
-    ------
-    SchemaError
-        If it is none of the forms, damaged, or holds several tables or none.
-    FileNotFoundError
-        If there is no such file.
+    Table (masked where the file has no value, units as read) and form of a file, which is detected from its content.
+    `SchemaError` if it is none of the forms, damaged, or holds no table or several.
     """
     path = Path(path)
     if not path.is_file():

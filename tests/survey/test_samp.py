@@ -15,7 +15,7 @@ from astropy.table import QTable, Table
 
 from astroclassify.exceptions import MissingDependencyError, OutputError
 from astroclassify.survey import _samp
-from astroclassify.survey._samp import send_samp
+from astroclassify.survey import send_samp
 
 
 @pytest.fixture
