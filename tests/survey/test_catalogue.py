@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyWarning, EmptyResultWarning, SchemaError
 from astroclassify.schemes import Flag
-from astroclassify.survey._catalogue import read_catalogue
-from astroclassify.survey._catalogue_columns import KINDS, _mapping, claim
+from astroclassify.survey import read_catalogue
+from astroclassify.survey._catalogue_columns import KINDS, _mapping, identify_columns
 from astroclassify.survey._catalogue_files import parse_unit
 
 RA, DEC = [10.25, 359.999, 150.1163, 201.5], [-0.5, -89.25, 2.2049, 33.125]
@@ -425,11 +425,11 @@ def test_files_that_are_no_catalogue(tmp_path):
     refuse("cut.vot", "<?xml version='1.0'?><VOTABLE><RESOURCE><TABLE>", "cannot be read as votable")
     refuse("none.vot", "<?xml version='1.0'?><VOTABLE version='1.4'></VOTABLE>", "no table")
     refuse("words.txt", "hello\nworld\n", "first line names its columns")
-    refuse("ragged.csv", "ra,dec\n1,2\n3\n", "row 3 of .* has 1 cells instead of 2")
+    refuse("ragged.csv", "ra,dec\n1,2\n3\n", "line 3 of .* has 1 cells instead of 2")
     refuse("twice.csv", "ra,ra,dec\n1,2,3\n", r"several columns called \['ra'\]")
     refuse("nowhere.csv", "name,flux\na,1\n", "no columns of a position")
     refuse("cut.fits.gz", gzip.compress(b"SIMPLE  =" * 3000)[:30], "cannot be read")
-    refuse("kind.csv", "ra,dec\n1,2\n", "kind must be None or one of", ValueError, kind="2mass")
+    refuse("kind.csv", "ra,dec\n1,2\n", "kind must be one of", ValueError, kind="2mass")
     hdus = fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.zeros((2, 2)))])
     hdus.writeto(tmp_path / "image.fits")
     refuse("image.fits", None, "holds no table")
@@ -459,7 +459,7 @@ def test_the_table_of_names_is_sound():
             assert u.Unit(unit).is_equivalent(wanted)
     for kind in KINDS:
         signatures = [row[1].split() for row in _mapping() if row[0] == kind and row[4]]
-        assert signatures and all(claim(columns)[0] == kind for columns in signatures)
+        assert signatures and all(identify_columns(columns)[0] == kind for columns in signatures)
 
 
 @pytest.mark.real_data
