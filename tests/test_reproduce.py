@@ -321,7 +321,7 @@ def test_processes_give_the_same_predictions(candidates, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        (["--rows", "cnn"], "rows must be one of ('cn', 'cn-five', 'cn-no-augmentation', 'cn-optical', 'cn-xray', 'mn'"),
+        (["--rows", "cnn"], "rows must be one of ('cn', 'cn-five', 'cn-no-augmentation', 'cn-optical', 'cn-xray'"),
         (["--set", "epoch=2"], "no parameter 'epoch' that can be changed here; allowed are ['architecture'"),
         (["--set", "random_state=2"], "no parameter 'random_state' that can be changed here"),
         (["--set", "scheme=candidate"], "no parameter 'scheme' that can be changed here"),
