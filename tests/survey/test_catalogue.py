@@ -527,7 +527,7 @@ def test_python_s_own_spelling_of_numbers_is_text(tmp_path):
 
 
 @pytest.mark.parametrize("mark", [",", "\t"])
-def test_rows_that_look_like_comments_are_told(tmp_path, mark, caplog):
+def test_rows_that_look_like_comments_are_reported(tmp_path, mark, caplog):
     rows = ["# a list", "", "Name,RAJ2000,DEJ2000", "# of sources", "a,10.0,0.5", "#2,10.0,1.5"]
     (tmp_path / "a.csv").write_text("\n".join(rows).replace(",", mark))
     with caplog.at_level(logging.WARNING):
