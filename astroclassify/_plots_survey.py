@@ -5,6 +5,7 @@ from astropy import units as u
 from scipy.ndimage import gaussian_filter
 
 from ._checks import check_quantity, require
+from ._x_classes import X_CLASS_BOUNDS
 from .exceptions import SchemaError
 from .images import pixel_scale
 
@@ -15,8 +16,9 @@ _COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # On a dark image; classes beyond these, and none, are white.
 _ON_IMAGE = {"C1": "#56E0A0", "C2": "#E69F00", "P1": "#56B4E9"}
-# EXT [arcsec] and EXT_LIKE that part C1, C2 and the rest (`astroclassify.survey.CUTS`).
-_EXT_CUT, _EXT_LIKE_CUTS = 5.0, {"C1": 33.0, "C2": 15.0}
+# EXT [arcsec] and EXT_LIKE that separate C1, C2 and the rest.
+_EXT_CUT = X_CLASS_BOUNDS["C1"][0]["ext"][0]
+_EXT_LIKE_CUTS = {name: X_CLASS_BOUNDS[name][0]["ext_like"][0] for name in ("C1", "C2")}
 _STRETCHES = ("log", "sqrt", "linear")
 # Where values that a logarithmic axis cannot show are drawn: EXT [arcsec] and EXT_LIKE.
 _FLOOR = (0.5, 0.5)
