@@ -34,7 +34,11 @@ N = 6
 SERVED = """
 import sys, json
 from astroclassify._inspect._server import open_server
-server = open_server(sys.argv[1], **json.loads(sys.argv[2]))
+from astroclassify.nn import load_classifier
+settings = json.loads(sys.argv[2])
+if "classifier" in settings:
+    settings["classifier"] = load_classifier(settings["classifier"])
+server = open_server(sys.argv[1], **settings)
 print(server.address, flush=True)
 server.serve_forever()
 """
@@ -165,7 +169,7 @@ class Person:
 
 
 def test_votes_with_keys_alone(serve, browse, folder, made, tmp_path):
-    process, address = serve(workflow="hunt", predictions=str(made / "predictions.ecsv"), model="cluster-embedded")
+    process, address = serve(workflow="hunt", predictions=str(made / "predictions.ecsv"), classifier="cluster-embedded")
     ann = browse(address)
     ann.keep("sign")
     ann.sign("Ann Lee")
@@ -317,5 +321,5 @@ def test_a_server_that_is_killed_and_started_again(serve, browse, folder):
 def test_a_page_without_its_token(serve, browse):
     _, address = serve()
     stranger = browse(address.split("#")[0])
-    stranger.until(lambda: "open the address that astroclassify has printed" in stranger.text("message"))
+    stranger.until(lambda: "open the full address that the server gave" in stranger.text("message"))
     assert not stranger.shown("sign") and stranger.text("sample") == ""
