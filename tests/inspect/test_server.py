@@ -34,10 +34,10 @@ from astroclassify.survey import check_votes, expert_decisions
 Image = pytest.importorskip("PIL.Image")
 
 from astroclassify._inspect import _server  # noqa: E402
-from astroclassify._pictures import PICTURES, SCALES, STRETCHES, Scale, draw  # noqa: E402
+from astroclassify._inspect._journal import VoteError  # noqa: E402
 from astroclassify._inspect._server import open_server  # noqa: E402
 from astroclassify._inspect._sources import Sources  # noqa: E402
-from astroclassify._inspect._journal import VoteError  # noqa: E402
+from astroclassify._pictures import PICTURES, SCALES, STRETCHES, Scale, draw  # noqa: E402
 
 SHAPE = (60, 80)
 VIEW = {"picture": "xray", "stretch": "asinh", "low": "50", "high": "100"}

@@ -11,8 +11,8 @@ from astropy.table import QTable
 from astropy.wcs import WCS
 
 from astroclassify import tables
-from astroclassify.exceptions import OutputError, SchemaError
 from astroclassify._pictures import draw_all
+from astroclassify.exceptions import OutputError, SchemaError
 from astroclassify.images import Cutout
 from astroclassify.schemes import Flag
 from astroclassify.survey import export_subjects, read_votes, simulate_candidates
