@@ -128,7 +128,7 @@ def _add_simulate(verbs):
 
 def _add_network_options(parser):
     parser.add_argument("--architecture", default="resnet18", help="network (default: %(default)s)")
-    parser.add_argument("--width", type=count, default=64, help="filters of the first stage (default: %(default)s)")
+    parser.add_argument("--n-filters", type=count, default=64, help="filters of the first stage (default: %(default)s)")
     parser.add_argument("--epochs", type=count, default=30, help="most epochs (default: %(default)s)")
     parser.add_argument("--batch-size", type=count, default=32, help="images in a batch (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed (default: %(default)s)")
@@ -276,7 +276,7 @@ def _network(arguments):
 
     return CutoutClassifier(
         arguments.architecture,
-        width=arguments.width,
+        n_filters=arguments.n_filters,
         epochs=arguments.epochs,
         batch_size=arguments.batch_size,
         random_state=arguments.seed,

@@ -38,7 +38,7 @@ NETWORKS = {
     "coolcore-embedded": {
         "architecture": "attention",
         "geometry": Geometry(1 * u.Mpc, (256, 256)),
-        "width": 16,
+        "n_filters": 16,
         "augmentation": ("flip", "rotate", "shift"),
         "learning_rate": 3e-3,
         "epochs": 30,
@@ -48,7 +48,7 @@ NETWORKS = {
         "scheme": "cluster",
         "geometry": Geometry(7 * u.arcmin, (178, 178)),
         "bands": ("xray", "optical"),
-        "width": 12,
+        "n_filters": 12,
         "augmentation": ("flip", "rotate", "shift", "thin", "brightness"),
         "learning_rate": 3e-3,
         "epochs": 45,

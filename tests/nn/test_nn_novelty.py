@@ -286,12 +286,11 @@ def test_novelty_of_a_network():
 
     def sample(n):
         headers = tuple({"exposure": 1e5} for _ in range(n))
-        labels, groups = np.arange(n) % 2, np.arange(n).astype(str)
-        return SimpleNamespace(counts=clusters(n, rng), groups=groups, labels=labels, headers=headers)
+        return SimpleNamespace(counts=clusters(n, rng), groups=np.arange(n).astype(str), headers=headers)
 
     predictor = stand_in()._fitted()
     for held in (None, sample(5), sample(100)):
-        novelty = fit_novelty(predictor, sample(300), held)
+        novelty = fit_novelty(predictor, sample(300), held, np.arange(300) % 2)
         assert novelty.kinds == ("features", "statistics")
         new = clusters(500, rng)
         features = predictor.network.run(new, ("features",))[0]

@@ -306,7 +306,7 @@ def test_networks_are_the_same_for_one_seed(tmp_path):
     train, test = sample(8), sample(4, first=50)
     grid = [write_images(table, tmp_path) for table in (train, test)][0]
     network = CutoutClassifier(
-        scheme="cluster", geometry=grid, width=4, epochs=1, batch_size=8, validation_fraction=0
+        scheme="cluster", geometry=grid, n_filters=4, epochs=1, batch_size=8, validation_fraction=0
     )
     results = [repeat_seeds(network, train, test, n_seeds=2, rng=3) for _ in range(2)]
     p = np.array(results[0]["p_cluster"])

@@ -16,12 +16,11 @@ from sklearn.utils.validation import check_is_fitted
 
 import astroclassify.nn
 from astroclassify.images import Geometry
-from astroclassify.nn import CutoutClassifier, RankClassifier, ThresholdClassifier
-from astroclassify.nn._regression import CutoutRegressor
+from astroclassify.nn import CutoutClassifier, CutoutRegressor, RankClassifier, ThresholdClassifier
 
 SIDE = 32
 GRID = Geometry(SIDE * 4 * u.arcsec, (SIDE, SIDE))
-TINY = {"width": 4, "geometry": GRID, "epochs": 2, "batch_size": 8, "random_state": 0, "device": "cpu"}
+TINY = {"n_filters": 4, "geometry": GRID, "epochs": 2, "batch_size": 8, "random_state": 0, "device": "cpu"}
 CORES = {"CC": 1.2, "WCC": 3.5, "NCC": 9.0}
 
 
@@ -53,9 +52,9 @@ def targets():
 
 # Estimator, other values of its parameters, and data that it can learn from.
 ESTIMATORS = {
-    "CutoutClassifier": (lambda: CutoutClassifier(**TINY), {"width": 8, "stretch": "sqrt"}, network_data),
+    "CutoutClassifier": (lambda: CutoutClassifier(**TINY), {"n_filters": 8, "stretch": "sqrt"}, network_data),
     "CutoutRegressor": (
-        lambda: CutoutRegressor(targets=("log_t_cool",), **TINY), {"width": 8, "stretch": "sqrt"}, targets
+        lambda: CutoutRegressor(targets=("log_t_cool",), **TINY), {"n_filters": 8, "stretch": "sqrt"}, targets
     ),
     "ThresholdClassifier": (lambda: ThresholdClassifier("t_cool"), {"measure": "n_e"}, measures),
     "RankClassifier": (lambda: RankClassifier("t_cool"), {"measure": "n_e"}, measures),
@@ -193,16 +192,16 @@ def test_pipeline(name, fitted):
     alone = make(name).set_params(epochs=1).fit(X, y)
     assert np.array_equal(steps.predict(2 * X), alone.predict(X))
     assert steps.score(2 * X, y) == alone.score(X, y)
-    assert clone(steps).get_params()["network__width"] == 4
+    assert clone(steps).get_params()["network__n_filters"] == 4
 
 
 @pytest.mark.parametrize("name", ["CutoutClassifier", "CutoutRegressor"])
 def test_grid_search(name, fitted):
     _, X, y = fitted(name)
     folds = KFold(2)
-    search = GridSearchCV(make(name).set_params(epochs=1), {"width": [4, 8]}, cv=folds, error_score="raise")
+    search = GridSearchCV(make(name).set_params(epochs=1), {"n_filters": [4, 8]}, cv=folds, error_score="raise")
     assert search.fit(X, y) is search
-    assert search.best_params_["width"] in (4, 8) and len(search.cv_results_["mean_test_score"]) == 2
+    assert search.best_params_["n_filters"] in (4, 8) and len(search.cv_results_["mean_test_score"]) == 2
     assert len(search.predict(X)) == len(y)
     if name == "CutoutClassifier":
         scores = cross_val_score(search.best_estimator_, X, y, cv=2, scoring="f1_macro", error_score="raise")
