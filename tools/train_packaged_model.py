@@ -29,6 +29,7 @@ from astroclassify.nn import (
     score,
     split_sample,
 )
+from astroclassify.schemes import get_scheme
 from astroclassify.survey import to_binary
 
 MAX_BYTES = 4_000_000
@@ -188,7 +189,9 @@ def main(argv=None):
                 role: {
                     "clusters" if arguments.name == "coolcore-embedded" else "fields": len(set(part["group_id"])),
                     "images": len(part),
-                    "class_counts": {str(label): int(np.sum(part["label"] == label)) for label in model.classes_},
+                    "class_counts": {
+                        label: int(np.sum(part["label"] == label)) for label in get_scheme(model.scheme).classes
+                    },
                 }
                 for role, part in parts.items()
             },

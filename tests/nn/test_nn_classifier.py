@@ -214,6 +214,7 @@ def test_fit_on_a_sample_folder(chandra, sample):
     training = chandra.training_
     assert training["instruments"] == [["CHANDRA", "ACIS-I"]] and training["energy_range"] == [0.5, 7.0]
     assert training["exposure_range"] == [1e5, 1e5] and training["redshift_range"] == [0.05, 0.05]
+    assert isinstance(sample, tables.SampleTable), "scikit-learn can take its rows"
     result = chandra.classify(sample)
     assert result["label"].tolist() == sample["label"].tolist()
     assert np.all(result["flags"] == 0) and np.all(result["message"] == "")

@@ -134,7 +134,7 @@ def test_the_mean_of_an_exact_map_and_a_constant_are_the_logit(packaged):
     """Zhou et al. (2016): sum over cells of the map / number of cells + constant = logit, for every class and image."""
     images = [beta_model(256, core, 4e5, seed) for seed, core in enumerate((3.0, 8.0, 25.0))]
     logits = packaged.predictor_.network.logits(packaged.predictor_.preprocessing(np.array(images)[:, None]))
-    for index, name in enumerate(packaged.classes_):
+    for index, name in enumerate(packaged.scheme.classes):
         constants = []
         for image, logit in zip(images, logits[:, index], strict=True):
             found = activation_map(packaged, image, str(name))
