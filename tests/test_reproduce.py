@@ -22,7 +22,7 @@ from astroclassify.schemes import CANDIDATE, COOL_CORE, Flag
 from astroclassify.survey import simulate_candidates
 
 CLASSES = ("low-z", "hi-z", "galaxy", "point", "other")
-QUICK = ["--pixels", "32", "--set", "iterations=2", "width=2", "validation_fraction=0"]
+QUICK = ["--pixels", "32", "--set", "iterations=2", "n_filters=2", "validation_fraction=0"]
 
 
 def archive(root):
@@ -164,7 +164,7 @@ def test_a_further_row_is_added_to_the_same_tables(finished, tmp_path):
     shutil.copytree(out, tmp_path / "out")
     before = times(tmp_path / "out")
     # --set may come more than once; one seed has no scatter.
-    arguments = ["--rows", "cn-five", "--runs", 1, "--pixels", 32, "--set", "iterations=1", "--set", "width=2"]
+    arguments = ["--rows", "cn-five", "--runs", 1, "--pixels", 32, "--set", "iterations=1", "--set", "n_filters=2"]
     assert run("kosiba2020", root, "--out", tmp_path / "out", *arguments)[0] == 0
     after = times(tmp_path / "out")
     assert set(after) == {"predictions-cn.ecsv", "predictions-cn-five.ecsv"}
@@ -172,7 +172,7 @@ def test_a_further_row_is_added_to_the_same_tables(finished, tmp_path):
     predictions = tables.read(tmp_path / "out" / "predictions-cn-five.ecsv")
     assert predictions["label"].tolist() == list(CANDIDATE.classes)
     made = json.loads(predictions.meta["reproduce"])["parameters"]
-    assert (made["iterations"], made["width"], made["scheme"]) == (1, 2, "candidate")
+    assert (made["iterations"], made["n_filters"], made["scheme"]) == (1, 2, "candidate")
     five = Table.read(tmp_path / "out" / "kosiba2020-table6.csv", format="ascii.csv")
     assert five["source"].tolist()[-2:] == ["Kosiba et al. 2020", "measured"] and "+-" not in str(five["low_z_auc"][-1])
     assert "measured" in tables.read(tmp_path / "out" / "kosiba2020-table5.ecsv")["source"]
@@ -272,7 +272,7 @@ def test_test_set_has_the_size_of_the_papers_and_splits_no_group():
 def test_cool_cores_in_folds_beside_the_conventional_measures(cool_core, tmp_path, caplog):
     pytest.importorskip("torch")
     out = tmp_path / "out"
-    arguments = ["--rows", "resnet18", "--runs", 3, "--pixels", 32, "--set", "epochs=1", "width=2", "batch_size=8"]
+    arguments = ["--rows", "resnet18", "--runs", 3, "--pixels", 32, "--set", "epochs=1", "n_filters=2", "batch_size=8"]
     status, printed = run("su2020", cool_core, "--out", out, *arguments)
     assert status == 0 and "1 of 24 rows have no label or no image and are left out" in caplog.text
     assert {path.name for path in out.iterdir()} == {"predictions-resnet18.ecsv", "su2020.csv", "su2020.ecsv"}
@@ -348,7 +348,7 @@ def test_two_folds_cannot_train_validate_and_test(tmp_path, capsys):
         ("optimizer=sdg", "optimizer must be one of"),
         ("bands=xray", "bands must be a tuple of names, got 'xray'"),
         ("geometry=64", "geometry must be a Geometry, got int"),
-        ("width=0", "width must be a whole number from 1"),
+        ("n_filters=0", "n_filters must be a whole number from 1"),
     ],
 )
 def test_bad_values_are_refused_before_anything_is_trained(candidates, tmp_path, setting, text, capsys):
