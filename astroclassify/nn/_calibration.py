@@ -129,21 +129,7 @@ def fit_temperature(logits, labels, *, groups=None, sample_weight=None):
 
 
 def mean_log_loss(logits, labels, *, temperature=1.0):
-    """
-    Mean of -log p(true class), what `fit_temperature` minimises.
-
-    Parameters
-    ----------
-    logits, labels : `~numpy.ndarray`
-        As for `fit_temperature`.
-    temperature : float, optional
-        The temperature.
-
-    Returns
-    -------
-    float
-        In nats.
-    """
+    """Mean of -log p(true class) in nats, what `fit_temperature` minimises."""
     scaled = np.asarray(logits, dtype=float) / temperature
     truth = _targets(labels, scaled.shape)
     return float(np.mean(logsumexp(scaled, axis=1) - (truth * scaled).sum(axis=1)))
@@ -210,9 +196,8 @@ def correct_prior(probabilities, from_prior, to_prior):
 
 def _says(predictions, scheme, stacklevel):
     """
-    What was said and whether it was so, for each class and for the most probable one.
-
-    Returns the labelled rows with probabilities, and (p, right) of shape (n_classes + 1, n).
+    Labelled rows with probabilities; and p, and whether it was so, of each class and of the most probable one:
+    (n_classes + 1, n).
     """
     labelled = unpack(predictions, scheme)
     good = labelled.has_p

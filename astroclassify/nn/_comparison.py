@@ -55,8 +55,7 @@ def _swap_test(differences):
     """
     Two-sided p-value of the sum of whole numbers if the sign of each could as well be the other.
 
-    The distribution of the sum over all choices of signs is exact, by convolution; for very many numbers its normal
-    limit.
+    Exact by convolution over all choices of signs; for very many numbers the normal limit.
     """
     sizes = np.abs(differences[differences != 0]).astype(np.int64)
     if not len(sizes):

@@ -17,28 +17,7 @@ _PARTS = 8
 
 
 def log_odds(logits, index):
-    """
-    Logarithm of p / (1 - p) of one class.
-
-    Parameters
-    ----------
-    logits : `~numpy.ndarray`
-        Shape (n, n_classes).
-    index : int
-        The class.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        Shape (n,). From logits, so that it does not saturate where p rounds to 1.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from astroclassify.nn._occlusion import log_odds
-    >>> log_odds(np.log([[0.8, 0.2]]), 0).round(6).tolist()
-    [1.386294]
-    """
+    """ln p / (1 - p) of one class (n,) from logits (n, n_classes), so that it does not saturate where p rounds to 1."""
     logits = np.asarray(logits, dtype=float)
     return logits[:, index] - logsumexp(np.delete(logits, index, axis=1), axis=1)
 

@@ -22,25 +22,7 @@ __all__ = ["randomisation_check", "rank_correlation"]
 
 
 def rank_correlation(first, second):
-    """
-    Spearman's rank correlation of two maps.
-
-    Parameters
-    ----------
-    first, second : `~numpy.ndarray`
-        Maps of one shape.
-
-    Returns
-    -------
-    float
-        From -1 to 1; 0 if one of the two is constant, for then its order tells nothing of the other's.
-
-    Examples
-    --------
-    >>> from astroclassify.nn._randomisation import rank_correlation
-    >>> rank_correlation([[1, 2], [3, 4]], [[1, 4], [9, 16]])
-    1.0
-    """
+    """Spearman's rank correlation of two maps of one shape; 0 if one of the two is constant."""
     ranks = [rankdata(values, axis=None) for values in (first, second)]
     deviations = [rank - rank.mean() for rank in ranks]
     norm = np.sqrt(np.prod([np.sum(deviation**2) for deviation in deviations]))

@@ -27,11 +27,10 @@ def _divide(a, b, empty):
 
 def _rates(tp, fp, fn, tn, lost=0):
     """
-    The five scores from counts (arrays of any shape), stacked along a new first axis.
+    The five scores from counts (arrays of any shape), stacked along a new first axis; what is undefined is as in
+    `score`.
 
     ``lost`` are rows of other classes without prediction: they are not right, so they are no true negatives.
-    Nothing predicted to be of the class: precision 0. Class absent from the truth: precision, recall, F1 and BAcc NaN.
-    Nothing but the class in the truth: BAcc NaN.
     """
     positive, negative = tp + fn, fp + tn + lost
     absent = positive == 0
@@ -73,19 +72,9 @@ def _counts(truth, predicted, index):
 
 def evaluate(labelled, weights):
     """
-    Scores of weighted rows.
+    Scores (m, n_classes + 1, 6) of the n rows for weights (m, n), which say how often each counts in each of m samples.
 
-    Parameters
-    ----------
-    labelled : `~astroclassify.nn._labelled.Labelled`
-        The n rows.
-    weights : `~numpy.ndarray`
-        Shape (m, n): how often each row counts in each of m samples.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        Shape (m, n_classes + 1, 6), in the order of ``SCORE_NAMES``; the last class is the mean.
+    The order is that of `SCORE_NAMES`; the last class is the mean.
     """
     good = labelled.has_p
     rows = []
@@ -102,30 +91,10 @@ def evaluate(labelled, weights):
 
 def resample(labelled, function, *, n_bootstrap, rng, name):
     """
-    95% intervals of what a function makes of the rows, over samples of groups drawn with replacement.
+    95% intervals (2.5 and 97.5 percentiles of what is not NaN) over samples of groups drawn with replacement.
 
-    Parameters
-    ----------
-    labelled : `~astroclassify.nn._labelled.Labelled`
-        The n rows.
-    function : callable
-        Takes weights (m, n), gives an array with m along the first axis.
-    n_bootstrap : int
-        Number of samples; 0 gives NaN.
-    rng : int or `~numpy.random.Generator`
-        Seed.
-    name : str
-        What the seed is for.
-
-    Returns
-    -------
-    low, high : `~numpy.ndarray`
-        2.5 and 97.5 percentiles of what is not NaN.
-
-    Raises
-    ------
-    ValueError
-        If ``n_bootstrap`` is not a whole number from 0.
+    ``function`` takes weights (m, n) and gives an array with m along the first axis; ``name`` is what the seed is for.
+    ``n_bootstrap`` 0, or a single group, gives NaN.
     """
     if isinstance(n_bootstrap, bool) or not isinstance(n_bootstrap, (int, np.integer)) or n_bootstrap < 0:
         raise ValueError(f"n_bootstrap must be a whole number from 0, got {n_bootstrap!r}")
