@@ -153,7 +153,7 @@ def untrained(model, n_outputs, seed):
         n_bands=len(model.bands),
         n_classes=n_outputs,
         shape=model.geometry.shape,
-        width=model.width,
+        n_filters=model.width,
         dropout=model.dropout,
         seed=seed % 2**63,
     )

@@ -18,13 +18,13 @@ OUTPUTS = {"logits": 2, "class_maps": 4, "features": 2}
 """Outputs that a network may have, and their numbers of dimensions; the first it must have."""
 
 OPERATORS = frozenset(
-    "Abs Add And AveragePool BatchNormalization Cast Ceil Celu Clip Concat Constant ConstantOfShape Conv Cos Div Dropout "
-    "Elu Equal Erf Exp Expand Flatten Floor Gather Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GroupNormalization "
-    "HardSigmoid HardSwish Identity InstanceNormalization LRN LayerNormalization LeakyRelu Less Log LogSoftmax "
-    "LpNormalization MatMul Max MaxPool Mean Min Mish Mul Neg Or PRelu Pad Pow Reciprocal ReduceL1 ReduceL2 "
-    "ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize Selu Shape "
-    "Sigmoid Sign Sin Slice Softmax Softplus Softsign Split Sqrt Squeeze Sub Sum Tanh ThresholdedRelu Tile Transpose "
-    "Unsqueeze Where".split()
+    "Abs Add And AveragePool BatchNormalization Cast Ceil Celu Clip Concat Constant ConstantOfShape Conv Cos Div "
+    "Dropout Elu Equal Erf Exp Expand Flatten Floor Gather Gelu Gemm GlobalAveragePool GlobalMaxPool Greater "
+    "GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization LRN LayerNormalization LeakyRelu Less "
+    "Log LogSoftmax LpNormalization MatMul Max MaxPool Mean Min Mish Mul Neg Or PRelu Pad Pow Reciprocal ReduceL1 "
+    "ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape "
+    "Resize Selu Shape Sigmoid Sign Sin Slice Softmax Softplus Softsign Split Sqrt Squeeze Sub Sum Tanh "
+    "ThresholdedRelu Tile Transpose Unsqueeze Where".split()
 )
 """Operators that a network may use."""
 
@@ -240,7 +240,7 @@ def _check_nodes(nodes, weights):
     """
     Refuse operators that are not in the list, and shapes that depend on pixels.
 
-    ``moving`` are the tensors whose numbers depend on the pixels. No shape may be made from them: then the shapes follow
+    ``moving`` are the tensors whose numbers depend on the pixels. No shape may be made from them: then shapes follow
     from the number of images alone, and a trial with each number (`_onnx_trial`) has seen all that the file can do.
     """
     moving, known = {"images"}, {"images", *weights}

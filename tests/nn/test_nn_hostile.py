@@ -16,10 +16,9 @@ import pytest
 
 import astroclassify
 from astroclassify.exceptions import ModelError
-from astroclassify.nn import load_classifier
+from astroclassify.nn import _onnx_trial, load_classifier
 from astroclassify.nn._file_checks import check_safetensors, read_json_limited
 from astroclassify.nn._onnx_check import check_onnx
-from astroclassify.nn import _onnx_trial
 from astroclassify.nn._onnx_network import OnnxNetwork
 
 PACKAGED = Path(astroclassify.__file__).parent / "data" / "models" / "coolcore-embedded"
@@ -141,7 +140,7 @@ def test_shapes_that_depend_on_pixels_are_refused(onnx_writer, kind, inputs):
         w.node("Reshape", ["whole", "one"], ["p"]),
         w.node(kind, inputs, ["k"]),
     ]
-    refused(w.mean_network(SHAPE, W, B, extra_nodes=nodes, extra_weights={"one": np.ones(1, I64)}), "depends on the pix")
+    refused(w.mean_network(SHAPE, W, B, extra_nodes=nodes, extra_weights={"one": np.ones(1, I64)}), "depends on the p")
 
 
 def test_a_shape_that_depends_on_the_number_of_images_is_tried_with_each(onnx_writer):
@@ -506,7 +505,7 @@ def test_networks_of_every_architecture_pass():
     from astroclassify.nn import _networks
 
     for name in _networks.ARCHITECTURES:
-        network = _networks.build(name, n_bands=2, n_classes=3, shape=(36, 32), width=8, seed=0)
+        network = _networks.build(name, n_bands=2, n_classes=3, shape=(36, 32), n_filters=8, seed=0)
         data = _networks.export_onnx(network.eval(), n_bands=2, shape=(36, 32))
         assert "logits" in check_onnx(data, input_shape=(2, 36, 32), n_classes=3)
 
