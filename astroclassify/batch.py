@@ -54,6 +54,8 @@ def master_seed(rng):
     >>> master_seed(5)
     5
     """
+    if rng is None:
+        rng = np.random.default_rng()
     if isinstance(rng, np.random.Generator):
         return int(rng.integers(2**63))
     if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool):

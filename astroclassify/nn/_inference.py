@@ -38,6 +38,16 @@ def novelty_features(outputs):
     return np.concatenate([values.mean(axis=(2, 3)), values.std(axis=(2, 3))], axis=1) if values.ndim == 4 else values
 
 
+def attempt(function, item):
+    """What a function makes of an item and "", or None and why in one line: one bad file must not end a run."""
+    try:
+        return function(item), ""
+    except Exception as error:  # files hold anything, and so do the exceptions of those who read them
+        message = f"{type(error).__name__}: {first_line(error)}"
+        log.warning("%s failed: %s", item.source_id, message)
+        return None, message
+
+
 class Row(NamedTuple):
     """
     Result for one image: ``probabilities`` (NaN where it failed), ``flags``, ``message`` (one line where it failed),
@@ -93,6 +103,10 @@ class Predictor:
         """Logits (n, n_classes) of counts (n, n_bands, ny, nx), divided by the temperature."""
         return self.network.logits(self.preprocessing(counts)) / np.float32(self.temperature)
 
+    def probabilities(self, counts):
+        """Probabilities (n, n_classes) of counts (n, n_bands, ny, nx), in scheme order."""
+        return softmax(self.logits(counts).astype(float), axis=1)
+
     def load_batch(self, items, *, centre=None):
         """
         Read a few items; one that cannot be read keeps its row.
@@ -102,17 +116,18 @@ class Predictor:
         """
         rows, images = [], {}
         for place, item in enumerate(items):
-            try:
-                counts, flags, exposure = self._load(item, centre)
-                images[place] = counts, exposure
-                rows.append(Row(np.full(self.network.n_classes, np.nan), flags))
-            except Exception as error:  # one bad file must not end the run: it becomes its row
-                rows.append(self._failed(item.source_id, item.flags, f"{type(error).__name__}: {first_line(error)}"))
+            loaded, message = attempt(partial(self._load, centre=centre), item)
+            if message:
+                rows.append(self._no_answer(item.flags | int(Flag.FAILED), message))
+                continue
+            counts, flags, exposure = loaded
+            images[place] = counts, exposure
+            rows.append(self._no_answer(flags))
         return rows, images
 
-    def _failed(self, source_id, flags, message):
-        log.warning("%s failed: %s", source_id, message)
-        return Row(np.full(self.network.n_classes, np.nan), flags | int(Flag.FAILED), message)
+    def _no_answer(self, flags, message=""):
+        """Row without probabilities."""
+        return Row(np.full(self.network.n_classes, np.nan), flags, message)
 
     def classify_batch(self, rows, images, *, extras=()):
         """
@@ -142,7 +157,8 @@ class Predictor:
                 flags |= int(Flag.UNFAMILIAR) if unfamiliar[number] else 0
                 rows[place] = Row(p[number], flags, "", {name: outputs[name][number] for name in extras})
             else:
-                rows[place] = self._failed("image", flags, "ModelError: the network gives no finite numbers for it")
+                message = "ModelError: the network gives no finite numbers for it"
+                rows[place] = self._no_answer(flags | int(Flag.FAILED), message)
         return rows
 
     def _unfamiliar(self, outputs, counts, exposure):
@@ -205,8 +221,7 @@ def _run_chunks(predictor, items, centre, executor, progress):
 def _one_row(predictor, item, centre):
     """Row of an image that came alone: what is wrong with it is an error."""
     counts, flags, exposure = predictor._load(item, centre)
-    unknown = Row(np.full(predictor.network.n_classes, np.nan), flags)
-    (row,) = predictor.classify_batch([unknown], {0: (counts, exposure)})
+    (row,) = predictor.classify_batch([predictor._no_answer(flags)], {0: (counts, exposure)})
     if row.message:
         raise ModelError(f"the network gives no finite numbers for {item.source_id!r}")
     return row
@@ -222,7 +237,7 @@ def _check_labels(items, scheme):
         )
 
 
-def classify(predictor, images, *, scheme, redshift=None, centre=None, executor=None, progress=False, model=""):
+def classify(predictor, images, *, scheme, redshift=None, centre=None, executor=None, progress=None, model=""):
     """
     Table of predictions, one row per image in the order given; see `CutoutClassifier.classify`.
 
@@ -238,7 +253,7 @@ def classify(predictor, images, *, scheme, redshift=None, centre=None, executor=
     else:
         stream = predictor.stream(items, centre=centre)
         bar = {"total": len(items), "desc": "classifying", "unit": "image", "dynamic_ncols": True}
-        rows = list(tqdm(stream, **bar, disable=not progress))
+        rows = list(tqdm(stream, **bar, disable=None if progress is None else not progress))
     return prediction_table(
         [item.source_id for item in items],
         np.array([row.probabilities for row in rows]),
@@ -257,5 +272,5 @@ def probabilities(predictor, images):
     size = BATCH * (lanes() + 1)
     for start in range(0, len(items), size):
         counts = np.stack([predictor.load(item)[0] for item in items[start : start + size]])
-        result[start : start + size] = softmax(predictor.logits(counts).astype(float), axis=1)
+        result[start : start + size] = predictor.probabilities(counts)
     return result

@@ -1,6 +1,5 @@
 """Where a network looks: activation maps of images, their means by class, and radial profiles of these."""
 
-import logging
 import warnings
 
 import numpy as np
@@ -9,17 +8,16 @@ from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.table import QTable, Table
 from scipy.special import softmax
 
-from .._checks import check_quantity
+from .._checks import check_number, check_quantity
 from ..exceptions import AstroclassifyWarning, EmptyResultWarning, GeometryError, ModelError, SchemaError
 from ..schemes import get_scheme
 from ..tables import provenance
 from ._cells import cells_of, load_one, map_image, map_meta
 from ._gradient_maps import torch_maps
+from ._inference import attempt
 from ._items import as_items
 
 __all__ = ["MapSource", "activation_map", "load_counts", "mean_activation_maps", "radial_profiles"]
-
-log = logging.getLogger(__name__)
 
 _CHUNK = 32
 # Points along each side of a cell at which its distance from the middle is taken.
@@ -117,14 +115,12 @@ def load_counts(predictor, items):
     """
     kept, counts, failed = [], [np.zeros((0, len(predictor.bands), *predictor.geometry.shape), np.float32)], []
     for index, item in enumerate(items):
-        try:
-            counts.append(predictor.load(item)[0][None])
-        except Exception as error:  # one bad file must not end the run
-            text = (str(error) or "no message").strip().splitlines()[0]
-            failed.append(f"{item.source_id}: {type(error).__name__}: {text}")
-            log.warning("%s failed: %s", item.source_id, text)
-            continue
-        kept.append(index)
+        loaded, message = attempt(predictor.load, item)
+        if message:
+            failed.append(f"{item.source_id}: {message}")
+        else:
+            kept.append(index)
+            counts.append(loaded[0][None])
     return kept, np.concatenate(counts), failed
 
 
@@ -218,8 +214,7 @@ def mean_activation_maps(classifier, sample, *, p_min=0.9):
     ----------
     Su et al. 2020, MNRAS 498, 5620 (class-averaged maps over images predicted correctly with p > 0.9).
     """
-    if isinstance(p_min, bool) or not isinstance(p_min, (int, float, np.number)) or not 0 <= p_min < 1:
-        raise ValueError(f"p_min must lie from 0 to below 1, got {p_min!r}")
+    p_min = check_number("p_min", p_min, 0, 1, open_high=True)
     source, scheme = MapSource(classifier), get_scheme(classifier.scheme)
     predictor = source.predictor
     items, n_unlabelled = _labelled_items(sample, predictor, scheme)
@@ -245,7 +240,7 @@ def mean_activation_maps(classifier, sample, *, p_min=0.9):
     _warn_failed(failed, len(items))
     cells = cells_of(classifier.architecture, shape, predictor.geometry.shape)
     common = map_meta(classifier, cells, predictor.geometry)
-    common |= {"METHOD": source.method, "PMIN": float(p_min), "NNOLABEL": n_unlabelled}
+    common |= {"METHOD": source.method, "PMIN": p_min, "NNOLABEL": n_unlabelled}
     result, n_label = {}, [sum(item.label == name for item in items) for name in scheme.classes]
     for index, name in enumerate(scheme.classes):
         mean, error = means[index].result()

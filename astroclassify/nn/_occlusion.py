@@ -5,7 +5,7 @@ from astropy import units as u
 from scipy.special import logsumexp
 
 from .. import batch
-from .._checks import check_quantity
+from .._checks import check_choice, check_quantity
 from ..schemes import get_scheme
 from ._cells import Cells, load_one, map_image, map_meta
 
@@ -134,8 +134,7 @@ def occlusion_map(classifier, image, class_name, *, size=None, fill="azimuthal",
     predictor = classifier._fitted()
     geometry = predictor.geometry
     pixels = _patch_pixels(size, geometry)
-    if not isinstance(fill, str) or fill not in FILLS:
-        raise ValueError(f"fill must be one of {FILLS}, got {fill!r}")
+    check_choice("fill", fill, FILLS)
     counts, wcs, meta = load_one(predictor, image, redshift=redshift, centre=centre)
     shape = tuple(-(-n // pixels) for n in geometry.shape)
     patches = [

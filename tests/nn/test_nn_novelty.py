@@ -8,11 +8,11 @@ import pytest
 from sklearn.covariance import ledoit_wolf
 
 from astroclassify.images import Geometry
+from astroclassify.nn import Novelty, spread
 from astroclassify.nn._fitting import fit_novelty
 from astroclassify.nn._inference import OnnxNetwork, Predictor
-from astroclassify.nn._novelty import FALSE_ALARM_RATE, Novelty, _Gaussians, image_statistics
+from astroclassify.nn._novelty import FALSE_ALARM_RATE, _Gaussians, image_statistics
 from astroclassify.nn._preprocess import Preprocessing
-from astroclassify.nn._spread import spread
 from astroclassify.schemes import COOL_CORE, Flag
 
 GRID = 32
@@ -270,15 +270,9 @@ def stand_in(even=False):
     network = CentreNetwork()
     rule = Preprocessing("linear", (0.0,), (1.0,))
     predictor = Predictor(network, bands=("xray",), geometry=Geometry.from_dict(
-        {"width": 1.0, "unit": "Mpc", "shape": [GRID, GRID]}), preprocessing=rule, training={})  # fmt: skip
-
-    def predict_proba(images):
-        logits = predictor.logits(images) * (0 if even else 1)
-        return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-
-    return SimpleNamespace(
-        scheme=COOL_CORE, count_bands=("xray",), predict_proba=predict_proba, _fitted=lambda: predictor
-    )
+        {"width": 1.0, "unit": "Mpc", "shape": [GRID, GRID]}), preprocessing=rule, training={},
+        temperature=np.inf if even else 1.0)  # fmt: skip
+    return SimpleNamespace(scheme=COOL_CORE, count_bands=("xray",), _fitted=lambda: predictor)
 
 
 def test_novelty_of_a_network():
