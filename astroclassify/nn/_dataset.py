@@ -82,8 +82,8 @@ class TrainingSet:
             [keV] if it is one, ranges of exposure [s], redshift and total counts.
         """
         headers = [header for header in self.headers if header is not None]
-        instruments = sorted({(header["telescope"], header["instrument"]) for header in headers} - {("", "")})
-        energies = {tuple(header["energy_range"] or ()) for header in headers}
+        instruments = sorted({(header.telescope or "", header.instrument or "") for header in headers} - {("", "")})
+        energies = {tuple(header.energy_range or ()) for header in headers}
         totals = self.counts.sum(axis=(2, 3), dtype=float)[:, np.array(in_counts, dtype=bool)].sum(axis=1)
         labels = self.labels
         return {
@@ -93,7 +93,7 @@ class TrainingSet:
             "class_counts": {name: int(np.sum(labels == i)) for i, name in enumerate(scheme.classes)},
             "instruments": [list(pair) for pair in instruments],
             "energy_range": list(energies.pop()) or None if len(energies) == 1 else None,
-            "exposure_range": _span([header["exposure"] for header in headers]),
+            "exposure_range": _span([header.exposure for header in headers]),
             "redshift_range": _span(self.redshifts),
             "counts_range": _span(totals) if any(in_counts) else None,
         }

@@ -21,9 +21,8 @@ from .. import tables
 from ..exceptions import EmptyResultWarning, GeometryError, SchemaError
 from ..schemes import Flag
 
-__all__ = ["Item", "as_items", "column_values", "filled", "group_names", "instrument_of", "load_pixels", "open_folder"]
+__all__ = ["Item", "as_items", "column_values", "filled", "group_names", "load_pixels", "open_folder"]
 
-_ENERGY_KEYS = (("E_MIN", "E_MAX"), ("ENERG_LO", "ENERG_HI"))
 _FITS_NAME = re.compile(r"[^.].*\.(fits|fit|fts|img)(\.gz|\.bz2|\.xz)?", re.IGNORECASE | re.DOTALL)
 _ENDINGS = (".gz", ".bz2", ".xz", ".fits", ".fit", ".fts", ".img")
 # Bands whose pixels are not counts: any unit will do, and what is said of counts does not hold for them.
@@ -260,42 +259,6 @@ def as_items(images, *, bands, shape, redshift=None):
     ], single
 
 
-def _number(value):
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return np.nan
-
-
-def instrument_of(meta):
-    """
-    Telescope, instrument, energy range and exposure that a header names.
-
-    Parameters
-    ----------
-    meta : mapping
-        The header.
-
-    Returns
-    -------
-    dict
-        ``telescope`` and ``instrument`` (upper case, empty if not named), ``energy_range`` (list of two floats in
-        keV, or None), ``exposure`` (s, or None).
-    """
-    energy = None
-    for keys in _ENERGY_KEYS:
-        low, high = (_number(meta.get(key)) for key in keys)
-        if np.isfinite([low, high]).all() and 0 <= low < high:
-            energy = [low, high]
-            break
-    return {
-        "telescope": str(meta.get("TELESCOP", "") or "").strip().upper(),
-        "instrument": str(meta.get("INSTRUME", "") or "").strip().upper(),
-        "energy_range": energy,
-        "exposure": exposure if np.isfinite(exposure := _number(meta.get("EXPOSURE"))) else None,
-    }
-
-
 def _is_cutout_file(path):
     """Whether a file says that it holds the bands of a cutout; what cannot be read does not."""
     try:
@@ -408,7 +371,7 @@ def load_pixels(item, *, bands, geometry, centre=None):
         return *_array_pixels(item, bands, shape), None
     flags, headers, planes = item.flags, {}, []
     for image, band in zip(_bands_of(item, bands), bands, strict=True):
-        headers[band] = instrument_of(image.meta)
+        headers[band] = _images.read_header(image.meta)
         plane, plane_flags = _on_grid(image, band, geometry, redshift=item.redshift, centre=centre)
         if plane.shape != shape or not np.all(np.isfinite(plane)):
             raise GeometryError(f"image {item.source_id!r} must be finite and of shape {shape} on the model's grid")
