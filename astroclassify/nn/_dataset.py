@@ -7,7 +7,8 @@ import numpy as np
 from astropy.table import Table
 
 from ..exceptions import AstroclassifyWarning
-from ._items import as_items, filled, group_names, load_pixels
+from ..tables import plain_column
+from ._items import as_items, group_names, load_pixels
 
 __all__ = ["TrainingSet", "load_training_set"]
 
@@ -112,7 +113,7 @@ def _soft_labels(y, items, scheme, name):
     """
     if y is None:
         y = [item.label for item in items]
-    values = filled(y)
+    values = plain_column(y)
     if len(values) != len(items):
         raise ValueError(f"labels of {name} must be one per image ({len(items)}), got {len(values)}")
     if values.ndim == 2:
@@ -140,7 +141,7 @@ def _soft_labels(y, items, scheme, name):
 def _sample_weights(weights, n, name):
     if weights is None:
         return np.ones(n)
-    values = np.asarray(filled(weights), dtype=float)
+    values = np.asarray(plain_column(weights), dtype=float)
     if values.shape != (n,) or not np.all(np.isfinite(values)) or np.any(values < 0) or not values.any():
         raise ValueError(f"sample_weight of {name} must be {n} finite numbers from 0, not all 0, got {weights!r:.100}")
     return values

@@ -14,14 +14,14 @@ from astropy.cosmology.units import dimensionless_redshift
 from astropy.io import fits
 from astropy.nddata import CCDData
 from astropy.table import Table
-from astropy.utils.masked import Masked
 
 from .. import images as _images
 from .. import tables
 from ..exceptions import EmptyResultWarning, GeometryError, SchemaError
 from ..schemes import Flag
+from ..tables import plain_column
 
-__all__ = ["Item", "as_items", "column_values", "filled", "group_names", "load_pixels", "open_folder"]
+__all__ = ["Item", "as_items", "column_values", "group_names", "load_pixels", "open_folder"]
 
 _FITS_NAME = re.compile(r"[^.].*\.(fits|fit|fts|img)(\.gz|\.bz2|\.xz)?", re.IGNORECASE | re.DOTALL)
 _ENDINGS = (".gz", ".bz2", ".xz", ".fits", ".fit", ".fts", ".img")
@@ -95,56 +95,15 @@ def _identifier(value, index):
 
 
 def column_values(table, name, default):
-    """
-    Values of a column, with a default where they are masked or the table has no such column.
-
-    Parameters
-    ----------
-    table : `~astropy.table.Table`
-        The table.
-    name : str
-        The column.
-    default : object
-        What stands for a missing value.
-
-    Returns
-    -------
-    list
-        One value for each row.
-    """
+    """Values of a column as a list, ``default`` where they are masked or the table has no such column."""
     if name not in table.colnames:
         return [default] * len(table)
-    column = table[name]
-    if getattr(column, "mask", None) is not None:
-        column = column.filled(default)
-    return list(np.asarray(column))
-
-
-def filled(values):
-    """
-    Values as a plain array, masked ones (numpy's or astropy's) as NaN or an empty text.
-
-    Parameters
-    ----------
-    values : sequence
-        Numbers or texts.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        The values; numbers are floats where one is masked.
-    """
-    if not isinstance(values, np.ma.MaskedArray | Masked):
-        return np.asarray(values)
-    mask, plain = np.asarray(values.mask), np.asarray(getattr(values, "unmasked", values))
-    if not mask.any():
-        return plain
-    return np.where(mask, "", plain) if plain.dtype.kind in "USO" else np.where(mask, np.nan, plain.astype(float))
+    return plain_column(table[name], default).tolist()
 
 
 def group_names(values):
     """Names of groups as text, shape (n,); a row without one is a group of its own."""
-    names = filled(values).tolist()
+    names = plain_column(values).tolist()
     return np.array([str(name) or f"row {row}" for row, name in enumerate(names)], dtype=str)
 
 
@@ -155,7 +114,7 @@ def _sample_items(sample):
     redshifts = [float(value) for value in column_values(sample, "redshift", np.nan)]
     # FAILED in a sample may speak of its label; whether there is a prediction is for the classifier to say.
     flags = [int(value) & ~int(Flag.FAILED) for value in column_values(sample, "flags", 0)]
-    ids = [str(value) for value in sample["source_id"]]
+    ids = plain_column(sample["source_id"]).astype(str).tolist()
     groups = [str(value) for value in column_values(sample, "group_id", "")]
     labels = [str(value) for value in column_values(sample, "label", "")]
     return [
