@@ -7,19 +7,9 @@ __all__ = ["attach"]
 
 def attach(room, homes):
     """
-    Make the module-level ``__getattr__``, ``__dir__`` and ``__all__`` of a room (PEP 562).
+    Module-level ``__getattr__``, ``__dir__`` and ``__all__`` of a package (PEP 562).
 
-    Parameters
-    ----------
-    room : str
-        Name of the package.
-    homes : dict
-        Name of the private module -> public names that live in it.
-
-    Returns
-    -------
-    tuple
-        ``__getattr__``, ``__dir__``, ``__all__``.
+    ``homes`` maps the name of a private module to the public names that live in it.
     """
     home_of = {name: home for home, names in homes.items() for name in names}
 

@@ -1,4 +1,4 @@
-"""Columns of the tables that cross a door of the package: specifications, checks, and plain values."""
+"""Columns of the package's tables: specifications, checks, and plain values."""
 
 import sys
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The tables that cross a door of the package: their columns, and how they are checked, read and written."""
+"""Tables that the package returns and takes: their columns, and how they are checked, read and written."""
 
 from ._table_columns import (  # noqa: F401
     CANDIDATES,

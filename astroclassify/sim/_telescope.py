@@ -63,19 +63,7 @@ class Telescope:
         return np.hypot(right, up) / 60.0
 
     def psf_sigma(self, column, row):
-        """
-        Standard deviation of the Gaussian point spread function.
-
-        Parameters
-        ----------
-        column, row : float or array_like
-            Continuous pixel coordinates; pixel k covers [k, k + 1).
-
-        Returns
-        -------
-        `~numpy.ndarray`
-            Sigma [pixel].
-        """
+        """Standard deviation [pixel] of the Gaussian point spread function at continuous pixel coordinates."""
         theta = self.off_axis(column, row)
         sigma = self.sigma_arcsec + self.growth / R90_PER_SIGMA * (theta / 10.0) ** 2
         return sigma / self.pixel_arcsec
@@ -83,35 +71,19 @@ class Telescope:
 
 def make_telescope(observation, cosmology):
     """
-    Work out the telescope's planes for an observation.
+    Exposure, background and point spread function of each pixel for an observation.
 
-    Parameters
-    ----------
-    observation : Observation
-        Settings.
-    cosmology : `~astropy.cosmology.FLRW`
-        Cosmology of the halo; gives the angular size of a pixel.
-
-    Returns
-    -------
-    Telescope
-        Exposure, background and point spread function.
-
-    Notes
-    -----
     With ``detector="uniform"`` every pixel has the whole exposure and one point spread function. With ``"acis-i"``:
 
     - The four chips and the gaps between them are as SOXS has them, smoothed by the dither: along either axis of the
       detector the Lissajous figure spends its time as an arcsine distribution, so the share of time on a chip is
       F(x - low) - F(x - high) with F(x) = 1/2 + asin(x / 8") / pi, averaged over the pixel.
-    - Vignetting is that at 1.5 keV for all energies: 0.95 at 5', 0.85 at 10' [from memory].
-    - The point spread function grows as r90 = r90 on axis + 10" (theta / 10')^2 (Hickox & Markevitch 2006, ApJ 645,
-      95, at 1.5 keV [from memory]).
+    - Vignetting is that at 1.5 keV for all energies.
+    - The point spread function grows as r90 = r90 on axis + 10" (theta / 10')^2 (see `CHANDRA_R90_GROWTH`).
 
     The detector turns as in SOXS: its coordinates are those of the sky (right, up) rotated counter-clockwise by the
-    roll, so that on the image a positive roll turns the chips clockwise.
-
-    Particles fall on the chips alone; the sky is vignetted as well.
+    roll, so that on the image a positive roll turns the chips clockwise. Particles fall on the chips alone; the sky is
+    vignetted.
     """
     pixel = float(observation.pixel_scale(cosmology).to_value(u.arcsec))
     exposure = float(observation.exposure.to_value(u.s))

@@ -1,4 +1,4 @@
-"""Exposure map where none came with an image: time in the header, vignetting, and field of view from the counts."""
+"""Exposure map where an image has none: time in the header, vignetting, and field of view from the counts."""
 
 import numpy as np
 from scipy.ndimage import label, maximum_filter, uniform_filter
@@ -6,10 +6,10 @@ from scipy.ndimage import label, maximum_filter, uniform_filter
 from .._fields_instruments import vignetting
 from .._headers import EXPOSURE_KEYS
 from ..exceptions import GeometryError
+from ._psf import INSTRUMENTS
 
 __all__ = ["estimate_exposure", "field_of_view", "header_time", "instrument_name"]
 
-INSTRUMENTS = ("EPN", "EMOS1", "EMOS2", "ACIS", "PSPC", "EROSITA")
 EMPTY = 16.0  # counts that a square without any would hold in the field's faint parts: a chance of 1e-7
 KNOWN = 0.75  # share of a square that must not be masked to call it empty: beside a mask few counts are by chance
 

@@ -21,6 +21,7 @@ from .._image_checks import is_time_unit
 from ..exceptions import GeometryError, ImageWarning
 from ..images import (
     EXPOSURE_MAP,
+    LOW_COUNTS,
     as_image,
     counts_factor,
     image_flags,
@@ -38,7 +39,6 @@ from ._psf import MixedPsf, default_psf
 
 __all__ = ["Field", "combine_fields", "read_field"]
 
-LOW_COUNTS = 100  # as in `astroclassify.images`
 WHOLE = 1e-4  # how far counts may lie from whole numbers
 ROUNDING = 1e-3  # how far below zero, in units of the largest value, an exposure or background may lie
 FARTHEST = 5.0  # deg between the middle of an image and where its header says that the telescope points
@@ -357,7 +357,7 @@ def combine_fields(fields):
 
 @contextmanager
 def _named(name):
-    """Put the name of another map before what is wrong with it."""
+    """Put the name of a map that is not the image before the message of its error."""
     try:
         yield
     except GeometryError as error:
@@ -367,7 +367,7 @@ def _named(name):
 
 
 def _load(name, value):
-    """Image from whatever holds one."""
+    """Image of a path, HDU, HDUList or NDData."""
     if isinstance(value, (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)):
         value = fits.HDUList([value])
     with _named(name):
@@ -505,7 +505,9 @@ def _read_exposure(exposure, image, header):
     if isinstance(exposure, u.Quantity) and exposure.isscalar:
         return np.full(image.shape, check_quantity("exposure", exposure, u.s, positive=True))
     if isinstance(exposure, np.ndarray):
-        exposure = CCDData(np.asarray(exposure), unit=getattr(exposure, "unit", None) or u.s)
+        unit = getattr(exposure, "unit", None) or u.s
+        mask = np.broadcast_to(getattr(exposure, "mask", False), exposure.shape)
+        exposure = CCDData(np.where(mask, 0.0, np.asarray(getattr(exposure, "unmasked", exposure))), unit=unit)
     other = _load("exposure", exposure)
     data = _not_negative("exposure", _on_grid("exposure", other, image)[0])
     unit = other.unit

@@ -29,7 +29,7 @@ EROSITA_HALF, EROSITA_SLOPE = 13.0, 1.75  # arcsec, half-energy radius; slope of
 
 
 class _Psf:
-    """What all have in common; a subclass has ``limit``, ``_density`` and ``_share`` (of plain arrays)."""
+    """Base class; a subclass has ``limit``, ``_density`` and ``_share`` (of plain arrays)."""
 
     def profile(self, radius, off_axis=0.0):
         """

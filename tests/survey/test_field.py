@@ -6,6 +6,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import CCDData
+from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 
 from astroclassify._fields_instruments import vignetting
@@ -244,6 +245,15 @@ def test_contradicting_header_warns():
     filters = {"DSTYP1": "energy", "DSVAL1": "500:2000", "DSUNIT1": "eV", "ENERGYLO": 2.0, "ENERGYHI": 7.0}
     with pytest.warns(ImageWarning, match="the band 2 to 7 keV .* not within the filters"):
         assert read_field(image(instrument="ACIS", **filters)).energy_range is None
+
+
+@pytest.mark.parametrize(("masked", "unit"), [(np.ma.array, None), (Masked, None), (Masked, u.ks)])
+def test_masked_pixels_of_an_exposure_array_are_not_used(masked, unit):
+    """What lies behind the mask is no exposure."""
+    gaps = np.zeros((N, N), bool)
+    gaps[:, :20] = True
+    exposure = masked(np.full((N, N), 10.0) if unit is None else np.full((N, N), 10.0) * unit, mask=gaps)
+    assert read_field(image(), exposure=exposure).mask.sum() == 20 * N
 
 
 def test_band_that_starts_at_zero():
