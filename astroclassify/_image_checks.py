@@ -11,8 +11,6 @@ from .schemes import Flag
 EXPOSURE_MAP = "exposure_map"
 """Entry of an image's ``meta`` that holds its exposure map [s], an array of the image's shape."""
 
-EXPOSURE_KEYS = ("EXPOSURE", "LIVETIME", "ONTIME", "EXPTIME")
-
 
 def check_image(image):
     """Raise if something is not a two-dimensional image with a unit."""
@@ -87,6 +85,11 @@ def as_image(image):
     return result
 
 
+def is_time_unit(unit):
+    """Whether a unit is one of time; no unit (None) is not."""
+    return unit is not None and unit.is_equivalent(u.s)
+
+
 def plain_exposure(image):
     """Exposure map as plain seconds, zero where it is masked; one of plain numbers is taken as it is."""
     exposure, shape = image.meta[EXPOSURE_MAP], np.shape(image.data)
@@ -95,7 +98,7 @@ def plain_exposure(image):
     masked = getattr(exposure, "mask", False)
     exposure = getattr(exposure, "unmasked", exposure)  # of astropy's masked quantities
     if isinstance(exposure, u.Quantity):
-        if not exposure.unit.is_equivalent(u.s):
+        if not is_time_unit(exposure.unit):
             raise GeometryError(f"exposure_map must be in seconds, got {exposure.unit}")
         exposure = exposure.to_value(u.s)
     return np.where(masked, 0.0, exposure) if np.any(masked) else np.asarray(exposure)

@@ -13,23 +13,16 @@ from astropy.nddata import CCDData
 from astropy.utils.exceptions import AstropyDeprecationWarning, AstropyUserWarning
 from astropy.wcs import WCS, FITSFixedWarning
 
-from ._image_checks import EXPOSURE_MAP, as_image, check_image, full_mask, image_flags, plain_exposure
+from ._headers import read_header
+from ._image_checks import EXPOSURE_MAP, as_image, check_image, full_mask, image_flags, is_time_unit, plain_exposure
 from .exceptions import GeometryError, ImageWarning
 from .schemes import Flag
 from .tables import write_beside
 
-# What astropy raises over a damaged file (a warning that the file is truncated is turned into an error).
+# What astropy raises for a damaged file (the warning that a file is truncated is turned into an error).
 _DAMAGE = (OSError, TypeError, ValueError, EOFError, LookupError, zlib.error, fits.VerifyError, AstropyUserWarning)
-# Words for counts that headers use and astropy does not know, and what it calls them.
-_UNIT_WORDS = (
-    (r"\b(counts?|cts|ct)\b", "ct"),
-    (r"\b(photons?|ph)\b", "photon"),
-    (r"\b(pixels?|pix)\b", "pix"),
-    (r"\b(kiloseconds?|ksecs?)\b", "ks"),
-    (r"\b(seconds?|secs?)\b", "s"),
-)
 _COUNT_UNITS = (u.ct, u.photon, u.ct / u.pix, u.photon / u.pix)
-# What describes the array or the coordinate system, and is written anew with them.
+# Keywords of the array and the coordinate system, which are written anew with them.
 _STRUCTURE_KEYS = frozenset(
     "SIMPLE XTENSION BITPIX NAXIS EXTEND PCOUNT GCOUNT GROUPS BSCALE BZERO BLANK EXTNAME EXTVER EXTLEVEL CHECKSUM "
     "DATASUM BUNIT COMMENT HISTORY WCSAXES RADECSYS RADESYS EQUINOX EPOCH LONPOLE LATPOLE".split()
@@ -53,10 +46,10 @@ def open_fits(path):
         raise FileNotFoundError(f"path: no file {str(path)!r}")
     try:
         with warnings.catch_warnings():
-            # Deprecated keywords (RADECSYS, missing units of the WCS) are repaired by astropy: nothing to tell.
+            # astropy repairs deprecated keywords (RADECSYS, missing units of the WCS): no reason to warn.
             warnings.simplefilter("ignore", FITSFixedWarning)
             warnings.filterwarnings("ignore", category=fits.verify.VerifyWarning)
-            # Of damaged files astropy 6 tells with a function of its own that it deprecates.
+            # For damaged files astropy 6 calls a function of its own that it deprecates.
             warnings.filterwarnings("ignore", "The indent function", AstropyDeprecationWarning)
             warnings.filterwarnings("error", "(?s).*truncated", AstropyUserWarning)
             # Opened here, so that it is closed even where astropy gives up half-way.
@@ -93,24 +86,16 @@ def _find_image(hdus, hdu, path):
 
 def _read_unit(header, path):
     """Unit of an image and whether it had to be assumed."""
-    text = str(header.get("BUNIT", "")).strip()
-    words = text
-    for pattern, word in _UNIT_WORDS:
-        words = re.sub(pattern, word, words, flags=re.IGNORECASE)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", u.UnitsWarning)  # of style: "counts/s/deg2" is understood
-            unit = u.Unit(words)
-    except (ValueError, TypeError):
+    text, unit = str(header.get("BUNIT", "")).strip(), read_header(header).unit
+    if unit is None and text:
         warnings.warn(f"{path}: BUNIT {text!r} is not a unit; counts are assumed", ImageWarning, stacklevel=6)
-        return u.ct, True
     if unit in _COUNT_UNITS:
         return u.ct, False
-    return (u.ct, True) if unit == u.dimensionless_unscaled else (unit, False)
+    return (u.ct, True) if unit in (None, u.dimensionless_unscaled) else (unit, False)
 
 
 def _read_meta(header):
-    """Header entries as a dict, without those that describe the array or the coordinate system."""
+    """Header entries as a dict, without those of the array or the coordinate system."""
     header = header.copy(strip=True)
     written_anew = set(WCS(header).to_header(relax=True)) if "CTYPE1" in header else set()
     meta = {}
@@ -151,7 +136,7 @@ def _check_exposure(data, header, shape, path):
     unit, _ = _read_unit(header, path)
     if unit == u.ct:  # no unit
         unit = u.s
-    if not unit.is_equivalent(u.s):
+    if not is_time_unit(unit):
         raise GeometryError(
             f"exposure map in {str(path)!r} must be in seconds, got {unit} (survey.read_field scales such maps)"
         )

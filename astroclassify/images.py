@@ -14,8 +14,8 @@ from astropy.wcs import NoConvergence
 from photutils.aperture import CircularAperture
 
 from ._grid import resample, same_grid, target_wcs
+from ._headers import Header, read_header
 from ._image_checks import (
-    EXPOSURE_KEYS,
     EXPOSURE_MAP,
     as_image,
     celestial,
@@ -33,10 +33,12 @@ __all__ = [
     "DEFAULT_COSMOLOGY",
     "Cutout",
     "Geometry",
+    "Header",
     "as_image",
     "concentration",
     "cut",
     "pixel_scale",
+    "read_header",
     "read_image",
     "standardise",
     "write_image",
@@ -294,19 +296,11 @@ def _input_flags(image, pixel):
     flags = Flag(0)
     if np.any(image.data[valid_pixels(image)] < 0):
         flags |= Flag.NEGATIVE
-    if EXPOSURE_MAP not in image.meta and not any(_is_positive(image.meta.get(key)) for key in EXPOSURE_KEYS):
+    if EXPOSURE_MAP not in image.meta and read_header(image.meta).exposure is None:
         flags |= Flag.NO_EXPOSURE
     if pixel_scale(image) > 1.5 * pixel:
         flags |= Flag.COARSE_PIXELS
     return flags
-
-
-def _is_positive(value):
-    value = value[0] if isinstance(value, tuple) else value  # value and comment
-    try:
-        return float(value) > 0
-    except (TypeError, ValueError):
-        return False
 
 
 def _grid_flags(data, valid, covered):

@@ -86,16 +86,16 @@ class Predictor:
         pixels, flags, header = load_pixels(item, bands=self.bands, geometry=self.geometry, centre=centre)
         if header is None:
             return pixels, flags, None
-        return pixels, flags | self._strangeness(header), header["exposure"]
+        return pixels, flags | self._strangeness(header), header.exposure
 
     def _strangeness(self, header):
         """Flags of an image that is not, or not known to be, of the kind seen in training."""
         flags = Flag(0)
         known = self.training.get("instruments") or []
-        if known and [header["telescope"], header["instrument"]] not in [list(pair) for pair in known]:
+        if known and [header.telescope or "", header.instrument or ""] not in [list(pair) for pair in known]:
             flags |= Flag.OTHER_INSTRUMENT
         energy = self.training.get("energy_range")
-        if energy and (header["energy_range"] is None or not np.allclose(header["energy_range"], energy, rtol=0.05)):
+        if energy and (header.energy_range is None or not np.allclose(header.energy_range, energy, rtol=0.05)):
             flags |= Flag.OTHER_BAND
         return int(flags)
 

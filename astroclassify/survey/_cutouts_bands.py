@@ -12,13 +12,13 @@ from astropy.wcs import WCS, FITSFixedWarning
 from astropy.wcs.utils import wcs_to_celestial_frame
 
 from ..images import (
-    EXPOSURE_KEYS,
     EXPOSURE_MAP,
     LOW_COUNTS,
     as_image,
     celestial,
     counts_factor,
     image_flags,
+    read_header,
     valid_pixels,
 )
 from ..schemes import Flag
@@ -58,7 +58,7 @@ class Piece:
         flags = image_flags(image.meta) & _INHERITED
         if exposure is not None:
             exposure = np.nan_to_num(np.asarray(exposure, dtype=float))
-        elif not any(_is_time(image.meta.get(key)) for key in EXPOSURE_KEYS):
+        elif read_header(image.meta).exposure is None:
             flags |= Flag.NO_EXPOSURE
         if np.any(image.data[valid] < 0):
             flags |= Flag.NEGATIVE
@@ -126,14 +126,6 @@ class Piece:
                 return None
             slices.append(slice(max(low, 0), min(high, length)))
         return tuple(slices)
-
-
-def _is_time(value):
-    value = value[0] if isinstance(value, tuple) else value  # value and comment
-    try:
-        return float(value) > 0
-    except (TypeError, ValueError):
-        return False
 
 
 def xray_band(piece, target, shape):

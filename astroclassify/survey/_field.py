@@ -17,26 +17,28 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from reproject import reproject_interp
 
 from .._checks import check_quantity
+from .._image_checks import is_time_unit
 from ..exceptions import GeometryError, ImageWarning
 from ..images import (
     EXPOSURE_MAP,
+    LOW_COUNTS,
     as_image,
     counts_factor,
     image_flags,
     image_from_hdus,
     pixel_scale,
+    read_header,
     read_image,
     same_grid,
 )
 from ..schemes import Flag
 from ._background import estimate_background
-from ._exposure import estimate_exposure, find_instrument, header_band, header_time
+from ._exposure import estimate_exposure, header_time, instrument_name
 from ._out_of_time import has_streaks, out_of_time
 from ._psf import MixedPsf, default_psf
 
 __all__ = ["Field", "combine_fields", "read_field"]
 
-LOW_COUNTS = 100  # as in `astroclassify.images`
 WHOLE = 1e-4  # how far counts may lie from whole numbers
 ROUNDING = 1e-3  # how far below zero, in units of the largest value, an exposure or background may lie
 FARTHEST = 5.0  # deg between the middle of an image and where its header says that the telescope points
@@ -227,19 +229,22 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
     image = _load("image", image)
     pixel = _check_pixels(image)
     counts, unusable, flags = _check_counts(image)
-    instrument = find_instrument(image.meta)
-    energy_range = _energy_range(energy_range, image.meta)
+    header = read_header(image.meta, image.wcs)
+    instrument = instrument_name(header)
+    energy_range = _energy_range(energy_range, header)
     psf = _check_psf(psf, instrument, energy_range)
-    axis = _find_axis(image)
+    for conflict in header.conflicts:
+        warnings.warn(f"image: {conflict}", ImageWarning, stacklevel=2)
+    axis = _find_axis(image, header)
     if mask is not None:
         unusable |= _read_mask(mask, image)
         flags |= Flag.MASKED
     counts[unusable] = 0.0
     if exposure is None and EXPOSURE_MAP not in image.meta:
-        exposure = estimate_exposure(counts, unusable, _off_axis(image, axis), image.meta, instrument)
+        exposure = estimate_exposure(counts, unusable, _off_axis(image, axis), header)
         flags |= Flag.NO_EXPOSURE
     else:
-        exposure = _read_exposure(exposure, image)
+        exposure = _read_exposure(exposure, image, header)
         flags &= ~Flag.NO_EXPOSURE  # which an image that was a field once may carry
     unusable |= exposure <= 0
     if unusable.all():
@@ -352,7 +357,7 @@ def combine_fields(fields):
 
 @contextmanager
 def _named(name):
-    """Put the name of another map before what is wrong with it."""
+    """Put the name of a map that is not the image before the message of its error."""
     try:
         yield
     except GeometryError as error:
@@ -362,7 +367,7 @@ def _named(name):
 
 
 def _load(name, value):
-    """Image from whatever holds one."""
+    """Image of a path, HDU, HDUList or NDData."""
     if isinstance(value, (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)):
         value = fits.HDUList([value])
     with _named(name):
@@ -418,7 +423,8 @@ def _check_psf(psf, instrument, energy_range):
                 "psf must be given (for example GaussianPsf(6 * u.arcsec)): the header's TELESCOP and INSTRUME name no "
                 "instrument that is known (EPN, EMOS1, EMOS2, ACIS, PSPC, eROSITA)"
             )
-        energy = 1.0 if energy_range is None else np.sqrt(np.prod(energy_range.to_value(u.keV)))
+        low, high = (1.0, 1.0) if energy_range is None else energy_range.to_value(u.keV)
+        energy = np.sqrt(low * high) if low > 0 else high / 2
         return default_psf(instrument, np.clip(energy, 0.1, 10) * u.keV)
     missing = [name for name in ("profile", "encircled", "radius", "limit") if not hasattr(psf, name)]
     if missing:
@@ -426,27 +432,22 @@ def _check_psf(psf, instrument, energy_range):
     return psf
 
 
-def _energy_range(energy_range, meta):
+def _energy_range(energy_range, header):
     """Band as two energies, from the argument or from the header; None where neither says."""
     if energy_range is not None:
         low, high = check_quantity("energy_range", energy_range, u.keV, positive=True, shape=(2,))
         if low >= high:
             raise ValueError(f"energy_range must rise, got {energy_range}")
         return u.Quantity([low, high], u.keV)
-    return None if (band := header_band(meta)) is None else u.Quantity(band, u.keV)
+    return None if header.energy_range is None else u.Quantity(header.energy_range, u.keV)
 
 
-def _find_axis(image):
+def _find_axis(image, header):
+    """Optical axis: where the header says that the telescope points, if that can be true, else the middle."""
     ny, nx = image.shape
     middle = image.wcs.celestial.pixel_to_world((nx - 1) / 2, (ny - 1) / 2)
-    for ra, dec in (("RA_PNT", "DEC_PNT"), ("RA_NOM", "DEC_NOM")):
-        try:
-            axis = SkyCoord(float(image.meta[ra]), float(image.meta[dec]), unit=u.deg, frame="icrs")
-        except (KeyError, TypeError, ValueError):
-            continue
-        if axis.separation(middle).deg < FARTHEST:  # false for NaN
-            return axis
-    return middle
+    axis = header.axis()
+    return axis if axis is not None and axis.separation(middle.icrs).deg < FARTHEST else middle
 
 
 def _off_axis(image, axis):
@@ -497,24 +498,26 @@ def _read_background(value, image):
     return np.where(np.isfinite(data), _not_negative("background", data) * (area * factor), np.nan)
 
 
-def _read_exposure(exposure, image):
+def _read_exposure(exposure, image, header):
     """Exposure [s] on the image's grid."""
     if exposure is None:
         return np.asarray(image.meta[EXPOSURE_MAP], float)
     if isinstance(exposure, u.Quantity) and exposure.isscalar:
         return np.full(image.shape, check_quantity("exposure", exposure, u.s, positive=True))
     if isinstance(exposure, np.ndarray):
-        exposure = CCDData(np.asarray(exposure), unit=getattr(exposure, "unit", None) or u.s)
+        unit = getattr(exposure, "unit", None) or u.s
+        mask = np.broadcast_to(getattr(exposure, "mask", False), exposure.shape)
+        exposure = CCDData(np.where(mask, 0.0, np.asarray(getattr(exposure, "unmasked", exposure))), unit=unit)
     other = _load("exposure", exposure)
     data = _not_negative("exposure", _on_grid("exposure", other, image)[0])
     unit = other.unit
-    if unit.is_equivalent(u.s):
+    if is_time_unit(unit):
         return data * unit.to(u.s)
     if unit in (u.ct, u.dimensionless_unscaled):  # no unit in the file
         return data
     for area_time in (u.cm**2 * u.s, u.cm**2 * u.s * u.ct / u.photon, u.cm**2 * u.s * u.ct):
         if unit.is_equivalent(area_time):
-            return data * (header_time(image.meta) / max(data.max(), 1e-300))
+            return data * (header_time(header) / max(data.max(), 1e-300))
     raise GeometryError(f"exposure must be in seconds (or area times time), got {unit}")
 
 

@@ -6,6 +6,15 @@ import numpy as np
 from astropy import units as u
 from scipy.ndimage import uniform_filter
 
+from .._fields_instruments import EPN_AXIS as AXIS
+from .._fields_instruments import EPN_CHIP_GAP as CHIP_GAP
+from .._fields_instruments import EPN_CHIP_LENGTH as CHIP_LENGTH
+from .._fields_instruments import EPN_CHIP_WIDTH as CHIP_WIDTH
+from .._fields_instruments import EPN_FIELD_RADIUS as FIELD_RADIUS
+from .._fields_instruments import EPN_PIXEL
+from .._fields_instruments import EPN_READOUT_LENGTH as READOUT_LENGTH
+from .._fields_instruments import EPN_ROW_GAP as ROW_GAP
+from .._fields_instruments import vignetting as _vignetting
 from ._psf import KingPsf
 from ._simulate_population import POPULATION as P
 
@@ -27,13 +36,6 @@ __all__ = [
     "vignetting",
 ]
 
-# Chips: two rows of six, each 64 x 200 pixels of 4.1", of which the edges and the 12 rows at the readout are not used.
-# Measured on the mask of a real observation (OBSID 0827340901, the test compares them).
-CHIP_GAP, ROW_GAP = 11.0, 9.3  # arcsec, unusable edges included
-CHIP_WIDTH, CHIP_LENGTH = 269.7 - CHIP_GAP, 772.0  # arcsec
-READOUT_LENGTH = 200 * 4.1  # arcsec, over which photons out of time are spread
-FIELD_RADIUS = 898.0  # arcsec, of the round field about the middle of the chips
-AXIS = (-57.8, 128.2)  # arcsec, optical axis in the frame of the chips
 PSF = KingPsf("EPN", P.effective_energy * u.keV)
 # arcmin off axis, beyond which no photon is scattered into the field
 _FARTHEST = (FIELD_RADIUS + np.hypot(*AXIS) + P.psf_limit) / 60
@@ -120,7 +122,7 @@ class Beta:
 
 def vignetting(off_axis):
     """Effective area at an off-axis angle [arcmin], relative to the axis."""
-    return 1 / (1 + (off_axis / P.vignetting_scale) ** 2)
+    return _vignetting("EPN", off_axis)
 
 
 def on_chips(x, y, dead=()):
@@ -172,7 +174,7 @@ def draw_detector(rng):
 
 def _dead_column(rng):
     """A bad column and its neighbours, whose events are not used either; most are bad from end to end."""
-    width, low = 4.1 * (2.5 + rng.choice([0, 0, 0, 1, 3])), max(rng.uniform(-1200, 600), 0)
+    width, low = EPN_PIXEL * (2.5 + rng.choice([0, 0, 0, 1, 3])), max(rng.uniform(-1200, 600), 0)
     return rng.uniform(-3, 3) * CHIP_WIDTH, width, low, bool(rng.random() < 0.5)
 
 
@@ -303,7 +305,7 @@ def pile_up(counts, pointing, grid, rng):
     Of those that arrive in one frame within 3 x 3 pixels of the detector one event is left: of mu on average
     1 - exp(-mu). The rate is that of the image itself, events of other energies added.
     """
-    box = 3 * 4.1 / grid.pixel
+    box = 3 * EPN_PIXEL / grid.pixel
     rate = uniform_filter(counts.astype(float), max(round(box), 1), mode="constant") * box**2 / pointing.exposure
     mu = rate * P.all_events * P.frame_time
     piled = (mu > 1e-3) & (counts > 0)
