@@ -3,8 +3,8 @@
 import numpy as np
 from scipy.ndimage import label, maximum_filter, uniform_filter
 
+from .._image_checks import EXPOSURE_KEYS
 from ..exceptions import GeometryError
-from ..images import EXPOSURE_KEYS
 
 __all__ = ["estimate_exposure", "field_of_view", "find_instrument", "header_band", "header_time"]
 

@@ -1,62 +1,94 @@
-"""Images onto a grid: a fast pixel transform of known error, exact sharing of counts, interpolation of plates."""
+"""The one resampling kernel: pixel coordinates between images, exact sharing of counts, averages, interpolation."""
 
 import functools
 
 import numpy as np
-from astropy.wcs import NoConvergence
+from astropy import units as u
+from astropy.wcs import WCS, NoConvergence
 from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.polynomial import chebyshev
 from scipy.ndimage import map_coordinates
 
-__all__ = ["TOLERANCE", "integrate", "interpolate", "pixel_grid", "quadrilaterals", "sky_to_pixels", "transform"]
+from .exceptions import GeometryError
+
+__all__ = [
+    "TOLERANCE",
+    "corners",
+    "find_pixel",
+    "holds",
+    "integrate",
+    "interpolate",
+    "pixel_grid",
+    "quadrilaterals",
+    "resample",
+    "same_grid",
+    "sky_to_pixels",
+    "target_wcs",
+    "transform",
+    "window",
+]
 
 #: Largest error of `pixel_grid` [pixels of the image that is looked up].
 TOLERANCE = 0.01
 # Degrees of the polynomial that are tried; a smooth transform needs no more than the first.
 _DEGREES = (8, 16, 32)
-# Edges followed at once: what they need stays in the processor's cache.
+# Sides followed at once: what they need stays in the processor's cache.
 _CHUNK = 2**15
+
+
+def target_wcs(centre, pixel, shape):
+    """TAN projection (ICRS), north up, square pixels; ``centre`` (SkyCoord, or RA and Dec in deg) in the middle."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.cunit = ["deg", "deg"]
+    wcs.wcs.crval = [centre.icrs.ra.deg, centre.icrs.dec.deg] if hasattr(centre, "icrs") else centre
+    wcs.wcs.crpix = [(shape[1] + 1) / 2, (shape[0] + 1) / 2]
+    wcs.wcs.cdelt = [-pixel.to_value(u.deg), pixel.to_value(u.deg)]
+    wcs.wcs.radesys = "ICRS"
+    wcs.wcs.set()
+    return wcs
+
+
+def same_grid(wcs, shape, target, target_shape):
+    """Whether the two grids agree to a tenth of a pixel at the corners (exact for grids that the package wrote)."""
+    if shape != target_shape:
+        return False
+    x, y = np.array([0.0, shape[1] - 1, 0.0, shape[1] - 1]), np.array([0.0, 0.0, shape[0] - 1, shape[0] - 1])
+    there = transform(wcs, target, x, y)
+    return bool(np.all(np.hypot(there[0] - x, there[1] - y) < 0.1))
+
+
+def window(x, y, shape, margin=2):
+    """Rows and columns of an image that hold these places (NaN is none), with some pixels to spare; None: not on it."""
+    seen = np.isfinite(x) & np.isfinite(y)
+    if not seen.any():
+        return None
+    slices = []
+    for place, length in ((y, shape[0]), (x, shape[1])):
+        low, high = np.min(place, where=seen, initial=np.inf), np.max(place, where=seen, initial=-np.inf)
+        low, high = int(np.floor(low)) - margin, int(np.ceil(high)) + margin + 1
+        if high <= 0 or low >= length:
+            return None
+        slices.append(slice(max(low, 0), min(high, length)))
+    return tuple(slices)
 
 
 def transform(source, target, x, y):
     """
-    Pixel coordinates in one image of pixels of another, through the sky.
+    Pixels (first: 0) of the WCS ``target`` at pixels of the WCS ``source``, through the sky.
 
-    Parameters
-    ----------
-    source, target : `~astropy.wcs.WCS`
-        Celestial coordinate systems.
-    x, y : `~numpy.ndarray`
-        Pixels of ``source``; 0 is the middle of the first.
-
-    Returns
-    -------
-    x, y : `~numpy.ndarray`
-        Pixels of ``target``; NaN for places that it does not map.
+    NaN for places that ``target`` does not map.
     """
     frames = wcs_to_celestial_frame(source), wcs_to_celestial_frame(target)
-    if source.wcs.lng == target.wcs.lng == 0 and frames[0].is_equivalent_frame(frames[1]):
-        return sky_to_pixels(target, *source.all_pix2world(x, y, 0))
+    if frames[0].is_equivalent_frame(frames[1]):
+        longitude, latitude = source.all_pix2world(x, y, 0)[:: 1 if source.wcs.lng == 0 else -1]
+        return sky_to_pixels(target, longitude, latitude)
     sky = source.pixel_to_world(x, y).transform_to(frames[1])
     return sky_to_pixels(target, sky.spherical.lon.deg, sky.spherical.lat.deg)
 
 
 def sky_to_pixels(wcs, longitude, latitude):
-    """
-    Pixel coordinates of places in the frame of a coordinate system.
-
-    Parameters
-    ----------
-    wcs : `~astropy.wcs.WCS`
-        Celestial coordinate system.
-    longitude, latitude : `~numpy.ndarray`
-        Places [deg].
-
-    Returns
-    -------
-    x, y : `~numpy.ndarray`
-        Pixels; NaN for places that it does not map.
-    """
+    """Pixels (first: 0) at places [deg] in the frame of a WCS, whichever axis is longitude; NaN where there is none."""
     places = (longitude, latitude) if wcs.wcs.lng == 0 else (latitude, longitude)
     try:
         return wcs.all_world2pix(*places, 0)
@@ -68,29 +100,28 @@ def sky_to_pixels(wcs, longitude, latitude):
         return [each.reshape(np.shape(longitude)) for each in found.T]
 
 
+def find_pixel(wcs, position):
+    """Pixel coordinates (x, y; first: 0) of one SkyCoord, NaN where the WCS does not map it."""
+    sky = position.transform_to(wcs_to_celestial_frame(wcs)).spherical
+    x, y = sky_to_pixels(wcs, [sky.lon.deg], [sky.lat.deg])
+    return np.array([x[0], y[0]], dtype=float)
+
+
+def corners(target, wcs, shape):
+    """Pixels of ``wcs`` at the corners of the pixels of a grid: x and y, shape (ny + 1, nx + 1)."""
+    return pixel_grid(target, wcs, np.arange(shape[1] + 1) - 0.5, np.arange(shape[0] + 1) - 0.5)
+
+
 def pixel_grid(source, target, x, y):
     """
-    Pixel coordinates in one image of a rectangular grid of pixels of another, to 0.01 pixel.
+    Pixels of ``target`` at a rectangular grid (columns x, rows y, increasing) of ``source``, to 0.01 pixel, (ny, nx).
 
     The transform is done exactly at (n + 1)^2 Chebyshev points, n = 8, and the polynomial through them evaluated on the
-    grid. If f is the transform, with coefficients c_ij of the polynomial, then what the terms of degree above n / 2
-    contribute, sum |c_ij|, bounds everywhere how much the polynomials of degree n and n / 2 differ; for transforms that
-    are smooth the error of the former is far below it, as coefficients fall off geometrically (Trefethen 2013,
-    Approximation Theory and Approximation Practice, chapters 7 and 8). Besides, the error is measured at the n^2 points
-    in the middle between the Chebyshev points, where it is largest. Both must lie below a tenth of the tolerance, or n
-    is doubled; from n = 32 on, and where a point is not on the other image's sky, every pixel is transformed exactly.
-
-    Parameters
-    ----------
-    source, target : `~astropy.wcs.WCS`
-        Celestial coordinate systems.
-    x, y : `~numpy.ndarray`, shapes (nx,) and (ny,)
-        Columns and rows of the grid in pixels of ``source``, increasing.
-
-    Returns
-    -------
-    x, y : `~numpy.ndarray`, shape (ny, nx)
-        Pixels of ``target``.
+    grid. The terms of degree above n / 2, sum |c_ij|, bound how much the polynomials of degree n and n / 2 differ; for
+    smooth transforms the error of the former is far below it (Trefethen 2013, Approximation Theory and Approximation
+    Practice, chapters 7 and 8). The error is also measured at the n^2 points between the Chebyshev points, where it is
+    largest. Both must lie below a tenth of the tolerance, or n is doubled; beyond n = 32, and where a point is not on
+    the other image's sky, every pixel is transformed exactly.
     """
     low, span = np.array([x[0], y[0]]), np.array([x[-1] - x[0], y[-1] - y[0]])
     for degree in _DEGREES:
@@ -132,19 +163,7 @@ def _chebyshev(degree):
 
 
 def quadrilaterals(x, y):
-    """
-    Signed areas of the pixels of a grid whose corners lie at these places.
-
-    Parameters
-    ----------
-    x, y : `~numpy.ndarray`, shape (ny + 1, nx + 1)
-        Corners.
-
-    Returns
-    -------
-    `~numpy.ndarray`, shape (ny, nx)
-        Areas; negative where the grid is mirrored.
-    """
+    """Signed areas (ny, nx) of pixels with corners (ny + 1, nx + 1) at these places; negative on a mirrored grid."""
     x1, y1 = x[1:, 1:] - x[:-1, :-1], y[1:, 1:] - y[:-1, :-1]
     x2, y2 = x[1:, :-1] - x[:-1, 1:], y[1:, :-1] - y[:-1, 1:]
     return 0.5 * (x1 * y2 - x2 * y1)
@@ -152,26 +171,15 @@ def quadrilaterals(x, y):
 
 def integrate(planes, x, y):
     """
-    Content of an image inside each pixel of another grid, exact for any rotation and any ratio of the pixels.
+    Contents (n, ny, nx) of the pixels of a grid, and their areas (ny, nx) in image pixels; exact for any rotation.
+
+    ``planes`` (n, height, width) are the contents of the pixels of n images, nothing lies outside; x, y the corners of
+    the grid in pixels of the image, shape (ny + 1, nx + 1). Both results are 0 where a corner is not finite.
 
     The content of an image pixel is spread evenly over it. By Green's theorem the content of a quadrilateral is the
     integral along its sides of F dy, where F is what lies to the left in the same row. F is linear within an image
     pixel, so that the midpoint rule is exact between the lines of the image's grid that a side crosses. Each side is
     followed once and serves the two pixels that share it: what falls inside the grid is conserved to rounding.
-
-    Parameters
-    ----------
-    planes : `~numpy.ndarray`, shape (n, height, width)
-        Contents of the pixels of n images; nothing lies outside.
-    x, y : `~numpy.ndarray`, shape (ny + 1, nx + 1)
-        Corners of the grid in pixels of the image; 0 is the middle of the first.
-
-    Returns
-    -------
-    contents : `~numpy.ndarray`, shape (n, ny, nx)
-        Contents of the pixels of the grid.
-    areas : `~numpy.ndarray`, shape (ny, nx)
-        Their areas in pixels of the image. Both are 0 for a pixel with a corner that is not finite.
     """
     padded = np.pad(planes, ((0, 0), (1, 1), (1, 1)))
     left = np.cumsum(padded, axis=2) - padded
@@ -233,21 +241,9 @@ def _follow(tables, shape, u0, v0, u1, v1):
 
 def interpolate(data, valid, x, y):
     """
-    Values of an image at places between its pixels, linear along x and y, from valid pixels alone.
+    Values at places between pixels, linear along x and y, and the share of their weight that is valid (0: off it).
 
-    Parameters
-    ----------
-    data : `~numpy.ndarray`, shape (height, width)
-        The image.
-    valid : `~numpy.ndarray` of bool, or None
-        Which pixels may be used; None: all.
-    x, y : `~numpy.ndarray`
-        Places in pixels; 0 is the middle of the first.
-
-    Returns
-    -------
-    values, share : `~numpy.ndarray`
-        Values, 0 where there is none, and which share of their weight came from valid pixels: 0 off the image.
+    ``valid`` is None (all) or of the image's shape; values are 0 where no valid pixel is near.
     """
     height, width = data.shape
     inside = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
@@ -258,3 +254,54 @@ def interpolate(data, valid, x, y):
     share *= map_coordinates(valid.astype(float), places, order=1, mode="nearest")
     values = map_coordinates(np.where(valid, data, 0.0), places, order=1, mode="nearest") * inside
     return np.divide(values, share, out=np.zeros_like(values), where=share > 1e-6), share
+
+
+def resample(data, x, y, *, valid=None, exposure=None, mean=False):
+    """
+    An image on a grid whose pixels' corners lie at x, y of it: data, valid share, covered share, exposure.
+
+    Parameters
+    ----------
+    data : (height, width)
+        Counts, which are shared out and conserved; with ``mean`` a brightness, which is averaged over valid pixels.
+    x, y : (ny + 1, nx + 1)
+        Corners in pixels of the image, as `corners` gives them.
+    valid : (height, width) of bool, optional
+        Pixels that may be used; by default all.
+    exposure : (height, width), optional
+        Averaged by area, 0 off the image; without it None is returned for it.
+    """
+    slices = window(x, y, data.shape)
+    if slices is None:
+        raise GeometryError("the field wanted lies off the image")
+    x, y = x - slices[1].start, y - slices[0].start
+    data, valid = data[slices], None if valid is None else valid[slices]
+    planes = {"data": data}
+    if valid is not None and not valid.all():
+        planes = {"data": np.where(valid, data, 0.0), "valid": valid}
+    if exposure is not None:
+        planes["exposure"] = exposure[slices]
+    if not holds(data.shape, x, y):
+        planes["covered"] = np.ones(data.shape)
+    contents, area = integrate(np.stack([*planes.values()], dtype=float), x, y)
+    contents = dict(zip(planes, contents, strict=True))
+    shares = {
+        name: np.divide(contents[name], area, out=np.zeros(area.shape), where=area > 0)
+        for name in planes
+        if name != "data"
+    }
+    covered = shares.get("covered", (area > 0).astype(float))
+    share = shares.get("valid", covered)
+    result = contents["data"]
+    if mean:
+        weight = share * area
+        result = np.divide(result, weight, out=np.zeros(area.shape), where=share > 1e-6)
+    elif planes["data"].min() >= 0:
+        # Sums along the sides leave -1e-14 where nothing is, which would be taken for subtracted counts.
+        np.maximum(result, 0.0, out=result)
+    return result, share, covered, shares.get("exposure")
+
+
+def holds(shape, x, y):
+    """Whether an image of this shape holds all these places."""
+    return x.min() >= -0.5 and y.min() >= -0.5 and x.max() <= shape[1] - 0.5 and y.max() <= shape[0] - 0.5
