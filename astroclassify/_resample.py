@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 from astropy import units as u
+from astropy.coordinates import ICRS
 from astropy.wcs import WCS, NoConvergence
 from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.polynomial import chebyshev
@@ -13,11 +14,15 @@ from .exceptions import GeometryError
 
 __all__ = [
     "TOLERANCE",
+    "brightness",
+    "centres",
     "corners",
     "find_pixel",
+    "find_sky",
     "holds",
     "integrate",
     "interpolate",
+    "nearest",
     "pixel_grid",
     "quadrilaterals",
     "resample",
@@ -32,6 +37,8 @@ __all__ = [
 TOLERANCE = 0.01
 # Degrees of the polynomial that are tried; a smooth transform needs no more than the first.
 _DEGREES = (8, 16, 32)
+# Pixels of a map smaller than this share of the grid's are averaged: interpolation would leave most of them out.
+_FINE = 0.5
 # Sides followed at once: what they need stays in the processor's cache.
 _CHUNK = 2**15
 
@@ -105,6 +112,14 @@ def find_pixel(wcs, position):
     sky = position.transform_to(wcs_to_celestial_frame(wcs)).spherical
     x, y = sky_to_pixels(wcs, [sky.lon.deg], [sky.lat.deg])
     return np.array([x[0], y[0]], dtype=float)
+
+
+def find_sky(wcs, x, y):
+    """RA and Dec [deg, ICRS] of one pixel (first: 0)."""
+    if isinstance(wcs_to_celestial_frame(wcs), ICRS):  # no need of SkyCoord, which takes longer than all the rest
+        return tuple(float(each) for each in wcs.all_pix2world(x, y, 0)[:: 1 if wcs.wcs.lng == 0 else -1])
+    sky = wcs.pixel_to_world(x, y).icrs
+    return float(sky.ra.deg), float(sky.dec.deg)
 
 
 def corners(target, wcs, shape):
@@ -300,6 +315,34 @@ def resample(data, x, y, *, valid=None, exposure=None, mean=False):
         # Sums along the sides leave -1e-14 where nothing is, which would be taken for subtracted counts.
         np.maximum(result, 0.0, out=result)
     return result, share, covered, shares.get("exposure")
+
+
+def brightness(data, x, y, *, valid=None):
+    """
+    Values of a map on a grid with corners at x, y of it (0: none), and the share of each that comes from valid pixels.
+
+    Averaged by area where the map's pixels are finer than half of the grid's, else linear between its pixels.
+    """
+    if window(x, y, data.shape) is None:
+        return np.zeros((2, *np.subtract(x.shape, 1)))
+    step = max(1, (min(x.shape) - 1) // 8)
+    if np.nanmedian(np.abs(quadrilaterals(x[::step, ::step], y[::step, ::step]))) > step**2 / _FINE**2:
+        return resample(data, x, y, valid=valid, mean=True)[:2]
+    return interpolate(data, valid, *centres(x, y))
+
+
+def nearest(data, x, y):
+    """Pixels of an image that hold the middles of a grid with corners at x, y of it; 0 off the image."""
+    x, y = (np.rint(each) for each in centres(x, y))
+    inside = (x >= 0) & (x < data.shape[1]) & (y >= 0) & (y < data.shape[0])
+    rows, columns = (np.where(inside, each, 0).astype(np.intp) for each in (y, x))
+    return np.where(inside, data[rows, columns], 0)
+
+
+def centres(x, y):
+    """Middles (2, ny, nx) of the pixels of a grid with these corners (ny + 1, nx + 1)."""
+    corner = np.array([x, y])
+    return (corner[:, :-1, :-1] + corner[:, 1:, :-1] + corner[:, :-1, 1:] + corner[:, 1:, 1:]) / 4
 
 
 def holds(shape, x, y):

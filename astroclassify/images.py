@@ -9,6 +9,7 @@ import numpy as np
 from astropy import units as u
 from astropy.cosmology import FlatLambdaCDM
 from astropy.nddata import CCDData
+from astropy.wcs.utils import proj_plane_pixel_area
 from photutils.aperture import EllipticalAperture
 
 from ._checks import check_number, check_quantity, shorten
@@ -24,7 +25,7 @@ from ._image_checks import (
     valid_pixels,
 )
 from ._image_files import cutout_to_hdus, image_from_hdus, open_fits, read_image, write_hdus, write_image
-from ._resample import corners, find_pixel, resample, same_grid, target_wcs
+from ._resample import corners, find_pixel, find_sky, resample, same_grid, target_wcs
 from .exceptions import ArgumentError, GeometryError, ImageWarning
 from .schemes import Flag
 
@@ -270,8 +271,11 @@ def standardise(image, geometry, *, redshift=None, centre=None, cosmology=DEFAUL
     if image.uncertainty is not None:
         warnings.warn("the uncertainty of the image is not used", ImageWarning, stacklevel=2)
     if centre is None:
-        centre = wcs.pixel_to_world((image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2)
-    check_position("centre", centre)
+        centre = find_sky(wcs, (image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2)
+        if not np.isfinite(centre).all():
+            raise GeometryError("the middle of the image has no position on the sky: give centre")
+    else:
+        check_position("centre", centre)
     target = target_wcs(centre, pixel, geometry.shape)
     if same_grid(wcs, image.shape, target, geometry.shape):
         valid, covered, target = valid_pixels(image).astype(float), np.ones(image.shape), wcs
@@ -291,7 +295,7 @@ def standardise(image, geometry, *, redshift=None, centre=None, cosmology=DEFAUL
             f"image has valid pixels in only {np.mean(~mask):.1%} of the model's field "
             f"({geometry.width}; at least {MIN_VALID:.0%} is needed)"
         )
-    flags = image_flags(image.meta) | _input_flags(image, pixel) | _grid_flags(data, valid, covered)
+    flags = image_flags(image.meta) | _input_flags(image, wcs, pixel) | _grid_flags(data, valid, covered)
     if plate:  # neither has a meaning for densities
         flags &= ~(Flag.NO_EXPOSURE | Flag.LOW_COUNTS)
     meta = {**image.meta, "FLAGS": flags.value}
@@ -303,13 +307,13 @@ def standardise(image, geometry, *, redshift=None, centre=None, cosmology=DEFAUL
     return CCDData(data, unit=unit, mask=mask if mask.any() else None, wcs=target, meta=meta)
 
 
-def _input_flags(image, pixel):
+def _input_flags(image, wcs, pixel):
     flags = Flag(0)
     if np.any(image.data[valid_pixels(image)] < 0):
         flags |= Flag.NEGATIVE
     if not has_exposure(image.meta):
         flags |= Flag.NO_EXPOSURE
-    if pixel_scale(image) > 1.5 * pixel:
+    if proj_plane_pixel_area(wcs) > (1.5 * pixel.to_value(u.deg)) ** 2:
         flags |= Flag.COARSE_PIXELS
     return flags
 
@@ -387,7 +391,7 @@ def concentration(
     total, part = (
         float(np.sum(data * aperture.to_mask(method="exact").to_image(data.shape)))
         for aperture in (
-            EllipticalAperture(middle, radius * kpc * a, radius * kpc * b, theta) for radius in (outer_kpc, inner_kpc)
+            EllipticalAperture(middle, radius * kpc * a, radius * kpc * b, theta=theta) for radius in (outer_kpc, inner_kpc)
         )
     )
     if total <= 0:

@@ -73,7 +73,8 @@ def allowed(part):
     if part in ABOVE:
         return {*ABOVE, *ROOMS, *HALL, *PRIVATE_HALL, *DATA}
     if part in ROOMS:
-        return {part, *HALL, "_http", "_image_checks", "_lazy", "_pictures", "_resample", "_sample_folders", *DATA}
+        below = ("_checks", "_http", "_image_checks", "_lazy", "_pictures", "_resample", "_sample_folders")
+        return {part, *HALL, *below, *DATA}
     if part in HALL or part in PRIVATE_HALL:
         return {*HALL, *PRIVATE_HALL, *DATA}
     return {*DATA}

@@ -11,7 +11,7 @@ from astropy.nddata import CCDData, NDData
 from astropy.wcs import WCS, FITSFixedWarning
 from astropy.wcs.utils import wcs_to_celestial_frame
 
-from .._resample import corners, holds, interpolate, quadrilaterals, resample, sky_to_pixels, window
+from .._resample import brightness, centres, corners, holds, resample, sky_to_pixels, window
 from ..images import (
     EXPOSURE_MAP,
     LOW_COUNTS,
@@ -31,8 +31,6 @@ __all__ = ["Piece", "optical_band", "xray_band"]
 _INHERITED = Flag.NO_EXPOSURE | Flag.NO_UNIT | Flag.NEGATIVE
 # Entries of the field's meta that say nothing of a cutout or are written anew.
 _NOT_KEPT = ("HISTORY", "COMMENT", "FLAGS")
-# Pixels of a plate smaller than this share of the grid's are averaged: interpolation would leave most of them out.
-_FINE = 0.5
 
 
 @dataclass(frozen=True)
@@ -135,19 +133,12 @@ def optical_band(image, target, shape):
     image = as_image(image)
     wcs, valid = celestial(image), None if image.mask is None else ~image.mask
     x, y = corners(target, wcs, shape)
-    if window(x, y, image.shape) is None:
-        raise NoImageError("the optical image does not overlap with the field")
-    # Areas of blocks of 8 x 8 pixels tell how fine the image's pixels are.
-    if np.nanmedian(np.abs(quadrilaterals(x[::8, ::8], y[::8, ::8]))) > 64 / _FINE**2:
-        data, share, _, _ = resample(image.data, x, y, valid=valid, mean=True)
-    else:
-        x, y = ((each[:-1, :-1] + each[1:, :-1] + each[:-1, 1:] + each[1:, 1:]) / 4 for each in (x, y))
-        data, share = interpolate(image.data, valid, x, y)
+    data, share = brightness(image.data, x, y, valid=valid)
     mask = share < 0.5
     if mask.all():
         raise NoImageError("the optical image does not overlap with the field")
     flags = image_flags(image.meta)
-    if not holds(image.shape, x, y):
+    if not holds(image.shape, *centres(x, y)):
         flags |= Flag.OFF_EDGE
     if valid is not None and mask.any():
         flags |= Flag.MASKED

@@ -16,7 +16,7 @@ from astropy.wcs import WCS, FITSFixedWarning
 
 from .._checks import check_quantity
 from .._image_checks import square_pixels
-from .._resample import corners, quadrilaterals, resample
+from .._resample import brightness, corners, nearest, quadrilaterals
 from ..exceptions import GeometryError, ImageWarning
 from ..images import (
     EXPOSURE_MAP,
@@ -446,8 +446,8 @@ def _off_axis(image, axis):
     return np.hypot(x - column, y - row) * pixel_scale(image).to_value(u.arcmin)
 
 
-def _on_grid(name, other, image):
-    """Mean of another image over the pixels of this one, NaN where it has none; and the ratio of the pixels' areas."""
+def _on_grid(name, other, image, *, nearest_pixel=False):
+    """Data of another image on the pixels of this one, NaN where it has none; and the ratio of the pixels' areas."""
     data = other.data if other.mask is None else np.where(other.mask, np.nan, other.data)
     if not getattr(other.wcs, "has_celestial", False):
         if data.shape != image.shape:
@@ -458,10 +458,9 @@ def _on_grid(name, other, image):
     if same_grid(other.wcs.celestial, data.shape, image.wcs.celestial, image.shape):
         return data, 1.0
     x, y = corners(image.wcs.celestial, other.wcs.celestial, image.shape)
-    try:
-        moved, share, _, _ = resample(data, x, y, valid=np.isfinite(data), mean=True)
-    except GeometryError:
-        share = np.zeros(1)
+    if nearest_pixel:
+        return nearest(data, x, y), None
+    moved, share = brightness(data, x, y, valid=np.isfinite(data))
     if not np.any(share > 0.5):
         raise GeometryError(f"{name} does not overlap the image")
     return np.where(share > 0.5, moved, np.nan), np.abs(quadrilaterals(x, y))
@@ -474,10 +473,10 @@ def _read_mask(mask, image):
                 f"mask must be a bool array of the image's shape {image.shape}, got {mask.dtype} {mask.shape}"
             )
         return mask
-    other = _load("mask", mask)
-    # A pixel is usable where more than half of it is.
-    usable = CCDData((other.data > 0).astype(float), unit=other.unit, mask=other.mask, wcs=other.wcs)
-    return ~(_on_grid("mask", usable, image)[0] > 0.5)
+    usable, _ = _on_grid("mask", _load("mask", mask), image, nearest_pixel=True)
+    if not np.any(usable > 0):
+        raise GeometryError("mask does not overlap the image")
+    return ~(usable > 0)
 
 
 def _read_background(value, image):
