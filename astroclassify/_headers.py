@@ -9,7 +9,9 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import FK4, FK5, FK4NoETerms, SkyCoord
 
-__all__ = ["EXPOSURE_KEYS", "Header", "parse_unit", "read_header"]
+from ._image_checks import EXPOSURE_MAP
+
+__all__ = ["EXPOSURE_KEYS", "Header", "has_exposure", "parse_unit", "read_header"]
 
 EXPOSURE_KEYS = ("EXPOSURE", "LIVETIME", "ONTIME", "EXPTIME")
 
@@ -369,3 +371,8 @@ def _find_date(meta):
     if mjd is None or not 0 <= mjd < 2e5:
         return None
     return (datetime(1858, 11, 17) + timedelta(days=mjd)).isoformat(timespec="seconds")
+
+
+def has_exposure(meta):
+    """Whether an image came with an exposure map or with an exposure time in its header."""
+    return EXPOSURE_MAP in meta or read_header(meta).exposure is not None

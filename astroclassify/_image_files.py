@@ -11,7 +11,7 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.nddata import CCDData
 from astropy.utils.exceptions import AstropyDeprecationWarning, AstropyUserWarning
-from astropy.wcs import WCS, FITSFixedWarning
+from astropy.wcs import WCS, FITSFixedWarning, Wcsprm
 
 from ._headers import read_header
 from ._image_checks import EXPOSURE_MAP, as_image, check_image, full_mask, image_flags, is_time_unit, plain_exposure
@@ -25,17 +25,23 @@ _COUNT_UNITS = (u.ct, u.photon, u.ct / u.pix, u.photon / u.pix)
 # Keywords of the array and the coordinate system, which are written anew with them.
 _STRUCTURE_KEYS = frozenset(
     "SIMPLE XTENSION BITPIX NAXIS EXTEND PCOUNT GCOUNT GROUPS BSCALE BZERO BLANK EXTNAME EXTVER EXTLEVEL CHECKSUM "
-    "DATASUM BUNIT COMMENT HISTORY WCSAXES RADECSYS RADESYS EQUINOX EPOCH LONPOLE LATPOLE".split()
+    "DATASUM BUNIT COMMENT HISTORY WCSAXES RADECSYS RADESYS EQUINOX EPOCH LONPOLE LATPOLE WCSNAME SPECSYS SSYSOBS "
+    "SSYSSRC VELOSYS VELREF ZSOURCE VELANGL RESTFRQ RESTFREQ RESTWAV".split()
 ) | {""}
-_WCS_KEY = re.compile(
-    r"(NAXIS|CTYPE|CUNIT|CRPIX|CRVAL|CDELT|CROTA)\d+[A-Z]?$|(CD|PC|PV|PS)\d+_\d+[A-Z]?$|"
-    r"(A|B|AP|BP)_(\d_\d|ORDER|DMAX)$|(AMD|PPO|AMDR)[XYE]?\d+$|(PLT|CNPIX|XPIXELSZ|YPIXELSZ)|"
-    r"(DQ|DP|CQDIS|CPDIS|DVERR|CQERR)\d"
+_LINEAR_KEY = re.compile(
+    r"(NAXIS|CTYPE|CUNIT|CRPIX|CRVAL|CDELT|CROTA|CNAME|CRDER|CSYER)\d+[A-Z]?$|(CD|PC)\d+_\d+[A-Z]?$"
 )
+_DISTORTION_KEY = re.compile(
+    r"(PV|PS)\d+_\d+[A-Z]?$|(A|B|AP|BP)_(\d_\d|ORDER|DMAX)$|(AMD|PPO|AMDR)[XYE]?\d+$|(PLT|CNPIX|XPIXELSZ|YPIXELSZ)|"
+    r"(DQ|DP|CQDIS|CPDIS|DVERR|CQERR|D2IM)"
+)
+# Keywords of times, which a coordinate system may have and an image keeps.
+_TIME_KEY = re.compile(r"DATE|MJD|TIME")
 
 
 def _is_structure(key):
-    return key.upper() in _STRUCTURE_KEYS or _WCS_KEY.match(key.upper()) is not None
+    key = key.upper()
+    return key in _STRUCTURE_KEYS or bool(_LINEAR_KEY.match(key) or _DISTORTION_KEY.match(key))
 
 
 @contextmanager
@@ -95,15 +101,12 @@ def _read_unit(header, path):
 
 
 def _read_meta(header):
-    """Header entries as a dict, without those of the array or the coordinate system."""
-    header = header.copy(strip=True)
-    written_anew = set(WCS(header).to_header(relax=True)) if "CTYPE1" in header else set()
-    meta = {}
-    for key, value in header.items():
-        if value is None or isinstance(value, fits.card.Undefined) or _is_structure(key):
-            continue
-        if key not in written_anew or key.startswith(("DATE", "MJD", "TIME")):
-            meta[key] = value
+    """Header entries as a dict, without those that describe the array or the coordinate system."""
+    meta = {
+        key: value
+        for key, value in header.items()
+        if not (value is None or isinstance(value, fits.card.Undefined) or _is_structure(key))
+    }
     for key in ("HISTORY", "COMMENT"):
         if key in header:
             meta[key] = "\n".join(str(line) for line in header[key])
@@ -112,13 +115,29 @@ def _read_meta(header):
 
 def _read_wcs(hdu, hdus):
     """Celestial WCS of the two axes that are longer than one, or None."""
-    wcs = WCS(hdu.header, fobj=hdus)
+    wcs = _parse_wcs(hdu.header, hdus)
     if not wcs.has_celestial:
         return None
     sky_axes = {wcs.naxis - 1 - axis for axis in (wcs.wcs.lng, wcs.wcs.lat)}
     if any(length > 1 and axis not in sky_axes for axis, length in enumerate(hdu.data.shape)):
         return None
     return wcs.celestial
+
+
+def _parse_wcs(header, hdus):
+    """WCS of a header. `WCS` parses the whole header three times; without distortions its linear terms say it all."""
+    cards = [card for card in header.cards if _is_structure(card.keyword) or _TIME_KEY.match(card.keyword)]
+    kinds = [str(card.value) for card in cards if card.keyword.startswith("CTYPE")]
+    if any(_DISTORTION_KEY.match(card.keyword) for card in cards) or any(kind[8:] for kind in kinds):
+        return WCS(header, fobj=hdus)
+    cards = fits.Header([card for card in cards if card.keyword not in ("", "COMMENT", "HISTORY")])
+    linear = Wcsprm(header=cards.tostring(endcard=False).encode("ascii"), key=" ", relax=True, keysel=-1)
+    wcs = WCS(naxis=linear.naxis)
+    wcs.wcs = linear
+    wcs.fix()
+    wcs.wcs.set()
+    wcs.pixel_shape = [header.get(f"NAXIS{axis + 1}", 1) for axis in range(wcs.naxis)]
+    return wcs
 
 
 def _companion(hdus, name, image_hdu):

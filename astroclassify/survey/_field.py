@@ -13,11 +13,10 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import CCDData, NDData
 from astropy.wcs import WCS, FITSFixedWarning
-from astropy.wcs.utils import proj_plane_pixel_scales
-from reproject import reproject_interp
 
 from .._checks import check_quantity
-from .._image_checks import is_time_unit
+from .._image_checks import is_time_unit, square_pixels
+from .._resample import brightness, corners, nearest, quadrilaterals
 from ..exceptions import GeometryError, ImageWarning
 from ..images import (
     EXPOSURE_MAP,
@@ -42,7 +41,6 @@ __all__ = ["Field", "combine_fields", "read_field"]
 WHOLE = 1e-4  # how far counts may lie from whole numbers
 ROUNDING = 1e-3  # how far below zero, in units of the largest value, an exposure or background may lie
 FARTHEST = 5.0  # deg between the middle of an image and where its header says that the telescope points
-_SQUARE = 0.02  # by which share the sides of a pixel may differ
 ALSO = {"exposure": ", array or Quantity", "background": " or array", "mask": " or bool array"}
 
 
@@ -227,7 +225,7 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
     ('EPN', 10000.0)
     """
     image = _load("image", image)
-    pixel = _check_pixels(image)
+    pixel = square_pixels(image)
     counts, unusable, flags = _check_counts(image)
     header = read_header(image.meta, image.wcs)
     instrument = instrument_name(header)
@@ -407,15 +405,6 @@ def _check_counts(image):
     return np.where(unusable, 0.0, np.round(counts)), unusable, flags
 
 
-def _check_pixels(image):
-    """Side of a pixel [arcsec]; angles from the axis and the point spread function take pixels to be square."""
-    pixel = pixel_scale(image).to_value(u.arcsec)
-    sides = 3600 * proj_plane_pixel_scales(image.wcs.celestial)
-    if np.ptp(sides) > _SQUARE * sides.max():
-        raise GeometryError(f"image must have square pixels, got {sides[0]:.4g} by {sides[1]:.4g} arcsec")
-    return pixel
-
-
 def _check_psf(psf, instrument, energy_range):
     if psf is None:
         if instrument == "UNKNOWN":
@@ -457,7 +446,7 @@ def _off_axis(image, axis):
     return np.hypot(x - column, y - row) * pixel_scale(image).to_value(u.arcmin)
 
 
-def _on_grid(name, other, image, *, order="bilinear"):
+def _on_grid(name, other, image, *, nearest_pixel=False):
     """Data of another image on the pixels of this one, NaN where it has none; and the ratio of the pixels' areas."""
     data = other.data if other.mask is None else np.where(other.mask, np.nan, other.data)
     if not getattr(other.wcs, "has_celestial", False):
@@ -468,12 +457,13 @@ def _on_grid(name, other, image, *, order="bilinear"):
         return data, 1.0
     if same_grid(other.wcs.celestial, data.shape, image.wcs.celestial, image.shape):
         return data, 1.0
-    moved = reproject_interp(
-        (data, other.wcs.celestial), image.wcs.celestial, shape_out=image.shape, order=order, return_footprint=False
-    )
-    if not np.any(np.isfinite(moved)):
+    x, y = corners(image.wcs.celestial, other.wcs.celestial, image.shape)
+    if nearest_pixel:
+        return nearest(data, x, y), None
+    moved, share = brightness(data, x, y, valid=np.isfinite(data))
+    if not np.any(share > 0.5):
         raise GeometryError(f"{name} does not overlap the image")
-    return moved, float((pixel_scale(image) / pixel_scale(other)) ** 2)
+    return np.where(share > 0.5, moved, np.nan), np.abs(quadrilaterals(x, y))
 
 
 def _read_mask(mask, image):
@@ -483,7 +473,9 @@ def _read_mask(mask, image):
                 f"mask must be a bool array of the image's shape {image.shape}, got {mask.dtype} {mask.shape}"
             )
         return mask
-    usable, _ = _on_grid("mask", _load("mask", mask), image, order="nearest-neighbor")
+    usable, _ = _on_grid("mask", _load("mask", mask), image, nearest_pixel=True)
+    if not np.any(usable > 0):
+        raise GeometryError("mask does not overlap the image")
     return ~(usable > 0)
 
 

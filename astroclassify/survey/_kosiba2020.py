@@ -11,13 +11,12 @@ import numpy as np
 from astropy import units as u
 from astropy.nddata import CCDData
 from astropy.table import QTable
-from astropy.wcs import WCS
 
 from .. import _sample_folders as folders
 from .. import tables
 from .._checks import require
 from ..exceptions import GeometryError, SchemaError
-from ..images import Cutout
+from ..images import Cutout, target_wcs
 from ..schemes import CANDIDATE, Flag
 
 __all__ = ["read_kosiba2020"]
@@ -230,12 +229,7 @@ def _pixels(source, pillow):
 
 
 def _cutout(name, pixels, digest):
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.cunit = ["deg", "deg"]
-    wcs.wcs.crval = [0.0, 0.0]
-    wcs.wcs.crpix = [(SHAPE[1] + 1) / 2, (SHAPE[0] + 1) / 2]
-    wcs.wcs.cdelt = [-SIZE / 60 / SHAPE[1], SIZE / 60 / SHAPE[0]]
+    wcs = target_wcs((0.0, 0.0), SIZE / SHAPE[0] * u.arcmin, SHAPE)
     meta = {"OBJECT": name, "ORIGIN": "Kosiba et al. 2020", "COORDS": "nominal"}
     xray = {**meta, "TELESCOP": "XMM", folders.DIGEST_KEY: digest, "FLAGS": Flag.NO_UNIT.value}
     return Cutout(

@@ -13,13 +13,12 @@ import numpy as np
 from astropy import units as u
 from astropy.nddata import CCDData
 from astropy.table import QTable
-from astropy.wcs import WCS
 
 from .. import _sample_folders as folders
 from .. import batch, tables
 from .._checks import check_quantity
 from ..exceptions import EmptyResultWarning, SchemaError
-from ..images import EXPOSURE_MAP, LOW_COUNTS, Cutout, Geometry
+from ..images import EXPOSURE_MAP, LOW_COUNTS, Cutout, Geometry, target_wcs
 from ..schemes import CANDIDATE, CLUSTER, ClassScheme, Flag
 from ._simulate_plate import expose_plate
 from ._simulate_population import POPULATION
@@ -349,13 +348,7 @@ def _binned(image, bins):
 
 
 def _wcs(position, shape, pixel):
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.cunit = ["deg", "deg"]
-    wcs.wcs.crval = [round(value, 6) for value in position]
-    wcs.wcs.crpix = [(shape[1] + 1) / 2, (shape[0] + 1) / 2]
-    wcs.wcs.cdelt = [-pixel / 3600, pixel / 3600]
-    return wcs
+    return target_wcs([round(value, 6) for value in position], pixel * u.arcsec, shape)
 
 
 def _to_header(row):
