@@ -17,10 +17,10 @@ from ..exceptions import SchemaError
 from ..images import EXPOSURE_MAP, Geometry
 from ..schemes import CANDIDATE, Flag
 from ._field import Field, read_field
-from ._simulate import _wcs
+from ._simulate_candidate import sky_grid
+from ._simulate_counterparts import add_plate_sky
 from ._simulate_plate import expose_plate
 from ._simulate_population import POPULATION as P
-from ._simulate_scene import add_plate_sky
 from ._simulate_sky import KINDS, draw_sky
 from ._simulate_xmm import (
     AXIS,
@@ -149,7 +149,7 @@ def simulate_field(
     """
     seed = batch.master_seed(rng)
     pointing, grid = _check_pointing(exposure, seed), _check_grid(pixel, shape)
-    wcs = _wcs(_check_position(position, seed), grid.shape, grid.pixel)
+    wcs = sky_grid(_check_position(position, seed), grid.shape, grid.pixel)
     density = check_density(density)
     injected = [] if injected is None else _injected_rows(injected, wcs, pointing, grid)
     scene, rows = draw_sky(pointing, grid.half, density, seed)
@@ -342,4 +342,4 @@ def _plate(scene, grid, wcs, seed, meta):
     rng = batch.derive_rng(seed, "field", "plate")
     plate = expose_plate(scene.stars, seen, Grid(shape, _PLATE_PIXEL), rng, painted=scene.painted)
     header = {**meta, "SURVEY": "POSS-II red, simulated", "BANDPASS": "R"}
-    return CCDData(plate, unit=u.adu, wcs=_wcs(wcs.wcs.crval, shape, _PLATE_PIXEL), meta=header)
+    return CCDData(plate, unit=u.adu, wcs=sky_grid(wcs.wcs.crval, shape, _PLATE_PIXEL), meta=header)

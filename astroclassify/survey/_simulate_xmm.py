@@ -6,6 +6,7 @@ import numpy as np
 from astropy import units as u
 from scipy.ndimage import uniform_filter
 
+from .._fields_beta import beta_radius, beta_share
 from ._psf import KingPsf
 from ._simulate_population import POPULATION as P
 
@@ -108,9 +109,8 @@ class Beta:
     angle: float = 0.0
 
     def draw(self, number, rng):
-        """Places of photons [arcsec]: S(r) ~ (1 + (r/core)^2)^(-3/2), so F(<r) ~ 1 - (1 + (r/core)^2)^(-1/2)."""
-        share = rng.random(number) * (1 - (1 + (self.limit / self.core) ** 2) ** -0.5)
-        radius = self.core * np.sqrt((1 - share) ** -2 - 1)
+        """Places of photons [arcsec]."""
+        radius = self.core * beta_radius(rng.random(number) * beta_share(self.limit / self.core))
         phase = rng.random(number) * (2 * np.pi)
         stretch = np.sqrt(self.axis_ratio)
         along, across = radius * np.cos(phase) / stretch, radius * np.sin(phase) * stretch
@@ -142,20 +142,10 @@ def on_chips(x, y, dead=()):
 
 def draw_pointing(rng, *, on_edge=False):
     """
-    Draw where and how a candidate is observed.
+    Draw where and how a candidate is observed: on a chip, or with ``on_edge`` on a gap or the edge of the field.
 
-    Parameters
-    ----------
-    rng : `~numpy.random.Generator`
-        Source of randomness.
-    on_edge : bool, optional
-        Whether the candidate lies on a gap between chips or on the edge of the field; else it lies on a chip.
-
-    Returns
-    -------
-    Pointing
-        The pointing. Positions within `Population.max_off_axis` (a little more on edges) are as frequent per area as
-        the effective area is large.
+    Positions within `Population.max_off_axis` (a little more on edges) are as frequent per area as the effective area
+    is large.
     """
     detector = draw_detector(rng)
     x, y = _draw_place(rng, detector["dead"], on_edge)
@@ -201,23 +191,7 @@ def leaves_field(pointing, grid):
 
 
 def exposure_map(pointing, grid):
-    """
-    Exposure of each pixel: time, vignetting, chips.
-
-    Parameters
-    ----------
-    pointing : Pointing
-        The pointing.
-    grid : Grid
-        The grid.
-
-    Returns
-    -------
-    exposure : `~numpy.ndarray`, shape (ny, nx)
-        Exposure [s], equivalent to that on axis.
-    live : `~numpy.ndarray`, shape (ny, nx)
-        Whether a pixel lies on a chip.
-    """
+    """Exposure [s], equivalent to that on axis, and whether a pixel lies on a chip: arrays of shape (ny, nx)."""
     x, y = pointing.to_detector(*grid.centres())
     live = on_chips(x, y, pointing.dead)
     off_axis = np.hypot(x - AXIS[0], y - AXIS[1]) / 60
@@ -226,32 +200,11 @@ def exposure_map(pointing, grid):
 
 def observe(extended, points, pointing, grid, rng, *, detector_light=()):
     """
-    Draw the photons of an observation.
+    Draw the photons of an observation: whole counts and exposure map [s], shape (ny, nx).
 
-    Parameters
-    ----------
-    extended : sequence of Beta
-        Extended sources.
-    points : `~numpy.ndarray`, shape (n, 3)
-        Point sources: flux in 0.5 to 2 keV [erg s-1 cm-2] and offsets x, y [arcsec].
-    pointing : Pointing
-        The pointing.
-    grid : Grid
-        The grid.
-    rng : `~numpy.random.Generator`
-        Source of randomness.
-    detector_light : sequence of `~numpy.ndarray`, shape (n, 2)
-        Places of photons that no source on the sky explains (stray light, hot pixels), as offsets [arcsec].
+    ``extended``: Beta models. ``points`` (n, 3): flux in 0.5 to 2 keV [erg s-1 cm-2] and offsets x, y [arcsec].
+    ``detector_light``: places (n, 2) of photons that no source on the sky explains (stray light, hot pixels) [arcsec].
 
-    Returns
-    -------
-    counts : `~numpy.ndarray`, shape (ny, nx)
-        Whole counts.
-    exposure : `~numpy.ndarray`, shape (ny, nx)
-        Exposure map [s].
-
-    Notes
-    -----
     Photon by photon: place on the sky, kept with the vignetting of its direction, scattered by the King profile of its
     off-axis angle, moved along the column if it comes out of time, kept where it falls on a live pixel; see `pile_up`.
     """
