@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 DIGEST_KEY = "SETTINGS"
 
 # What stays as it is in a header; the rest is written as %xx. Long texts with ' or & are not read back unchanged.
-_SAFE = " !\"#$()*+,-./:;<=>?@[\\]^_`{|}~"
+_SAFE = ' !"#$()*+,-./:;<=>?@[\\]^_`{|}~'
 
 
 def digest_of(content):

@@ -73,7 +73,8 @@ def allowed(part):
     if part in ABOVE:
         return {*ABOVE, *ROOMS, *HALL, *PRIVATE_HALL, *DATA}
     if part in ROOMS:
-        return {part, *HALL, "_checks", "_http", "_lazy", "_pictures", "_fields_beta", "_fields_sky", "_sample_writer", *DATA}
+        shared = {"_checks", "_fields_beta", "_fields_sky", "_http", "_lazy", "_pictures", "_sample_writer"}
+        return {part, *HALL, *shared, *DATA}
     if part in HALL or part in PRIVATE_HALL:
         return {*HALL, *PRIVATE_HALL, *DATA}
     return {*DATA}

@@ -73,7 +73,7 @@ class MockJob:
         return row_format(units, drawn=self.drawn)
 
     def identity(self, halo_id):
-        """What names a halo in seeds."""
+        """Parts of the seeds of a halo."""
         return self.snapshot.name, self.snapshot.snapshot, halo_id
 
     def group(self, halo_id):
@@ -112,7 +112,7 @@ def mock_halo(job, item):
 
 
 def _halo_values(job, halo):
-    """Columns that the axes of a halo share, and what is to be said about them."""
+    """Columns that the axes of a halo share, and remarks on them."""
     core = measure_core(halo, aperture=job.aperture, weighting=job.weighting)
     values = {
         "label": classify_t_cool(core.t_cool),
@@ -120,7 +120,7 @@ def _halo_values(job, halo):
         "r_500": float(halo.r_500.to_value(u.kpc)),
         "t_cool": float(core.t_cool.to_value(u.Gyr)),
         "n_e": float(core.n_e.to_value(u.cm**-3)),
-        # There will be an image, so a missing cooling time is not a failure: FEW_CELLS and the message tell.
+        # There will be an image, so a missing cooling time is no failure: see FEW_CELLS and the message.
         "flags": int(core.flags) & ~Flag.FAILED.value,
     }
     messages = []
@@ -178,7 +178,7 @@ def _c_sb(image, background, halo, messages):
 
 
 def _flat(image, background):
-    """Counts above the background over the relative exposure; NaN (masked) where that is too small to tell anything."""
+    """Counts above the background over the relative exposure; NaN (masked) where that is too small."""
     relative = image.meta[EXPOSURE_MAP] / np.max(image.meta[EXPOSURE_MAP])
     relative = np.where(relative < _MIN_EXPOSURE, math.nan, relative)
     meta = {"REDSHIFT": image.meta["REDSHIFT"]}

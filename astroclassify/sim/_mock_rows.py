@@ -13,7 +13,7 @@ from ..schemes import COOL_CORE, Flag
 
 __all__ = ["describe", "row_format", "sample_meta", "summarise"]
 
-#: Keywords under which the measured columns of a row stand in the header of its image.
+#: Column of a row -> keyword in the header of its image.
 KEYWORDS = {
     "label": "LABEL",
     "redshift": "REDSHIFT",
@@ -30,7 +30,7 @@ KEYWORDS = {
     "message": "MESSAGE",
 }
 
-#: The same for the further measures; that of the error has ``_E`` after it.
+#: Further measure -> keyword; the keyword of its error ends in ``_E``.
 MEASURE_KEYWORDS = {
     "entropy": "ENTR",
     "entropy_excess": "ENTR_X",

@@ -71,10 +71,10 @@ def extract_cutouts(
     -------
     list of Cutout, or `~astropy.table.QTable`
         Without ``out`` one entry for each candidate (3 MB; None, with a warning, where there is no cutout). With
-        ``out`` a SAMPLE table with one row for each candidate in their order: the columns that came, those of a SAMPLE
+        ``out`` a SAMPLE table with one row for each candidate in their order: its own columns, those of a SAMPLE
         table, and ``message``. A candidate without a cutout keeps its row, with the flag ``FAILED``, no path and the
-        reason. A ``source_id`` that comes again has a number after it, one that cannot name a file is replaced; what
-        came is in ``group_id``.
+        reason. A ``source_id`` that comes again has a number after it, one that cannot name a file is replaced; the
+        original is in ``group_id``.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def extract_cutouts(
 
     A grid that reaches beyond the image is padded, so that the source stays in the middle. Pixels less than half of
     which come from valid ones are masked. ``flags``: ``off_edge``, part of the field lies off the X-ray or the optical
-    image; ``masked``, pixels in it are masked or have no exposure; ``no_exposure``, the field came without exposure;
+    image; ``masked``, pixels in it are masked or have no exposure; ``no_exposure``, the field has no exposure map;
     ``no_optical``, there is no optical image and ``message`` says why; ``low_counts``; and those of the candidate.
 
     References

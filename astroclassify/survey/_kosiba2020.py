@@ -63,7 +63,7 @@ def read_kosiba2020(path, out=None):
     FileNotFoundError
         If a list is missing.
     SchemaError
-        If a list has not the columns or cannot be read.
+        If a list lacks a column or cannot be read.
     OutputError
         If ``out`` cannot be written or holds something else.
     MissingDependencyError

@@ -24,7 +24,7 @@ def to_binary(sample):
     -------
     `~astropy.table.QTable`
         A copy with labels of the scheme `~astroclassify.schemes.CLUSTER`: ``low_z`` and ``high_z`` are ``cluster``,
-        every other class is ``other``, no label stays none. The labels that came are in ``label_candidate``.
+        every other class is ``other``, an empty label stays empty. The original labels are in ``label_candidate``.
 
     Raises
     ------

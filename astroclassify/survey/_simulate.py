@@ -91,7 +91,7 @@ def simulate_candidates(
 
     Notes
     -----
-    All numbers and their sources stand in ``_simulate_population.py``. X-rays are drawn photon by photon: beta models
+    All numbers and their sources are in ``_simulate_population.py``. X-rays are drawn photon by photon: beta models
     (beta = 2/3) for clusters and hot gas, active nuclei after Moretti et al. (2003), Galactic and particle background,
     vignetting, the King PSF of EPIC pn at each off-axis angle, gaps, dead columns, out-of-time photons. Clusters come
     from a luminosity function in comoving volume with the scaling relations of Piffaretti et al. (2011) and Arnaud et
@@ -208,9 +208,7 @@ class _Job:
     def writer(self):
         """Writer of the sample."""
         settings = {**self.content, "classes": list(self.classes), "fractions": list(self.shares)}
-        return SampleWriter(
-            Path(self.out), settings, SETTINGS_FILE, digest=self.digest, band="xray", pack=pack_whole
-        )
+        return SampleWriter(Path(self.out), settings, SETTINGS_FILE, digest=self.digest, band="xray", pack=pack_whole)
 
     def cutout(self, item):
         """Make one candidate, a pair of name and class."""

@@ -23,7 +23,7 @@ def optical_magnitude(flux, log_ratio):
 
 
 def x_ray_flux(magnitude, log_ratio):
-    """The way back from `optical_magnitude`."""
+    """X-ray flux [erg s-1 cm-2] of an R magnitude, the inverse of `optical_magnitude`."""
     return 10 ** (log_ratio - 5.5 - np.asarray(magnitude) / 2.5)
 
 
@@ -53,7 +53,7 @@ def sides_of(half, margin):
 
 
 def add_plate_sky(scene, half, magnitudes, rng):
-    """Add stars, and galaxies in a range of magnitude, that have no X-rays to speak of."""
+    """Add stars, and galaxies in a range of magnitude, without noticeable X-rays."""
     sides, area = sides_of(half, 120.0)
     low, high = P.star_density
     density = low * (high / low) ** rng.random()

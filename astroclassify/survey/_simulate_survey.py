@@ -182,9 +182,7 @@ def simulate_survey(
     job = _Job(batch.master_seed(rng), Path(out), tuple(seconds), check_density(density), cuts, Geometry(size, shape))
     job.writer.prepare(what="such a survey")
     names = [f"{number:05d}" for number in range(n_fields)]
-    outcomes = list(
-        batch.run(job.field, names, keys=names, executor=executor, progress=progress, description="fields")
-    )
+    outcomes = list(batch.run(job.field, names, keys=names, executor=executor, progress=progress, description="fields"))
     failed = [f"field {outcome.key}: {outcome.error}" for outcome in outcomes if outcome.error is not None]
     if failed:
         raise AstroclassifyError(f"{len(failed)} of {n_fields} fields failed ({failed[0]}); the same call goes on")

@@ -91,7 +91,7 @@ class Pointing:
         return self.x + cos * x - sin * y, self.y + sin * x + cos * y
 
     def to_sky(self, x, y):
-        """The way back from `to_detector`."""
+        """The inverse of `to_detector`."""
         cos, sin = np.cos(self.roll), np.sin(self.roll)
         return cos * (x - self.x) + sin * (y - self.y), cos * (y - self.y) - sin * (x - self.x)
 
@@ -183,7 +183,7 @@ def _draw_place(rng, dead, on_edge):
 
 
 def leaves_field(pointing, grid):
-    """Whether part of the grid lies outside the outline of the detector (which is convex: the corners tell)."""
+    """Whether part of the grid lies outside the outline of the detector (which is convex, so that its corners decide)."""
     half_x, half_y = grid.half
     x, y = pointing.to_detector(np.array([-1, -1, 1, 1]) * half_x, np.array([-1, 1, -1, 1]) * half_y)
     inside = (np.abs(x) < 3 * (CHIP_WIDTH + CHIP_GAP)) & (np.abs(y) < ROW_GAP / 2 + CHIP_LENGTH)
