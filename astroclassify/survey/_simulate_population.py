@@ -9,7 +9,7 @@ import dataclasses
 
 from .._fields_instruments import EPN_FRAME_TIME, EPN_OOTFRAC
 
-__all__ = ["POPULATION", "Population"]
+__all__ = ["POPULATION", "Population", "power_law"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,3 +139,8 @@ class Population:
 
 
 POPULATION = Population()
+
+
+def power_law(low, high, power, rng):
+    """Draw from dN/dlnC ~ C^power between two bounds."""
+    return (low**power + (high**power - low**power) * rng.random()) ** (1 / power)
