@@ -67,13 +67,13 @@ class Cuts:
     def __post_init__(self):
         boxes = (self.bounds,) if isinstance(self.bounds, dict) else tuple(self.bounds)
         if not boxes or not all(isinstance(box, dict) and box for box in boxes):
-            raise ValueError(f"bounds must be a dict of column -> (low, high), or several, got {self.bounds!r}")
+            raise ArgumentError(f"bounds must be a dict of column -> (low, high), or several, got {self.bounds!r}")
         for column, pair in ((column, pair) for box in boxes for column, pair in box.items()):
             if not isinstance(pair, tuple) or len(pair) != 2:
-                raise ValueError(f"bounds of {column!r} must be (low, high), got {pair!r}")
+                raise ArgumentError(f"bounds of {column!r} must be (low, high), got {pair!r}")
             low, high = pair
             if low is not None and high is not None and not low < high:
-                raise ValueError(f"bounds of {column!r} must be (low, high) with low below high, got {pair!r}")
+                raise ArgumentError(f"bounds of {column!r} must be (low, high) with low below high, got {pair!r}")
         object.__setattr__(self, "bounds", boxes)
 
     @property
@@ -260,7 +260,7 @@ def in_any(candidates, cuts):
     """Which candidates are in one of the classes."""
     classes = [cuts] if isinstance(cuts, str | Cuts) else list(cuts)
     if not classes:
-        raise ValueError("cuts must be a class or several, got an empty sequence")
+        raise ArgumentError("cuts must be a class or several, got an empty sequence")
     return np.logical_or.reduce([get_cuts(each).passed(candidates) for each in classes])
 
 
@@ -373,7 +373,7 @@ def calibrate_cuts(
     values, true, groups = like[rows], is_cluster[rows], groups[rows]
     threshold = _threshold(values, true, purity, np.ones(len(rows)))
     if not np.isfinite(threshold):
-        raise ValueError(
+        raise ArgumentError(
             f"no EXT_LIKE threshold gives a purity of {purity:g}: of {len(rows)} candidates with EXT > {ext} and "
             f"DET_LIKE > {det_like:g}, {true.sum()} are clusters, and the one with the highest EXT_LIKE is none"
         )
@@ -398,13 +398,13 @@ def calibrate_cuts(
 def _check_truth(candidates, is_cluster, groups):
     is_cluster = np.asarray(is_cluster)
     if is_cluster.shape != (len(candidates),) or is_cluster.dtype != bool:
-        raise ValueError(
+        raise ArgumentError(
             f"is_cluster must be one true or false per candidate ({len(candidates)}), "
             f"got {is_cluster.dtype} of shape {is_cluster.shape}"
         )
     groups = np.arange(len(candidates)) if groups is None else np.asarray(groups)
     if groups.shape != (len(candidates),):
-        raise ValueError(f"groups must be one per candidate ({len(candidates)}), got shape {groups.shape}")
+        raise ArgumentError(f"groups must be one per candidate ({len(candidates)}), got shape {groups.shape}")
     return is_cluster, groups
 
 

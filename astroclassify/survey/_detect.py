@@ -46,7 +46,7 @@ def detect(field, *, false_alarm=FALSE_ALARM, scales=None, likelihood="delta-c",
     Raises
     ------
     TypeError, ValueError
-        If an argument is not what it should be.
+        If an argument has a type or a value that is not allowed.
 
     Warns
     -----

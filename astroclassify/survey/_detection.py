@@ -52,7 +52,7 @@ def filter_image(field, *, false_alarm=FALSE_ALARM, scales=None):
     Raises
     ------
     TypeError, ValueError
-        If an argument is not what it should be.
+        If an argument has a type or a value that is not allowed.
 
     Notes
     -----
@@ -101,7 +101,7 @@ def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
     Raises
     ------
     TypeError, ValueError
-        If an argument is not what it should be.
+        If an argument has a type or a value that is not allowed.
 
     Warns
     -----

@@ -66,7 +66,7 @@ def fit_extent(field, positions, *, likelihood="delta-c", radius=None):
     Raises
     ------
     TypeError, ValueError
-        If an argument is not what it should be.
+        If an argument has a type or a value that is not allowed.
     SchemaError
         If a table has no positions on the sky.
 
@@ -172,7 +172,7 @@ def model_image(field, x, y, *, counts, ext):
     limit = largest_ext(camera)
     for name, values, highest in (("counts", counts, np.inf), ("ext", ext, limit)):
         if not np.all((values >= 0) & (values <= highest) & np.isfinite(values)):
-            raise ValueError(f"{name} must be finite, from 0 to {highest:g}, got {values}")
+            raise ArgumentError(f"{name} must be finite, from 0 to {highest:g}, got {values}")
     image = np.zeros(field.shape)
     for row in np.flatnonzero(np.isfinite(x) & np.isfinite(y)):
         _add_source(image, camera, float(field.off_axis(x[row], y[row])), x[row], y[row], counts[row], ext[row])
@@ -208,7 +208,7 @@ def _read_positions(positions):
         if not isinstance(sky, SkyCoord):
             raise SchemaError(f"positions must have a SkyCoord column 'sky_position', got columns {table.colnames}")
     else:
-        raise TypeError(f"positions must be a SkyCoord or a table, got {type(positions).__name__}")
+        raise ArgumentError(f"positions must be a SkyCoord or a table, got {type(positions).__name__}")
     if "source_id" not in table.colnames:
         table["source_id"] = np.array([str(number) for number in range(1, len(sky) + 1)], dtype="U32")
     return table, sky

@@ -189,7 +189,7 @@ def filter_counts(counts, background, usable, scales, false_alarm):
     """
     Significant counts above the background without noise, shape (ny, nx); arguments as for `significant`. Where the
     background is not uniform, its own coefficient is subtracted and noise is that of a uniform rate of the same
-    variance. The largest scale is judged by the background alone; finer ones also by what larger scales found, lest
+    variance. The largest scale is judged by the background alone; finer ones also by structure on larger scales, or
     every fluctuation within a bright cluster is a source. Reconstruction: f <- max(0, f + significant coefficients of
     the residual), from f = 0 (Murtagh, Starck & Bijaoui 1995, A&AS 112, 179, section 3.3).
     """
