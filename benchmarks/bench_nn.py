@@ -4,9 +4,13 @@ Inference and training beside plain PyTorch: the same network, images and machin
 Parts (all by default but the last; ``--parts`` chooses):
 
 ``inference``
-    Images per second of ``classify`` (array of counts, and FITS files) beside PyTorch eager and channels_last, which
-    get preprocessed arrays in batches of 8 and do nothing but run the network. ResNet-18 of width 64. Contenders take
-    turns; each ratio is the median over the rounds, so that a busy machine shifts both.
+    Images per second of ``classify`` (array of counts, CCDData in memory, and FITS files) beside PyTorch eager and
+    channels_last, which get preprocessed arrays in batches of 8 and do nothing but run the network; and beside
+    ``classify`` on arrays. ResNet-18 of width 64. Contenders take turns; each ratio is the median over the rounds, so
+    that a busy machine shifts both.
+``reading``
+    Processor time to read an image and put it on the grid, relative to that of the network: what files cost
+    ``classify``, as all cores are busy.
 ``options``
     Images per second of ONNX Runtime alone for numbers of threads and images in a call: what ``classify`` chose from.
 ``training``
@@ -32,7 +36,7 @@ from statistics import median
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("inference", "options", "training", "start", "memory")
+PARTS = ("inference", "reading", "options", "training", "start", "memory")
 REDSHIFT = 0.05
 EAGER_BATCH = 8
 
@@ -75,14 +79,15 @@ def write_files(images, folder):
     ]
 
 
-def make(size, width):
+def make(size, n_filters):
     """Untrained ResNet-18: the torch network, what ``classify`` needs of it, and its ONNX file."""
     from astroclassify.nn import _networks
     from astroclassify.nn._inference import OnnxNetwork, Predictor
     from astroclassify.nn._preprocess import Preprocessing
 
-    network = _networks.build("resnet18", n_bands=1, n_classes=3, shape=(size, size), n_filters=width, seed=0).eval()
-    onnx = _networks.export_onnx(network, n_bands=1, shape=(size, size))
+    shape = (size, size)
+    network = _networks.build("resnet18", n_bands=1, n_classes=3, shape=shape, n_filters=n_filters, seed=0).eval()
+    onnx = _networks.export_onnx(network, n_bands=1, shape=shape)
     predictor = Predictor(
         OnnxNetwork(onnx, input_shape=(1, size, size), n_classes=3),
         bands=("xray",), geometry=grid(size), preprocessing=Preprocessing("log", (0.0,), (1.0,)), training={},
@@ -90,16 +95,16 @@ def make(size, width):
     return network, predictor, onnx
 
 
-def take_turns(contenders, n_rounds):
+def take_turns(contenders, n_rounds, clock=time.perf_counter):
     """Seconds of each contender in each round; every one has run once before."""
     for run in contenders.values():
         run()
     seconds = {name: [] for name in contenders}
     for _ in range(n_rounds):
         for name, run in contenders.items():
-            start = time.perf_counter()
+            start = clock()
             run()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
     return seconds
 
 
@@ -112,6 +117,7 @@ def bench_inference(rows, sizes, n_rounds):
     """Images per second at each size."""
     import torch
 
+    from astroclassify.images import read_image
     from astroclassify.nn._inference import classify
     from astroclassify.schemes import COOL_CORE
 
@@ -130,18 +136,43 @@ def bench_inference(rows, sizes, n_rounds):
 
         with tempfile.TemporaryDirectory() as folder:
             paths = write_files(images, folder)
+            in_memory = [read_image(path) for path in paths]
             contenders = {
                 "eager": eager,
                 "channels_last": lambda m=last, t=last_pixels: eager(m, t),
                 "classify(arrays)": lambda i=images, p=predictor: classify(p, i, scheme=COOL_CORE),
+                "classify(CCDData)": lambda i=in_memory, p=predictor: classify(p, i, scheme=COOL_CORE),
                 "classify(FITS)": lambda i=paths, p=predictor: classify(p, i, scheme=COOL_CORE),
             }
             ours, theirs = contenders["classify(FITS)"](), eager()
             assert np.allclose([ours[f"p_{name}"] for name in COOL_CORE.classes], theirs.T, atol=1e-4)
             seconds = take_turns(contenders, n_rounds)
         for name in contenders:
-            over = {f"over {other}": ratio(seconds, name, other) for other in ("eager", "channels_last")}
+            others = ("eager", "channels_last", "classify(arrays)")
+            over = {f"over {other}": ratio(seconds, name, other) for other in others}
             add(rows, "inference", f"{name}, {size} px", n / min(seconds[name]), "images/s", **over)
+
+
+def bench_reading(rows, sizes, n_rounds):
+    """Milliseconds of one core for each image, medians over the rounds."""
+    from astroclassify.images import read_image
+    from astroclassify.nn._items import as_items
+
+    for size in sizes:
+        images = counts(8, size)
+        predictor = make(size, 64)[1]
+        with tempfile.TemporaryDirectory() as folder:
+            paths = write_files(images, folder)
+            kinds = {"FITS": paths, "CCDData": list(map(read_image, paths)), "arrays": images}
+            bands, shape = predictor.bands, predictor.geometry.shape
+            items = {kind: as_items(value, bands=bands, shape=shape)[0] for kind, value in kinds.items()}
+            pixels = predictor.preprocessing(images[:4, None])
+            contenders = {f"read {kind}": lambda i=i, p=predictor: p.load_batch(i) for kind, i in items.items()}
+            contenders["network"] = lambda p=pixels, n=predictor.network: [n.run_batch(p) for _ in range(2)]
+            seconds = take_turns(contenders, n_rounds, time.process_time)
+        for name in contenders:
+            over = {"over network": 1 / ratio(seconds, name, "network")}
+            add(rows, "reading", f"{name}, {size} px", 1e3 * median(seconds[name]) / len(images), "ms/image", **over)
 
 
 def bench_options(rows, sizes, n_rounds):
@@ -342,6 +373,8 @@ def main():
         bench_install(rows)
     if "inference" in parts:
         bench_inference(rows, arguments.sizes, arguments.rounds)
+    if "reading" in parts:
+        bench_reading(rows, arguments.sizes, arguments.rounds)
     if "options" in parts:
         bench_options(rows, arguments.sizes, arguments.rounds)
     if "training" in parts:

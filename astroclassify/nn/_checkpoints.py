@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._checks import require
+from .._checks import check_integer, require
 from ..exceptions import ModelError, OutputError
 from ._file_checks import check_safetensors
 from ._store import read_json, read_plain_file
@@ -32,8 +32,8 @@ def fingerprint(settings, *arrays):
     Digest of all that decides how a training goes: settings (but for ``device`` and ``verbose``), and arrays, bytes or
     texts.
     """
-    told = {name: value for name, value in asdict(settings).items() if name not in ("device", "verbose")}
-    digest = hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16)
+    decisive = {name: value for name, value in asdict(settings).items() if name not in ("device", "verbose")}
+    digest = hashlib.blake2b(json.dumps(decisive, sort_keys=True).encode(), digest_size=16)
     for array in arrays:
         data = array.encode() if isinstance(array, str) else array
         data = memoryview(np.ascontiguousarray(data)).cast("B") if isinstance(data, np.ndarray) else data
@@ -60,9 +60,7 @@ def stored_seed(folder):
     if folder is None or not (Path(folder) / DOCUMENT).exists():
         return None
     seed = _read_document(Path(folder)).get("seed")
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ModelError(f"{str(Path(folder) / DOCUMENT)!r}: seed must be a whole number from 0, got {seed!r}")
-    return seed
+    return check_integer(f"{str(Path(folder) / DOCUMENT)!r}: seed", seed, 0, error=ModelError)
 
 
 def _write(path, data):

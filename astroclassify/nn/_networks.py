@@ -46,42 +46,37 @@ class Architecture:
 
 
 ARCHITECTURES = {
-    architecture.name: architecture
-    for architecture in (
-        Architecture(
+    name: Architecture(name, description, builder, 32, n_filters)
+    for name, description, builder, n_filters in (
+        (
             "resnet18",
             "ResNet-18 (He et al. 2016), the network of Su et al. 2020; 64 filters in the original",
             build_resnet18,
-            smallest=32,
-            n_filters=64,
+            64,
         ),
-        Architecture(
+        (
             "kosiba2020",
             "custom network of Kosiba et al. 2020: six convolutions, two dense layers; 64 filters in the original",
             build_kosiba2020,
-            smallest=32,
-            n_filters=64,
+            64,
         ),
-        Architecture(
+        (
             "mobilenet",
             "MobileNet, version 1 (Howard et al. 2017), as Kosiba et al. 2020 used it; 32 filters in the original",
             build_mobilenet,
-            smallest=32,
-            n_filters=32,
+            32,
         ),
-        Architecture(
+        (
             "mobilenet_v2",
             "MobileNetV2 of torchvision (Sandler et al. 2018); 32 filters in the original",
             build_mobilenet_v2,
-            smallest=32,
-            n_filters=32,
+            32,
         ),
-        Architecture(
+        (
             "attention",
             "small residual network with squeeze-excitation, feature pyramid and pooling in learned apertures",
             build_attention,
-            smallest=32,
-            n_filters=16,
+            16,
         ),
     )
 }

@@ -197,7 +197,7 @@ class _Part:
         inner = 1 - below * (self.n - k) / (self.n + 1)
         excess = np.maximum(distances - start, 0) / (k * self.mean_excess)
         outer = (k + 1) / (self.n + 1) * (1 + excess) ** (-float(k))
-        if self.n < _LEAST_REFERENCE:  # what lies beyond the last of so few is anybody's guess
+        if self.n < _LEAST_REFERENCE:  # nothing is known beyond the last of so few
             outer = np.maximum(outer, 1 / (self.n + 1))
         p = np.where(distances > start, outer, np.maximum(inner, (k + 1) / (self.n + 1)))
         return np.where(np.isfinite(values).any(axis=1), p, np.nan)
@@ -273,15 +273,15 @@ class Novelty:
     How unlike the training images an image is.
 
     Two kinds of numbers are looked at: what the network sees (pooled features), and ``image_statistics``. For each kind
-    the distance is Mahalanobis's to the nearest class mean, with one covariance for all classes; how far is far is
-    told by images that the distribution was not fitted to. Make one with `fit` or `from_dict`.
+    the distance is Mahalanobis's to the nearest class mean, with one covariance for all classes; what
+    counts as far is learned from images that the distribution was not fitted to. Make one with `fit` or `from_dict`.
 
     Notes
     -----
     - The covariance is shrunk (Ledoit & Wolf 2004); its 16 leading directions keep their variance and the others share
       one, which makes a stored score small (70 kB for 512 features).
     - Up to the 90th percentile of the reference distances the score is their rank, beyond it a tail: an exponential
-      whose scale is that of the k distances there, known as well as k numbers tell,
+      whose scale is the mean excess of the k distances there, with the uncertainty of a mean of k numbers,
       p = (k + 1)/(n + 1) (1 + x/(k s))^-k for x above the percentile and mean excess s. It is exact if the tail is
       exponential, careful if it is shorter (as that of a normal distribution), and lets the rate of 1% be used with
       fewer than 100 reference images, which ranks alone would not. With fewer than 20 nothing is called unfamiliar.

@@ -113,9 +113,14 @@ def try_network(data, *, input_shape, n_classes, outputs):
     size = math.prod(int(n) for n in input_shape)
     seconds = _LEAST_SECONDS + _SECONDS_EACH * size
     settings = {
-        "path": sys.path, "config": _CONFIG, "disabled": _DISABLED, "batch": BATCH, "shape": list(input_shape),
-        "outputs": list(outputs), "memory": _LEAST_MEMORY + 4 * BATCH * _MEMORY_RATIO * size + 4 * len(data),
-    }  # fmt: skip
+        "path": [str(folder) for folder in sys.path],
+        "config": _CONFIG,
+        "disabled": _DISABLED,
+        "batch": BATCH,
+        "shape": list(input_shape),
+        "outputs": list(outputs),
+        "memory": _LEAST_MEMORY + 4 * BATCH * _MEMORY_RATIO * size + 4 * len(data),
+    }
     message = json.dumps(settings).encode() + b"\n" + bytes(data)
     try:
         done = subprocess.run([sys.executable, "-c", _SCRIPT], input=message, capture_output=True, timeout=seconds)
@@ -123,10 +128,11 @@ def try_network(data, *, input_shape, n_classes, outputs):
         raise ModelError(f"model.onnx asks for too much work: {BATCH} images took more than {seconds:.0f} s") from None
     except OSError as error:
         raise ModelError(f"model.onnx cannot be tried in a process of its own: {first_line(error)}") from None
-    if done.returncode:
+    answer = done.stdout.splitlines()[-1:]
+    if done.returncode or not answer:
         raise ModelError(f"model.onnx is not a usable ONNX file: its trial ended with the code {done.returncode}")
-    result = json.loads(done.stdout)
-    if "vailable memory of" in result.get("error", ""):
+    result = json.loads(answer[0])
+    if "BFCArena" in result.get("error", ""):  # the allocator with the limit
         megabytes = settings["memory"] >> 20
         raise ModelError(f"model.onnx asks for too much memory: more than {megabytes} MB for {BATCH} images at most")
     if "error" in result:

@@ -424,9 +424,7 @@ class Block:
 sys.meta_path.insert(0, Block())
 import numpy as np
 from astropy import units as u
-from astroclassify.nn import load_classifier
-from astroclassify.nn._maps import activation_map
-from astroclassify.nn._occlusion import occlusion_map
+from astroclassify.nn import load_classifier, occlusion_map
 model = load_classifier("coolcore-embedded")
 image = np.random.default_rng(0).poisson(2.0, (256, 256)).astype(float)
 found = model.activation_map(image, "NCC")
