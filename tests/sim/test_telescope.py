@@ -1,7 +1,6 @@
 """Exposure, background and sharpness over the detector."""
 
 import dataclasses
-import time
 from pathlib import Path
 
 import numpy as np
@@ -325,17 +324,3 @@ def test_energies_beyond_the_spectra_are_named(call):
 def test_unresolved_sky_is_absorbed():
     response = load_response()
     assert 0 < unresolved_rate(response, (0.5, 7), 1e22) < unresolved_rate(response, (0.5, 7), 0)
-
-
-# --- speed -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("detector", "limit"), [("uniform", 5e-3), ("acis-i", 50e-3)])
-def test_it_is_quick(detector, limit):
-    observation = Observation(detector=detector, roll=20 * u.deg)
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        make_telescope(observation, DEFAULT_COSMOLOGY)
-        times.append(time.perf_counter() - start)
-    assert min(times) < limit
