@@ -18,7 +18,7 @@ ROOMS = ("sim", "survey", "nn", "plots")
 HALL = ("batch", "exceptions", "images", "morphology", "schemes", "tables")
 # Modules that are part of the hall without being a door of it, and the hall's order from the ground up.
 PRIVATE_HALL = ("_checks", "_grid", "_http", "_image_checks", "_image_files", "_lazy", "_morphology", "_pictures")
-PRIVATE_HALL += ("_sample_folders", "_headers", "_fields_instruments")
+PRIVATE_HALL += ("_sample_folders", "_headers", "_fields_instruments", "_table_columns", "_table_files")
 # What rooms may use of them.
 OPEN_HALL = ("_checks", "_fields_instruments", "_headers", "_http", "_image_checks", "_lazy", "_pictures")
 OPEN_HALL += ("_sample_folders",)
