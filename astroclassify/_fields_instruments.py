@@ -38,10 +38,10 @@ R90_PER_SIGMA = np.sqrt(2.0 * np.log(10.0))
 _HALF_AREA = {"EPN": 11.8, "EMOS1": 11.8, "EMOS2": 11.8, "PSPC": 52.0}
 # Chandra at 1.5 keV, mean over azimuth: 1 - a theta - b theta^2, theta in arcmin, through 0.95 at 5' and 0.85 at 10',
 # from memory of the figure in chapter 4 of the Proposers' Observatory Guide, unverified. Photons of 5 keV lose about
-# twice as much [from memory]. The chips of ACIS-I end at 12.8'. Beyond, where those of ACIS-S lie, the parabola would
-# be too steep: there it is the form above, with half the area left at 25'.
+# twice as much [from memory]. The chips of ACIS-I end at 12.8', 13' with the dither. Beyond 14', at those of ACIS-S,
+# the parabola would be too steep: there it is the form above, with half the area left at 25'.
 _CHANDRA_VIGNETTING = (0.005, 0.001)
-_CHANDRA_INNER, _CHANDRA_HALF_AREA = 12.8, 25.0
+_CHANDRA_INNER, _CHANDRA_HALF_AREA = 14.0, 25.0
 
 
 def vignetting(instrument, off_axis):

@@ -187,7 +187,7 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="fraction must be given for the mode 'PrimeSmallWindow'"):
         out_of_time(small)
     for fraction in (-0.1, 0.9, np.nan, "6 %"):
-        with pytest.raises(ValueError, match="fraction must be a number between 0 and 0.5"):
+        with pytest.raises(ValueError, match="fraction must be a finite number from 0 to 0.5"):
             out_of_time(field, fraction=fraction)
     with pytest.raises((TypeError, u.UnitsError), match="position_angle"):
         out_of_time(field, position_angle=30.0)
