@@ -185,7 +185,7 @@ def _draw_place(rng, dead, on_edge):
 
 
 def leaves_field(pointing, grid):
-    """Whether part of the grid lies outside the outline of the detector (which is convex, so that its corners decide)."""
+    """Whether part of the grid lies outside the detector, whose outline is convex: its corners decide."""
     half_x, half_y = grid.half
     x, y = pointing.to_detector(np.array([-1, -1, 1, 1]) * half_x, np.array([-1, 1, -1, 1]) * half_y)
     inside = (np.abs(x) < 3 * (CHIP_WIDTH + CHIP_GAP)) & (np.abs(y) < ROW_GAP / 2 + CHIP_LENGTH)

@@ -462,16 +462,16 @@ def test_optical_images_that_failed_are_asked_for_again(tmp_path, caplog):
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions")
 def test_an_image_that_cannot_be_written_fails_in_its_row(tmp_path, monkeypatch, caplog):
-    from astroclassify.survey import _cutouts
+    from astroclassify import _sample_writer
 
-    real = _cutouts.write_hdus
+    real = _sample_writer.write_hdus
 
     def refuse(hdus, path, **settings):
         if "000002" in str(path):
             raise OutputError("disk full")
         return real(hdus, path, **settings)
 
-    monkeypatch.setattr(_cutouts, "write_hdus", refuse)
+    monkeypatch.setattr(_sample_writer, "write_hdus", refuse)
     sample = extract_cutouts(ring(3), make_field(), out=tmp_path, **SMALL)
     assert [bool(int(flags) & Flag.FAILED) for flags in sample["flags"]] == [False, True, False]
     assert sample["message"][1] == "OutputError: disk full"
