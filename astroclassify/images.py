@@ -182,9 +182,8 @@ def cut(image, position, size):
     check_position("position", position)
     place = find_pixel(wcs, position)[::-1]
     slices, trimmed = [], False
-    for middle, side, step, length in zip(
-        place, np.broadcast_to(sides, 2), _pixel_sides(wcs, *place[::-1]), image.shape, strict=True
-    ):
+    steps = _pixel_sides(wcs, *place[::-1])
+    for middle, side, step, length in zip(place, np.broadcast_to(sides, 2), steps, image.shape, strict=True):
         if not np.isfinite(middle + step):
             raise GeometryError(f"position {position.to_string('hmsdms')} lies off the image")
         n = max(1, round(side / step))
@@ -389,10 +388,8 @@ def concentration(
     data = np.where(valid_pixels(image), image.data - background, 0.0)
     # Exact area weights from the aperture's mask: the one way that every photutils since 1.13 has without deprecation.
     total, part = (
-        float(np.sum(data * aperture.to_mask(method="exact").to_image(data.shape)))
-        for aperture in (
-            EllipticalAperture(middle, radius * kpc * a, radius * kpc * b, theta=theta) for radius in (outer_kpc, inner_kpc)
-        )
+        float(np.sum(data * EllipticalAperture(middle, r * a, r * b, theta=theta).to_mask("exact").to_image(data.shape)))
+        for r in (outer_kpc * kpc, inner_kpc * kpc)
     )
     if total <= 0:
         raise GeometryError("image has no counts above the background within the outer radius")
