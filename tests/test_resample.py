@@ -11,9 +11,9 @@ from astropy.wcs import WCS, FITSFixedWarning
 from numpy.testing import assert_allclose
 from reproject import reproject_interp
 
-from astroclassify.images import target_wcs
 from astroclassify import _resample
 from astroclassify._resample import integrate, interpolate, pixel_grid, quadrilaterals, transform
+from astroclassify.images import target_wcs
 
 SHAPE = (356, 356)
 
