@@ -388,10 +388,8 @@ def concentration(
     middle = ((image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2)
     data = np.where(valid_pixels(image), image.data - background, 0.0)
     # Exact area weights from the aperture's mask: the one way that every photutils since 1.13 has without deprecation.
-    total, part = (
-        float(np.sum(data * EllipticalAperture(middle, r * a, r * b, theta=theta).to_mask("exact").to_image(data.shape)))
-        for r in (outer_kpc * kpc, inner_kpc * kpc)
-    )
+    apertures = (EllipticalAperture(middle, r * a, r * b, theta=theta) for r in (outer_kpc * kpc, inner_kpc * kpc))
+    total, part = (float(np.sum(data * each.to_mask(method="exact").to_image(data.shape))) for each in apertures)
     if total <= 0:
         raise GeometryError("image has no counts above the background within the outer radius")
     return part / total
