@@ -130,7 +130,7 @@ def may_pass(code):
 
 class Client:
     """
-    Asks a web service; what may pass is tried again. A subclass for a service with a key adds headers and hides the key.
+    Asks a web service; what may pass is tried again. A subclass for a service with a key adds and hides it.
 
     ``timeout`` [s] without a byte ends a try; it gives up after ``attempts`` failures in a row without a new byte in
     between, or ``max_requests`` tries altogether.

@@ -383,8 +383,10 @@ def concentration(
     # A circle on the sky is an ellipse in pixels that are not square: half axes per degree, and the first one's angle.
     _, degrees, axes = np.linalg.svd(celestial(image).pixel_scale_matrix)
     a, b, theta = 1 / degrees[1], 1 / degrees[0], np.arctan2(axes[1, 1], axes[1, 0])
-    if outer_kpc * kpc * a > min(image.shape) / 2:
-        raise GeometryError(f"outer radius {outer} does not fit on the image ({outer_kpc * kpc * a:.0f} px)")
+    # Half of the box around it, along x and y.
+    reach = outer_kpc * kpc * np.hypot(a * axes[1], b * axes[0])
+    if np.any(reach > np.array(image.shape[::-1]) / 2):
+        raise GeometryError(f"outer radius {outer} does not fit on the image ({reach.max():.0f} px)")
     middle = ((image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2)
     data = np.where(valid_pixels(image), image.data - background, 0.0)
     # Exact area weights from the aperture's mask: the one way that every photutils since 1.13 has without deprecation.
