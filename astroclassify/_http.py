@@ -130,18 +130,10 @@ def may_pass(code):
 
 class Client:
     """
-    Asks a web service; what may pass is tried again.
+    Asks a web service; what may pass is tried again. A subclass for a service with a key adds and hides it.
 
-    A service with a key is a class of its own that says which headers go where and hides the key in texts.
-
-    Parameters
-    ----------
-    timeout : float
-        Seconds without a byte after which a try has failed.
-    attempts : int
-        Failures in a row, without a new byte in between, until it gives up.
-    max_requests : int, optional
-        Tries altogether, however much each of them brings.
+    ``timeout`` [s] without a byte ends a try; it gives up after ``attempts`` failures in a row without a new byte in
+    between, or ``max_requests`` tries altogether.
     """
 
     def __init__(self, timeout, attempts, max_requests=100):
@@ -150,25 +142,7 @@ class Client:
         self._opener.addheaders = [("User-Agent", f"astroclassify/{version('astroclassify')}")]
 
     def get(self, url, *, most, headers=None):
-        """
-        The whole answer at an address.
-
-        Parameters
-        ----------
-        url : str
-            The address.
-        most : int
-            Longest answer allowed [bytes].
-        headers : dict, optional
-            What to send along.
-
-        Returns
-        -------
-        body : bytes
-            The answer.
-        kind : str
-            Its media type, in lower case.
-        """
+        """The whole answer at an address (at most ``most`` bytes) and its media type in lower case."""
 
         def read():
             with self.open(url, headers or {}) as response:

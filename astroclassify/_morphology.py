@@ -84,23 +84,9 @@ class Patch:
 
 def find_peaks(counts, patch, about, search):
     """
-    Brightest points of images under a Gaussian of `SMOOTHING`, to a fraction of a pixel.
+    Brightest points (n, 2; x, y) of images (n, ny, nx) under a Gaussian of `SMOOTHING`, to a fraction of a pixel.
 
-    Parameters
-    ----------
-    counts : `~numpy.ndarray`, shape (n, ny, nx)
-        Counts on the grid of the patch.
-    patch : Patch
-        Exposure, background and grid.
-    about : array_like, shape (2,)
-        Where to look.
-    search : float
-        Radius within which to look.
-
-    Returns
-    -------
-    `~numpy.ndarray`, shape (n, 2)
-        x and y of the peaks.
+    They lie within ``search`` of ``about``; the patch gives exposure, background and grid.
     """
 
     def kernel(axis):

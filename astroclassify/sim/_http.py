@@ -90,16 +90,7 @@ class _Mark:
 
 
 class Client(WebClient):
-    """
-    Asks an API for JSON and files.
-
-    Parameters
-    ----------
-    base_url : str
-        Address of the API, ending in a slash.
-    key : str
-        The key, sent as the header ``api-key`` to that host alone.
-    """
+    """Asks an API for JSON and files; ``base_url`` ends in a slash, the header ``api-key`` goes to that host alone."""
 
     def __init__(self, base_url, key):
         super().__init__(TIMEOUT, ATTEMPTS)
@@ -149,21 +140,7 @@ class Client(WebClient):
         Fetch a file into ``part``, going on where an earlier call or a cut connection left it.
 
         A piece is only added to one of the same version of the file: the server must give a strong ETag or a
-        modification date and honour ``If-Range``. Otherwise the file is fetched from its start.
-
-        Parameters
-        ----------
-        url : str
-            The address. What is there may redirect.
-        part : `~pathlib.Path`
-            The file; beside it lies ``<part>.json`` with what it belongs to. After an error both stay, to go on later.
-
-        Raises
-        ------
-        FetchError
-            If the server refuses or fails for good.
-        OutputError
-            If the file cannot be written.
+        modification date and honour ``If-Range``. Beside the file lies ``<part>.json`` with what it belongs to.
         """
 
         self.retry(url, lambda: self._download_once(url, part), lambda: _size(part))

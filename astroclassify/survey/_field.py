@@ -458,11 +458,13 @@ def _on_grid(name, other, image, *, nearest_pixel=False):
     if same_grid(other.wcs.celestial, data.shape, image.wcs.celestial, image.shape):
         return data, 1.0
     x, y = corners(image.wcs.celestial, other.wcs.celestial, image.shape)
-    if nearest_pixel:
-        return nearest(data, x, y), None
-    moved, share = brightness(data, x, y, valid=np.isfinite(data))
+    moved, share = brightness(
+        np.nan_to_num(data, posinf=0.0, neginf=0.0), x, y, valid=None if nearest_pixel else np.isfinite(data)
+    )
     if not np.any(share > 0.5):
         raise GeometryError(f"{name} does not overlap the image")
+    if nearest_pixel:
+        return nearest(data, x, y), 1.0
     return np.where(share > 0.5, moved, np.nan), np.abs(quadrilaterals(x, y))
 
 
@@ -474,8 +476,6 @@ def _read_mask(mask, image):
             )
         return mask
     usable, _ = _on_grid("mask", _load("mask", mask), image, nearest_pixel=True)
-    if not np.any(usable > 0):
-        raise GeometryError("mask does not overlap the image")
     return ~(usable > 0)
 
 

@@ -45,26 +45,9 @@ def check_field(position, size):
 
 def plate_image(data, header, wcs):
     """
-    Optical image as the cutouts carry it.
+    Optical image (unit adu) as cutouts carry it, with entries of the header; pixels that are not finite are masked.
 
-    Parameters
-    ----------
-    data : `~numpy.ndarray`
-        Values, whatever they are.
-    header : mapping
-        Header; some entries are kept.
-    wcs : `~astropy.wcs.WCS`
-        Celestial coordinate system.
-
-    Returns
-    -------
-    `~astropy.nddata.CCDData`
-        Unit adu; pixels that are not finite are masked.
-
-    Raises
-    ------
-    NoImageError
-        If there is nothing on it: no finite pixel, or all are equal.
+    NoImageError if no pixel is finite or all are equal.
     """
     data = np.asarray(data, dtype=float)
     finite = np.isfinite(data)

@@ -9,13 +9,12 @@ import warnings
 from pathlib import Path
 from urllib.parse import urlencode
 
-import numpy as np
 from astropy import units as u
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyDeprecationWarning, AstropyUserWarning
 from astropy.wcs import FITSFixedWarning
 
-from .._checks import check_quantity
+from .._checks import check_integer, check_quantity
 from .._http import Client, bare, check_address, one_line
 from ..exceptions import FetchError, OutputError
 from ..tables import write_beside
@@ -38,10 +37,9 @@ class _Service:
     def __init__(self, survey, pixels, url, timeout, attempts, cache):
         if not isinstance(survey, str) or not survey.strip():
             raise ValueError(f"the name of the survey must be a text that is not empty, got {survey!r}")
-        for name, value, highest in (("pixels", pixels, 8192), ("attempts", attempts, 100)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value <= highest:
-                raise ValueError(f"{name} must be a whole number from 1 to {highest}, got {value!r}")
-        self.survey, self.pixels, self.attempts = survey.strip(), int(pixels), int(attempts)
+        self.survey = survey.strip()
+        self.pixels = check_integer("pixels", pixels, 1, 8192)
+        self.attempts = check_integer("attempts", attempts, 1, 100)
         self.url = check_address("url", url)
         self.timeout = check_quantity("timeout", timeout, u.s, positive=True, shape=()) * u.s
         self.cache = None if cache is None else Path(cache)
