@@ -15,6 +15,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
+from ._sample_table import SampleTable
 from .exceptions import MissingDependencyError, OutputError, SchemaError
 from .schemes import ClassScheme, get_scheme
 
@@ -465,42 +466,6 @@ def write_beside(path, writer, *, overwrite=False):
         raise OutputError(f"cannot write {str(path)!r}: {_first_line(error)}") from error
     finally:
         Path(temporary).unlink(missing_ok=True)
-
-
-class SampleTable(QTable):
-    """
-    A QTable whose rows scikit-learn can take: ``X`` of `~sklearn.model_selection.cross_val_score` and its kin.
-
-    scikit-learn takes every table with ``iloc`` for one of pandas and calls ``take``, which astropy's do not have.
-
-    Examples
-    --------
-    >>> from sklearn.model_selection import train_test_split
-    >>> from astroclassify.tables import SampleTable
-    >>> train, test = train_test_split(SampleTable({"source_id": ["a", "b", "c"]}), test_size=1, random_state=0)
-    >>> train["source_id"].tolist(), test["source_id"].tolist()
-    (['b', 'a'], ['c'])
-    """
-
-    def take(self, indices, axis=0):
-        """
-        Rows by number.
-
-        Parameters
-        ----------
-        indices : sequence of int
-            Their numbers.
-        axis : int, optional
-            0; columns are chosen by name.
-
-        Returns
-        -------
-        SampleTable
-            A new table with these rows.
-        """
-        if axis != 0:
-            raise ValueError(f"axis must be 0, got {axis!r}: choose columns by their names")
-        return self[np.asarray(indices)]
 
 
 def read_sample(folder):

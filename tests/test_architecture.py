@@ -18,7 +18,7 @@ ROOMS = ("sim", "survey", "nn", "plots")
 HALL = ("batch", "exceptions", "images", "morphology", "schemes", "tables")
 # Modules that are part of the hall without being a door of it, and the hall's order from the ground up.
 PRIVATE_HALL = ("_checks", "_grid", "_http", "_image_checks", "_image_files", "_lazy", "_morphology", "_pictures")
-PRIVATE_HALL += ("_sample_folders",)
+PRIVATE_HALL += ("_sample_folders", "_sample_table")
 ABOVE = ("cli", "_cli_people", "_cli_survey", "_cli_tools", "_cli_votes", "_demo", "_inspect", "_reproduce", "__main__")
 DATA = ("data",)
 # Optional or slow: imported inside the functions that need them.
