@@ -29,14 +29,14 @@ class Outcome:
     error: str | None = None
 
 
-def master_seed(rng):
+def master_seed(rng=None):
     """
     Turn a seed or a generator into the one integer from which items derive theirs.
 
     Parameters
     ----------
-    rng : int, `~numpy.random.Generator` or None
-        A whole number from zero, or a generator (from which one number is drawn); None draws a new seed.
+    rng : int or `~numpy.random.Generator`, optional
+        A whole number from zero, or a generator (from which one number is drawn); by default a fresh seed.
 
     Returns
     -------
@@ -154,7 +154,8 @@ def run(function, items, *, keys, executor=None, progress=True, description="", 
     items, keys = list(items), [str(key) for key in keys]
     if len(items) != len(keys):
         raise ValueError(f"keys must be one per item ({len(items)}), got {len(keys)}")
-    bar = {"total": n_before + len(items), "initial": n_before, "desc": description, "disable": not progress}
+    hidden = None if progress is None else not progress  # None: tqdm shows a bar on a terminal only
+    bar = {"total": n_before + len(items), "initial": n_before, "desc": description, "disable": hidden}
     return _outcomes(function, keys, items, executor, bar)
 
 
