@@ -10,6 +10,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
+from ._sample_table import SampleTable
 from ._table_columns import SAMPLE, has_text, plain_column, validate
 from .exceptions import MissingDependencyError, OutputError, SchemaError
 
@@ -226,7 +227,7 @@ def read_sample(folder):
 
     Returns
     -------
-    `~astropy.table.QTable`
+    SampleTable
         A SAMPLE table, with the folder in ``meta["folder"]``.
 
     Raises
@@ -239,7 +240,7 @@ def read_sample(folder):
     folder = Path(folder)
     if not (folder / SAMPLE_FILE).is_file():
         raise FileNotFoundError(f"folder: {str(folder)!r} is not a sample (no {SAMPLE_FILE})")
-    sample = read(folder / SAMPLE_FILE, SAMPLE)
+    sample = SampleTable(read(folder / SAMPLE_FILE, SAMPLE), copy=False)
     sample.meta["folder"] = str(folder.resolve())
     return sample
 

@@ -1,7 +1,7 @@
 """Class schemes and flags: what a label and a bit mean, carried by every table and model."""
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .exceptions import SchemaError
 
@@ -43,7 +43,7 @@ class ClassScheme:
 
     name: str
     classes: tuple
-    descriptions: tuple
+    descriptions: tuple = field(repr=False)  # sentences, too long for the repr of an estimator
     version: int = 1
 
     def __post_init__(self):

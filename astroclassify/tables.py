@@ -1,5 +1,6 @@
 """Tables that the package returns and takes: their columns, and how they are checked, read and written."""
 
+from ._sample_table import SampleTable
 from ._table_columns import (  # noqa: F401
     CANDIDATES,
     PREDICTIONS,
@@ -31,6 +32,7 @@ __all__ = [
     "PREDICTIONS",
     "SAMPLE",
     "SCORES",
+    "SampleTable",
     "VOTES",
     "TableSpec",
     "empty",

@@ -72,9 +72,9 @@ def unpack(predictions, scheme=None, *, name="predictions", failed=None, stackle
     """
     `Labelled` of a PREDICTIONS table, the rows that have a true label.
 
-    ``scheme`` is by default that in ``meta``; ``name`` is that of the table in messages. ``failed`` says what becomes of
-    rows without prediction, for a warning if there are any, at ``stacklevel``. SchemaError or ValueError if it is no such
-    table, a label is not in the scheme, or no row has one.
+    ``scheme`` is by default that in ``meta``; ``name`` is that of the table in messages. ``failed`` says what becomes
+    of rows without prediction, for a warning if there are any, at ``stacklevel``. SchemaError or ValueError if it is no
+    such table, a label is not in the scheme, or no row has one.
     """
     if scheme is None and "scheme" in predictions.meta:
         scheme = ClassScheme.from_dict(dict(predictions.meta["scheme"]))

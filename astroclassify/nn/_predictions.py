@@ -13,7 +13,7 @@ def prediction_table(source_ids, probabilities, flags, messages, scheme, *, samp
     """
     PREDICTIONS of ``probabilities`` (n, n_classes) in scheme order; rows with NaN have failed, ``messages`` say why.
 
-    ``label`` and ``group_id`` of ``sample`` are carried over, where it has them; ``extra`` are further entries of ``meta``.
+    ``label`` and ``group_id`` of ``sample`` are carried over, where it has them; ``extra`` goes to ``meta``.
     """
     probabilities = np.asarray(probabilities, dtype=float).reshape(len(source_ids), scheme.n_classes)
     good = np.isfinite(probabilities).all(axis=1)

@@ -69,9 +69,11 @@ def test_augment_of_format_1_is_read(fitted, tmp_path, old, new):
     names = ("n_filters", "epochs", "batch_size", "learning_rate", "weight_decay", "patience", "monitor")
     names += ("validation_fraction", "class_weight", "random_state", "device")
     parameters = {name: document["parameters"][name] for name in names} | {"augment": old}
+    parameters["width"] = parameters.pop("n_filters")  # its first name
     document |= {"format_version": 1, "parameters": parameters}
     (folder / "model.json").write_text(json.dumps(document))
-    assert load_classifier(folder).augmentation == new
+    loaded = load_classifier(folder)
+    assert loaded.augmentation == new and loaded.n_filters == 4
     document["format_version"] = 2  # there is no such parameter any more
     (folder / "model.json").write_text(json.dumps(document))
     with pytest.raises(ModelError, match="doubt must be a dict"):
