@@ -38,8 +38,9 @@ def compare_labels(truth, judges, *, positive=CLUSTER_LABELS):
     `~astropy.table.QTable`
         One row per judge: ``judge``; ``n``, sources with a label in both; ``tp``, ``tn``, ``fp``, ``fn``;
         ``accuracy`` = (TP + TN) / n, ``precision`` = TP / (TP + FP), ``recall`` = TP / (TP + FN), ``fpr`` =
-        FP / (FP + TN), NaN where nothing is divided; ``auc``, the area under `judge_roc`, NaN where the judge has no
-        numbers; ``n_open``, sources of the truth that the judge has not decided or not seen, which count nowhere else.
+        FP / (FP + TN), NaN where the denominator is zero; ``auc``, the area under `judge_roc`, NaN where the judge
+        has no numbers; ``n_open``, sources of the truth that the judge has not decided or seen, which count nowhere
+        else.
 
     Raises
     ------
@@ -71,7 +72,7 @@ def compare_labels(truth, judges, *, positive=CLUSTER_LABELS):
         rates = (_rate(tp + tn, len(both)), _rate(tp, tp + fp), _rate(tp, tp + fn), _rate(fp, fp + tn))
         numbers = _numbers(judge, positive) or {}
         kinds = {truth_of for source, truth_of in is_true.items() if np.isfinite(numbers.get(source, np.nan))}
-        auc = _auc(judge_roc(truth, judge, positive=positive)) if len(kinds) == 2 else np.nan
+        auc = judge_roc(truth, judge, positive=positive).meta["auc"] if len(kinds) == 2 else np.nan
         rows.append((str(name), len(both), tp, tn, fp, fn, *rates, auc, len(is_true) - len(both)))
     names = ("judge", "n", "tp", "tn", "fp", "fn", "accuracy", "precision", "recall", "fpr", "auc", "n_open")
     columns = zip(*rows, strict=True) if rows else [()] * len(names)
@@ -126,24 +127,17 @@ def judge_roc(truth, judge, *, positive=CLUSTER_LABELS):
     values = np.array([numbers[source] for source in both])
     if members.all() or not members.any():
         raise SchemaError(f"truth must have clusters and others among the {len(both)} sources with a number")
-    order = np.argsort(-values, kind="stable")
-    ends = np.concatenate([np.diff(values[order]) != 0, [True]])
-    tpr = np.cumsum(members[order])[ends] / members.sum()
-    fpr = np.cumsum(~members[order])[ends] / np.sum(~members)
-    table = QTable(
-        {
-            "threshold": np.concatenate([[np.inf], values[order][ends]]),
-            "fpr": np.concatenate([[0.0], fpr]),
-            "tpr": np.concatenate([[0.0], tpr]),
-        }
-    )
-    table.meta = tables.provenance(auc=_auc(table), n=len(both), n_open=len(is_true) - len(both))
+    from sklearn.metrics import auc, roc_curve
+
+    fpr, tpr, threshold = roc_curve(members, values, drop_intermediate=False)
+    table = QTable({"threshold": threshold, "fpr": fpr, "tpr": tpr})
+    table.meta = tables.provenance(auc=float(auc(fpr, tpr)), n=len(both), n_open=len(is_true) - len(both))
     return table
 
 
 def who_was_right(truth, judges, *, candidates=None, positive=CLUSTER_LABELS):
     """
-    For each source, which judges were right: what a plot of the extent-likelihood plane shows.
+    For each source, which judges were right, for a plot of the extent-likelihood plane.
 
     Parameters
     ----------
@@ -239,7 +233,7 @@ def _binary(labels, name, positive, columns):
 
 
 def _numbers(judge, positive):
-    """Source -> number that grows with how sure a judge is of a cluster; None if it has none."""
+    """Source -> number that increases with the confidence of a judge in a cluster; None without such numbers."""
     colnames = getattr(judge, "colnames", ())
     kinds = ("p_",) if getattr(judge, "meta", {}).get("method") == "dawid-skene" else ("f_", "p_")
     for kind in kinds:
@@ -254,14 +248,10 @@ def _numbers(judge, positive):
 
 
 def _check_once(name, table):
-    """Of two rows of a source one would be taken and the other lost."""
+    """Refuse repeated sources: one of two rows would be lost."""
     sources, times = np.unique(np.asarray(table["source_id"]).astype(str), return_counts=True)
     if np.any(times > 1):
         raise SchemaError(f"{name} must have one row per source_id, got several of {sources[times > 1][:3].tolist()}")
-
-
-def _auc(curve):
-    return float(np.sum(np.diff(curve["fpr"]) * (curve["tpr"][1:] + curve["tpr"][:-1]) / 2))
 
 
 def _rate(a, b):
