@@ -65,9 +65,9 @@ def compare_labels(truth, judges, *, positive=CLUSTER_LABELS):
     is_true = _binary(truth, "truth", positive, _TRUTH_COLUMNS)
     rows = []
     for name, judge in _judges(judges):
-        said = _binary(judge, f"judges[{name!r}]", positive, _JUDGE_COLUMNS)
-        both = [source for source in is_true if source in said]
-        a, b = (np.array([labels[source] for source in both], dtype=bool) for labels in (is_true, said))
+        judged = _binary(judge, f"judges[{name!r}]", positive, _JUDGE_COLUMNS)
+        both = [source for source in is_true if source in judged]
+        a, b = (np.array([labels[source] for source in both], dtype=bool) for labels in (is_true, judged))
         tp, tn, fp, fn = (int(np.sum(each)) for each in (a & b, ~a & ~b, ~a & b, a & ~b))
         rates = (_rate(tp + tn, len(both)), _rate(tp, tp + fp), _rate(tp, tp + fn), _rate(fp, fp + tn))
         numbers = _numbers(judge, positive) or {}
@@ -174,8 +174,8 @@ def who_was_right(truth, judges, *, candidates=None, positive=CLUSTER_LABELS):
     table["is_cluster"] = np.array(list(is_true.values()), dtype=bool)
     for name, judge in _judges(judges):
         pairs = label_pairs(judge, f"judges[{name!r}]", _JUDGE_COLUMNS)
-        said = _binary(judge, f"judges[{name!r}]", positive, _JUDGE_COLUMNS)
-        verdicts = [_verdict(is_true[source], said.get(source)) for source in sources]
+        judged = _binary(judge, f"judges[{name!r}]", positive, _JUDGE_COLUMNS)
+        verdicts = [_verdict(is_true[source], judged.get(source)) for source in sources]
         table[f"said_{name}"] = _text([pairs.get(source, "") for source in sources])
         table[f"verdict_{name}"] = _text(verdicts)
     if candidates is not None:
@@ -184,10 +184,10 @@ def who_was_right(truth, judges, *, candidates=None, positive=CLUSTER_LABELS):
     return table
 
 
-def _verdict(is_true, said):
-    if said is None:
+def _verdict(is_true, judged):
+    if judged is None:
         return "open"
-    return ("T" if is_true == said else "F") + ("P" if said else "N")
+    return ("T" if is_true == judged else "F") + ("P" if judged else "N")
 
 
 def _add_candidates(table, candidates):
