@@ -24,7 +24,7 @@ __all__ = ["add_classify", "add_evaluate", "add_models", "add_train"]
 
 def _add_network_options(parser):
     parser.add_argument("--architecture", default="resnet18", help="network (default: %(default)s)")
-    parser.add_argument("--width", type=count, default=64, help="filters of the first stage (default: %(default)s)")
+    parser.add_argument("--n-filters", type=count, default=64, help="filters of the first stage (default: %(default)s)")
     parser.add_argument("--epochs", type=count, default=30, help="largest number of epochs (default: %(default)s)")
     parser.add_argument("--batch-size", type=count, default=32, help="images in a batch (default: %(default)s)")
     add_seed(parser)
@@ -77,7 +77,7 @@ def _network(arguments):
 
     return CutoutClassifier(
         arguments.architecture,
-        width=arguments.width,
+        n_filters=arguments.n_filters,
         epochs=arguments.epochs,
         batch_size=arguments.batch_size,
         random_state=arguments.seed,

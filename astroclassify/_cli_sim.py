@@ -38,7 +38,7 @@ def add_simulate(verbs):
         nargs="+",
         default=[],
         metavar="NAME=LOW:HIGH",
-        help="draw settings for each image: redshift, exposure (ks) and n_h (cm-2), log-uniformly, "
+        help="draw settings for each image: redshift, exposure (ks) and nh_column (cm-2), log-uniformly, "
         "e.g. redshift=0.03:0.1; offset=R points up to R arcmin away, roll=yes rolls the detector (both with --acis-i)",
     )
     parser.add_argument("--measures", action="store_true", help="also measure entropy, morphology ... of each image")
@@ -92,7 +92,7 @@ def _sampler(observation, texts):
     """The distributions of ``--vary``, from texts like ``redshift=0.03:0.1``."""
     from .sim import ObservationSampler
 
-    units = {"redshift": 1, "exposure": u.ks, "n_h": u.cm**-2}
+    units = {"redshift": 1, "exposure": u.ks, "nh_column": u.cm**-2}
     settings = {}
     for text in texts:
         name, _, value = text.partition("=")
@@ -108,7 +108,7 @@ def _sampler(observation, texts):
                 raise ValueError
         except ValueError:
             raise ValueError(
-                "--vary takes redshift=LOW:HIGH, exposure=LOW:HIGH, n_h=LOW:HIGH, offset=R, roll=yes or no, "
+                "--vary takes redshift=LOW:HIGH, exposure=LOW:HIGH, nh_column=LOW:HIGH, offset=R, roll=yes or no, "
                 f"got {text!r}"
             ) from None
     return ObservationSampler(observation, **settings)

@@ -48,8 +48,20 @@ def add_reproduce(verbs):
 def _demo(arguments):
     from ._demo import run_demo
 
+    logging.getLogger("astroclassify._demo").setLevel(logging.INFO)  # which step is done
     with executor_of(arguments.workers) as executor:
-        run_demo(arguments.out, n_halos=arguments.n_halos, seed=arguments.seed, executor=executor)
+        predictions, scores = run_demo(arguments.out, n_halos=arguments.n_halos, seed=arguments.seed, executor=executor)
+    probabilities = [name for name in predictions.colnames if name.startswith("p_")]
+    _print(predictions["source_id", "label", "label_pred", *probabilities, "flags"])
+    _print(scores["method", "class", "precision", "recall", "f1", "f1_lo", "f1_hi", "bacc"])
+
+
+def _print(table):
+    """Print a whole table with three decimals."""
+    for name in table.colnames:
+        if table[name].dtype.kind == "f":
+            table[name].info.format = ".3f"
+    print("\n".join(table.pformat(max_lines=-1, max_width=-1)), end="\n\n")
 
 
 def _reproduce(arguments):

@@ -8,7 +8,7 @@ from ._pictures import Scale, valid_values
 from ._plots_base import COLOURS, grid_of_panels, new_figure
 from .exceptions import SchemaError
 from .images import read_image
-from .schemes import COOL_CORE, T_COOL_BOUNDS, Flag
+from .schemes import C_SB_BOUNDS, COOL_CORE, N_E_BOUNDS, T_COOL_BOUNDS, Flag
 
 __all__ = ["plot_images", "plot_population"]
 
@@ -87,7 +87,7 @@ def plot_population(sample):
         If matplotlib is not installed.
     """
     figure = new_figure(9.0, 3.8)
-    cuts = {"n_e": (0.015, 0.005), "c_sb": (0.155, 0.075)}
+    cuts = {"n_e": N_E_BOUNDS, "c_sb": C_SB_BOUNDS}
     names = {"n_e": r"central $n_e$ [cm$^{-3}$]", "c_sb": r"$C_{SB}$ (40 / 400 kpc)"}
     t_cool = sample["t_cool"].to_value(u.Gyr)
     for axis, measure in zip(figure.subplots(1, 2), cuts, strict=True):

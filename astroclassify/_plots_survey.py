@@ -7,6 +7,7 @@ from ._checks import check_choice, check_quantity, require
 from ._pictures import STRETCHES, stretch_of, valid_values
 from ._pictures import smooth as smooth_image
 from ._plots_base import COLOURS, MARKERS, check_columns, grid_of_panels, new_figure, row_texts
+from ._x_classes import X_CLASS_BOUNDS
 from .exceptions import SchemaError
 from .images import pixel_scale
 
@@ -14,8 +15,9 @@ __all__ = ["FLOOR", "draw_bounds", "plot_completeness", "plot_extent_plane", "pl
 
 # On a dark image; classes beyond these, and none, are white.
 _ON_IMAGE = {"C1": "#56E0A0", "C2": "#E69F00", "P1": "#56B4E9"}
-# EXT [arcsec] and EXT_LIKE that part C1, C2 and the rest (`astroclassify.survey.CUTS`).
-_EXT_CUT, _EXT_LIKE_CUTS = 5.0, {"C1": 33.0, "C2": 15.0}
+# EXT [arcsec] and EXT_LIKE that separate C1, C2 and the rest.
+_EXT_CUT = X_CLASS_BOUNDS["C1"][0]["ext"][0]
+_EXT_LIKE_CUTS = {name: X_CLASS_BOUNDS[name][0]["ext_like"][0] for name in ("C1", "C2")}
 # Where values that a logarithmic axis cannot show are drawn: EXT [arcsec] and EXT_LIKE.
 FLOOR = (0.5, 0.5)
 _SMALLEST = 12.0  # arcsec, radius of a region

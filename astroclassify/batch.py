@@ -29,14 +29,14 @@ class Outcome:
     error: str | None = None
 
 
-def master_seed(rng):
+def master_seed(rng=None):
     """
     Turn a seed or a generator into the one integer from which items derive theirs.
 
     Parameters
     ----------
-    rng : int or `~numpy.random.Generator`
-        A whole number from zero, or a generator (from which one number is drawn).
+    rng : int or `~numpy.random.Generator`, optional
+        A whole number from zero, or a generator (from which one number is drawn); by default a fresh seed.
 
     Returns
     -------

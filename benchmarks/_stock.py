@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from astropy import constants
 from astropy import units as u
+
+from astroclassify.sim._pyxsim import particles, yt_cosmology
 
 RESPONSES = Path(__file__).resolve().parents[2] / "shared" / "data" / "responses"
 INSTRUMENT = "benchmark_acisi"
@@ -54,36 +55,6 @@ def silence():
             sys.modules[name].tqdm = functools.partial(tqdm.auto.tqdm, disable=True)
 
 
-def load_gas(halo, cells=slice(None)):
-    """Gas cells as SPH particles of a yt dataset; the smoothing gives the variance of a ball of the cell's volume."""
-    import yt
-
-    position = halo.position[cells].to_value(u.kpc)
-    velocity = halo.velocity[cells].to_value(u.km / u.s)
-    volume = (halo.mass / halo.density)[cells].to(u.kpc**3)
-    radius = np.cbrt(3 * volume.value / (4 * np.pi))
-    data = {
-        ("io", "particle_mass"): (halo.mass[cells].to_value(u.Msun), "Msun"),
-        ("io", "density"): (halo.density[cells].to_value(u.g / u.cm**3), "g/cm**3"),
-        ("io", "smoothing_length"): (2 * radius / np.sqrt(5), "kpc"),
-        ("io", "temperature"): ((halo.temperature[cells] / constants.k_B).to_value(u.K), "K"),
-        ("io", "my_emission_measure"): ((halo.n_e[cells] * halo.n_h[cells] * volume).to_value(u.cm**-3), "cm**-3"),
-        ("io", "my_metallicity"): (halo.metallicity[cells].to_value(u.one), "Zsun"),
-    }
-    for i, axis in enumerate("xyz"):
-        data["io", f"particle_position_{axis}"] = (np.ascontiguousarray(position[:, i]), "kpc")
-        data["io", f"particle_velocity_{axis}"] = (np.ascontiguousarray(velocity[:, i]), "km/s")
-    edge = 1.01 * np.max(np.abs(position)) + 2 * np.max(radius)
-    return yt.load_particles(
-        data,
-        length_unit=float(u.kpc.to(u.cm)),
-        mass_unit=float(u.Msun.to(u.g)),
-        velocity_unit=1e5,
-        bbox=np.array([[-edge, edge]] * 3),
-        periodicity=(False, False, False),
-    )
-
-
 def source_model(e_min, e_max, prng, *, n_bins=1000):
     """Stock APEC from its files, with thermal broadening, for energies in keV."""
     import pyxsim
@@ -93,9 +64,9 @@ def source_model(e_min, e_max, prng, *, n_bins=1000):
         e_min,
         e_max,
         n_bins,
-        ("io", "my_metallicity"),
+        ("io", "packaged_metallicity"),
         temperature_field=("io", "temperature"),
-        emission_measure_field=("io", "my_emission_measure"),
+        emission_measure_field=("io", "packaged_emission_measure"),
         model_root=str(apec_root()),
         model_vers="3.0.9",
         prng=prng,
@@ -105,7 +76,6 @@ def source_model(e_min, e_max, prng, *, n_bins=1000):
 def make_photons(path, dataset, model, halo, observation, area):
     """Photons of all cells into a file; how many."""
     import pyxsim
-    from yt.utilities.cosmology import Cosmology
 
     number, _ = pyxsim.make_photons(
         str(path),
@@ -115,12 +85,7 @@ def make_photons(path, dataset, model, halo, observation, area):
         (observation.exposure.to_value(u.s), "s"),
         model,
         center=np.zeros(3),
-        cosmology=Cosmology(
-            hubble_constant=halo.cosmology.h,
-            omega_matter=halo.cosmology.Om0,
-            omega_lambda=halo.cosmology.Ode0,
-            omega_curvature=halo.cosmology.Ok0,
-        ),
+        cosmology=yt_cosmology(halo.cosmology),
     )
     return number
 
@@ -135,7 +100,7 @@ def project_photons(photons, events, axis, observation, prng, **settings):
         axis,
         SKY_CENTRE,
         absorb_model="tbabs",
-        nH=observation.n_h.to_value(1e22 / u.cm**2),
+        nH=observation.nh_column.to_value(1e22 / u.cm**2),
         kernel="gaussian",
         prng=prng,
         **settings,
@@ -176,7 +141,7 @@ def link(source, target):
         target.symlink_to(source)
 
 
-def stock_images(halo, observation, folder, *, axes, seed, cells=slice(None)):
+def stock_images(halo, observation, folder, *, axes, seed):
     """
     Images along some axes with stock pyXSIM and SOXS, timed.
 
@@ -192,8 +157,6 @@ def stock_images(halo, observation, folder, *, axes, seed, cells=slice(None)):
         Letters.
     seed : int
         Seed.
-    cells : slice or mask, optional
-        Cells to use.
 
     Returns
     -------
@@ -223,7 +186,7 @@ def stock_images(halo, observation, folder, *, axes, seed, cells=slice(None)):
         seconds[stage] += time.perf_counter() - start
         start = time.perf_counter()
 
-    dataset = load_gas(halo, cells)
+    dataset = particles(halo, np.ones(halo.n_cells, dtype=bool))
     model = source_model(low - MARGIN[0], high + MARGIN[1], prng)
     lap("load")
     n_photons = make_photons("photons.h5", dataset, model, halo, observation, area)

@@ -40,13 +40,13 @@ def write_halo(n_cells, path):
     from dataclasses import fields, replace
 
     from astroclassify.sim import open_snapshot, write_embedded_snapshot
-    from astroclassify.sim._pyxsim import _in_field
+    from astroclassify.sim._pyxsim import in_field
 
     with tempfile.TemporaryDirectory() as folder:
         # two thirds of this cluster's cells are in sight
         base = write_embedded_snapshot(Path(folder) / "snapshot", n_halos=1, rng=SEED, max_cells=int(1.47 * n_cells))
         halo = open_snapshot(base).read_halo(0)
-    cells = _in_field(halo, observation())
+    cells = in_field(halo, observation())
     per_cell = {
         item.name: getattr(halo, item.name)[cells]
         for item in fields(halo)
@@ -102,7 +102,7 @@ def run_photons(halo, folder, whose):
         os.chdir(folder)
         low, high = observation().energy_range.value
         start = time.perf_counter()
-        dataset = _stock.load_gas(halo)
+        dataset = _pyxsim.particles(halo, np.ones(halo.n_cells, dtype=bool))
         model = _stock.source_model(low, high, rng)
         seconds["load"] = time.perf_counter() - start
         start = time.perf_counter()

@@ -36,6 +36,7 @@ from astroclassify import tables
 from astroclassify.sim import Observation, _direct, _pyxsim, open_snapshot, write_embedded_snapshot
 from astroclassify.sim._photon_source import bin_events, detected_events
 from astroclassify.sim._telescope import make_telescope
+from astroclassify.sim._xray_packages import quiet
 
 AXIS = "z"
 AREA = 660.0  # more than the response has anywhere [cm2]
@@ -53,7 +54,7 @@ class StockPhotons:
     area: float
     observation: Observation
 
-    def project(self, axis, *, n_h, rng):
+    def project(self, axis, *, nh_column, rng):
         """Project, absorb and read."""
         import h5py
 
@@ -80,7 +81,7 @@ def stock_source(halo, observation):
     _stock.forbid_downloads()
     _stock.silence()
     _stock.write_absorption_table("tbabs_table.h5")
-    dataset = _stock.load_gas(halo, _pyxsim._in_field(halo, observation))
+    dataset = _pyxsim.particles(halo, _pyxsim.in_field(halo, observation))
     low, high = observation.energy_range.to_value(u.keV)
 
     @contextlib.contextmanager
@@ -115,7 +116,7 @@ def compare(halo, observation, draw, number):
     p_values = []
     for seed in range(number):
         rng = np.random.default_rng([SEED, seed])
-        with _pyxsim.quiet(), draw(halo, observation, rng) as photon_set:
+        with quiet(), draw(halo, observation, rng) as photon_set:
             events = detected_events(photon_set, observation, response, telescope, AXIS, rng)
         image += bin_events(events, observation.shape)
         recorded = np.sort(events.energy + rng.normal(0, BLUR, events.energy.size))
@@ -166,7 +167,7 @@ def main():
                 halo = replace(snapshot.read_halo(halo_id), abundances=None)  # pyXSIM's loop gets one metallicity
                 for level in levels:
                     start = time.perf_counter()
-                    with _pyxsim.quiet():
+                    with quiet():
                         draw = loop_photons if level == "loop" else stock_source(halo, observation)
                     row = compare(halo, observation, draw, options.realisations)
                     rows.append({"halo": name, "level": level, **row})

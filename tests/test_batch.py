@@ -266,6 +266,7 @@ def test_master_seed():
     assert batch.master_seed(rng) != batch.master_seed(rng)
     with pytest.raises(ValueError, match="from 0"):
         batch.master_seed(-1)
-    for bad in (None, 1.5, "1", True):
+    assert batch.master_seed() != batch.master_seed(), "a fresh one each time"
+    for bad in (1.5, "1", True):
         with pytest.raises(TypeError, match="rng must be a seed"):
             batch.master_seed(bad)

@@ -113,7 +113,7 @@ def test_bad_folders(tmp_path, capsys):
     full.mkdir()
     (full / "something").touch()
     assert main(["demo", "--out", str(full), "--workers", "1"]) == 2
-    assert "holds something already" in capsys.readouterr().err
+    assert "is not empty" in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_with_130(monkeypatch, capsys):

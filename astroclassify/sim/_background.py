@@ -28,16 +28,8 @@ _PIECES = 50
 @lru_cache(maxsize=1)
 def load_spectra():
     """
-    Read the packaged spectra.
-
-    Returns
-    -------
-    edges : `~numpy.ndarray`, shape (n + 1,)
-        Edges of the energy bins [keV].
-    particle : `~numpy.ndarray`, shape (n,)
-        Particles [ct s-1 keV-1 arcmin-2].
-    foreground : `~numpy.ndarray`, shape (n,)
-        The Galaxy's photons [s-1 cm-2 keV-1 arcmin-2].
+    The packaged spectra: bin edges [keV], shape (n + 1,); particles [ct s-1 keV-1 arcmin-2] and the photons of the
+    Galaxy [s-1 cm-2 keV-1 arcmin-2], shape (n,).
     """
     with (files("astroclassify") / "data" / "acis_i_background.ecsv").open("rb") as stream:
         table = QTable.read(stream.read().decode("ascii"), format="ascii.ecsv")
@@ -54,19 +46,8 @@ def load_spectra():
 
 def band(energy_range, edges):
     """
-    Cut an energy range at given edges, and each part into pieces.
-
-    Parameters
-    ----------
-    energy_range : tuple of float
-        Lower and upper energy [keV].
-    edges : array_like
-        Where something changes abruptly [keV].
-
-    Returns
-    -------
-    energy, width : `~numpy.ndarray`
-        Middles and widths of the pieces [keV].
+    Middles and widths [keV] of the pieces into which an energy range is cut at ``edges``, where something changes
+    abruptly.
     """
     low, high = energy_range
     edges = np.unique(np.concatenate([[low, high], np.clip(edges, low, high)]))
@@ -101,36 +82,19 @@ def foreground_rate(response, energy_range):
     return float(np.sum(photons * response.area(energy) * width))
 
 
-def power_law_rate(response, energy_range, n_h, index, flux_range=(0.5, 2.0)):
+def power_law_rate(response, energy_range, nh_column, index, flux_range=(0.5, 2.0)):
     """
-    Count rate of an absorbed power law of unit energy flux, on axis.
-
-    Parameters
-    ----------
-    response : Response
-        The effective area.
-    energy_range : tuple of float
-        Energies counted [keV].
-    n_h : float
-        Column density [cm-2].
-    index : float
-        Photon index, not 2.
-    flux_range : tuple of float, optional
-        Energies [keV] between which the flux, before absorption, is 1 erg s-1 cm-2.
-
-    Returns
-    -------
-    float
-        Counts per second.
+    Count rate [s-1], on axis, of a power law of a photon index (not 2) behind a column [cm-2], whose energy flux before
+    absorption is 1 erg s-1 cm-2 within ``flux_range`` [keV]. ``energy_range`` [keV] is what is counted.
     """
     _check_range(energy_range, response.energy_edges, f"response {response.name!r}")
     energy, width = band(energy_range, response.energy_edges)
     low, high = flux_range
     flux = _ERG_PER_KEV * (high ** (2.0 - index) - low ** (2.0 - index)) / (2.0 - index)
-    return float(np.sum(energy**-index * response.area(energy) * transmission(energy, n_h) * width)) / flux
+    return float(np.sum(energy**-index * response.area(energy) * transmission(energy, nh_column) * width)) / flux
 
 
-def unresolved_rate(response, energy_range, n_h):
+def unresolved_rate(response, energy_range, nh_column):
     """Count rate of the unresolved extragalactic background in an energy range [keV], on axis, ct s-1 arcmin-2."""
     flux = UNRESOLVED_FLUX_1_2 / 3600.0
-    return flux * power_law_rate(response, energy_range, n_h, UNRESOLVED_INDEX, flux_range=(1.0, 2.0))
+    return flux * power_law_rate(response, energy_range, nh_column, UNRESOLVED_INDEX, flux_range=(1.0, 2.0))

@@ -36,35 +36,20 @@ def check_installed():
 @dataclass(frozen=True, eq=False)
 class Gas:
     """
-    What every image of a halo needs, whatever the axis.
+    What every image of a halo needs, whatever the axis: n cells, k spectral components.
 
-    Attributes
-    ----------
-    position, velocity : `~numpy.ndarray`, shape (n, 3)
-        Of the cells [kpc, km/s].
-    sigma : `~numpy.ndarray`, shape (n,)
-        Standard deviation of each cell's kernel [kpc].
-    emission : `~numpy.ndarray`, shape (n,)
-        n_e n_H V of each cell [cm-3].
-    lower, weight : `~numpy.ndarray`, shape (n,)
-        Node of the temperature table below each cell's, and the weight of the one above.
-    scales : `~numpy.ndarray`, shape (n, k)
-        How much of each spectral component every cell has.
-    doppler : `~numpy.ndarray`, shape (nD,)
-        Doppler factors of the table, observed over emitted energy, equally spaced.
-    counts : `~numpy.ndarray`, shape (k, nT, nD)
-        Counts of the band per unit of emission of each component.
+    ``counts`` are those of the band per unit of emission, by component, temperature of the table and Doppler factor.
     """
 
-    position: np.ndarray
-    velocity: np.ndarray
-    sigma: np.ndarray
-    emission: np.ndarray
-    lower: np.ndarray
-    weight: np.ndarray
-    scales: np.ndarray
-    doppler: np.ndarray
-    counts: np.ndarray
+    position: np.ndarray  # (n, 3) [kpc]
+    velocity: np.ndarray  # (n, 3) [km/s]
+    sigma: np.ndarray  # of the kernel, (n,) [kpc]
+    emission: np.ndarray  # n_e n_H V, (n,) [cm-3]
+    lower: np.ndarray  # node of the temperature table below that of the cell, (n,)
+    weight: np.ndarray  # of the node above, (n,)
+    scales: np.ndarray  # how much of each component, (n, k)
+    doppler: np.ndarray  # Doppler factors of the table, observed over emitted energy, equally spaced, (nD,)
+    counts: np.ndarray  # (k, nT, nD)
 
 
 def photon_flux_factor(redshift, cosmology):
@@ -75,23 +60,8 @@ def photon_flux_factor(redshift, cosmology):
 
 def band_weight(edges, redshift, doppler, observation):
     """
-    Effective area [cm2] times transmission, averaged over each bin of the emissivity table; zero outside the band.
-
-    Parameters
-    ----------
-    edges : `~numpy.ndarray`, shape (nE + 1,)
-        Rest-frame bin edges [keV].
-    redshift : float
-        Redshift of the halo.
-    doppler : float
-        Doppler factor of the gas.
-    observation : Observation
-        Response, band and column density.
-
-    Returns
-    -------
-    `~numpy.ndarray`, shape (nE,)
-        The weight of each bin.
+    Effective area [cm2] times transmission, averaged over each rest-frame bin of the emissivity table; zero outside the
+    band.
     """
     bins = edges * doppler / (1.0 + redshift)
     energy, caught = _caught(bins, observation.energy_range.to_value(u.keV), observation)
@@ -100,40 +70,24 @@ def band_weight(edges, redshift, doppler, observation):
 
 def _caught(bins, edges, observation):
     """
-    Area times transmission times width of the intervals into which all edges part the range of ``edges``.
+    Energies, and area times transmission times width, of the intervals into which all edges divide the range of
+    ``edges``.
 
-    Within one the effective area is constant, photons are spread evenly and the absorption has no edge (oxygen's, at
-    0.54 keV, lies among strong lines of cool gas), so that its middle stands for it.
+    Within one the area is constant and the absorption has no edge (that of oxygen, at 0.54 keV, lies among strong lines
+    of cool gas), so that its middle stands for it.
     """
     response = observation.load_response()
     low, high = max(edges[0], bins[0]), min(edges[-1], bins[-1])
     parts = [bins, edges, response.energy_edges, absorption_nodes()]
     fine = np.unique(np.clip(np.concatenate(parts), low, high))
     energy = 0.5 * (fine[1:] + fine[:-1])
-    transmitted = transmission(energy, observation.n_h.to_value(u.cm**-2))
+    transmitted = transmission(energy, observation.nh_column.to_value(u.cm**-2))
     return energy, response.area(energy) * transmitted * np.diff(fine)
 
 
 def prepare(halo, observation):
     """
-    Work out what all images of a halo have in common.
-
-    Parameters
-    ----------
-    halo : Halo
-        The halo.
-    observation : Observation
-        Distance, exposure, response, band and absorption.
-
-    Returns
-    -------
-    Gas
-        For `expected`.
-
-    Raises
-    ------
-    ValueError
-        If the band reaches beyond the emissivity table.
+    What all images of a halo have in common, a `Gas`; a ValueError if the band reaches beyond the emissivity table.
     """
     table = load_emissivity()
     edges, redshift = np.asarray(table.energy_edges), observation.redshift
@@ -179,30 +133,7 @@ def _doppler_nodes(velocity):
 
 
 def expected(gas, observation, telescope, axis):
-    """
-    Expected counts of the gas on every pixel, before what the telescope's exposure map takes away.
-
-    Parameters
-    ----------
-    gas : Gas
-        From `prepare`, with the same observation.
-    observation : Observation
-        Settings.
-    telescope : Telescope
-        Gives the point spread function.
-    axis : str or sequence of 3 floats
-        Line of sight.
-
-    Returns
-    -------
-    `~numpy.ndarray`, shape ``observation.shape``
-        Counts.
-
-    Raises
-    ------
-    MissingDependencyError
-        If numba is not installed.
-    """
+    """Expected counts of the gas on every pixel, point spread function included, before the exposure map."""
     right, up, sight = projection(axis)
     rows, columns = observation.shape
     pixel = observation.pixel_kpc
@@ -223,27 +154,10 @@ def expected(gas, observation, telescope, axis):
 
 def spectrum(halo, observation, axis, edges):
     """
-    Expected counts in energy bins of the gas whose cells lie in the field, without background.
+    Expected counts, without background, of the gas whose cells lie in the field, in bins of observed energy [keV].
 
-    Parameters
-    ----------
-    halo : Halo
-        The halo.
-    observation : Observation
-        Settings; the band is that of ``edges``.
-    axis : str or sequence of 3 floats
-        Line of sight.
-    edges : `~numpy.ndarray`, shape (m + 1,)
-        Edges of the bins of observed energy [keV].
-
-    Returns
-    -------
-    `~numpy.ndarray`, shape (m,)
-        Counts.
-
-    Notes
-    -----
-    Cells are summed over temperature and Doppler factor first, in the table's nodes, so that their number costs little.
+    Cells are first summed over temperature and Doppler factor in the nodes of the tables, so that their number costs
+    little.
     """
     right, up, sight = projection(axis)
     position = halo.position.to_value(u.kpc)
@@ -294,12 +208,12 @@ def _deposit(
     image, position, velocity, basis, middle, sigma, psf, emission, lower, weight, scales, nodes, counts, cdf
 ):
     """
-    Add every cell's counts to the image (compiled by numba, hence written with loops).
+    Add the counts of every cell to the image (compiled by numba, hence the loops).
 
     ``basis`` holds up and right (in pixels per kpc) and the direction to the observer; ``psf`` one value or one per
-    cell. ``counts`` is linear between the table's temperatures and Doppler factors (those of special relativity, as in
-    pyXSIM). A kernel is the product of two Gaussians integrated over the pixels, read from ``cdf``: the integral of
-    one, at equal steps over +-N_SIGMA deviations.
+    cell. ``counts`` is linear between temperatures and Doppler factors (those of special relativity, as in pyXSIM). A
+    kernel is the product of two Gaussians integrated over the pixels, read from ``cdf`` at equal steps over +-N_SIGMA
+    deviations.
     """
     shares = np.empty((2, max(image.shape)))
     first, last, centre = np.empty(2, np.int64), np.empty(2, np.int64), np.empty(2)

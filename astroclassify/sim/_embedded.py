@@ -11,7 +11,7 @@ from astropy import units as u
 from astropy.table import QTable
 
 from .. import batch, tables
-from .._checks import check_quantity, require
+from .._checks import check_bool, check_integer, check_quantity, require
 from ..exceptions import OutputError
 from . import _embedded_physics as physics
 from ._embedded_cells import draw_cells
@@ -36,14 +36,6 @@ _TRUTH_UNITS = {
 _SMALL_GROUPS = (13.3, 13.2)
 
 
-def _check_count(name, value, lowest):
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__} {value!r}")
-    if value < lowest:
-        raise ValueError(f"{name} must be at least {lowest}, got {value}")
-    return int(value)
-
-
 def _check_fractions(fractions):
     if fractions is None:
         return None
@@ -60,7 +52,7 @@ def write_embedded_snapshot(
     path,
     *,
     n_halos,
-    rng,
+    rng=None,
     cell_mass=1.1e7 * u.Msun,
     max_cells=None,
     n_files=2,
@@ -84,11 +76,11 @@ def write_embedded_snapshot(
     Parameters
     ----------
     path : path-like
-        Folder to write. It must not exist, or be empty. What is written appears there at the end, all at once.
+        Folder to write. It must not exist, or be empty. It appears, complete, at the end.
     n_halos : int
         Number of clusters. Cluster ``k`` is the same for any number of clusters.
-    rng : int or `~numpy.random.Generator`
-        Seed.
+    rng : int or `~numpy.random.Generator`, optional
+        Seed; a fresh one by default. It is in the meta of ``embedded_truth.ecsv``.
     cell_mass : `~astropy.units.Quantity`, optional
         Gas mass of a cell; the default is that of TNG300.
     max_cells : int, optional
@@ -134,14 +126,13 @@ def write_embedded_snapshot(
     ...     len(snapshot.select_halos())
     2
     """
-    n_halos = _check_count("n_halos", n_halos, 1)
-    n_files = _check_count("n_files", n_files, 1)
+    n_halos = check_integer("n_halos", n_halos, 1)
+    n_files = check_integer("n_files", n_files, 1)
     if max_cells is not None:
-        max_cells = _check_count("max_cells", max_cells, 100)
+        max_cells = check_integer("max_cells", max_cells, 100)
     cell_mass = check_quantity("cell_mass", cell_mass, u.Msun, positive=True, shape=())
     fractions = _check_fractions(class_fractions)
-    if not isinstance(abundances, bool | np.bool_):
-        raise TypeError(f"abundances must be True or False, got {abundances!r}")
+    check_bool("abundances", abundances)
     seed = batch.master_seed(rng)
     require("h5py", extra="sim")
     path = Path(path).expanduser()
@@ -170,7 +161,7 @@ def _temporary_beside(path):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        # mkdtemp makes private folders; this one becomes the user's
+        # mkdtemp makes private folders; this one gets the usual mode of the user
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o777 & ~mask)
@@ -186,7 +177,7 @@ def _move_into_place(temporary, path):
 
 
 def _write_halo(writer, halo_id, n_halos, seed, cell_mass, max_cells, fractions, abundances):
-    """Draw and write one group; its row of the truth table."""
+    """Draw and write one group; returns its row of the truth table."""
     small = halo_id - n_halos
     kind, number = ("group", small) if small >= 0 else ("cluster", halo_id)
     rng = batch.derive_rng(seed, "embedded", kind, number)
@@ -216,7 +207,7 @@ def _write_halo(writer, halo_id, n_halos, seed, cell_mass, max_cells, fractions,
 
 
 def _write_truth(path, rows, seed, cell_mass, max_cells, fractions):
-    """What each cluster is made of, for those who want to know; no other part of the package reads it."""
+    """What each cluster is made of; no other part of the package reads it."""
     table = QTable(rows)
     for name, unit in _TRUTH_UNITS.items():
         table[name] = table[name] * unit

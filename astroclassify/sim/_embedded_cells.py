@@ -47,10 +47,10 @@ class _Population:
 
     def draw(self, rng):
         """
-        Positions that sample the density with the cell masses, evenly spread rather than independent.
+        Positions that sample the density with the cell masses.
 
-        Shells about as thick as a cell, each with a Fibonacci lattice in a random orientation, jittered: like the
-        regular cells of a moving mesh, without the shot noise of independent points or the pattern of one lattice.
+        Shells about as thick as a cell, each with a jittered Fibonacci lattice in a random orientation: like the
+        regular cells of a moving mesh, without the shot noise of independent points.
         """
         keep = self.radius <= self.edge
         log_r = self.log_radius[keep]
@@ -110,8 +110,8 @@ def cell_masses(radius, density, r_500, cell_mass, max_cells):
     """
     Mass of a cell at each radius, at most ``max_cells`` in all.
 
-    Inside `CORE` R500 cells have ``cell_mass``; further out the mass grows so that the size of a cell is a constant
-    share of its radius. If the core alone holds more than 60 per cent of ``max_cells``, its cells are made heavier too.
+    `cell_mass` inside `CORE` R500; further out the size of a cell is a constant share of its radius. If the core alone
+    holds more than 60 per cent of ``max_cells``, its cells are made heavier too.
     """
     mass = np.full(len(radius), float(cell_mass))
     if max_cells is None:
@@ -146,7 +146,7 @@ def _clump(clump, m_cell):
 
 
 def _populations(cluster, cell_mass, max_cells):
-    """The main body, a merging one, and clumps, each with the cells it asks for."""
+    """The main body, a merging one, and clumps, each with its cell masses."""
     made = []
     shares = (0.74, 0.16) if len(cluster.bodies) > 1 else (0.9,)
     disturbances = cluster.disturbances
@@ -178,8 +178,8 @@ def _combined(populations, rng):
     """
     Cells of all populations: each point of space belongs to the one with the finest cells there.
 
-    Every cell keeps the volume that its own population gives it and takes the density, mean velocity and mass-weighted
-    temperature of all of them together, so that mass is counted once.
+    A cell keeps its volume and takes density, mean velocity and mass-weighted temperature of all populations together,
+    so that mass is counted once.
     """
     parts = []
     for number, population in enumerate(populations):
@@ -190,7 +190,7 @@ def _combined(populations, rng):
 
 
 def _owned(populations, number, position):
-    """Those cells of one population that lie where it has the finest cells, with the values of all populations."""
+    """The cells of one population where it is the finest, with the combined values of all populations."""
     values = [other.at(position) for other in populations]
     volumes = np.stack([value[2] for value in values])
     own = np.argmin(volumes, axis=0) == number
@@ -330,24 +330,10 @@ def _cold_phase(cluster, cells, rng, origin):
 
 def draw_cells(cluster, rng, *, cell_mass, max_cells=None):
     """
-    Draw the gas cells of a cluster.
+    The gas cells of a cluster as a dict of arrays, relative to its centre.
 
-    Parameters
-    ----------
-    cluster : Cluster
-        The plan, from `_embedded_population.draw_cluster`.
-    rng : `~numpy.random.Generator`
-        The cluster's own generator.
-    cell_mass : float
-        Mass of a cell [Msun].
-    max_cells : int, optional
-        About how many cells there may be, see `cell_masses`.
-
-    Returns
-    -------
-    dict of `~numpy.ndarray`
-        ``position`` [kpc] and ``velocity`` [km/s] relative to the cluster, ``mass`` [Msun], ``density`` [Msun/kpc3],
-        ``temperature`` [keV], ``electron_abundance``, ``metals`` (mass fraction), ``star_formation_rate`` [Msun/yr].
+    ``position`` [kpc], ``velocity`` [km/s], ``mass`` [Msun], ``density`` [Msun/kpc3], ``temperature`` [keV],
+    ``electron_abundance``, ``metals`` (mass fraction), ``star_formation_rate`` [Msun/yr]. ``cell_mass`` is in Msun.
     """
     populations = _populations(cluster, cell_mass, max_cells)
     position, volume, density, temperature, velocity, origin = _combined(populations, rng)

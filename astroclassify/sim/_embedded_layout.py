@@ -9,7 +9,7 @@ from ._tng_units import TNG_UNITS_CGS, CodeUnits
 BOX_SIZE = 205000.0  # comoving kpc/h, TNG300
 SIMULATION = "embedded-clusters"
 UNITS = CodeUnits(1.0, physics.HUBBLE)
-# name: (type on disk, columns, powers of a and h, of length, mass and velocity, factor to cgs), as TNG's files say
+# name: (type on disk, columns, powers of a and h, of length, mass and velocity, factor to cgs), as in the files of TNG
 _FIELDS = {
     "Coordinates": ("f8", 3, (1.0, -1.0, 1.0, 0.0, 0.0, 3.085678e21)),
     "Density": ("f4", 1, (-3.0, 2.0, -3.0, 1.0, 0.0, 6.76990e-22)),
@@ -42,18 +42,10 @@ def common_header():
 
 def solar_mixture(metals):
     """
-    Mass fractions of H, He, C, N, O, Ne, Mg, Si, Fe and all others in gas whose metals are mixed as in the Sun.
+    ``GFM_Metals``, shape (n, 10), of gas with solar ratios of metals: mass fractions of H, He, C, N, O, Ne, Mg, Si, Fe,
+    others.
 
-    Parameters
-    ----------
-    metals : `~numpy.ndarray`, shape (n,)
-        Mass fraction of all metals together.
-
-    Returns
-    -------
-    `~numpy.ndarray`, shape (n, 10)
-        Columns of ``GFM_Metals``. Hydrogen stays at its primordial 0.76, as in the metallicity that `Halo` gives: what
-        the metals take, helium lacks.
+    Hydrogen stays at its primordial 0.76, as in the metallicity of a `Halo`: what the metals take, helium lacks.
     """
     per_hydrogen = np.array([SOLAR_NUMBER_RATIO[name] * ATOMIC_WEIGHT[name] for name in ELEMENTS]) / ATOMIC_WEIGHT["H"]
     followed = np.outer(metals, per_hydrogen / SOLAR_METAL_TO_HYDROGEN)
@@ -82,16 +74,7 @@ class SnapshotWriter:
     """
     Writes the gas of one group after the other, so that memory holds one group at a time.
 
-    Parameters
-    ----------
-    folder : `~pathlib.Path`
-        An existing empty folder.
-    snapshot : int
-        Number of the snapshot.
-    n_files : int
-        Number of files that the cells are split over.
-    n_groups : int
-        Number of groups that will come. The files change in the middle of a group's cells.
+    ``folder`` exists and is empty; the ``n_files`` files change in the middle of the cells of a group.
     """
 
     def __init__(self, folder, *, snapshot, n_files, n_groups):
@@ -172,7 +155,7 @@ class SnapshotWriter:
 
     @staticmethod
     def _write_settings(handle):
-        """The Config and Parameters groups, as far as they mean anything here."""
+        """The Config and Parameters groups, as far as they apply."""
         handle.create_group("Config").attrs.update({"NTYPES": np.bytes_(b"6"), "PERIODIC": np.bytes_(b"")})
         parameters = handle.create_group("Parameters").attrs
         names = ("BoxSize", "HubbleParam", "Omega0", "OmegaBaryon", "OmegaLambda", *TNG_UNITS_CGS)

@@ -24,11 +24,11 @@ PROTON_KEV = (constants.m_p * (1 * u.km / u.s) ** 2).to_value(u.keV)  # m_p (km/
 ELECTRON_TO_DENSITY = MU_E * (constants.m_p / u.cm**3).to_value(u.Msun / u.kpc**3)  # n_e [cm-3] to Msun/kpc3
 
 # Beyond this fraction of R500, farther out than most data of ACCEPT, entropy is a power law, of slope 1.1 (Voit, Kay &
-# Bryan 2005, MNRAS 364, 909, section 3) unless the gas mass asks for another one.
+# Bryan 2005, MNRAS 364, 909, section 3) unless the gas mass requires another one.
 ENTROPY_BREAK = 0.25
 OUTER_SLOPE = 1.1
 OUTER_SLOPE_RANGE = (0.3, 2.2)
-# Temperatures at R500 that are let through, in units of T500 = mu m_p G M500 / (2 R500), and how they fall beyond:
+# Temperatures at R500 that are allowed, in units of T500 = mu m_p G M500 / (2 R500), and how they fall beyond:
 # T ~ r^-0.5, about what is seen out to R200 (Ghirardini et al. 2019, A&A 621, A41, figure 3).
 T_R500_RANGE = (0.5, 0.95)
 OUTER_TEMPERATURE_SLOPE = -0.5
@@ -46,9 +46,8 @@ def virial_temperature(m_500):
 
 def gas_fraction(m_500):
     """
-    Mean gas mass fraction inside R500: Lovisari, Reiprich & Schellenberger (2015, A&A 573, A118), equation 9.
-
-    M_gas = 10^-0.16 (M500 / 5e13 Msun/h70)^1.22 5e12 Msun h70^-2.5.
+    Mean gas mass fraction inside R500: M_gas = 10^-0.16 (M500 / 5e13 Msun/h70)^1.22 5e12 Msun h70^-2.5 (Lovisari,
+    Reiprich & Schellenberger 2015, A&A 573, A118, equation 9).
     """
     h_70 = HUBBLE / 0.7
     return 10**-0.16 * (m_500 * h_70 / 5e13) ** 1.22 * 5e12 * h_70**-2.5 / m_500
@@ -91,10 +90,8 @@ class Nfw:
 
 def concentration_500(m_500, scatter=0.0):
     """
-    R500 / r_s of a halo of M500 [Msun] at z = 0.
-
-    c200 = 5.71 (M200 / 2e12 Msun/h)^-0.084 (Duffy et al. 2008, MNRAS 390, L64, table 1: NFW, full sample), times
-    10^scatter, converted along the profile.
+    R500 / r_s of a halo of M500 [Msun] at z = 0: c200 = 5.71 (M200 / 2e12 Msun/h)^-0.084 (Duffy et al. 2008, MNRAS 390,
+    L64, table 1: NFW, full sample), times 10^scatter, converted along the profile.
     """
     m_200 = 1.4 * m_500
     for _ in range(8):
@@ -121,17 +118,10 @@ def _transfer(k):
 @lru_cache(maxsize=1)
 def mass_function():
     """
-    Mass function of halos by M500 at z = 0 in TNG's cosmology.
+    log10 M500 [Msun] and the number of halos per Mpc3 and unit log10 M500, at z = 0 in the cosmology of TNG.
 
-    Tinker et al. (2008, ApJ 688, 709), equations 2-3 with the parameters of table 2 interpolated to an overdensity of
-    500 / Omega_m = 1619 over the mean density, on the linear power spectrum of Eisenstein & Hu (1998).
-
-    Returns
-    -------
-    log_mass : `~numpy.ndarray`
-        log10 of M500 [Msun].
-    density : `~numpy.ndarray`
-        Number of halos per Mpc3 and per unit log10 M500.
+    Tinker et al. (2008, ApJ 688, 709), equations 2-3, table 2 interpolated to 500 / Omega_m = 1619 times the mean
+    density; linear power spectrum of Eisenstein & Hu (1998).
     """
     k = np.geomspace(1e-4, 1e2, 3000)  # h/Mpc
     power = k**SPECTRAL_INDEX * _transfer(k) ** 2
@@ -190,15 +180,6 @@ class GasProfile:
     temperature: np.ndarray
     entropy: EntropyProfile
 
-    def log_density(self, radius):
-        """ln of the density at a radius; minus infinity beyond the grid."""
-        log_r = np.log(np.maximum(radius, self.radius[0]))
-        return np.interp(log_r, np.log(self.radius), np.log(self.density), right=-np.inf)
-
-    def temperature_at(self, radius):
-        """Temperature at a radius [keV]."""
-        return np.interp(np.log(np.maximum(radius, self.radius[0])), np.log(self.radius), self.temperature)
-
     def enclosed(self):
         """Gas mass inside each radius of the grid [Msun]."""
         log_r = np.log(self.radius)
@@ -240,42 +221,26 @@ class _Atmosphere:
         )
 
     def excess(self, entropy, ratio, gas_mass):
-        """ln of the gas mass inside R500 over the one asked for."""
+        """ln of the gas mass inside R500 over the one wanted."""
         return float(np.log(self.gas(entropy, ratio).enclosed()[len(self.inner) - 1] / gas_mass))
 
 
 def solve_hydrostatic(halo, entropy, gas_mass, *, r_max=2.5):
     """
-    Gas in hydrostatic equilibrium with a given entropy profile and gas mass inside R500.
+    Gas in hydrostatic equilibrium with a given entropy profile and gas mass [Msun] inside R500, out to ``r_max`` R500.
 
     With P = (mu_e / mu) K n_e^(5/3), dP/dr = -rho g becomes a quadrature for P^(2/5), whose constant, the temperature
     at R500, sets the gas mass. Where this temperature would have to leave `T_R500_RANGE` times T500, it is put at the
     limit and the slope of the entropy beyond ``r_break`` is changed instead, which leaves the core as it was drawn;
     only if no slope in `OUTER_SLOPE_RANGE` will do is the whole entropy scaled. Beyond R500 the temperature is a power
-    law of the radius, and the pressure again hydrostatic.
-
-    Parameters
-    ----------
-    halo : Nfw
-        Total mass, gas included.
-    entropy : EntropyProfile
-        Entropy.
-    gas_mass : float
-        Gas mass inside R500 [Msun].
-    r_max : float, optional
-        Where the gas ends, in R500.
-
-    Returns
-    -------
-    GasProfile
-        The gas; its ``entropy`` is the profile that it has in the end.
+    law of the radius, and the pressure again hydrostatic. ``entropy`` of the result is the profile used in the end.
     """
     atmosphere = _Atmosphere(halo, r_max)
     low, high = T_R500_RANGE
     if atmosphere.excess(entropy, low, gas_mass) < 0 < atmosphere.excess(entropy, high, gas_mass):
         ratio = brentq(lambda x: atmosphere.excess(entropy, x, gas_mass), low, high, xtol=1e-8)
         return atmosphere.gas(entropy, ratio)
-    # too much gas even when it is cold at R500 asks for more entropy, too little even when it is hot for less
+    # too much gas, even cold at R500, needs more entropy; too little, even hot, needs less
     ratio = low if atmosphere.excess(entropy, low, gas_mass) >= 0 else high
 
     def with_slope(slope):

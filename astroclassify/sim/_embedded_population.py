@@ -15,7 +15,7 @@ from ._constants import ELECTRONS_PER_HYDROGEN, IONS_PER_HYDROGEN
 from ._plasma import cooling_function
 
 #: Fractions of strong, weak and non cool cores that the draw from ACCEPT is weighted to (Su et al. 2020 have about
-#: 11, 62 and 27 per cent). ACCEPT itself, an archive of what was pointed at, holds far more bright cool cores.
+#: 11, 62 and 27 per cent). ACCEPT itself, an archive of pointed observations, holds far more bright cool cores.
 CLASS_FRACTIONS = (0.11, 0.62, 0.27)
 # Widths of the draw: kernel in log10 mass between a real cluster and the one it lends its entropy to, its floor, and
 # the scatter (ln) of K0 and K100 beyond the errors of the fits.
@@ -41,10 +41,9 @@ def mass_of_temperature(temperature):
 
 def rough_cooling_time(entropy, m_500):
     """
-    Central cooling time [Gyr] to expect of a central entropy [keV cm2] and M500 [Msun].
+    Central cooling time [Gyr] to expect of a central entropy [keV cm2] and M500 [Msun]; only weights the draw.
 
-    Only weights the draw. The central temperature is a fit to the clusters that come out, good to 18 per cent, with
-    which the cooling time is good to about 30 per cent.
+    The temperature is a fit to the clusters that come out, good to 18%; the cooling time is then good to about 30%.
     """
     t_500 = physics.virial_temperature(m_500)
     temperature = np.clip(0.62 * t_500 * (entropy / (10.0 * t_500)) ** 0.45, 0.1, 40.0)
@@ -58,17 +57,16 @@ def rough_cooling_time(entropy, m_500):
 def _scaled_to_mass(m_500, accept):
     """K0 and K100 of every ACCEPT cluster, scaled from its own mass to another one."""
     ratio = m_500 / mass_of_temperature(accept["temperature"])
-    # High K0 is the work of gravity and scales like K100; that of a cool core is set by cooling and feedback.
+    # A high K0 comes from gravity and scales like K100; that of a cool core is set by cooling and feedback.
     exponent = 2.0 / 3.0 * accept["k_0"] / (accept["k_0"] + 30.0)
     return accept["k_0"] * ratio**exponent, accept["k_100"] * ratio ** (2.0 / 3.0), np.log10(ratio)
 
 
 def entropy_weights(m_500, class_fractions):
     """
-    Probability that each ACCEPT cluster lends its entropy to a cluster of M500 [Msun].
-
-    A kernel in mass, times one factor per class (by a rough central cooling time) that brings the classes to
-    ``class_fractions``; None leaves ACCEPT's own.
+    Probability that each ACCEPT cluster lends its entropy to a cluster of M500 [Msun]: a kernel in mass, times one
+    factor per class (by `rough_cooling_time`) that brings the classes to ``class_fractions``; None leaves those of
+    ACCEPT.
     """
     accept = accept_profiles()
     k_0, k_100, distance = _scaled_to_mass(m_500, accept)
@@ -115,7 +113,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Disturbances:
-    """Everything that makes a cluster differ from hydrostatic spheres; zeros and empty tuples leave it relaxed."""
+    """All departures from hydrostatic spheres; zeros and empty tuples leave a cluster relaxed."""
 
     stretch: np.ndarray = field(default_factory=lambda: np.eye(3))
     slosh_offset: np.ndarray = field(default_factory=lambda: np.zeros(3))  # kpc
@@ -134,7 +132,7 @@ class Disturbances:
 
 @dataclass(frozen=True)
 class Cluster:
-    """All that is decided about one cluster before its cells are drawn."""
+    """The plan of one cluster, before its cells are drawn."""
 
     m_500: float
     r_500: float
@@ -222,23 +220,9 @@ def _draw_metals(rng, k_0):
 
 def draw_cluster(rng, *, m_500=None, class_fractions=CLASS_FRACTIONS, relaxed=False):
     """
-    Decide everything about one cluster.
+    Plan of one cluster; M500 [Msun] is drawn from the mass function by default.
 
-    Parameters
-    ----------
-    rng : `~numpy.random.Generator`
-        Its own generator.
-    m_500 : float, optional
-        M500 [Msun]; drawn from the mass function by default.
-    class_fractions : tuple of 3 floats or None, optional
-        See `entropy_weights`.
-    relaxed : bool, optional
-        One hydrostatic sphere, nothing else.
-
-    Returns
-    -------
-    Cluster
-        The plan.
+    ``relaxed`` makes one hydrostatic sphere and nothing else.
     """
     m_500 = physics.draw_m_500(rng) if m_500 is None else float(m_500)
     r_500 = float(physics.r_500_of(m_500))

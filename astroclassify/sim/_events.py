@@ -9,20 +9,14 @@ from astropy import units as u
 from astropy.io import fits
 
 from .. import tables
+from .._checks import check_choice, check_quantity
 from ..batch import derive_rng, master_seed
-from .._checks import check_quantity
 from ..exceptions import OutputError
 from . import _pyxsim
 from ._absorption import transmission
 from ._background import SOURCE_INDEX, UNRESOLVED_INDEX, band, foreground_rate, load_spectra, unresolved_rate
-from ._observe import (
-    check_band,
-    check_engine,
-    check_halo,
-    check_observation,
-    expected_background,
-    image_header,
-)
+from ._mock_header import image_header
+from ._observe import check_arguments, check_engine, expected_background
 from ._photon_source import photon_source
 from ._projection import SKY_CENTRE, axis_name, check_axis, tan_wcs
 from ._telescope import make_telescope
@@ -36,7 +30,7 @@ _MJD_REFERENCE = 50814.0
 _AREA_FACTOR = 1.2
 
 
-def write_events(halo, observation, path, *, axis="z", rng, kind="events", area=None, overwrite=False):
+def write_events(halo, observation, path, *, axis="z", rng=None, kind="events", area=None, overwrite=False):
     """
     Write the photons of a mock observation one by one, as a FITS event list or a SIMPUT catalogue.
 
@@ -51,8 +45,8 @@ def write_events(halo, observation, path, *, axis="z", rng, kind="events", area=
         that of the catalogue without ``_simput`` and ``.fits``.
     axis : {"x", "y", "z"} or sequence of 3 floats, optional
         Line of sight, see `observe`.
-    rng : int or `~numpy.random.Generator`
-        A seed, or a generator from which one is drawn.
+    rng : int or `~numpy.random.Generator`, optional
+        A seed, or a generator from which one is drawn; a fresh seed by default. It is the keyword SEED of the file.
     kind : {"events", "simput"}, optional
         ``"events"``: what the telescope detects on the image, background and point sources included. ``"simput"``: the
         photons of all gas in the energy range as they reach the telescope, absorbed by the Galaxy, for simulators like
@@ -81,7 +75,7 @@ def write_events(halo, observation, path, *, axis="z", rng, kind="events", area=
     -----
     The event list has the columns TIME [s], X and Y [pixels of the image, the first one from 0.5 to 1.5], ENERGY [eV],
     coordinates for X and Y, a good time interval, and the keywords of an image of `observe`. Binned in pixels it is the
-    image that `observe` makes with engine ``"pyxsim"`` from the same seed. The background's energies follow the
+    image that `observe` makes with engine ``"pyxsim"`` and the same seed. The background's energies follow the
     packaged spectra of ACIS-I, those of point sources a power law of photon index 1.4. Times are uniform over the
     exposure.
 
@@ -94,11 +88,9 @@ def write_events(halo, observation, path, *, axis="z", rng, kind="events", area=
     >>> from astroclassify.sim import Observation, write_events
     >>> write_events(halo, Observation(), "halo_events.fits", rng=1)  # doctest: +SKIP
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
+    check_choice("kind", kind, KINDS)
     check_engine("pyxsim")
-    check_halo(halo)
-    check_band(check_observation(observation))
+    check_arguments(halo, observation)
     axis = check_axis(axis)
     seed = master_seed(rng)
     path = Path(path)
@@ -208,19 +200,19 @@ def _particle_spectrum(observation, energy):
 def _sky_spectrum(observation, energy):
     """The Galaxy's foreground and the unresolved background, each with its share of the counts."""
     response = observation.load_response()
-    area, n_h = response.area(energy), observation.n_h.to_value(u.cm**-2)
-    shapes = (_tabulated(energy, 2) * area, energy**-UNRESOLVED_INDEX * area * transmission(energy, n_h))
+    area, nh_column = response.area(energy), observation.nh_column.to_value(u.cm**-2)
+    shapes = (_tabulated(energy, 2) * area, energy**-UNRESOLVED_INDEX * area * transmission(energy, nh_column))
     limits = tuple(observation.energy_range.to_value(u.keV))
     spectra = load_spectra()[0]
     if limits[0] < spectra[0] or limits[1] > spectra[-1]:
         return shapes[0]
-    rates = foreground_rate(response, limits), unresolved_rate(response, limits, n_h)
+    rates = foreground_rate(response, limits), unresolved_rate(response, limits, nh_column)
     return sum(rate * shape / max(np.sum(shape), 1e-300) for rate, shape in zip(rates, shapes, strict=True))
 
 
 def _source_spectrum(observation, energy):
     area = observation.load_response().area(energy)
-    return energy**-SOURCE_INDEX * area * transmission(energy, observation.n_h.to_value(u.cm**-2))
+    return energy**-SOURCE_INDEX * area * transmission(energy, observation.nh_column.to_value(u.cm**-2))
 
 
 def _area(observation, area):
@@ -249,12 +241,13 @@ def _write_simput(halo, observation, path, axis, seed, area, overwrite):
             written = photon_set.write_simput(
                 axis,
                 folder / stem,
-                n_h=observation.n_h.to_value(u.cm**-2),
+                nh_column=observation.nh_column.to_value(u.cm**-2),
                 sky_centre=SKY_CENTRE,
                 rng=derive_rng(seed, "events", *names, axis_name(axis)),
             )
         if not written:
             raise ValueError(f"halo {halo.halo_id} sends no photon in {observation.exposure}")
+        fits.setval(folder / f"{stem}_simput.fits", "SEED", value=seed)
         (folder / f"{stem}_phlist.fits").replace(photon_list)
         (folder / f"{stem}_simput.fits").replace(path)
     except OSError as error:

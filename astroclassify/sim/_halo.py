@@ -1,4 +1,4 @@
-"""The gas of one halo, as every later step sees it."""
+"""The gas of one halo."""
 
 from dataclasses import dataclass, field
 
@@ -6,7 +6,7 @@ import numpy as np
 from astropy import units as u
 from astropy.cosmology import FLRW
 
-from .._checks import check_quantity
+from .._checks import check_integer, check_number, check_quantity
 from ._constants import ELEMENTS
 
 __all__ = ["Halo"]
@@ -28,7 +28,7 @@ _SCALARS = {"m_500": (u.Msun, 1.0, 1e20), "r_500": (u.kpc, 1e-3, 1e7)}
 
 
 def _checked_cells(name, value, n_cells):
-    """One gas array in its canonical unit and native floats, or an error that names the array."""
+    """One gas array in its own unit and native floats; errors name the array."""
     unit, columns, *limits = _CELL_FIELDS[name]
     if not isinstance(value, u.Quantity):
         raise TypeError(
@@ -54,7 +54,7 @@ def _checked_cells(name, value, n_cells):
 
 
 def _check_real(name, value):
-    """Raise if a Quantity holds complex numbers or objects, which a cast would spoil without a word."""
+    """Raise if a Quantity holds complex numbers or objects, which a cast would change silently."""
     if isinstance(value, u.Quantity) and value.dtype.kind not in "fiu":
         raise TypeError(f"{name} must hold real numbers, got {value.dtype}")
 
@@ -160,18 +160,11 @@ class Halo:
 
     def __post_init__(self):
         for name in ("halo_id", "snapshot"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer):
-                raise TypeError(f"{name} must be an integer, got {type(value).__name__} {value!r}")
-            object.__setattr__(self, name, int(value))
+            object.__setattr__(self, name, check_integer(name, getattr(self, name)))
         if not isinstance(self.simulation, str):
             raise TypeError(f"simulation must be a string, got {type(self.simulation).__name__}")
-        if isinstance(self.redshift, bool) or not isinstance(self.redshift, int | float | np.integer | np.floating):
-            raise TypeError(f"redshift must be a number, got {type(self.redshift).__name__} {self.redshift!r}")
-        redshift = float(self.redshift)
-        if not -1e-6 <= redshift <= 1e4:
-            raise ValueError(f"redshift must be finite and not negative (and below 1e4), got {self.redshift}")
-        object.__setattr__(self, "redshift", redshift)
+        # snapshots at z = 0 may say -1e-16
+        object.__setattr__(self, "redshift", check_number("redshift", self.redshift, -1e-6, 1e4))
         if not isinstance(self.cosmology, FLRW):
             raise TypeError(f"cosmology must be an astropy cosmology, got {type(self.cosmology).__name__}")
         if not isinstance(self.meta, dict):

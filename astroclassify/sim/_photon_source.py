@@ -18,23 +18,9 @@ log = logging.getLogger(__name__)
 @contextlib.contextmanager
 def photon_source(halo, observation, telescope, seed):
     """
-    Draw the photons of a halo once, for images or event lists along several axes.
+    Draw the photons of a halo once; yields a function of axis and generator that gives the detected `Events` in pixels.
 
-    Parameters
-    ----------
-    halo : Halo
-        The halo.
-    observation : Observation
-        Settings.
-    telescope : Telescope
-        Made of them.
-    seed : int
-        Master seed; the photons depend on it and on the halo.
-
-    Yields
-    ------
-    callable
-        Takes an axis and a generator and gives the detected `Events`, in pixels of the image.
+    The photons depend on the master seed and the halo alone.
     """
     rng = derive_rng(seed, "photons", halo.simulation, halo.snapshot, halo.halo_id)
     is_soxs = observation.response_files is not None
@@ -45,7 +31,7 @@ def photon_source(halo, observation, telescope, seed):
         low, high = observation.energy_range.to_value(u.keV)
         in_band = (response.energy_edges[1:] > low) & (response.energy_edges[:-1] < high)
         area, energy_range = float(np.max(response.effective_area[in_band])), None
-    # The wings of an instrument of SOXS may bring light in from anywhere.
+    # The wings of an instrument of SOXS may scatter light into the field from anywhere.
     with _pyxsim.photons(
         halo, observation, area=area, rng=rng, energy_range=energy_range, everywhere=is_soxs
     ) as photon_set:
@@ -60,32 +46,10 @@ def photon_source(halo, observation, telescope, seed):
 
 
 def detected_events(photon_set, observation, response, telescope, axis, rng):
-    """
-    Events that telescope and band keep.
-
-    Parameters
-    ----------
-    photon_set : PhotonSet
-        Photons.
-    observation : Observation
-        Settings.
-    response : Response
-        Effective area.
-    telescope : Telescope
-        Point spread function and exposure.
-    axis : str or sequence of 3 floats
-        Line of sight.
-    rng : `~numpy.random.Generator`
-        Random numbers.
-
-    Returns
-    -------
-    Events
-        ``x`` and ``y`` in pixels of the image, from its lower left corner.
-    """
+    """Events that telescope and band keep; ``x`` and ``y`` in pixels from the lower left corner of the image."""
     rows, columns = observation.shape
     low, high = observation.energy_range.to_value(u.keV)
-    events = photon_set.project(axis, n_h=observation.n_h.to_value(u.cm**-2), rng=rng)
+    events = photon_set.project(axis, nh_column=observation.nh_column.to_value(u.cm**-2), rng=rng)
     caught = rng.random(events.energy.size) * photon_set.area < response.area(events.energy)
     kept = caught & (events.energy >= low) & (events.energy <= high)
     column, row = to_pixels(events.x[kept], events.y[kept], observation)

@@ -15,19 +15,7 @@ COOLING_UNIT = u.erg * u.cm**3 / u.s
 
 
 def load_table(name):
-    """
-    Read a packaged npz table into memory.
-
-    Parameters
-    ----------
-    name : str
-        File name inside ``astroclassify/data``.
-
-    Returns
-    -------
-    dict
-        Arrays (read-only, floating point ones in double precision) and provenance strings by name.
-    """
+    """A packaged npz table as a dict: read-only arrays (floats in double precision) and provenance strings."""
     table = {}
     with (files("astroclassify") / "data" / name).open("rb") as stream:
         with np.load(stream, allow_pickle=False) as archive:
@@ -43,52 +31,14 @@ def load_table(name):
 
 
 def temperature_kev(name, value):
-    """
-    Turn a temperature into plain k_B T in keV.
-
-    Parameters
-    ----------
-    name : str
-        Name of the argument, for the error message.
-    value : `~astropy.units.Quantity`
-        A temperature (K) or k_B T (keV).
-
-    Returns
-    -------
-    float or `~numpy.ndarray`
-        k_B T in keV, finite and larger than zero.
-
-    Raises
-    ------
-    TypeError
-        If ``value`` is not a Quantity.
-    ValueError
-        If its unit or a value is not allowed.
-    """
+    """A temperature [K] or k_B T [keV] as plain k_B T [keV], finite and larger than zero; errors name the argument."""
     if isinstance(value, u.Quantity) and value.unit.is_equivalent(u.K):
         value = value.to(u.keV, u.temperature_energy())
     return check_quantity(name, value, u.keV, positive=True)
 
 
 def check_metallicity(metallicity):
-    """
-    Turn a metallicity in solar units into plain floats.
-
-    Parameters
-    ----------
-    metallicity : float, array_like or dimensionless `~astropy.units.Quantity`
-        What came.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        Finite values, none negative.
-
-    Raises
-    ------
-    ValueError
-        If it has a unit, or a value is negative or not finite.
-    """
+    """A metallicity in solar units as plain floats, finite and not negative."""
     if isinstance(metallicity, u.Quantity):
         metallicity = check_quantity("metallicity", metallicity, u.dimensionless_unscaled)
     plain = np.asarray(metallicity, dtype=float)
@@ -100,26 +50,9 @@ def check_metallicity(metallicity):
 
 def table_position(nodes, values):
     """
-    Where values lie between the nodes of a table.
+    Node of a table below each value, and the weight (0 to 1) of the node above; linear in temperature, as in SOXS.
 
-    Parameters
-    ----------
-    nodes : `~numpy.ndarray`, shape (m,)
-        Increasing nodes [keV].
-    values : array_like
-        Temperatures [keV].
-
-    Returns
-    -------
-    index : `~numpy.ndarray` of int
-        Node below each value.
-    weight : `~numpy.ndarray`
-        Weight of the node above, 0 to 1; linear in temperature, as SOXS interpolates.
-
-    Raises
-    ------
-    ValueError
-        If a value is NaN or lies outside the table.
+    Nodes [keV] increase; a value that is NaN or outside them raises a ValueError.
     """
     values = np.asarray(values, dtype=float)
     if values.size and not (np.min(values) >= nodes[0] and np.max(values) <= nodes[-1]):
@@ -141,39 +74,18 @@ def interpolate(table, index, weight):
 @dataclass(frozen=True, eq=False)
 class Emissivity:
     """
-    Photon emissivity of a plasma in collisional ionisation equilibrium.
+    Photon emissivity of a plasma in collisional ionisation equilibrium, as in AtomDB 3.0.9 (Foster et al. 2012, ApJ
+    756, 128).
 
-    A gas cell of volume V emits ``n_e n_H V spectrum(kT, metallicity)`` photons per second in each energy bin, in its
-    rest frame. In XSPEC's words: a model of norm 1 is 1e14 times the spectrum here.
+    A gas cell of volume V emits ``n_e n_H V spectrum(kT, metallicity)`` photons per second in each rest-frame energy
+    bin; an XSPEC model of norm 1 is 1e14 times that. ``energy_edges`` [keV] (nE + 1,); ``temperature`` [keV] (nT,);
+    ``h_he`` (with trace elements) and ``metals`` (the twelve abundant ones at solar abundance) [photons cm3 s-1 per
+    bin] (nT, nE); ``elements`` (7, nT, nE) are the same metals in the order of `_constants.ELEMENTS`, those that no
+    simulation follows with the partner in `RIDING_ELEMENTS`, and add up to ``metals`` within single precision.
 
-    Attributes
-    ----------
-    energy_edges : `~numpy.ndarray`, shape (nE + 1,)
-        Edges of the rest-frame energy bins [keV].
-    temperature : `~numpy.ndarray`, shape (nT,)
-        Temperatures of the table [keV].
-    h_he : `~numpy.ndarray`, shape (nT, nE)
-        Emissivity of hydrogen, helium and the trace elements [photons cm3 s-1 per bin].
-    metals : `~numpy.ndarray`, shape (nT, nE)
-        Emissivity of the twelve abundant metals at solar abundance, same unit.
-    elements : `~numpy.ndarray`, shape (7, nT, nE)
-        The same metals one by one in the order of `_constants.ELEMENTS`, those that no simulation follows with the
-        partner that `_constants.RIDING_ELEMENTS` gives them. They add up to ``metals`` within single precision.
-    provenance : dict
-        Source, AtomDB version, abundance table and command that made the table.
-
-    Notes
-    -----
-    AtomDB 3.0.9 (Foster et al. 2012, ApJ 756, 128), abundances of Anders & Grevesse (1989), no thermal broadening: the
-    bins of 10 eV are wider than a thermal line (the 6.7 keV iron line has 6.9 eV FWHM at kT = 10 keV). Helium is fixed
-    at the solar number ratio 0.0977, as in XSPEC and SOXS; a primordial gas (0.0789) emits up to 5% less.
-
-    Examples
-    --------
-    >>> from astroclassify.sim._plasma import load_emissivity
-    >>> table = load_emissivity()
-    >>> table.spectrum([1.0, 5.0], 0.3).shape
-    (2, 1190)
+    Abundances of Anders & Grevesse (1989); no thermal broadening: the bins of 10 eV are wider than a thermal line (the
+    6.7 keV iron line has 6.9 eV FWHM at kT = 10 keV). Helium is fixed at the solar number ratio 0.0977, as in XSPEC and
+    SOXS; a primordial gas (0.0789) emits up to 5% less.
     """
 
     energy_edges: np.ndarray
@@ -190,82 +102,20 @@ class Emissivity:
 
     def spectrum(self, kT, metallicity):
         """
-        Photons in every energy bin, linear in kT between the table's temperatures and linear in metallicity.
-
-        Parameters
-        ----------
-        kT : float or array_like, shape (n,)
-            Temperature [keV].
-        metallicity : float or array_like, shape (n,)
-            Metallicity in solar units.
-
-        Returns
-        -------
-        `~numpy.ndarray`, shape (n, nE)
-            Emissivity [photons cm3 s-1 per bin], (nE,) for scalars. For many cells and few numbers wanted
-            `integrate` is far smaller and faster.
-
-        Raises
-        ------
-        ValueError
-            If kT lies outside the table, or the metallicity is negative or not finite.
+        Photons in every bin, (n, nE) or (nE,), linear in kT [keV] between the temperatures and in metallicity [solar].
         """
-        return self._scaled(self.h_he, self.metals, kT, metallicity)
-
-    def integrate(self, kT, metallicity, weight=None):
-        """
-        Sum of spectrum times weight over energy; the sum is done on the table, so that 1e6 cells take a moment.
-
-        Parameters
-        ----------
-        kT : float or array_like, shape (n,)
-            Temperature [keV].
-        metallicity : float or array_like, shape (n,)
-            Metallicity in solar units.
-        weight : array_like, shape (nE,) or (nE, k), optional
-            Weight of each energy bin, e.g. effective area times transmission; 1 by default.
-
-        Returns
-        -------
-        `~numpy.ndarray`, shape (n,) or (n, k)
-            [photons cm3 s-1] times the unit of the weight.
-
-        Raises
-        ------
-        ValueError
-            If kT or metallicity is not allowed (see `spectrum`), or the weight has another length.
-        """
-        weight = np.ones(self.h_he.shape[1]) if weight is None else np.asarray(weight, dtype=float)
-        if weight.ndim not in (1, 2) or weight.shape[0] != self.h_he.shape[1]:
-            raise ValueError(f"weight must have {self.h_he.shape[1]} rows (energy bins), got shape {weight.shape}")
-        return self._scaled(self.h_he @ weight, self.metals @ weight, kT, metallicity)
-
-    def _scaled(self, h_he, metals, kT, metallicity):
-        """Interpolate both components and add them."""
         metallicity = check_metallicity(metallicity)
         index, position = table_position(self.temperature, kT)
         shape = np.broadcast_shapes(index.shape, metallicity.shape)
         index, position = np.broadcast_to(index, shape), np.broadcast_to(position, shape)
-        scale = metallicity.reshape(metallicity.shape + (1,) * (h_he.ndim - 1))
-        return interpolate(h_he, index, position) + scale * interpolate(metals, index, position)
+        return interpolate(self.h_he, index, position) + metallicity[..., np.newaxis] * interpolate(
+            self.metals, index, position
+        )
 
 
 @lru_cache(maxsize=1)
 def load_emissivity():
-    """
-    Read the packaged emissivity table, once per process.
-
-    Returns
-    -------
-    Emissivity
-        Photon emissivity from 0.1 to 12 keV in bins of 10 eV, 51 temperatures from 1e4 to 1e9 K.
-
-    Examples
-    --------
-    >>> from astroclassify.sim._plasma import load_emissivity
-    >>> load_emissivity().provenance["atomdb_version"]
-    '3.0.9'
-    """
+    """The packaged emissivity, once per process: 0.1 to 12 keV in bins of 10 eV, 51 temperatures from 1e4 to 1e9 K."""
     table = load_table("apec_emissivity.npz")
     arrays = {name: table.pop(name) for name in ("energy_edges", "temperature", "h_he", "metals")}
     return Emissivity(**arrays, elements=load_table("apec_elements.npz")["elements"], provenance=table)
@@ -273,23 +123,12 @@ def load_emissivity():
 
 def components(halo):
     """
-    Spectral tables of a halo's gas and how much of each every cell has.
+    Spectral tables (k, nT, nE) of the gas of a halo [photons cm3 s-1 per bin], and how much of each every cell has, (n,
+    k).
 
-    A cell emits ``n_e n_H V sum_k scales[:, k] tables[k]`` photons per second and bin, the tables interpolated to its
-    temperature (`table_position`).
-
-    Parameters
-    ----------
-    halo : Halo
-        The halo.
-
-    Returns
-    -------
-    tables : `~numpy.ndarray`, shape (k, nT, nE)
-        Photon emissivity [photons cm3 s-1 per bin] of hydrogen and helium, then of the metals: all together (k = 2), or
-        each element of `_constants.ELEMENTS` where the halo has ``abundances`` (k = 8).
-    scales : `~numpy.ndarray`, shape (n, k)
-        1, then the metallicity or the abundances in solar units (single precision where the abundances are).
+    A cell emits ``n_e n_H V sum_k scales[:, k] tables[k]``, tables interpolated to its temperature. The first is
+    hydrogen and helium (scale 1); then all metals (k = 2), or each of `ELEMENTS` where the halo has ``abundances`` (k =
+    8), in solar units.
     """
     table = load_emissivity()
     if halo.abundances is None:
@@ -307,6 +146,12 @@ def components(halo):
 def load_cooling():
     """Read the packaged cooling table: ``temperature`` [keV], ``h_he`` and ``metals`` [erg cm3/s], provenance."""
     return load_table("apec_cooling.npz")
+
+
+def cooling_of_gas(kT, metallicity):
+    """`cooling_value`, where temperatures beyond the table get the Lambda of its nearest end."""
+    nodes = load_cooling()["temperature"]
+    return cooling_value(np.clip(kT, nodes[0], nodes[-1]), metallicity)
 
 
 def cooling_value(kT, metallicity):

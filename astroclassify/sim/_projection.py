@@ -3,9 +3,9 @@
 import numpy as np
 from astropy import constants
 from astropy import units as u
-from astropy.wcs import WCS
 
 from ..exceptions import GeometryError
+from ..images import target_wcs
 
 __all__ = [
     "AXES",
@@ -30,22 +30,7 @@ SKY_CENTRE = (180.0, 0.0)
 
 def check_axis(axis):
     """
-    Check a line of sight.
-
-    Parameters
-    ----------
-    axis : str or array_like, shape (3,)
-        ``"x"``, ``"y"``, ``"z"``, or a direction towards the observer (of any length but zero).
-
-    Returns
-    -------
-    str or tuple of float
-        The letter, or the direction as a unit vector.
-
-    Raises
-    ------
-    ValueError
-        If it is neither.
+    A line of sight: one of `AXES`, or a direction towards the observer of any length but zero as a unit vector (tuple).
     """
     if isinstance(axis, str):
         if axis in AXES:
@@ -69,18 +54,10 @@ def axis_name(axis):
 
 def projection(axis):
     """
-    Unit vectors of the image plane.
+    Unit vectors, shape (3,), to the right and up on the image and towards the observer; right-handed.
 
-    Parameters
-    ----------
-    axis : str or array_like, shape (3,)
-        See `check_axis`.
-
-    Returns
-    -------
-    right, up, sight : `~numpy.ndarray`, shape (3,)
-        To the right and up on the image, and towards the observer; right-handed. For a letter they are the box's own
-        axes in cyclic order; for a direction, ``up`` is as close to the box's z as it can be (to its x for ``+-z``).
+    For a letter they are the axes of the box in cyclic order; for a direction, ``up`` is as close to z of the box as it
+    can be (to x for ``+-z``).
     """
     axis = check_axis(axis)
     if isinstance(axis, str):
@@ -98,38 +75,15 @@ def projection(axis):
 
 def largest_doppler(velocity):
     """
-    Largest Doppler factor, observed over emitted energy, that any line of sight can give; the least is its inverse.
-
-    Parameters
-    ----------
-    velocity : `~numpy.ndarray`, shape (n, 3)
-        Velocities [km/s].
-
-    Returns
-    -------
-    float
-        That of the fastest, coming straight at the observer.
+    Largest Doppler factor (observed over emitted energy) of velocities [km/s], (n, 3), along any line of sight: that of
+    the fastest, coming straight at the observer. The least is its inverse.
     """
     beta = np.sqrt(np.max(np.einsum("ij,ij->i", velocity, velocity))) / C_KM_S
     return np.sqrt((1.0 + beta) / (1.0 - beta))
 
 
 def to_pixels(x, y, observation):
-    """
-    Pixel coordinates of places on the image plane; pixel k covers [k, k + 1).
-
-    Parameters
-    ----------
-    x, y : `~numpy.ndarray`
-        To the right and up [kpc from the halo's centre].
-    observation : Observation
-        Gives the grid.
-
-    Returns
-    -------
-    column, row : `~numpy.ndarray`
-        From the lower left corner of the image.
-    """
+    """Column and row, from the lower left corner, of places on the image plane [kpc]; pixel k covers [k, k + 1)."""
     rows, columns = observation.shape
     return x / observation.pixel_kpc + 0.5 * columns, y / observation.pixel_kpc + 0.5 * rows
 
@@ -139,13 +93,6 @@ def tan_wcs(shape, scale):
     degrees = scale.to_value(u.deg)
     if not 0 < degrees * max(shape) < 90:
         raise GeometryError(f"image must be smaller than 90 deg, got {degrees * max(shape):.3g} deg")
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.cunit = ["deg", "deg"]
-    wcs.wcs.crval = SKY_CENTRE
-    wcs.wcs.crpix = [0.5 * (shape[1] + 1), 0.5 * (shape[0] + 1)]
-    wcs.wcs.cdelt = [-degrees, degrees]
-    wcs.wcs.radesys = "ICRS"
+    wcs = target_wcs(SKY_CENTRE, scale, shape)
     wcs.array_shape = shape
-    wcs.wcs.set()
     return wcs

@@ -1,7 +1,6 @@
 """
 The pyXSIM engine: photons of the gas of one halo, and their projections.
 
-This is the only module that touches pyxsim, yt, unyt or soxs; they are imported when a function here is first called.
 yt and pyXSIM get the gas as SPH particles, one per cell. The photons come from pyXSIM's ``make_photons`` and
 ``project_photons`` (ZuHone & Hallman 2016, ascl:1608.002), with two parts of our own: the packaged APEC table instead
 of AtomDB files, and photons drawn for all cells at once instead of cell by cell (same distribution).
@@ -9,13 +8,7 @@ of AtomDB files, and photons drawn for all cells at once instead of cell by cell
 
 import contextlib
 import functools
-import importlib.util
-import logging
-import os
-import sys
 import tempfile
-import threading
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +18,14 @@ import numpy as np
 from astropy import constants
 from astropy import units as u
 
-from .._checks import require
 from ._absorption import transmission
 from ._plasma import components
 from ._projection import check_axis, largest_doppler, projection
 from ._spectral_model import SpectralModel
 from ._telescope import make_telescope
+from ._xray_packages import load_pyxsim, quiet
 
-__all__ = ["Events", "PhotonSet", "check_installed", "load_soxs", "photons", "quiet"]
-
-log = logging.getLogger(__name__)
+__all__ = ["Events", "PhotonSet", "in_field", "particles", "photons", "yt_cosmology"]
 
 # A homogeneous ball of radius R has the variance R^2 / 5 along each axis. pyXSIM's Gaussian kernel has a standard
 # deviation of half the smoothing length.
@@ -43,98 +34,11 @@ SMOOTHING_PER_RADIUS = 2.0 / np.sqrt(5.0)
 _N_SIGMA = 5.0
 _K_PER_KEV = (1 * u.keV / constants.k_B).to_value(u.K)
 
-# Importing and running these packages touches global state (environment, loggers, warnings, progress bars): one thread
-# at a time, everything put back afterwards.
-_LOCK = threading.RLock()
-_LOGGERS = ("yt", "pyxsim", "soxs")
-
-
-class _Forward(logging.Handler):
-    """Hand the records of another package to our logger: its information as DEBUG, its warnings as warnings."""
-
-    def emit(self, record):
-        """Log one record again."""
-        level = record.levelno if record.levelno >= logging.WARNING else logging.DEBUG
-        log.log(level, "%s: %s", record.name, record.getMessage())
-
-
-@contextlib.contextmanager
-def _private_config():
-    """
-    Keep the first ``import soxs`` from writing ``soxs/soxs.cfg`` into the user's configuration folder.
-
-    A configuration that the user has is read as usual. Without one, soxs is shown an empty folder of its own.
-    """
-    root = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    if "soxs" in sys.modules or (root / "soxs" / "soxs.cfg").exists():
-        yield
-        return
-    with tempfile.TemporaryDirectory(prefix="astroclassify-") as folder:
-        with mock.patch.dict(os.environ, {"XDG_CONFIG_HOME": folder}):
-            yield
-        utils = sys.modules.get("soxs.utils")
-        if utils is not None:  # soxs.set_soxs_config, if the user calls it later, must find the user's own folder
-            utils.CONFIG_DIR = str(root / "soxs")
-            utils.CURRENT_CONFIG_FILE = str(root / "soxs" / "soxs.cfg")
-
-
-@contextlib.contextmanager
-def quiet():
-    """Send what yt, pyXSIM and soxs log to our logger, ignore their warnings, hide their bars; then put all back."""
-    forward = _Forward()
-    with _LOCK, contextlib.ExitStack() as stack:
-        for name in _LOGGERS:
-            logger = logging.getLogger(name)
-            stack.callback(setattr, logger, "propagate", logger.propagate)
-            stack.callback(setattr, logger, "handlers", logger.handlers)
-            logger.handlers, logger.propagate = [forward], False
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        stack.enter_context(np.errstate(all="ignore"))
-        for name in ("pyxsim.photon_list", "soxs.instrument", "soxs.response"):
-            if name in sys.modules:
-                silent = functools.partial(sys.modules[name].tqdm, disable=True)
-                stack.enter_context(mock.patch.object(sys.modules[name], "tqdm", silent))
-        yield
-
-
-def check_installed():
-    """Raise `~astroclassify.exceptions.MissingDependencyError` without pyXSIM; import nothing that is there."""
-    for module in ("pyxsim", "yt"):
-        if importlib.util.find_spec(module) is None:
-            require(module, extra="sim")
-
-
-@functools.lru_cache(maxsize=1)
-def _load():
-    """Import pyXSIM and yt once, quietly, leaving no file in the user's home."""
-    with _LOCK, warnings.catch_warnings(), _private_config():
-        warnings.simplefilter("ignore")
-
-        # soxs adds its own handler while it is imported and warns at once: only a filter can stop that.
-        def refuse(record):
-            return False
-
-        logger = logging.getLogger("soxs")
-        logger.addFilter(refuse)
-        try:
-            pyxsim = require("pyxsim", extra="sim")
-            yt = require("yt", extra="sim")
-        finally:
-            logger.removeFilter(refuse)
-    return pyxsim, yt
-
-
-def load_soxs():
-    """Import soxs (pyXSIM does) in the same way."""
-    _load()
-    return require("soxs", extra="sim")
-
 
 @functools.lru_cache(maxsize=1)
 def _source_model_class():
-    """Our source model. It derives from a pyXSIM class, so it can only be made once pyXSIM is there."""
-    _load()
+    """Our source model; made at first use, as it derives from a class of pyXSIM."""
+    load_pyxsim()
     from pyxsim.source_models.thermal_sources.base import ThermalSourceModel
 
     class PackagedSourceModel(ThermalSourceModel):
@@ -169,7 +73,7 @@ class _Absorption:
         self.nH = nH
 
     def absorb_photons(self, eobs, prng=None):
-        """Tell which photons come through, for energies in keV and ``nH`` in 1e22 cm-2."""
+        """Whether each photon comes through, for energies in keV and ``nH`` in 1e22 cm-2."""
         return prng.random(eobs.size) < transmission(np.asarray(eobs), self.nH * 1e22)
 
 
@@ -185,18 +89,10 @@ class Events:
 @dataclass(frozen=True)
 class PhotonSet:
     """
-    The photons of one halo, kept in temporary files while `photons` is open.
+    The photons of one halo, in temporary files while `photons` is open.
 
-    Attributes
-    ----------
-    folder : `~pathlib.Path`
-        Where the files are.
-    n_photons, n_cells : int
-        Photons of the gas that can be seen along an axis of the box, and cells that sent any.
-    area : float
-        Collecting area for which they were drawn [cm2].
-    draw_all : callable
-        Draws the photons of all gas, which those who look along another direction need; their number and file.
+    ``n_photons`` from ``n_cells`` are those of the gas that an axis of the box can see, drawn for ``area`` [cm2].
+    ``draw_all`` draws those of all gas, which other directions need, and gives their number and file.
     """
 
     folder: Path
@@ -205,52 +101,25 @@ class PhotonSet:
     area: float
     draw_all: Callable
 
-    def project(self, axis, *, n_h, rng):
-        """
-        Project the photons along an axis, Doppler shifted and absorbed.
-
-        Parameters
-        ----------
-        axis : str or sequence of 3 floats
-            Line of sight, see `_projection.projection`.
-        n_h : float
-            Galactic hydrogen column [cm-2].
-        rng : `~numpy.random.Generator`
-            Random numbers.
-
-        Returns
-        -------
-        Events
-            Where and at what energy the photons arrive.
-        """
+    def project(self, axis, *, nh_column, rng):
+        """`Events` along an axis, Doppler shifted and absorbed by a hydrogen column [cm-2]."""
         import h5py
 
-        with self._projected(axis, n_h=n_h, rng=rng, sky_center=(0.0, 0.0), phys_coord=True) as name:
+        with self._projected(axis, nh_column=nh_column, rng=rng, sky_center=(0.0, 0.0), phys_coord=True) as name:
             if name is None:
                 return Events(np.zeros(0), np.zeros(0), np.zeros(0))
             with h5py.File(name) as file:
                 return Events(*(file["data"][column][:] for column in ("xsky", "ysky", "eobs")))
 
-    def write_simput(self, axis, prefix, *, n_h, sky_centre, rng):
+    def write_simput(self, axis, prefix, *, nh_column, sky_centre, rng):
         """
-        Write the projected photons as a SIMPUT catalogue, by pyXSIM's own writer.
+        Write ``<prefix>_simput.fits`` and ``<prefix>_phlist.fits`` with the writer of pyXSIM; False, and no file,
+        without photons.
 
-        Parameters
-        ----------
-        axis, n_h, rng
-            As in `project`.
-        prefix : `~pathlib.Path`
-            The files are ``<prefix>_simput.fits`` and ``<prefix>_phlist.fits``.
-        sky_centre : tuple of float
-            Right ascension and declination of the halo's centre [deg].
-
-        Returns
-        -------
-        bool
-            Whether there was a photon; nothing is written without.
+        ``sky_centre`` is right ascension and declination [deg] of the centre of the halo.
         """
-        pyxsim, _ = _load()
-        with self._projected(axis, n_h=n_h, rng=rng, sky_center=sky_centre) as name:
+        pyxsim, _ = load_pyxsim()
+        with self._projected(axis, nh_column=nh_column, rng=rng, sky_center=sky_centre) as name:
             if name is None:
                 return False
             with quiet():
@@ -261,9 +130,9 @@ class PhotonSet:
         return True
 
     @contextlib.contextmanager
-    def _projected(self, axis, *, n_h, rng, sky_center, **settings):
+    def _projected(self, axis, *, nh_column, rng, sky_center, **settings):
         """Event file of pyXSIM (or None without photons), removed at the end."""
-        pyxsim, _ = _load()
+        pyxsim, _ = load_pyxsim()
         axis = check_axis(axis)
         number, source = self.n_photons, "photons.h5"
         if isinstance(axis, str):
@@ -284,7 +153,7 @@ class PhotonSet:
                     normal,
                     sky_center,
                     absorb_model=_Absorption,
-                    nH=n_h / 1e22,
+                    nH=nh_column / 1e22,
                     kernel="gaussian",
                     prng=rng,
                     **settings,
@@ -294,7 +163,7 @@ class PhotonSet:
             name.unlink(missing_ok=True)
 
 
-def _in_field(halo, observation):
+def in_field(halo, observation):
     """Cells that can send a photon into the field along at least one of the three axes."""
     position = halo.position.to_value(u.kpc)
     half = observation.half_size_kpc
@@ -308,9 +177,9 @@ def _in_field(halo, observation):
     return (right[:, 0] & up[:, 1]) | (right[:, 1] & up[:, 2]) | (right[:, 2] & up[:, 0])
 
 
-def _dataset(halo, cells):
+def particles(halo, cells):
     """A yt dataset in memory with the chosen cells as SPH particles."""
-    _, yt = _load()
+    _, yt = load_pyxsim()
     position = halo.position[cells].to_value(u.kpc)
     velocity = halo.velocity[cells].to_value(u.km / u.s)
     radius = halo.cell_radius[cells].to_value(u.kpc)
@@ -338,8 +207,8 @@ def _dataset(halo, cells):
     )
 
 
-def _cosmology(cosmology):
-    """yt's form of the halo's cosmology."""
+def yt_cosmology(cosmology):
+    """The cosmology as an object of yt."""
     from yt.utilities.cosmology import Cosmology
 
     return Cosmology(
@@ -353,43 +222,20 @@ def _cosmology(cosmology):
 @contextlib.contextmanager
 def photons(halo, observation, *, area, rng, energy_range=None, everywhere=False):
     """
-    Draw the photons of a halo that a telescope of constant area would catch; any axis can be projected from them.
+    Draw the photons of a halo that a telescope of constant area [cm2] would catch; yields a `PhotonSet`.
 
-    Parameters
-    ----------
-    halo : Halo
-        The halo.
-    observation : Observation
-        Distance, exposure, energy range and field.
-    area : float
-        Collecting area [cm2].
-    rng : `~numpy.random.Generator`
-        Random numbers.
-    energy_range : tuple of float, optional
-        Observed energies that must be covered [keV]; the band of the observation by default.
-    everywhere : bool, optional
-        Whether gas that the field cannot see along any axis of the box sends photons too.
-
-    Yields
-    ------
-    PhotonSet
-        The photons, in a temporary folder that is removed at the end whatever happens.
-
-    Raises
-    ------
-    ValueError
-        If the halo has no emitting gas in the field, or the band reaches beyond the emissivity table.
-    MissingDependencyError
-        If pyXSIM is not installed.
+    ``energy_range`` [keV] is the observed band by default. ``everywhere`` adds gas that the field cannot see along an
+    axis of the box. A ValueError says that no emitting gas is in the field or that the band leaves the emissivity
+    table.
     """
-    _load()
+    load_pyxsim()
     emitting = halo.n_e.value > 0
-    cells = emitting if everywhere else _in_field(halo, observation) & emitting
+    cells = emitting if everywhere else in_field(halo, observation) & emitting
     if not np.any(cells):
         raise ValueError(f"halo {halo.halo_id} has no X-ray emitting gas in the field of {observation.width}")
     if energy_range is None:
         energy_range = observation.energy_range.to_value(u.keV)
-    # drawn here whether needed or not, so that an axis changes nothing for another
+    # drawn here whether needed or not, so that no axis changes the image along another
     later = np.random.default_rng(rng.integers(np.iinfo(np.int64).max, size=4))
     with tempfile.TemporaryDirectory(prefix="astroclassify-") as name:
         folder = Path(name)
@@ -408,13 +254,13 @@ def photons(halo, observation, *, area, rng, energy_range=None, everywhere=False
 
 
 def _draw(path, halo, cells, observation, area, energy_range, rng):
-    """Draw the photons of some cells into a file; how many there are, and from how many cells."""
-    pyxsim, _ = _load()
+    """Draw the photons of some cells into a file; returns their number and that of the cells that sent any."""
+    pyxsim, _ = load_pyxsim()
     shift = largest_doppler(halo.velocity[cells].to_value(u.km / u.s))
     tables, scales = components(halo)
     model = SpectralModel(observation.redshift, energy_range[0] / shift, energy_range[1] * shift, tables)
     with quiet():
-        dataset = _dataset(halo, cells)
+        dataset = particles(halo, cells)
         source = _source_model_class()(
             model,
             model.ebins[0],
@@ -436,6 +282,6 @@ def _draw(path, halo, cells, observation, area, energy_range, rng):
             (observation.exposure.to_value(u.s), "s"),
             source,
             center=np.zeros(3),
-            cosmology=_cosmology(halo.cosmology),
+            cosmology=yt_cosmology(halo.cosmology),
         )
     return int(n_photons), int(n_cells)

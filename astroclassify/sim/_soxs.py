@@ -7,7 +7,6 @@ folder, a private instrument is made of them, and what would download is blocked
 """
 
 import contextlib
-import copy
 import os
 import shutil
 import tempfile
@@ -21,133 +20,23 @@ from astropy.wcs import WCS
 
 from ._plasma import load_emissivity
 from ._projection import largest_doppler, tan_wcs, to_pixels
-from ._pyxsim import Events, load_soxs, quiet
+from ._pyxsim import Events
+from ._soxs_files import local_files, read_area, specification
+from ._xray_packages import load_soxs, quiet
 
-__all__ = ["PREFIX", "draw_range", "read_area", "soxs_events"]
+__all__ = ["draw_range", "soxs_events"]
 
-PREFIX = "soxs:"
-"""Responses that begin with this are instruments of SOXS."""
-
-# SOXS draws a Poisson number of the photons that it is given: with this much more area there are enough of them.
+# SOXS draws a Poisson number of the photons that it is given: this much more area makes enough of them.
 _AREA_FACTOR = 1.2
 # A detector of CCDs records hardly any photon at more than twice its energy.
 _LOWEST_OVER_BAND = 0.5
 _ERG_PER_KEV = u.keV.to(u.erg)
 
 
-def specification(response):
-    """
-    What SOXS knows of an instrument.
-
-    Parameters
-    ----------
-    response : str
-        ``"soxs:"`` and a name of ``soxs.instrument_registry``.
-
-    Returns
-    -------
-    dict
-        A copy of its entry.
-
-    Raises
-    ------
-    ValueError
-        If there is none of this name, or it makes no images.
-    MissingDependencyError
-        If soxs is not installed.
-    """
-    registry = load_soxs().instrument_registry
-    name = response.removeprefix(PREFIX)
-    imaging = sorted(key for key, entry in registry.items() if entry["imaging"])
-    if name not in imaging:
-        raise ValueError(
-            f"response must be {PREFIX!r} and the name of an imaging instrument of SOXS ({', '.join(imaging)}), got "
-            f"{response!r}"
-        )
-    return copy.deepcopy(registry[name])
-
-
-def local_files(response, folder):
-    """
-    Find the files of an instrument.
-
-    Parameters
-    ----------
-    response : str
-        See `specification`.
-    folder : `~pathlib.Path`
-        Where the files lie, under the names that SOXS gives them.
-
-    Returns
-    -------
-    dict of `~pathlib.Path`
-        ``"arf"``, ``"rmf"``, and ``"psf"`` where the point spread function comes from a file.
-
-    Raises
-    ------
-    ValueError
-        If a file is not there.
-    """
-    entry = specification(response)
-    names = {"arf": entry["arf"], "rmf": entry["rmf"]}
-    if isinstance(entry["psf"][1], str):
-        names["psf"] = entry["psf"][1]
-    files = {role: Path(folder) / name for role, name in names.items()}
-    for role, path in files.items():
-        if not path.is_file():
-            raise ValueError(
-                f"response_files must hold {path.name!r}, the {role.upper()} of {response!r}: it is not in {folder}"
-            )
-    return files
-
-
-def read_area(response, folder):
-    """
-    Read the effective area of an instrument from its local ARF.
-
-    Parameters
-    ----------
-    response, folder
-        See `local_files`.
-
-    Returns
-    -------
-    energy_edges : `~numpy.ndarray`, shape (n + 1,)
-        [keV].
-    effective_area : `~numpy.ndarray`, shape (n,)
-        [cm2].
-
-    Raises
-    ------
-    ValueError
-        If a file is missing, or the ARF is none.
-    """
-    path = local_files(response, folder)["arf"]
-    try:
-        table = fits.getdata(path, "SPECRESP")
-        low, high, area = (np.asarray(table[name], dtype=float) for name in ("ENERG_LO", "ENERG_HI", "SPECRESP"))
-    except (OSError, KeyError, TypeError) as error:
-        raise ValueError(f"response_files: {path} is no ARF ({str(error).splitlines()[0]})") from error
-    return np.append(low, high[-1]), np.nan_to_num(area)
-
-
 def draw_range(halo, observation):
     """
-    For which area and energies photons must be drawn, so that SOXS can take its own from them.
-
-    Parameters
-    ----------
-    halo : Halo
-        Its velocities matter where the emissivity table ends.
-    observation : Observation
-        Settings; its response is an instrument of SOXS.
-
-    Returns
-    -------
-    area : float
-        [cm2].
-    energy_range : tuple of float
-        Observed energies [keV]: what the matrix can bring into the band, as far as area and emissivity table reach.
+    Area [cm2] and observed energies [keV] for which photons must be drawn, so that SOXS can take its own from them:
+    what the matrix can bring into the band, as far as area and emissivity table reach.
     """
     edges, effective_area = read_area(observation.response, observation.response_files)
     shift = largest_doppler(halo.velocity.to_value(u.km / u.s))
@@ -155,41 +44,21 @@ def draw_range(halo, observation):
     low, high = observation.energy_range.to_value(u.keV)
     lowest = max(_LOWEST_OVER_BAND * low, edges[0], table[0] * shift * (1 + 1e-9))
     highest = min(edges[-1], table[1] / shift * (1 - 1e-9))
-    # where the table is too short for the band itself, that is for the draw to say
+    # a table that is too short for the band itself is refused by the draw
     return _AREA_FACTOR * float(np.max(effective_area)), (min(low, lowest), max(high, highest))
 
 
 def soxs_events(halo, observation, photon_set, axis, rng):
     """
-    Events of a halo's gas, as SOXS's simulator of an instrument detects them, without background.
+    Events of the gas, on the image and in the band, as SOXS simulates an instrument; no background.
 
-    Parameters
-    ----------
-    halo : Halo
-        The halo; gives the distance.
-    observation : Observation
-        Settings; ``response`` is an instrument of SOXS, whose registry entry replaces ``psf_fwhm``. The optical axis
-        is at ``pointing_offset``, turned by ``roll``.
-    photon_set : PhotonSet
-        Drawn for the area and energies of `draw_range`.
-    axis : str or sequence of 3 floats
-        Line of sight.
-    rng : `~numpy.random.Generator`
-        Random numbers.
-
-    Returns
-    -------
-    Events
-        In pixels of the image, from its lower left corner; energies are those of the PI channels [keV]. Only events on
-        the image and in the band.
-
-    Notes
-    -----
-    SOXS knows no vignetting. It draws a Poisson number out of the photons it is given, a Poisson number themselves: the
-    total scatters by up to 1.4 times the root of the counts, single pixels by hardly more than the root.
+    The photons were drawn for `draw_range`. Places are in pixels from the lower left corner, energies those of the PI
+    channels [keV]. The optical axis is at ``pointing_offset``, turned by ``roll``. SOXS knows no vignetting. It draws a
+    Poisson number out of photons whose number is Poisson too: the total scatters by up to 1.4 times the root of the
+    counts, single pixels by hardly more than the root.
     """
     rows, columns = observation.shape
-    photons = photon_set.project(axis, n_h=observation.n_h.to_value(u.cm**-2), rng=rng)
+    photons = photon_set.project(axis, nh_column=observation.nh_column.to_value(u.cm**-2), rng=rng)
     if photons.energy.size == 0:
         return photons
     scale = observation.pixel_scale(halo.cosmology)

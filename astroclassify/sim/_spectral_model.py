@@ -12,23 +12,15 @@ _CELLS_AT_ONCE = 1 << 17
 
 class SpectralModel:
     """
-    The packaged APEC table in the form that pyXSIM's source models expect.
+    The packaged APEC table in the form that the source models of pyXSIM expect.
 
-    Parameters
-    ----------
-    redshift : float
-        Cosmological redshift of the source.
-    e_min, e_max : float
-        Observed energies [keV] that must be covered; whole bins of the table are kept.
-    tables : `~numpy.ndarray`, shape (k, nT, nE), optional
-        Spectral components that `draw` adds up, see `_plasma.components`; hydrogen with helium, and the metals, by
-        default. What pyXSIM asks for (`get_spectrum`) has all metals in solar proportion.
+    Whole bins that cover ``e_min`` to ``e_max`` (observed) [keV] are kept. ``tables``, (k, nT, nE), are the components
+    that `draw` adds up (see `_plasma.components`); `get_spectrum`, which pyXSIM calls, has all metals in solar
+    proportion.
 
-    Notes
-    -----
-    Attributes ``ebins`` [keV], ``emid``, ``de``, ``nbins`` are on the observed energy axis. The spectra are photon
-    emissivities over (1 + z) [photons cm3 s-1 per bin]: pyXSIM's own norm is ``1 / (4 pi D_A^2 (1 + z)^2)``, so that
-    the product has the photon flux ``(1 + z) / (4 pi D_L^2)`` of one photon emitted per second.
+    ``ebins`` [keV], ``emid``, ``de`` are observed energies. Spectra are photon emissivities over (1 + z) [photons cm3
+    s-1 per bin]: the norm of pyXSIM is ``1 / (4 pi D_A^2 (1 + z)^2)``, so that the product has the photon flux ``(1 +
+    z) / (4 pi D_L^2)`` of one photon emitted per second.
     """
 
     model_vers = "packaged"
@@ -80,40 +72,15 @@ class SpectralModel:
         ]
         return both[0], both[1], None
 
-    def make_fluxf(self, emin, emax, energy=False):
-        """Return a function of kT that gives the emission of a band (pyXSIM's emissivity fields use it)."""
-        inside = (self.ebins[:-1] > emin) & (self.ebins[1:] < emax)
-        factor = self.emid[inside] if energy else 1.0
-
-        def flux(kT):
-            h_he, metals, _ = self.get_spectrum(kT)
-            return (h_he[:, inside] * factor).sum(axis=1), (metals[:, inside] * factor).sum(axis=1), None
-
-        return flux
-
     def draw(self, kT, amounts, norm, rng):
         """
-        Draw the photons of every cell.
+        Number of photons of each cell, (n,), and their observed energies without Doppler shift [keV], in order of the
+        cells.
 
-        The spectrum of a cell is a sum of spectra of the table (each component at the two nearest temperatures).
-        Independent Poisson numbers from each add up to a Poisson number from the sum, and an energy from the spectrum
-        that a photon belongs to is an energy from the sum: the distribution is that of pyXSIM's own loop.
-
-        Parameters
-        ----------
-        kT, norm : `~numpy.ndarray`, shape (n,)
-            Temperature [keV], photons per unit of emissivity.
-        amounts : `~numpy.ndarray`, shape (n,) or (n, k - 1)
-            Metallicity, or the amounts of the components after the first [solar].
-        rng : `~numpy.random.Generator`
-            Random numbers.
-
-        Returns
-        -------
-        number : `~numpy.ndarray` of int64, shape (n,)
-            Photons of each cell.
-        energies : `~numpy.ndarray`, shape (sum of number,)
-            Observed energies without Doppler shift [keV], in order of the cells.
+        ``kT`` [keV] and ``norm`` (photons per unit of emissivity) have shape (n,), ``amounts`` (solar) of the
+        components after the first (n,) or (n, k - 1). The spectrum of a cell is a sum of spectra of the table (each
+        component at the two nearest temperatures). Independent Poisson numbers from each add up to a Poisson number
+        from the sum: the distribution is that of the loop in pyXSIM.
         """
         amounts = np.reshape(amounts, (kT.size, len(self._tables) - 1))
         parts = [

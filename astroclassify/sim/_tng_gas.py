@@ -14,7 +14,15 @@ from ._constants import ATOMIC_WEIGHT, ELEMENTS, SOLAR_NUMBER_RATIO, TNG_SOLAR_M
 from ._halo import Halo
 from ._tng_units import TNG_UNITS_CGS, CodeUnits
 
-__all__ = ["GAS_FIELDS", "GROUP_FIELDS", "OPTIONAL_GAS_FIELDS", "check_header", "cosmology_of", "halo_from_gas"]
+__all__ = [
+    "GAS_FIELDS",
+    "GROUP_FIELDS",
+    "OPTIONAL_GAS_FIELDS",
+    "check_header",
+    "cosmology_of",
+    "decoded",
+    "halo_from_gas",
+]
 
 #: Gas fields that a halo is made from.
 GAS_FIELDS = (
@@ -40,21 +48,16 @@ _KEV_PER_K = (1 * u.K).to_value(u.keV, equivalencies=u.temperature_energy())
 _METALS_COLUMNS = ("H", "He", *ELEMENTS)
 
 
+def decoded(value):
+    """A header attribute as text."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
 def check_header(header, path):
     """
-    Check that a snapshot header has what is needed, in the units and conventions of Illustris and IllustrisTNG.
+    Raise a SnapshotError unless a snapshot header has what is needed, in the units of Illustris and IllustrisTNG.
 
-    Parameters
-    ----------
-    header : dict
-        Attributes of the Header group. The code units may be absent, as in the original Illustris.
-    path : path-like
-        The file they came from, for the error message.
-
-    Raises
-    ------
-    SnapshotError
-        If an attribute is missing, not a number or out of range, or if the code units are not TNG's.
+    The code units may be absent, as in the original Illustris. ``path`` is for the message.
     """
     numbers = {}
     for name in (*_HEADER_FIELDS, *TNG_UNITS_CGS):
@@ -86,18 +89,8 @@ def check_header(header, path):
 
 def cosmology_of(header):
     """
-    Cosmology of a header.
-
-    Parameters
-    ----------
-    header : dict
-        Attributes of a Header that `check_header` has passed.
-
-    Returns
-    -------
-    `~astropy.cosmology.FlatLambdaCDM` or `~astropy.cosmology.LambdaCDM`
-        Flat where the densities add up to one, as those of TNG and Illustris do. The density of baryons is set where
-        the header has it (the original Illustris has not).
+    Cosmology of a checked header: flat where the densities add up to one, as those of TNG and Illustris do; with the
+    density of baryons where the header has it (the original Illustris has not).
     """
     settings = {"H0": 100.0 * float(header["HubbleParam"]) * u.km / u.s / u.Mpc, "Om0": float(header["Omega0"])}
     if "OmegaBaryon" in header:
@@ -110,28 +103,12 @@ def cosmology_of(header):
 
 def abundances_of(metals):
     """
-    Atoms of each metal per hydrogen atom, in solar units.
+    Atoms of each of `ELEMENTS` per hydrogen atom in solar units (Anders & Grevesse 1989), (n, 7), from ``GFM_Metals``:
+    mass fractions of H, He, C, N, O, Ne, Mg, Si, Fe (and all others), (n, 9) or (n, 10).
 
-    Parameters
-    ----------
-    metals : `~numpy.ndarray`, shape (n, 9) or (n, 10)
-        Mass fractions of H, He, C, N, O, Ne, Mg, Si, Fe (and all others), the field ``GFM_Metals``.
-
-    Returns
-    -------
-    `~numpy.ndarray`, shape (n, 7)
-        ``(X_i / A_i) / (X_H / A_H)`` over the solar number ratio of Anders & Grevesse (1989), for `ELEMENTS`. Negative
-        mass fractions, which rounding leaves behind, count as none.
-
-    Raises
-    ------
-    ValueError
-        If the number of columns is another one, or a cell has no hydrogen.
-
-    Notes
-    -----
-    Hydrogen is that of the cell, 0.74 to 0.76 by mass, whereas ``n_h`` and the metallicity of a `Halo` take 0.76 for
-    every cell, as TNG's own electron abundance does: lines come out up to 2% brighter than the number of ions says.
+    Negative fractions, which rounding leaves behind, count as none. Hydrogen is that of the cell, 0.74 to 0.76 by mass,
+    whereas ``n_h`` and the metallicity of a `Halo` take 0.76 for every cell, as the electron abundance of TNG does:
+    lines come out up to 2% brighter than the number of ions says.
     """
     metals = np.asarray(metals)
     metals = metals if metals.dtype.kind == "f" else metals.astype(float)
@@ -149,34 +126,13 @@ def abundances_of(metals):
 
 def halo_from_gas(gas, group, *, header, halo_id, simulation, snapshot, cosmology, origin):
     """
-    Make a halo of the gas cells of one group, all in code units.
+    A `Halo` of the gas cells of one group: `GAS_FIELDS` and perhaps `OPTIONAL_GAS_FIELDS`, `GROUP_FIELDS`, all in code
+    units.
 
     Star-forming gas and gas below 3e5 K is left out, positions are wrapped about the centre, and velocities are taken
-    relative to the mass-weighted mean of the gas that is left inside R500 (to the group's velocity if none is there).
-
-    Parameters
-    ----------
-    gas : dict
-        Arrays of `GAS_FIELDS` and, where the run has them, `OPTIONAL_GAS_FIELDS`, as illustris_python gives them.
-    group : dict
-        Catalogue entry: `GROUP_FIELDS`.
-    header : dict
-        Attributes of the snapshot's Header, checked by `check_header`.
-    halo_id, simulation, snapshot, cosmology
-        What the halo is, see `Halo`.
-    origin : str
-        Where the data came from; errors name it.
-
-    Returns
-    -------
-    Halo
-        The halo in physical units. It has ``abundances`` if the gas has ``GFM_Metals``.
-
-    Raises
-    ------
-    SnapshotError
-        If a field is missing (the error names it), arrays do not fit together, a value is not finite, the group has no
-        M500, or no X-ray emitting gas.
+    relative to the mass-weighted mean of the gas that is left inside R500 (to the velocity of the group if none is
+    there). Missing fields, arrays that do not fit together, values that are not finite, no M500 and no X-ray emitting
+    gas raise a SnapshotError that names ``origin``.
     """
     what = f"halo {halo_id} of {simulation} snapshot {snapshot}"
     for kind, wanted, found in (("gas", GAS_FIELDS, gas), ("group catalogue", GROUP_FIELDS, group)):

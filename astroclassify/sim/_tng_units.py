@@ -33,18 +33,8 @@ _SPECIFIC_ENERGY = (constants.m_p * (1 * u.km / u.s) ** 2).to_value(u.keV)
 
 def mean_molecular_weight(electron_abundance):
     """
-    Mean mass of a gas particle in proton masses.
-
-    Parameters
-    ----------
-    electron_abundance : array_like
-        Electrons per hydrogen nucleus.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        ``4 / (1 + 3 X + 4 X x_e)`` with the hydrogen mass fraction X = 0.76 (TNG data release, frequently asked
-        questions: "How do I compute the temperature").
+    Mean mass of a gas particle in proton masses, from electrons per hydrogen nucleus: ``4 / (1 + 3 X + 4 X x_e)``, X =
+    0.76 (TNG data release, frequently asked questions: "How do I compute the temperature").
     """
     x_h = HYDROGEN_FRACTION
     return 4.0 / (1.0 + 3.0 * x_h + 4.0 * x_h * np.asarray(electron_abundance, dtype=float))

@@ -30,7 +30,7 @@ print(halo)
 
 
 def timed(function, *arguments, **settings):
-    """Call a function and tell how long it took."""
+    """The result of a function and the seconds it took."""
     start = time.perf_counter()
     result = function(*arguments, **settings)
     return result, time.perf_counter() - start

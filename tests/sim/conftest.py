@@ -1,11 +1,20 @@
 """Toy halos for the tests of the room."""
 
+import logging
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.cosmology import FlatLambdaCDM
 
+from astroclassify import _http as web
 from astroclassify.sim import Halo
+
+sys.path.insert(0, str(Path(__file__).parent))  # test files here share _tng_server
+
+from _tng_server import KEY, Api
 
 COSMOLOGY = FlatLambdaCDM(H0=67.74, Om0=0.3089)
 
@@ -60,3 +69,25 @@ def ball():
         n_e=2e-3,
         velocity=rng.normal(0, 300, (n, 3)),
     )
+
+
+@pytest.fixture
+def api(monkeypatch, tmp_path, caplog):
+    """The TNG API on the loopback; checks after the test that the key went nowhere else."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("TNG_API_KEY", raising=False)
+    caplog.set_level(logging.DEBUG)
+    waits = []
+    monkeypatch.setattr(web, "sleep", waits.append)
+    service = Api()
+    service.waits, service.cache = waits, tmp_path / "cache"
+    service.start()
+    yield service
+    service.stop()
+    assert KEY not in caplog.text
+    assert all(KEY not in str(request) for request in service.requests if request[0] == "data")
+    assert all(KEY not in request[2] for request in service.requests)
+    for path in service.cache.rglob("*"):
+        assert KEY not in str(path)
+        assert not path.is_file() or KEY.encode() not in path.read_bytes()

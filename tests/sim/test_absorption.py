@@ -52,18 +52,18 @@ def test_pyxsim_gives_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(absorption, "get_data_file", lambda name: str(tmp_path / "tbabs.h5"))
     monkeypatch.setattr(absorption, "_tbabs_func", None)
     energy = np.linspace(0.1, 12.0, 5000)
-    for n_h in (4e20, 1e21):
-        theirs = models.TBabsModel(n_h / 1e22).get_absorb(energy)
+    for nh_column in (4e20, 1e21):
+        theirs = models.TBabsModel(nh_column / 1e22).get_absorb(energy)
         visible = theirs > 1e-3
-        np.testing.assert_allclose(transmission(energy, n_h)[visible], theirs[visible], rtol=8e-3)
+        np.testing.assert_allclose(transmission(energy, nh_column)[visible], theirs[visible], rtol=8e-3)
         band = energy > 0.5
-        np.testing.assert_allclose(transmission(energy, n_h)[band], theirs[band], rtol=1.5e-3)
+        np.testing.assert_allclose(transmission(energy, nh_column)[band], theirs[band], rtol=1.5e-3)
 
 
 @settings(deadline=None, max_examples=50)
-@given(energy=st.floats(0.06, 19.9), n_h=st.floats(0.0, 1e23), more=st.floats(1e18, 1e22))
-def test_between_zero_and_one_and_falling_with_column(energy, n_h, more):
-    thin, thick = transmission(energy, n_h), transmission(energy, n_h + more)
+@given(energy=st.floats(0.06, 19.9), nh_column=st.floats(0.0, 1e23), more=st.floats(1e18, 1e22))
+def test_between_zero_and_one_and_falling_with_column(energy, nh_column, more):
+    thin, thick = transmission(energy, nh_column), transmission(energy, nh_column + more)
     assert 0.0 <= thick <= thin <= 1.0
     assert thin * transmission(energy, more) == pytest.approx(thick, rel=1e-9, abs=1e-300)
 
@@ -76,6 +76,6 @@ def test_refuses():
     for energy in (0.01, 25.0, np.nan, [1.0, -1.0]):
         with pytest.raises(ValueError, match=r"energy must be between 0.05\d* and 20 keV"):
             transmission(energy, 4e20)
-    for n_h in (-1.0, np.nan, np.inf):
-        with pytest.raises(ValueError, match="n_h must be finite and not negative"):
-            transmission(1.0, n_h)
+    for nh_column in (-1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="nh_column must be finite and not negative"):
+            transmission(1.0, nh_column)

@@ -36,7 +36,7 @@ def counts_by_hand(halo, observation):
     energy = 0.5 * (fine[1:] + fine[:-1])
     bins = np.searchsorted(table.energy_edges, energy * (1 + z), side="right") - 1
     per_kev = 1 / np.diff(table.energy_edges)[bins] * (1 + z)
-    caught = load_response(observation.response).area(energy) * transmission(energy, observation.n_h.value)
+    caught = load_response(observation.response).area(energy) * transmission(energy, observation.nh_column.value)
     weight = np.bincount(bins, weights=caught * per_kev * np.diff(fine), minlength=table.h_he.shape[1])
     distance = halo.cosmology.luminosity_distance(z).to_value(u.cm)
     factor = (1 + z) / (4 * np.pi * distance**2) * observation.exposure.to_value(u.s)

@@ -11,7 +11,7 @@ from scipy.stats import ks_2samp
 
 from astroclassify.sim import Observation, _pyxsim, open_snapshot, write_embedded_snapshot
 from astroclassify.sim._direct import photon_flux_factor
-from astroclassify.sim._plasma import load_emissivity
+from astroclassify.sim._plasma import interpolate, load_emissivity, table_position
 
 # not importorskip: the first import must be the package's own, which keeps the user's home clean
 if any(importlib.util.find_spec(name) is None for name in ("pyxsim", "h5py", "illustris_python")):
@@ -39,7 +39,7 @@ def draw(halo, seed):
     with _pyxsim.photons(halo, OBSERVATION, area=AREA, rng=np.random.default_rng(seed)) as photon_set:
         with h5py.File(photon_set.folder / "photons.h5") as file:
             cells = {name: file["data"][name][:] for name in ("x", "y", "z", "num_photons", "energy")}
-        return cells, photon_set.project("y", n_h=4e20, rng=np.random.default_rng(seed))
+        return cells, photon_set.project("y", nh_column=4e20, rng=np.random.default_rng(seed))
 
 
 @pytest.fixture(scope="module", params=list(HALOS))
@@ -82,7 +82,7 @@ def test_groups_of_cells_send_as_many(pair):
 
 def test_groups_of_cells_send_what_they_emit(pair):
     halo, (ours, _), (stock, _) = pair
-    seen = _pyxsim._in_field(halo, OBSERVATION)
+    seen = _pyxsim.in_field(halo, OBSERVATION)
     table = load_emissivity()
     beta = np.sqrt(np.max(np.sum(halo.velocity[seen].to_value(u.km / u.s) ** 2, axis=1))) / 299792.458
     shift = np.sqrt((1 + beta) / (1 - beta))
@@ -91,7 +91,9 @@ def test_groups_of_cells_send_what_they_emit(pair):
     inside = (edges[1:] > 0.5 / shift) & (edges[:-1] < 7.0 * shift)
     emission = (halo.n_e * halo.n_h * halo.volume).to_value(u.cm**-3)[seen]
     kT = np.clip(halo.temperature.to_value(u.keV), table.temperature[0], table.temperature[-1])[seen]
-    rate = emission * table.integrate(kT, halo.metallicity.value[seen], inside.astype(float))
+    place = table_position(table.temperature, kT)
+    h_he, metals = (interpolate(part @ inside.astype(float), *place) for part in (table.h_he, table.metals))
+    rate = emission * (h_he + halo.metallicity.value[seen] * metals)
     rate *= photon_flux_factor(0.05, halo.cosmology) * AREA * 40e3
     expected = np.bincount(groups_of(*halo.position[seen].to_value(u.kpc).T), rate, minlength=96)
     enough = expected > 10

@@ -14,6 +14,7 @@ from scipy.stats import kstest
 from astroclassify.exceptions import OutputError
 from astroclassify.sim import Observation, _events, _pyxsim, observe, write_events
 from astroclassify.sim._background import SOURCE_INDEX, load_spectra
+from astroclassify.sim._xray_packages import load_soxs
 
 # not importorskip: the first import must be the package's own, which keeps the user's home clean
 if importlib.util.find_spec("pyxsim") is None:
@@ -139,7 +140,7 @@ def test_soxs_makes_the_same_image_of_it(ball, tmp_path):
         pytest.skip("soxs is not installed")
     observation = Observation(exposure=5 * u.ks)
     path = write_events(ball, observation, tmp_path / "a.fits", rng=2)
-    soxs = _pyxsim.load_soxs()
+    soxs = load_soxs()
     with fits.open(path) as hdus:
         image = soxs.make_image(hdus, emin=0.5, emax=7.0).data
     # it drops what ends exactly on the limits, which no event does
@@ -147,9 +148,9 @@ def test_soxs_makes_the_same_image_of_it(ball, tmp_path):
 
 
 def test_simput_is_read_by_soxs(toy_halo, tmp_path):
-    soxs = _pyxsim.load_soxs()
+    soxs = load_soxs()
     halo = toy_halo([[200.0, 100.0, 0], [3000.0, 3000.0, 3000.0]], radius=2, n_e=[0.5, 0.25])
-    observation = Observation(exposure=30 * u.ks, n_h=1e21 * u.cm**-2)
+    observation = Observation(exposure=30 * u.ks, nh_column=1e21 * u.cm**-2)
     path = write_events(halo, observation, tmp_path / "halo.fits", rng=1, kind="simput")
     assert sorted(item.name for item in tmp_path.iterdir()) == ["halo.fits", "halo_phlist.fits"]
     with warnings.catch_warnings():
@@ -170,7 +171,7 @@ def test_simput_is_read_by_soxs(toy_halo, tmp_path):
     assert source.flux == pytest.approx(energy.sum() * u.keV.to(u.erg) / 3e4 / area)
     # as many as the gas sends through the Galaxy to that area
     with _pyxsim.photons(halo, observation, area=area, rng=np.random.default_rng(9), everywhere=True) as photon_set:
-        number = photon_set.project("z", n_h=1e21, rng=np.random.default_rng(9)).energy.size
+        number = photon_set.project("z", nh_column=1e21, rng=np.random.default_rng(9)).energy.size
     assert energy.size == pytest.approx(number, abs=5 * np.sqrt(2 * number))
 
 

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astroclassify.schemes import COOL_CORE, Flag
-from astroclassify.sim._labels import CoreMeasures, classify_t_cool, cooling_time, measure_core
-from astroclassify.sim._plasma import cooling_function
+from astroclassify.sim import CoreMeasures, classify_t_cool, cooling_function, cooling_time, measure_core
 
 PER_CM3 = u.cm**-3
 
@@ -220,10 +219,10 @@ def test_measure_core_refuses():
     with pytest.raises(ValueError, match=r"weighting must be one of \('mass', 'volume', 'emission'\), got 'luck'"):
         measure_core(halo, weighting="luck")
     for aperture in (0.0, -1.0, np.nan, np.inf):
-        with pytest.raises(ValueError, match="aperture must be finite and larger than zero"):
+        with pytest.raises(ValueError, match="aperture must be a finite number above 0"):
             measure_core(halo, aperture=aperture)
     for aperture in (12 * u.kpc, "0.012", None, True):
-        with pytest.raises(TypeError, match="aperture must be a number"):
+        with pytest.raises(TypeError, match="aperture must be a finite number above 0"):
             measure_core(halo, aperture=aperture)
 
 

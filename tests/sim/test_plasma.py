@@ -86,7 +86,7 @@ def test_spectrum_and_cooling_have_one_normalisation():
     table = load_emissivity()
     erg = u.keV.to(u.erg)
     for kT, least in ((0.7, 0.85), (1.0, 0.84), (2.0, 0.87), (4.0, 0.90)):
-        ratio = table.integrate(kT, 0.3, table.energy) * erg / cooling_value(kT, 0.3)
+        ratio = table.spectrum(kT, 0.3) @ table.energy * erg / cooling_value(kT, 0.3)
         assert least < ratio < 1.0
 
 
@@ -357,18 +357,10 @@ def test_linear_in_metallicity_and_between_its_neighbours(kT, metallicity):
     assert min(ends) * (1 - 1e-12) <= middle <= max(ends) * (1 + 1e-12)
 
 
-def test_integrate_is_the_weighted_spectrum():
+def test_shapes_of_spectra():
     table = load_emissivity()
-    rng = np.random.default_rng(1)
-    kT, metallicity = rng.uniform(0.3, 12.0, 50), rng.uniform(0.0, 1.0, 50)
-    weight = rng.uniform(0.0, 600.0, (table.energy.size, 3))
-    np.testing.assert_allclose(
-        table.integrate(kT, metallicity, weight), table.spectrum(kT, metallicity) @ weight, rtol=1e-12
-    )
-    np.testing.assert_allclose(table.integrate(kT, 0.3), table.spectrum(kT, 0.3).sum(axis=1), rtol=1e-12)
     assert table.spectrum(2.0, 0.3).shape == table.energy.shape
     assert table.spectrum(2.0, [0.1, 0.3]).shape == (2, table.energy.size)
-    assert table.integrate(2.0, 0.3).shape == ()
     assert table.spectrum([], []).shape == (0, table.energy.size)
 
 
@@ -426,6 +418,4 @@ def test_emissivity_refuses():
         with pytest.raises(ValueError, match="temperature must be between 0.0008617 and 86.17 keV"):
             table.spectrum(kT, 0.3)
     with pytest.raises(ValueError, match="metallicity"):
-        table.integrate(1.0, -1.0)
-    with pytest.raises(ValueError, match=r"weight must have 1190 rows .*\(7,\)"):
-        table.integrate(1.0, 0.3, np.ones(7))
+        table.spectrum(1.0, -1.0)

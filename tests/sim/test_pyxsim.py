@@ -33,7 +33,7 @@ def test_clumps_land_where_the_projection_says(toy_halo, axis):
     halo = toy_halo(places, radius=3, n_e=0.3)
     right, up, _ = projection(axis)
     with photons(halo) as photon_set:
-        events = photon_set.project(axis, n_h=0.0, rng=np.random.default_rng(2))
+        events = photon_set.project(axis, nh_column=0.0, rng=np.random.default_rng(2))
     for place in places:
         near = np.hypot(events.x - place @ right, events.y - place @ up) < 20
         assert near.sum() > 1e3
@@ -45,8 +45,8 @@ def test_clumps_land_where_the_projection_says(toy_halo, axis):
 def test_direction_sees_what_the_letter_sees(ball):
     # along +y with up = z: the letter's image (right z, up x) turned by a quarter
     with photons(ball) as photon_set:
-        letter = photon_set.project("y", n_h=0.0, rng=np.random.default_rng(1))
-        vector = photon_set.project((0, 1, 0), n_h=0.0, rng=np.random.default_rng(2))
+        letter = photon_set.project("y", nh_column=0.0, rng=np.random.default_rng(1))
+        vector = photon_set.project((0, 1, 0), nh_column=0.0, rng=np.random.default_rng(2))
     assert abs(letter.x.size - vector.x.size) < 5 * np.sqrt(letter.x.size + vector.x.size)
     assert ks_2samp(letter.x, vector.y).pvalue > 0.01
     assert ks_2samp(-letter.y, vector.x).pvalue > 0.01
@@ -59,7 +59,7 @@ def test_gas_that_comes_closer_along_a_direction_is_bluer(toy_halo):
     halo = toy_halo([[0, 0, 0]], radius=30, n_e=0.03, velocity=tuple(beta * 299792.458 * sight))
     with photons(halo) as photon_set:
         towards, away = (
-            photon_set.project(sign * sight, n_h=0.0, rng=np.random.default_rng(1)).energy for sign in (1, -1)
+            photon_set.project(sign * sight, nh_column=0.0, rng=np.random.default_rng(1)).energy for sign in (1, -1)
         )
     assert towards.size > 1000
     np.testing.assert_allclose(towards / away, (1 + beta) / (1 - beta), rtol=1e-12)
@@ -69,8 +69,8 @@ def test_gas_beside_the_field_along_all_axes_is_seen_from_a_direction(toy_halo):
     halo = toy_halo([[2000.0, 2000.0, 2000.0], [0, 0, 0]], radius=20, n_e=[0.1, 0.05])
     with photons(halo) as photon_set:
         assert photon_set.n_cells == 1
-        diagonal = photon_set.project((1, 1, 1), n_h=0.0, rng=np.random.default_rng(1))
-        letter = photon_set.project("z", n_h=0.0, rng=np.random.default_rng(1))
+        diagonal = photon_set.project((1, 1, 1), nh_column=0.0, rng=np.random.default_rng(1))
+        letter = photon_set.project("z", nh_column=0.0, rng=np.random.default_rng(1))
     assert np.hypot(diagonal.x, diagonal.y).max() < 100
     # emission goes with the square of the density
     expected = 5 * letter.x.size
@@ -81,8 +81,8 @@ def test_looking_along_a_direction_disturbs_no_letter(ball):
     def letter(first):
         with photons(ball) as photon_set:
             if first:
-                photon_set.project(first, n_h=0.0, rng=np.random.default_rng(5))
-            return photon_set.project("x", n_h=1e20, rng=np.random.default_rng(6))
+                photon_set.project(first, nh_column=0.0, rng=np.random.default_rng(5))
+            return photon_set.project("x", nh_column=1e20, rng=np.random.default_rng(6))
 
     one, two = letter(None), letter((1, 2, 3))
     np.testing.assert_array_equal(one.energy, two.energy)
@@ -94,7 +94,7 @@ def test_abundances_that_are_the_metallicity_change_nothing_but_the_draw(ball):
     events = []
     for halo in (ball, same):
         with photons(halo) as photon_set:
-            events.append(photon_set.project("z", n_h=0.0, rng=np.random.default_rng(1)))
+            events.append(photon_set.project("z", nh_column=0.0, rng=np.random.default_rng(1)))
     sizes = [event.energy.size for event in events]
     assert min(sizes) > 1e5
     assert abs(sizes[0] - sizes[1]) < 4 * np.sqrt(sum(sizes))
@@ -108,7 +108,7 @@ def test_iron_alone_gives_its_own_lines(toy_halo):
     halo = toy_halo([[0.0, 0, 0]], radius=30, kT=3.0, n_e=0.1, abundances=abundances * u.one)
     observation = Observation(background=DARK, redshift=0.01)
     with photons(halo, observation) as photon_set:
-        energy = photon_set.project("z", n_h=0.0, rng=np.random.default_rng(1)).energy
+        energy = photon_set.project("z", nh_column=0.0, rng=np.random.default_rng(1)).energy
     tables, scales = components(halo)
     model = SpectralModel(0.01, 0.5, 7.0, tables)
     lower = np.searchsorted(model.Tvals, 3.0) - 1
@@ -148,6 +148,6 @@ def test_many_cells_are_drawn_in_parts(monkeypatch):
 
 def test_energies_beyond_the_band_can_be_asked_for(ball):
     with photons(ball, energy_range=(0.3, 9.0)) as photon_set:
-        energy = photon_set.project("z", n_h=0.0, rng=np.random.default_rng(1)).energy
+        energy = photon_set.project("z", nh_column=0.0, rng=np.random.default_rng(1)).energy
     assert energy.min() < 0.31
     assert energy.max() > 8.0

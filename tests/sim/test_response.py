@@ -35,8 +35,8 @@ def test_counts_of_a_cluster(shared_data, name, kT):
     energy, _, area = arf(shared_data, name)
     table = load_emissivity()
     seen = transmission(table.energy, 4e20) * ((table.energy > 0.5) & (table.energy < 7.0))
-    ours = table.integrate(kT, 0.3, seen * load_response(name).area(table.energy))
-    theirs = table.integrate(kT, 0.3, seen * np.interp(table.energy, energy, area))
+    ours = table.spectrum(kT, 0.3) @ (seen * load_response(name).area(table.energy))
+    theirs = table.spectrum(kT, 0.3) @ (seen * np.interp(table.energy, energy, area))
     assert ours == pytest.approx(theirs, rel=0.012)
 
 

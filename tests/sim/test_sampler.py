@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 from astropy import units as u
 
-from astroclassify.sim._observation import Observation
-from astroclassify.sim._sampler import ObservationSampler
+from astroclassify.sim import Observation, ObservationSampler
 
 ACIS = Observation(detector="acis-i")
 EVERYTHING = ObservationSampler(
     ACIS,
     redshift=(0.02, 0.2),
     exposure=(5, 200) * u.ks,
-    n_h=(1e20, 1e21) * u.cm**-2,
+    nh_column=(1e20, 1e21) * u.cm**-2,
     offset=4 * u.arcmin,
     roll=True,
 )
@@ -40,7 +39,7 @@ def test_logarithms_are_uniform():
     observations = drawn(EVERYTHING)
     assert uniform(np.log([each.redshift for each in observations]), np.log(0.02), np.log(0.2))
     assert uniform(np.log([each.exposure.to_value(u.ks) for each in observations]), np.log(5), np.log(200))
-    assert uniform(np.log([each.n_h.to_value(u.cm**-2) for each in observations]), np.log(1e20), np.log(1e21))
+    assert uniform(np.log([each.nh_column.to_value(u.cm**-2) for each in observations]), np.log(1e20), np.log(1e21))
     assert uniform([each.roll.to_value(u.deg) for each in observations], 0, 360)
 
 
@@ -82,7 +81,7 @@ def test_one_value_is_a_range():
 def test_frozen_equal_picklable():
     assert pickle.loads(pickle.dumps(EVERYTHING)) == EVERYTHING
     same = ObservationSampler(
-        ACIS, redshift=[0.02, 0.2] * u.one, exposure=(5e3, 2e5) * u.s, n_h=(1e20 / u.cm**2, 1e21 / u.cm**2),
+        ACIS, redshift=[0.02, 0.2] * u.one, exposure=(5e3, 2e5) * u.s, nh_column=(1e20 / u.cm**2, 1e21 / u.cm**2),
         offset=240 * u.arcsec, roll=True,
     )  # fmt: skip
     assert same == EVERYTHING and hash(same) == hash(EVERYTHING)
@@ -99,7 +98,7 @@ def test_meta_is_plain_and_complete():
     assert ACIS.to_meta().items() <= meta.items()
     assert meta["draw_redshift"] == [0.02, 0.2]
     assert meta["draw_exposure_s"] == pytest.approx([5e3, 2e5])
-    assert meta["draw_n_h_cm-2"] == pytest.approx([1e20, 1e21])
+    assert meta["draw_nh_column_cm-2"] == pytest.approx([1e20, 1e21])
     assert meta["draw_offset_arcmin"] == 4 and meta["draw_roll"] is True
     assert ObservationSampler(ACIS).to_meta()["draw_redshift"] is None
 
@@ -117,7 +116,7 @@ def test_meta_is_plain_and_complete():
         ({"exposure": (1, 2)}, TypeError, "exposure must be a Quantity"),
         ({"exposure": (1, 2, 3) * u.s}, ValueError, "exposure must have shape"),
         ({"exposure": (1 * u.s, 2 * u.kpc)}, ValueError, "exposure must be two values with a unit like s"),
-        ({"n_h": (0, 1e20) * u.cm**-2}, ValueError, "n_h must be larger than zero"),
+        ({"nh_column": (0, 1e20) * u.cm**-2}, ValueError, "nh_column must be larger than zero"),
         ({"offset": 3}, TypeError, "offset must be a Quantity"),
         ({"offset": -3 * u.arcmin}, ValueError, "offset must not be negative"),
         ({"roll": 30 * u.deg}, TypeError, "roll must be True or False"),
@@ -131,7 +130,13 @@ def test_bad_settings_are_named(changes, error, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("rng", [None, "1", True, 1.5, np.random.RandomState(1)])
+@pytest.mark.parametrize("rng", ["1", True, 1.5, np.random.RandomState(1)])
 def test_bad_generator_is_named(rng):
-    with pytest.raises(TypeError, match="rng must be an int or a numpy Generator"):
+    with pytest.raises(TypeError, match="rng must be a seed from 0 or a numpy Generator"):
         EVERYTHING.draw(rng)
+
+
+def test_draws_without_a_seed_differ_and_are_recorded():
+    first, second = EVERYTHING.draw(), EVERYTHING.draw()
+    assert first != second
+    assert first.to_meta()["nh_column_cm-2"] != second.to_meta()["nh_column_cm-2"]

@@ -309,11 +309,11 @@ def test_bad_arguments(base):
         snapshot.read_halo(3)
     with pytest.raises(SnapshotError, match="halo_id must be below 4, .*got 4"):
         snapshot.read_halo(4)
-    with pytest.raises(ValueError, match="halo_id must not be negative, got -1"):
+    with pytest.raises(ValueError, match="halo_id must be a whole number from 0, got -1"):
         snapshot.read_halo(-1)
-    with pytest.raises(TypeError, match="halo_id must be an integer, got float 1.0"):
+    with pytest.raises(TypeError, match="halo_id must be a whole number from 0, got 1.0"):
         snapshot.read_halo(1.0)
-    with pytest.raises(TypeError, match="snapshot must be an integer"):
+    with pytest.raises(TypeError, match="snapshot must be a whole number"):
         open_snapshot(base, snapshot="33")
     with pytest.raises(SnapshotError, match="snapshot 99 is not in"):
         open_snapshot(base)

@@ -9,12 +9,13 @@ import pytest
 from astropy import units as u
 from astropy.io import fits
 
-from astroclassify.sim import Observation, _pyxsim, _soxs, observe
+from astroclassify.sim import Observation, _soxs, observe
 from astroclassify.sim._absorption import transmission
 from astroclassify.sim._photon_source import bin_events, photon_source
 from astroclassify.sim._plasma import load_emissivity
 from astroclassify.sim._response import load_response
 from astroclassify.sim._telescope import make_telescope
+from astroclassify.sim._xray_packages import load_soxs, quiet
 
 # not importorskip: the first import must be the package's own, which keeps the user's home clean
 if importlib.util.find_spec("pyxsim") is None or importlib.util.find_spec("soxs") is None:
@@ -173,7 +174,7 @@ def test_chips_are_where_the_telescope_s_are(files, toy_halo, roll):
 def test_observe_with_an_instrument_leaves_nothing_behind(files, toy_halo, tmp_path, monkeypatch, capfd):
     halo = toy_halo([[0.0, 0, 0]], radius=40, n_e=0.02)
     observation = settings(files, exposure=30 * u.ks)
-    soxs = _pyxsim.load_soxs()
+    soxs = load_soxs()
     before = set(soxs.instrument_registry.keys()), soxs.utils.soxs_cfg.get("soxs", "soxs_data_dir")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     image = observe(halo, observation, rng=1)
@@ -235,8 +236,8 @@ def test_damaged_arf_is_named(tmp_path):
 
 
 def test_what_soxs_would_download_is_an_error(tmp_path):
-    soxs = _pyxsim.load_soxs()
-    with _pyxsim.quiet(), _soxs._only_local(soxs, tmp_path):
+    soxs = load_soxs()
+    with quiet(), _soxs._only_local(soxs, tmp_path):
         for name in ("chandra_psf.fits", "acisi_aimpt_cy22.arf", "of_no_registry.fits"):
             with pytest.raises(ValueError, match=f"response_files must hold '{name}': SOXS wants to download it"):
                 soxs.utils.get_data_file(name)
