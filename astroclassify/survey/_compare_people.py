@@ -198,16 +198,10 @@ def _add_candidates(table, candidates):
     place = {str(name): number for number, name in enumerate(candidates["source_id"])}
     rows = np.array([place.get(name, -1) for name in table["source_id"].tolist()], dtype=np.int64)
     for name in columns:
-        values = candidates[name]
-        empty = "" if values.dtype.kind in "USO" else np.nan
-        found = np.full(len(rows), empty, dtype=values.dtype if empty == "" else float)
-        unit = getattr(values, "unit", None)
-        masked = np.broadcast_to(getattr(values, "mask", False), len(values))
-        values = getattr(values, "unmasked", values)  # of astropy's masked quantities
-        plain = np.asarray(getattr(values, "value", values))
-        there = np.flatnonzero(rows >= 0)
-        there = there[~masked[rows[there]]]
-        found[there] = plain[rows[there]]
+        values = tables.plain_column(candidates[name])
+        unit, values = getattr(values, "unit", None), np.asarray(values)
+        values = values if values.dtype.kind == "U" else values.astype(float)
+        found = np.append(values, "" if values.dtype.kind == "U" else np.nan)[rows]  # the last where the row is -1
         table[name] = found if unit is None else found * unit
 
 
@@ -243,7 +237,7 @@ def _numbers(judge, positive):
     if not columns:
         return None
     _check_once("judge", judge)
-    total = np.sum([np.ma.filled(np.ma.asarray(judge[name], dtype=float), np.nan) for name in columns], axis=0)
+    total = np.sum([tables.plain_column(judge[name]).astype(float) for name in columns], axis=0)
     return dict(zip(map(str, judge["source_id"]), total.tolist(), strict=True))
 
 

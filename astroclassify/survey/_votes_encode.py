@@ -135,11 +135,7 @@ def targets_of(workflow):
 
 def texts_of(column, rows=slice(None)):
     """Some rows of a text column as a list of str."""
-    part = column[rows]
-    missing = np.ma.getmaskarray(part)
-    part = np.asarray(part)
-    part = np.char.decode(part, "utf-8", "backslashreplace") if part.dtype.kind == "S" else part.astype(str)
-    return np.where(missing, "", part).tolist()
+    return tables.plain_column(column[rows], "").astype(str).tolist()
 
 
 def _factorise(column, known=()):

@@ -61,10 +61,10 @@ def simulate_votes(truth, *, n_voters=1227, votes_per_subject=30, hesitation=2.3
     right answer leads on, plus it where it ends. a_v is normal (2.5, scatter 0.9), one volunteer in twenty guesses
     (a_v = 0, no hesitation), d_s is normal (0, scatter 0.8) plus ``difficulty``; of the wrong answers one is drawn.
     Without ``difficulty`` errors have nothing to do with what an image shows: if most clusters are missed, a network
-    trained on such labels calls nothing a cluster. A volunteer who has left the right path answers the further questions
-    at random. A few volunteers give most of the votes (log-normal activity, scatter 1.5). These numbers are chosen by
-    hand, so that the crowd hesitates like the one of the paper: precision of clusters near one, low recall, and an area
-    under the ROC curve of the vote fraction of about 0.92.
+    trained on such labels calls nothing a cluster. A volunteer who has left the right path answers the further
+    questions at random. A few volunteers give most of the votes (log-normal activity, scatter 1.5). These numbers are
+    chosen by hand, so that the crowd hesitates like the one of the paper: precision of clusters near one, low recall,
+    and an area under the ROC curve of the vote fraction of about 0.92.
 
     References
     ----------
@@ -112,7 +112,7 @@ def _difficulties(truth, sources):
     """Difficulty of each source in log-odds, 0 without such a column."""
     if "difficulty" not in getattr(truth, "colnames", ()):
         return 0.0
-    values = np.asarray(np.ma.filled(truth["difficulty"], np.nan), dtype=float)
+    values = tables.plain_column(truth["difficulty"]).astype(float)
     wrong = values[~np.isfinite(values)].tolist()
     if wrong:
         raise ValueError(f"truth: difficulty must be finite, got {wrong[:3]}")
