@@ -75,7 +75,9 @@ def serve(folder):
             [sys.executable, "-c", SERVED, str(folder), json.dumps(settings)], stdout=subprocess.PIPE, text=True
         )
         processes.append(process)
-        return process, process.stdout.readline().strip()
+        address = process.stdout.readline().strip()
+        assert address, "the server did not start"
+        return process, address
 
     yield begin
     for process in processes:
