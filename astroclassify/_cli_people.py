@@ -22,7 +22,7 @@ def add_votes(verbs):
         "--workflow-id", metavar="NUMBER", help="use only this workflow of an export (default: all of them)"
     )
     parser.add_argument(
-        "--versions", nargs="+", metavar="VERSION", help="use only these of its versions, e.g. 16 or 16.53 (default: all)"
+        "--versions", nargs="+", metavar="VERSION", help="use only these versions, e.g. 16 or 16.53 (default: all)"
     )
     parser.add_argument("--gold", metavar="TABLE", help="subjects whose outcome is known: source_id and outcome")
     parser.add_argument(

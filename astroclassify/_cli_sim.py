@@ -19,7 +19,7 @@ def add_simulate(verbs):
     source.add_argument("--base-path", help="simulation output folder, as illustris_python takes it")
     source.add_argument("--embedded", type=count, metavar="N", help="make N synthetic clusters first, in OUT-snapshot")
     parser.add_argument("--snapshot", type=int, default=99, help="snapshot number (default: %(default)s)")
-    parser.add_argument("--m500-min", type=float, default=10**13.75, help="lowest M500 in Msun (default: %(default).4g)")
+    parser.add_argument("--m500-min", type=float, default=10**13.75, help="least M500 in Msun (default: %(default).4g)")
     parser.add_argument("--axes", default="xyz", help="lines of sight (default: %(default)s)")
     parser.add_argument("--redshift", type=float, default=0.05, help="redshift of the halos (default: %(default)s)")
     parser.add_argument("--exposure", type=float, default=100.0, help="exposure in ks (default: %(default)s)")

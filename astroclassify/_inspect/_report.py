@@ -203,16 +203,13 @@ def _rows_in(sample, names):
 
 def _texts(column):
     """Values as text, empty where masked."""
-    mask = np.broadcast_to(getattr(column, "mask", False), len(column))
-    return np.array(["" if out else str(value) for value, out in zip(column, mask, strict=True)], dtype="U")
+    return tables.plain_column(column, "").astype("U")
 
 
 def _floats(column, unit="float"):
     """Plain values, NaN where masked."""
-    mask = np.broadcast_to(getattr(column, "mask", False), len(column))
-    column = getattr(column, "unmasked", column)  # of astropy's masked quantities
-    values = column.to_value(unit) if isinstance(unit, u.UnitBase) else np.asarray(column)
-    return np.where(mask, np.nan, np.asarray(values, dtype=float))
+    values = tables.plain_column(column)
+    return np.asarray(values.to_value(unit) if isinstance(unit, u.UnitBase) else values, dtype=float)
 
 
 def _flag_texts(column):
@@ -224,7 +221,7 @@ def _flag_texts(column):
         rest = flags & ~known
         return ", ".join([*flag_names(flags & known), *([f"unknown ({rest})"] if rest else [])])
 
-    return np.array([words(int(flags)) for flags in np.ma.filled(np.ma.asarray(column), 0)], dtype="U")
+    return np.array([words(int(flags)) for flags in tables.plain_column(column, 0)], dtype="U")
 
 
 def _columns(table, scheme):

@@ -4,8 +4,6 @@ import io
 import math
 from dataclasses import asdict
 
-import numpy as np
-
 from .. import tables
 from .._pictures import PICTURES, SCALES, STRETCHES, Scale
 from ..exceptions import AstroclassifyError, SchemaError
@@ -37,7 +35,7 @@ class Session:
     def __init__(self, sample, journal, sources, *, predictions=None, moderators=(), blind=False):
         self.journal, self.sources, self.blind = journal, sources, bool(blind)
         self.moderators = tuple(sorted({voter_name(name) for name in moderators}))
-        flags = np.ma.filled(np.ma.asarray(sample["flags"]), 0).tolist()
+        flags = tables.plain_column(sample["flags"], 0).tolist()
         self._flags = dict(zip(map(str, sample["source_id"]), flags, strict=True))
         self._folder = str(sample.meta["folder"])
         self._probabilities, self._predicted, self._classes = {}, {}, ()
@@ -173,7 +171,7 @@ class Session:
     def _read_predictions(self, predictions):
         predictions = tables.validate(predictions, tables.PREDICTIONS)
         self._classes = ClassScheme.from_dict(dict(predictions.meta["scheme"])).classes
-        columns = [np.ma.filled(np.ma.asarray(predictions[f"p_{label}"], float), np.nan) for label in self._classes]
+        columns = [tables.plain_column(predictions[f"p_{label}"]) for label in self._classes]
         names, labels = (predictions[name].tolist() for name in ("source_id", "label_pred"))
         for source, label, *values in zip(map(str, names), labels, *columns, strict=True):
             if source in self._flags:

@@ -32,7 +32,7 @@ class Sources:
         self.classifier = classifier
         self._folder = Path(sample.meta["folder"]).resolve()
         self._paths = dict(zip(map(str, sample["source_id"]), tables.image_paths(sample), strict=True))
-        redshifts = np.ma.filled(np.ma.asarray(sample["redshift"], dtype=float), np.nan)
+        redshifts = tables.plain_column(sample["redshift"]).astype(float)
         self._redshifts = dict(zip(self._paths, redshifts.tolist(), strict=True))
         self._bands = functools.lru_cache(_N_READ)(self._read)
         self._map = functools.lru_cache(_N_MAPS)(self._find_map)

@@ -38,8 +38,9 @@ def compare_labels(truth, judges, *, positive=CLUSTER_LABELS):
     `~astropy.table.QTable`
         One row per judge: ``judge``; ``n``, sources with a label in both; ``tp``, ``tn``, ``fp``, ``fn``;
         ``accuracy`` = (TP + TN) / n, ``precision`` = TP / (TP + FP), ``recall`` = TP / (TP + FN), ``fpr`` =
-        FP / (FP + TN), NaN where nothing is divided; ``auc``, the area under `judge_roc`, NaN where the judge has no
-        numbers; ``n_open``, sources of the truth that the judge has not decided or not seen, which count nowhere else.
+        FP / (FP + TN), NaN where the denominator is zero; ``auc``, the area under `judge_roc`, NaN where the judge
+        has no numbers; ``n_open``, sources of the truth that the judge has not decided or seen, which count nowhere
+        else.
 
     Raises
     ------
@@ -64,14 +65,14 @@ def compare_labels(truth, judges, *, positive=CLUSTER_LABELS):
     is_true = _binary(truth, "truth", positive, _TRUTH_COLUMNS)
     rows = []
     for name, judge in _judges(judges):
-        said = _binary(judge, f"judges[{name!r}]", positive, _JUDGE_COLUMNS)
-        both = [source for source in is_true if source in said]
-        a, b = (np.array([labels[source] for source in both], dtype=bool) for labels in (is_true, said))
+        judged = _binary(judge, f"judges[{name!r}]", positive, _JUDGE_COLUMNS)
+        both = [source for source in is_true if source in judged]
+        a, b = (np.array([labels[source] for source in both], dtype=bool) for labels in (is_true, judged))
         tp, tn, fp, fn = (int(np.sum(each)) for each in (a & b, ~a & ~b, ~a & b, a & ~b))
         rates = (_rate(tp + tn, len(both)), _rate(tp, tp + fp), _rate(tp, tp + fn), _rate(fp, fp + tn))
         numbers = _numbers(judge, positive) or {}
         kinds = {truth_of for source, truth_of in is_true.items() if np.isfinite(numbers.get(source, np.nan))}
-        auc = _auc(judge_roc(truth, judge, positive=positive)) if len(kinds) == 2 else np.nan
+        auc = judge_roc(truth, judge, positive=positive).meta["auc"] if len(kinds) == 2 else np.nan
         rows.append((str(name), len(both), tp, tn, fp, fn, *rates, auc, len(is_true) - len(both)))
     names = ("judge", "n", "tp", "tn", "fp", "fn", "accuracy", "precision", "recall", "fpr", "auc", "n_open")
     columns = zip(*rows, strict=True) if rows else [()] * len(names)
@@ -126,24 +127,17 @@ def judge_roc(truth, judge, *, positive=CLUSTER_LABELS):
     values = np.array([numbers[source] for source in both])
     if members.all() or not members.any():
         raise SchemaError(f"truth must have clusters and others among the {len(both)} sources with a number")
-    order = np.argsort(-values, kind="stable")
-    ends = np.concatenate([np.diff(values[order]) != 0, [True]])
-    tpr = np.cumsum(members[order])[ends] / members.sum()
-    fpr = np.cumsum(~members[order])[ends] / np.sum(~members)
-    table = QTable(
-        {
-            "threshold": np.concatenate([[np.inf], values[order][ends]]),
-            "fpr": np.concatenate([[0.0], fpr]),
-            "tpr": np.concatenate([[0.0], tpr]),
-        }
-    )
-    table.meta = tables.provenance(auc=_auc(table), n=len(both), n_open=len(is_true) - len(both))
+    from sklearn.metrics import auc, roc_curve
+
+    fpr, tpr, threshold = roc_curve(members, values, drop_intermediate=False)
+    table = QTable({"threshold": threshold, "fpr": fpr, "tpr": tpr})
+    table.meta = tables.provenance(auc=float(auc(fpr, tpr)), n=len(both), n_open=len(is_true) - len(both))
     return table
 
 
 def who_was_right(truth, judges, *, candidates=None, positive=CLUSTER_LABELS):
     """
-    For each source, which judges were right: what a plot of the extent-likelihood plane shows.
+    For each source, which judges were right, for a plot of the extent-likelihood plane.
 
     Parameters
     ----------
@@ -180,8 +174,8 @@ def who_was_right(truth, judges, *, candidates=None, positive=CLUSTER_LABELS):
     table["is_cluster"] = np.array(list(is_true.values()), dtype=bool)
     for name, judge in _judges(judges):
         pairs = label_pairs(judge, f"judges[{name!r}]", _JUDGE_COLUMNS)
-        said = _binary(judge, f"judges[{name!r}]", positive, _JUDGE_COLUMNS)
-        verdicts = [_verdict(is_true[source], said.get(source)) for source in sources]
+        judged = _binary(judge, f"judges[{name!r}]", positive, _JUDGE_COLUMNS)
+        verdicts = [_verdict(is_true[source], judged.get(source)) for source in sources]
         table[f"said_{name}"] = _text([pairs.get(source, "") for source in sources])
         table[f"verdict_{name}"] = _text(verdicts)
     if candidates is not None:
@@ -190,10 +184,10 @@ def who_was_right(truth, judges, *, candidates=None, positive=CLUSTER_LABELS):
     return table
 
 
-def _verdict(is_true, said):
-    if said is None:
+def _verdict(is_true, judged):
+    if judged is None:
         return "open"
-    return ("T" if is_true == said else "F") + ("P" if said else "N")
+    return ("T" if is_true == judged else "F") + ("P" if judged else "N")
 
 
 def _add_candidates(table, candidates):
@@ -204,16 +198,10 @@ def _add_candidates(table, candidates):
     place = {str(name): number for number, name in enumerate(candidates["source_id"])}
     rows = np.array([place.get(name, -1) for name in table["source_id"].tolist()], dtype=np.int64)
     for name in columns:
-        values = candidates[name]
-        empty = "" if values.dtype.kind in "USO" else np.nan
-        found = np.full(len(rows), empty, dtype=values.dtype if empty == "" else float)
-        unit = getattr(values, "unit", None)
-        masked = np.broadcast_to(getattr(values, "mask", False), len(values))
-        values = getattr(values, "unmasked", values)  # of astropy's masked quantities
-        plain = np.asarray(getattr(values, "value", values))
-        there = np.flatnonzero(rows >= 0)
-        there = there[~masked[rows[there]]]
-        found[there] = plain[rows[there]]
+        values = tables.plain_column(candidates[name])
+        unit, values = getattr(values, "unit", None), np.asarray(values)
+        values = values if values.dtype.kind == "U" else values.astype(float)
+        found = np.append(values, "" if values.dtype.kind == "U" else np.nan)[rows]  # the last where the row is -1
         table[name] = found if unit is None else found * unit
 
 
@@ -239,7 +227,7 @@ def _binary(labels, name, positive, columns):
 
 
 def _numbers(judge, positive):
-    """Source -> number that grows with how sure a judge is of a cluster; None if it has none."""
+    """Source -> number that increases with the confidence of a judge in a cluster; None without such numbers."""
     colnames = getattr(judge, "colnames", ())
     kinds = ("p_",) if getattr(judge, "meta", {}).get("method") == "dawid-skene" else ("f_", "p_")
     for kind in kinds:
@@ -249,19 +237,15 @@ def _numbers(judge, positive):
     if not columns:
         return None
     _check_once("judge", judge)
-    total = np.sum([np.ma.filled(np.ma.asarray(judge[name], dtype=float), np.nan) for name in columns], axis=0)
+    total = np.sum([tables.plain_column(judge[name]).astype(float) for name in columns], axis=0)
     return dict(zip(map(str, judge["source_id"]), total.tolist(), strict=True))
 
 
 def _check_once(name, table):
-    """Of two rows of a source one would be taken and the other lost."""
+    """Refuse repeated sources: one of two rows would be lost."""
     sources, times = np.unique(np.asarray(table["source_id"]).astype(str), return_counts=True)
     if np.any(times > 1):
         raise SchemaError(f"{name} must have one row per source_id, got several of {sources[times > 1][:3].tolist()}")
-
-
-def _auc(curve):
-    return float(np.sum(np.diff(curve["fpr"]) * (curve["tpr"][1:] + curve["tpr"][:-1]) / 2))
 
 
 def _rate(a, b):

@@ -1,4 +1,4 @@
-"""From many votes to one outcome per subject, and how good each volunteer is."""
+"""From many votes to one outcome per subject, and the skill of each volunteer."""
 
 import warnings
 from collections import Counter
@@ -9,6 +9,7 @@ from astropy.table import QTable
 from scipy.special import betaincinv
 
 from .. import tables
+from .._checks import check_choice, check_number
 from ..exceptions import AstroclassifyWarning, SchemaError
 from ..schemes import ClassScheme, Flag, get_scheme
 from ._dawid_skene import fit
@@ -21,7 +22,7 @@ METHODS = ("majority", "weighted", "iterated", "dawid-skene")
 # Two sums of weights are a tie if they differ by less than this share.
 _EQUAL = 1e-9
 _MAX_ITERATIONS = 100
-# Probability of the outcome of the weighted votes with which Dawid & Skene starts.
+# Probability of the outcome of the weighted votes at the start of Dawid & Skene.
 _START = 0.9
 # Bounds of the 95 % credible interval.
 _TAILS = (0.025, 0.975)
@@ -31,7 +32,7 @@ _NOT_ASKED = -2
 
 @dataclass(frozen=True)
 class _Solution:
-    """Ballots with what a method made of them; ``winners`` (n_subjects, n_questions) is -1 for a tie or no vote."""
+    """Ballots and the results of a method; ``winners`` (n_subjects, n_questions) is -1 for a tie or no vote."""
 
     ballots: Ballots
     gold: dict
@@ -69,7 +70,7 @@ def volunteer_consensus(votes, *, method="weighted", gold=None, workflow="hunt",
         Subjects (or a table with ``source_id``) that have a row whether anybody voted on them or not; they come first.
     smoothing : float, optional
         For Dawid & Skene, how many votes' worth of the mean confusion of all volunteers is added to each row of each
-        volunteer's; 0 is the original method, which trusts the few votes of a new volunteer too much.
+        volunteer's; 0 is the original method, which overrates the few votes of a new volunteer.
 
     Returns
     -------
@@ -78,7 +79,7 @@ def volunteer_consensus(votes, *, method="weighted", gold=None, workflow="hunt",
 
         - ``source_id``, ``outcome`` (empty where it is open),
         - ``vote_fraction`` of the outcome with ``vote_fraction_lo`` and ``vote_fraction_hi``, a 95 % credible interval,
-        - ``n_votes``, who answered the first question, and ``n_complete``, whose answers end in an outcome,
+        - ``n_votes``, volunteers who answered the first question, and ``n_complete``, those who reached an outcome,
         - ``tie`` (two outcomes, or two answers on the way, are equal), ``no_majority`` (the outcome has not more than
           half of the votes), ``gold``,
         - ``f_<outcome>``: share of the votes, weighted; ``p_<outcome>``: posterior, see the notes,
@@ -88,7 +89,7 @@ def volunteer_consensus(votes, *, method="weighted", gold=None, workflow="hunt",
     Raises
     ------
     SchemaError
-        If ``votes`` is no VOTES table, or ``gold``, ``workflow`` or ``subjects`` are not what they should be.
+        If ``votes`` is no VOTES table, or ``gold``, ``workflow`` or ``subjects`` cannot be used.
     ValueError
         If ``method`` or ``smoothing`` is not allowed.
 
@@ -97,7 +98,7 @@ def volunteer_consensus(votes, *, method="weighted", gold=None, workflow="hunt",
     With the first three methods the winner of the first question decides which is next, and so on to an outcome; a tie
     ends it. f of an outcome is the product of the shares of the answers that lead there: without weights and with
     complete votes the share of the volunteers who ended there. p is the mean of the Dirichlet posterior of these
-    shares, with one vote spread evenly over the outcomes as prior: it says what the crowd would answer, and the
+    shares, with one vote spread evenly over the outcomes as prior: it is what the crowd would answer, and the
     interval is its marginal, a Beta distribution. With ``"dawid-skene"`` p is the probability of the outcome itself;
     votes that end before an outcome are not used for it. Its volunteers err independently: where a subject misleads all
     of them, p is too sure. The algorithm finds a maximum near its start, which is the outcome of the weighted votes:
@@ -126,7 +127,7 @@ def volunteer_consensus(votes, *, method="weighted", gold=None, workflow="hunt",
     shares, reached = _shares(solution.tallies, ballots.workflow)
     total = solution.tallies[0].sum(axis=1)
     if solution.fitted is None:
-        # Unweighted: votes of volunteers who never agree with the majority weigh nothing, but they are there.
+        # Unweighted: votes of volunteers who never agree with the majority have no weight, but exist.
         cast = [ballots.tally(number) for number in range(len(ballots.workflow.questions))]
         outcome, tie = _follow(solution.winners, cast, ballots.workflow)
         posterior = (total[:, None] * shares + 1 / len(names)) / (total * reached + 1)[:, None]
@@ -193,12 +194,8 @@ def _has_classes(workflow, scheme):
 
 
 def _solve(votes, method, gold, workflow, subjects, smoothing):
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {METHODS}, got {method!r}")
-    if not (
-        isinstance(smoothing, (int, float, np.number)) and not isinstance(smoothing, bool) and 0 <= smoothing < np.inf
-    ):
-        raise ValueError(f"smoothing must be a number from zero, got {smoothing!r}")
+    check_choice("method", method, METHODS)
+    smoothing = check_number("smoothing", smoothing, 0)
     workflow = load_workflow(workflow)
     ballots, _ = encode(votes, workflow, subject_names(subjects))
     known = known_outcomes(gold, workflow)
@@ -227,7 +224,7 @@ def _solve(votes, method, gold, workflow, subjects, smoothing):
             converged = method == "weighted" or bool(np.array_equal(before, winners))
             if not converged:
                 agreed, given = _agreement(ballots, winners)
-    # What the votes themselves say, also where the outcome is known.
+    # The winners of the votes themselves, also where the outcome is known.
     winners = _winners(tallies, {}, workflow)
     return _Solution(ballots, known, tallies, winners, agreed, given, fitted, steps, converged)
 
@@ -239,7 +236,7 @@ def _weighted(ballots, agreed, given):
 
 
 def _fit(ballots, known, tallies, smoothing):
-    """Dawid & Skene, from the outcomes of the weighted votes on: the largest share of the ballots is a worse start."""
+    """Dawid & Skene, started from the outcomes of the weighted votes: the largest share of ballots is a worse start."""
     workflow = ballots.workflow
     n = len(workflow.outcomes)
     outcome, _ = _follow(_winners(tallies, {}, workflow), tallies, workflow)
@@ -350,7 +347,7 @@ def _add_answers(table, solution, outcome):
 
 def volunteer_skill(votes, *, method="weighted", gold=None, workflow="hunt", smoothing=4.0):
     """
-    How good each volunteer is.
+    Skill of each volunteer.
 
     Parameters
     ----------
@@ -366,7 +363,7 @@ def volunteer_skill(votes, *, method="weighted", gold=None, workflow="hunt", smo
         (Q_i), ``c_<question>`` (C_i) and ``g_<question>`` (G_i = C_i / Q_i, NaN where nothing was answered): agreement
         with the majority, or with the winners of the last iteration of ``"iterated"``; ``agreement``, all C_i over
         all Q_i; ``n_gold`` and ``gold_right``, the share of the known subjects that the volunteer got right. With
-        ``"dawid-skene"`` also ``confusion``, shape (n_outcomes, n_outcomes): probability to say the second where the
+        ``"dawid-skene"`` also ``confusion``, shape (n_outcomes, n_outcomes): probability to give the second where the
         first is true, and ``skill``, the probability to be right on a subject like those voted on.
 
     Raises
@@ -405,14 +402,14 @@ def volunteer_skill(votes, *, method="weighted", gold=None, workflow="hunt", smo
 
 def soft_labels(consensus, scheme="cluster"):
     """
-    Posteriors of a consensus as labels to train a classifier with.
+    Posteriors of a consensus as labels for training a classifier.
 
     Parameters
     ----------
     consensus : `~astropy.table.QTable`
         What `volunteer_consensus` gives.
     scheme : ClassScheme or str, optional
-        The classes; the workflow tells which outcome is of which class.
+        The classes; the workflow defines the class of each outcome.
 
     Returns
     -------
@@ -429,8 +426,8 @@ def soft_labels(consensus, scheme="cluster"):
 
     Notes
     -----
-    The labels alone already hold the doubt; the weights are for hard labels, or to let doubtful subjects count even
-    less. Rows are in the order of the consensus: make that the order of the sample with
+    The labels alone already express the doubt; the weights are for hard labels, or to reduce the influence of doubtful
+    subjects further. Rows are in the order of the consensus: make that the order of the sample with
     ``volunteer_consensus(votes, subjects=sample)``.
 
     Examples

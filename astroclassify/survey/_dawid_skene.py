@@ -8,7 +8,7 @@ from scipy.special import logsumexp
 
 __all__ = ["DawidSkene", "fit"]
 
-# A probability that no vote speaks for is this, not zero, so that logarithms stay finite.
+# Least probability, so that logarithms stay finite.
 _LEAST = 1e-10
 
 
@@ -18,7 +18,7 @@ class DawidSkene:
     Result of `fit`.
 
     ``posterior`` (n_subjects, n_labels); ``prior`` (n_labels,) how frequent the labels are; ``confusion`` (n_voters,
-    n_labels, n_labels) probability that a voter says the second where the first is true; ``n_iterations``;
+    n_labels, n_labels) probability that a voter gives the second where the first is true; ``n_iterations``;
     ``converged``; ``log_likelihood`` of the votes after each E step.
     """
 
@@ -32,35 +32,12 @@ class DawidSkene:
 
 def fit(subject, voter, label, shape, *, gold=None, start=None, smoothing=0.0, max_iterations=500, tolerance=1e-8):
     """
-    Find the labels and how each voter errs.
+    Fit labels and the confusion matrix of each voter to votes: numbers of ``subject``, ``voter``, ``label``, each (n,).
 
-    Parameters
-    ----------
-    subject, voter, label : `~numpy.ndarray`
-        Numbers of subject, voter and label of each vote, shape (n,).
-    shape : tuple of int
-        How many subjects, voters and labels there are.
-    gold : dict, optional
-        Subject -> label, known.
-    start : `~numpy.ndarray`, optional
-        Posteriors to start from, shape (n_subjects, n_labels); by default the shares of the votes.
-    smoothing : float, optional
-        Votes by which the mean confusion matrix of all voters counts in every row of each voter's; 0 is the maximum
-        likelihood of Dawid & Skene.
-    max_iterations : int, optional
-        Most EM steps.
-    tolerance : float, optional
-        The largest change of a posterior at which it ends.
-
-    Returns
-    -------
-    DawidSkene
-        The fit. A subject without votes has the prior as posterior.
-
-    References
-    ----------
-    Dawid & Skene 1979, Applied Statistics 28, 20, section 3: the E step is equation (2.5), the M step (2.3) and (2.4);
-    theirs starts from the shares of the votes.
+    ``shape`` has the numbers of subjects, voters and labels; ``gold`` known labels; ``start`` posteriors (n_subjects,
+    n_labels), by default the shares of the votes as in Dawid & Skene 1979, Applied Statistics 28, 20 (section 3; E step
+    (2.5), M step (2.3), (2.4)). ``smoothing`` votes with the mean confusion are added to each row of each voter's
+    matrix; 0 is the maximum likelihood. A subject without votes gets the prior.
     """
     n_subjects, n_voters, n_labels = shape
     column = voter.astype(np.int64) * n_labels + label
@@ -100,10 +77,9 @@ def fit(subject, voter, label, shape, *, gold=None, start=None, smoothing=0.0, m
 
 def _m_step(given, used, posterior, voted, smoothing):
     """
-    Frequencies of the labels, and the voters' errors (n_voters, label said, label true).
+    Frequencies of the labels, and the errors of the voters (n_voters, label given, label true).
 
-    Only labels that a voter has said get the least probability: what was never said is never looked up, and the rows
-    add up to one over what was said.
+    Only labels that a voter has given get the least probability; the rows add up to one over these.
     """
     n_voters, n_labels = used.shape[:2]
     prior = posterior[voted].mean(axis=0) if voted.any() else np.full(n_labels, 1 / n_labels)

@@ -40,10 +40,10 @@ def expert_decisions(votes, *, moderators=(), workflow="candidate", subjects=Non
         ``expert_1``, ``answer_1``, ``expert_2``, ``answer_2`` (the experts by time), ``n_experts``, ``decided_by``
         (names), ``moderation`` (every moderator's vote) and ``flags`` (``FAILED`` where it is open). The status is
 
-        - ``agreed``: all experts (two or more) say the same, whatever a moderator says;
-        - ``moderated``: they differ, and more moderators are for the decision than for any other;
-        - ``conflict``: they differ, and no moderator has voted: moderators are to look at it;
-        - ``moderators_tied``: the moderators are for several classes equally;
+        - ``agreed``: all experts (two or more) give the same class, whatever a moderator answers;
+        - ``moderated``: they differ, and more moderators chose the decision than any other class;
+        - ``conflict``: they differ, and no moderator has voted yet;
+        - ``moderators_tied``: the moderators chose several classes equally often;
         - ``one_expert``, ``no_votes``: votes are missing.
 
         ``meta`` has the number of each status, ``cohen_kappa`` of first against second expert over ``n_pairs``
@@ -102,7 +102,7 @@ def _column(rows, name):
 
 
 def _votes_by_subject(votes, ballots):
-    """(time, voter, outcome) of all complete votes of each subject, by time, then as they stand in the table."""
+    """(voter, outcome) of all complete votes of each subject, by time, then by row."""
     first = {}
     for row, (source, voter, time) in enumerate(
         zip(*(texts_of(votes[name]) for name in ("source_id", "voter_id", "time")), strict=True)
@@ -128,25 +128,25 @@ def _decide(source, cast, moderators):
     votes = Counter(answer for _, answer in moderation).most_common()
     top = [answer for answer, number in votes if number == votes[0][1]]
     answers = [answer for _, answer in experts]
-    said = ", ".join(f"{name}: {answer}" for name, answer in experts)
+    listed = ", ".join(f"{name}: {answer}" for name, answer in experts)
     decision, decided_by = "", []
     if not experts:
         status, reason = "no_votes", "nobody has voted"
     elif len(experts) == 1:
-        status, reason = "one_expert", f"a second vote is missing ({said})"
+        status, reason = "one_expert", f"a second vote is missing ({listed})"
     elif len(set(answers)) == 1:
         status, decision, decided_by = "agreed", answers[0], [name for name, _ in experts]
         reason = f"{len(experts)} experts agree"
         if any(answer != decision for _, answer in moderation):
             reason += ", a moderator does not"
     elif not moderation:
-        status, reason = "conflict", f"the experts differ ({said})"
+        status, reason = "conflict", f"the experts differ ({listed})"
     elif len(top) > 1:
-        status, reason = "moderators_tied", f"the experts differ ({said}), the moderators are for {', '.join(top)}"
+        status, reason = "moderators_tied", f"the experts differ ({listed}), the moderators chose {', '.join(top)}"
     else:
         status, decision = "moderated", top[0]
         decided_by = [name for name, answer in moderation if answer == decision]
-        reason = f"the experts differ ({said}), {len(decided_by)} of {len(moderation)} moderators are for {decision}"
+        reason = f"the experts differ ({listed}), {len(decided_by)} of {len(moderation)} moderators chose {decision}"
     first, second, *_ = [*experts, ("", ""), ("", "")]
     return {
         "source_id": source,

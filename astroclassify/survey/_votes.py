@@ -1,4 +1,4 @@
-"""Votes from files, and what is wrong with them, row by row."""
+"""Votes from files, and the faults in them, row by row."""
 
 import csv
 import logging
@@ -46,10 +46,10 @@ def read_votes(path, *, workflow="hunt", versions=None, workflow_id=None):
         of questions and answers are those of the workflow, times are UTC. ``meta["read"]`` counts rows,
         classifications, problems, versions and workflows.
     report : `~astropy.table.QTable`
-        What is wrong, one row per fault: ``line`` of the file (0: a row of the votes), ``classification_id``,
+        The faults, one per row: ``line`` of the file (0: a row of the votes), ``classification_id``,
         ``source_id``, ``voter_id``, ``question``, ``problem`` and the beginning of the ``text``. Problems of lines:
         ``malformed_row``, ``malformed_json``, ``malformed_subject``, ``no_subject``, ``no_voter``, ``no_answer``,
-        ``other_version``, ``other_workflow``; those of single answers are in `check_votes`. The row of a fault that
+        ``other_version``, ``other_workflow``; those of single answers are in `check_votes`. A row with a fault that
         leaves the votes usable is in both tables.
 
     Raises
@@ -59,23 +59,23 @@ def read_votes(path, *, workflow="hunt", versions=None, workflow_id=None):
     SchemaError
         If it is neither an export nor a VOTES table.
     ValueError
-        If versions or a workflow are asked of a table of votes, which does not have them.
+        If versions or a workflow are given for a table of votes, which does not have them.
 
     Warns
     -----
     EmptyResultWarning
-        If there is no vote in it.
+        If there are no votes in it.
 
     Notes
     -----
-    A source goes by the entry ``source_id`` (or ``#source_id``) of the subject's manifest, and by Zooniverse's number
-    of the subject where there is none. A volunteer without account is one voter per address (``user_ip``, a hash): a
-    session ends after a pause and would make several voters of one person. Where the address is missing the session
-    serves, and without that every classification is a voter of its own (``no_voter``).
+    A source is named by the entry ``source_id`` (or ``#source_id``) of the subject's manifest, and by Zooniverse's
+    number of the subject where there is none. A volunteer without account is one voter per address (``user_ip``, a
+    hash): a session ends after a pause and would make several voters of one person. Where the address is missing the
+    session is used, and without a session every classification is a voter of its own (``no_voter``).
 
-    The file is read as a stream. A line that is not a record costs no other line. Bytes that are no UTF-8 become
-    escapes, so that different names stay different. A classification whose subject is not the one that its manifest
-    names (a line that was cut off) is a ``malformed_subject`` and does not count.
+    The file is read as a stream. A line that is not a record affects no other line. Bytes that are not UTF-8 become
+    escapes, so that different names stay different. A classification whose subject differs from the one in its
+    manifest (a truncated line) is a ``malformed_subject`` and does not count.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How far voters agree beyond chance: the kappas of Fleiss and of Cohen."""
+"""Agreement of voters beyond chance: the kappas of Fleiss and of Cohen."""
 
 import numpy as np
 from astropy.table import QTable
@@ -71,11 +71,8 @@ def _fleiss(tally):
         return np.nan, np.nan, np.nan, 0, 0
     agreement = float(np.mean(np.sum(tally * (tally - 1), axis=1) / (n * (n - 1))))
     chance = float(np.sum((tally.sum(axis=0) / n.sum()) ** 2))
-    return _kappa(agreement, chance), agreement, chance, len(tally), int(n.sum())
-
-
-def _kappa(agreement, chance):
-    return (agreement - chance) / (1 - chance) if chance < 1 else np.nan
+    kappa = (agreement - chance) / (1 - chance) if chance < 1 else np.nan
+    return kappa, agreement, chance, len(tally), int(n.sum())
 
 
 def cohen_kappa(first, second):
@@ -110,11 +107,11 @@ def cohen_kappa(first, second):
     first, second = np.array(list(first), dtype=str), np.array(list(second), dtype=str)
     if len(first) != len(second):
         raise SchemaError(f"first and second must be equally long, got {len(first)} and {len(second)} labels")
-    if not len(first):
+    if len(np.union1d(first, second)) < 2:
         return np.nan
-    labels = np.union1d(first, second)
-    chance = sum(float(np.mean(first == label)) * float(np.mean(second == label)) for label in labels)
-    return float(_kappa(float(np.mean(first == second)), chance))
+    from sklearn.metrics import cohen_kappa_score
+
+    return float(cohen_kappa_score(first, second))
 
 
 def expert_agreement(votes, *, workflow="candidate"):

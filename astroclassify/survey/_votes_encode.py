@@ -1,4 +1,4 @@
-"""Votes as numbers: one ballot per voter and subject, with the answers on the voter's own way through the workflow."""
+"""Votes as numbers: one ballot per voter and subject, with the answers on the voter's path through the workflow."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ __all__ = [
     "walk",
 ]
 
-#: What may be wrong with a vote, by code; 0 is a vote that counts.
+#: Problems of a vote, by code; 0 is a vote that counts.
 PROBLEMS = ("", "no_subject", "no_voter", "unknown_question", "unknown_answer", "duplicate", "off_path")
 _NO_SUBJECT, _NO_VOTER, _QUESTION, _ANSWER, _DUPLICATE, _OFF_PATH = range(1, 7)
 _BLOCK = 1 << 17
@@ -35,9 +35,8 @@ class Ballots:
     """
     Votes of each voter on each subject.
 
-    ``subject``, ``voter`` (n,) index into ``subjects`` and ``voters``; ``answers`` (n, n_questions) int8 holds the
-    number of the answer, -1 where the voter did not come to the question; ``outcome`` (n,) is -1 where the answers end
-    before an outcome.
+    ``subject``, ``voter`` (n,) index into ``subjects`` and ``voters``; ``answers`` (n, n_questions) int8, -1 where the
+    voter did not reach the question; ``outcome`` (n,), -1 where the answers end before an outcome.
     """
 
     workflow: object
@@ -69,24 +68,10 @@ class Ballots:
 
 def encode(votes, workflow, subjects=()):
     """
-    Turn a VOTES table into ballots.
+    Ballots of a VOTES table, ``subjects`` first, and one index into `PROBLEMS` per row.
 
-    Parameters
-    ----------
-    votes : `~astropy.table.QTable`
-        A VOTES table.
-    workflow : Workflow
-        The questions.
-    subjects : sequence of str, optional
-        Subjects that come first, voted on or not.
-
-    Returns
-    -------
-    Ballots
-        The ballots.
-    problems : `~numpy.ndarray`
-        One code per row of ``votes``, an index into `PROBLEMS`. Of several answers of a voter to one question of a
-        subject the earliest counts; of answers off the way that the voter's other answers lead, none.
+    Of several answers of a voter to one question about a subject the earliest counts; answers to questions to which the
+    voter's other answers do not lead do not count.
     """
     votes = tables.validate(votes, tables.VOTES)
     subject, subject_names = _factorise(votes["source_id"], subjects)
@@ -123,21 +108,10 @@ def encode(votes, workflow, subjects=()):
 
 def walk(answers, workflow):
     """
-    Follow answers through a workflow.
+    Follow answers (n, n_questions), negative for none, through a workflow.
 
-    Parameters
-    ----------
-    answers : `~numpy.ndarray`
-        Shape (n, n_questions), numbers of answers, negative for none.
-    workflow : Workflow
-        The questions.
-
-    Returns
-    -------
-    on_path : `~numpy.ndarray`
-        Shape (n, n_questions): whether the question is on the way and answered.
-    outcome : `~numpy.ndarray`
-        Number of the outcome; -1 where an answer on the way is missing.
+    Returns whether each question is on the path and answered (n, n_questions), and the outcome (n,), -1 where an answer
+    on the path is missing.
     """
     n, n_questions = answers.shape
     state = np.zeros(n, np.int16)
@@ -151,7 +125,7 @@ def walk(answers, workflow):
 
 
 def targets_of(workflow):
-    """Where each answer of each question leads: number of a question, or number of questions + that of an outcome."""
+    """Target of each answer of each question: number of a question, or number of questions + that of an outcome."""
     place = {name: number for number, name in enumerate((*workflow.question_names, *workflow.outcome_names))}
     return [
         np.array([place[answer.next or answer.outcome] for answer in question.answers])
@@ -161,11 +135,7 @@ def targets_of(workflow):
 
 def texts_of(column, rows=slice(None)):
     """Some rows of a text column as a list of str."""
-    part = column[rows]
-    missing = np.ma.getmaskarray(part)
-    part = np.asarray(part)
-    part = np.char.decode(part, "utf-8", "backslashreplace") if part.dtype.kind == "S" else part.astype(str)
-    return np.where(missing, "", part).tolist()
+    return tables.plain_column(column[rows], "").astype(str).tolist()
 
 
 def _factorise(column, known=()):
@@ -175,7 +145,7 @@ def _factorise(column, known=()):
     for name in known:
         index[str(name)]
     codes = np.empty(len(column), np.int32)
-    # In stretches: a list of millions of Python texts would take more memory than the column.
+    # In blocks: a list of millions of Python strings would take more memory than the column.
     for start in range(0, len(column), _BLOCK):
         texts = texts_of(column, slice(start, start + _BLOCK))
         codes[start : start + len(texts)] = np.fromiter(map(index.__getitem__, texts), np.int32, len(texts))
@@ -187,7 +157,7 @@ def _is_empty(codes, names):
 
 
 def _without_empty(codes, names):
-    """Codes and names (as an array) without the empty one, which no code has."""
+    """Codes and names (as an array) without the empty name, which no code has."""
     if "" in names:
         empty = names.index("")
         codes, names = codes - (codes > empty), names[:empty] + names[empty + 1 :]
@@ -195,7 +165,7 @@ def _without_empty(codes, names):
 
 
 def _numbers(votes, workflow):
-    """Numbers of question and answer of each row, -1 where the workflow has none of the name."""
+    """Numbers of question and answer of each row, -1 where the workflow has no such name."""
     question, questions = _factorise(votes["question"])
     answer, answers = _factorise(votes["answer"])
     to_question = np.array([workflow.task_codes.get(name, -1) for name in questions], dtype=np.int16)
@@ -226,7 +196,7 @@ def _earliest(rows, key, votes):
 
 
 def subject_names(subjects):
-    """Names of the subjects that are to have a row, out of a sequence or a table."""
+    """Names of the subjects that get a row, from a sequence or a table."""
     if subjects is None:
         return ()
     if isinstance(subjects, str):
@@ -242,32 +212,12 @@ def subject_names(subjects):
 
 
 def time_key(text):
-    """What times in ISO form are sorted by, with a T or a blank between day and hour; none comes last."""
+    """Sort key of times in ISO form, with a T or a blank between day and hour; missing times come last."""
     return text.strip().replace(" ", "T", 1) or _LAST
 
 
 def known_outcomes(gold, workflow):
-    """
-    Subjects with a known outcome as a dict.
-
-    Parameters
-    ----------
-    gold : None, mapping or `~astropy.table.Table`
-        Source -> outcome, or a table with ``source_id`` and one of ``outcome``, ``decision``, ``label``; an empty text
-        is no known outcome.
-    workflow : Workflow
-        The questions.
-
-    Returns
-    -------
-    dict
-        Source -> number of the outcome.
-
-    Raises
-    ------
-    SchemaError
-        If it is something else, or an outcome is not one of the workflow.
-    """
+    """Source -> number of its known outcome, from what `label_pairs` takes or None."""
     pairs = label_pairs(gold, "gold") if gold is not None else {}
     wrong = sorted({label for label in pairs.values() if label not in workflow.outcome_names})
     if wrong:
@@ -276,7 +226,7 @@ def known_outcomes(gold, workflow):
 
 
 def label_pairs(labels, name, columns=("outcome", "decision", "label")):
-    """Source -> label of a mapping or a table, without empty labels; a table whose rows repeat a source is refused."""
+    """Source -> label of a mapping or a table, without empty labels; tables must not repeat a source."""
     if hasattr(labels, "colnames"):
         column = next((each for each in columns if each in labels.colnames), None)
         if column is None or "source_id" not in labels.colnames:

@@ -27,10 +27,9 @@ _SOURCE_KEYS = ("source_id", "#source_id", "!source_id", "//source_id")
 
 def records(file):
     """
-    Records of a CSV file: line of the file, fields, None; or line, None and the text where it is not one.
+    Records of a CSV file: (line, fields, None), or (line, None, text) where there are not as many fields as in line 1.
 
-    Fields are as many as in the first record, the header. A quote that is not closed swallows the lines after it: they
-    are read again each by itself, so that one broken line costs no other.
+    A quote that is not closed swallows the lines after it: they are parsed again one by one.
     """
     kept = []
 
@@ -68,18 +67,7 @@ def _alone(text):
 
 
 class Export:
-    """
-    What has been read of an export: one entry per classification, and the report.
-
-    Parameters
-    ----------
-    workflow : Workflow
-        The questions.
-    versions : sequence of str or None
-        Versions of the workflow that count, ``"12"`` or ``"12.7"``.
-    workflow_id : str or None
-        The workflow that counts.
-    """
+    """Collects an export: one entry per classification, and the report. ``versions`` such as ``"12"``, ``"12.7"``."""
 
     def __init__(self, workflow, versions, workflow_id):
         self.workflow, self.workflow_id = workflow, workflow_id
@@ -95,13 +83,13 @@ class Export:
         self._times, self._time_blocks = [], []
 
     def note(self, line, problem, row=None, *, question="", text=""):
-        """One line of the report."""
+        """Add a line to the report."""
         row = row or {}
         names = (row.get("classification_id", ""), row.get("source_id", ""), row.get("voter_id", ""))
         self.report.append((line, *map(short_name, names), writable(question), problem, writable(str(text)[:_TEXT])))
 
     def add(self, line, row):
-        """Take one classification, a dict of the columns."""
+        """Add one classification, a dict of the columns."""
         self.n_rows += 1
         version, workflow_id = row.get("workflow_version", ""), row.get("workflow_id", "")
         self.seen_versions[version] += 1
@@ -117,7 +105,7 @@ class Export:
         if subject:
             self._name_source(line, subject, row)
             if f'"{subject}"' not in row["subject_data"] and self._only_key(row["subject_data"]):
-                # Cut off, 12 becomes 1, which may be another subject.
+                # Truncated, 12 becomes 1, which may be another subject.
                 return self.note(line, "malformed_subject", row, text=row["subject_data"])
         for problem, question, text in problems:
             self.note(line, problem, row, question=question, text=text)
@@ -144,7 +132,7 @@ class Export:
             self._times = []
 
     def _only_key(self, text):
-        """Number of the subject out of the subject data, where the column for it is empty."""
+        """Number of the subject from the subject data, where its column is empty."""
         try:
             keys = list(json.loads(text))
         except (ValueError, TypeError, RecursionError):
@@ -152,7 +140,7 @@ class Export:
         return str(keys[0]) if len(keys) == 1 else ""
 
     def _name_source(self, line, subject, row):
-        """Find the source of a subject in its manifest, once."""
+        """Look up the source of a subject in its manifest, once."""
         if self._sources.get(subject):
             row["source_id"] = self._sources[subject]
             return
@@ -166,7 +154,7 @@ class Export:
         row["source_id"] = self._sources[subject] or subject
 
     def _annotation(self, text):
-        """Number of the path that the answers of a classification form, None for none, and what is wrong with them."""
+        """Number of the path that the answers of a classification form (None without answers), and their problems."""
         parsed = self._parsed.get(text)
         if parsed is None:
             answers, problems = parse_annotation(text, self.workflow)
@@ -213,28 +201,7 @@ class Export:
 
 
 def read_export(file, workflow, *, versions, workflow_id):
-    """
-    Read an export from an open text file.
-
-    Parameters
-    ----------
-    file : text file
-        Opened with ``newline=""``.
-    workflow : Workflow
-        The questions.
-    versions, workflow_id : sequence of str, str or None
-        What counts.
-
-    Returns
-    -------
-    Export
-        What was read.
-
-    Raises
-    ------
-    SchemaError
-        If the first record is not the header of an export.
-    """
+    """Read an export from a text file opened with ``newline=""``; returns an Export."""
     rows = records(file)
     _, header, _ = next(rows, (1, None, None))
     missing = [name for name in _NEEDED if name not in (header or ())]
@@ -256,10 +223,9 @@ def read_export(file, workflow, *, versions, workflow_id):
 
 def voter_id(row):
     """
-    Name of who classified.
+    Name of a volunteer: registered ones by name, anonymous ones by the hash of the address.
 
-    A registered volunteer goes by name, an anonymous one by the hash of the address; where that is missing by the
-    session, which Zooniverse renews after a pause, and where that is missing too by nothing.
+    Without an address, the session, which Zooniverse renews after a pause; without a session, empty.
     """
     name, user, address = (row.get(key, "").strip() for key in ("user_name", "user_id", "user_ip"))
     anonymous = name.startswith("not-logged-in")
@@ -278,23 +244,7 @@ def voter_id(row):
 
 
 def parse_annotation(text, workflow):
-    """
-    Answers in the annotations of one classification.
-
-    Parameters
-    ----------
-    text : str
-        JSON: a list of tasks with their values; a combined task is a list of tasks in the value of one.
-    workflow : Workflow
-        The questions.
-
-    Returns
-    -------
-    answers : dict
-        Number of question -> number of answer.
-    problems : list of tuple
-        Problem, question, text.
-    """
+    """Answers of a classification from its JSON (numbers, question -> answer); problems (problem, question, text)."""
     try:
         tasks = json.loads(text)
     except (ValueError, RecursionError):
@@ -306,13 +256,13 @@ def parse_annotation(text, workflow):
         value = task.get("value")
         inner = isinstance(value, list) and value and all(isinstance(each, dict) and "task" in each for each in value)
         for each in value if inner else [task]:
-            _take(each, workflow, answers, problems)
+            _add_answer(each, workflow, answers, problems)
     if not answers and not problems:
         problems.append(("no_answer", "", text))
     return answers, problems
 
 
-def _take(task, workflow, answers, problems):
+def _add_answer(task, workflow, answers, problems):
     name, value = str(task.get("task")), task.get("value")
     question = workflow.task_codes.get(name)
     if question is None:
@@ -337,12 +287,12 @@ def _take(task, workflow, answers, problems):
 
 
 def writable(text):
-    """Text that UTF-8 can hold: a byte that was none, or half of a surrogate pair in JSON, becomes an escape."""
+    """Text that UTF-8 can encode: invalid bytes, and half surrogate pairs from JSON, become escapes."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def short_name(name):
-    """A name as it is, or its beginning and a hash where it is too long for a column."""
+    """The name, or its beginning and a hash where it is too long for a column."""
     name = writable(str(name))
     if len(name) <= _LONGEST_NAME:
         return name
@@ -351,7 +301,7 @@ def short_name(name):
 
 
 def _iso(text):
-    """Time of an export, 2019-06-12 15:05:22 UTC, in ISO form; another one as it is."""
+    """Time of an export, 2019-06-12 15:05:22 UTC, in ISO form; other forms unchanged."""
     text = text.strip()
     if len(text) == 23 and text.endswith(" UTC"):
         text = f"{text[:10]}T{text[11:19]}"

@@ -1,17 +1,18 @@
-"""A simulated crowd: volunteers of different skill and diligence who answer the questions of a workflow."""
+"""A simulated crowd: volunteers of different skill and activity who answer the questions of a workflow."""
 
 import numpy as np
 from astropy.table import QTable
 from scipy.special import expit
 
 from .. import batch, tables
+from .._checks import check_integer, check_number
 from ..exceptions import SchemaError
 from ._votes_encode import label_pairs, targets_of
 from ._workflow import load_workflow
 
 __all__ = ["simulate_votes"]
 
-# Log-odds to answer right: mean and scatter over volunteers, scatter over subjects; share of those who guess.
+# Log-odds of a right answer: mean and scatter over volunteers, scatter over subjects; share of those who guess.
 _SKILL, _SKILL_SCATTER, _DIFFICULTY = 2.5, 0.9, 0.8
 _GUESSERS = 0.05
 # A few volunteers give most of the votes: scatter of the logarithm of their activity.
@@ -19,7 +20,7 @@ _ACTIVITY = 1.5
 _SECONDS = 20
 
 
-def simulate_votes(truth, *, n_voters=1227, votes_per_subject=30, hesitation=2.3, workflow="hunt", rng):
+def simulate_votes(truth, *, n_voters=1227, votes_per_subject=30, hesitation=2.3, workflow="hunt", rng=None):
     """
     Simulate the votes of a crowd of volunteers.
 
@@ -39,18 +40,18 @@ def simulate_votes(truth, *, n_voters=1227, votes_per_subject=30, hesitation=2.3
         clusters are recognised, and those more surely.
     workflow : str, path-like, ClassScheme or Workflow, optional
         The questions, see `load_workflow`.
-    rng : int or `~numpy.random.Generator`
-        A seed, or a generator from which one is drawn.
+    rng : int or `~numpy.random.Generator`, optional
+        A seed, or a generator from which one is drawn; by default a fresh seed.
 
     Returns
     -------
     `~astropy.table.QTable`
-        A VOTES table in order of time. ``meta["truth"]`` has the outcome of each source.
+        A VOTES table in order of time. ``meta["truth"]`` has the outcome of each source, ``meta["rng"]`` the seed.
 
     Raises
     ------
     SchemaError
-        If ``truth`` holds something that is no outcome.
+        If ``truth`` has a label that is not an outcome.
     ValueError
         If a number is not allowed or a difficulty not finite.
 
@@ -60,10 +61,10 @@ def simulate_votes(truth, *, n_voters=1227, votes_per_subject=30, hesitation=2.3
     right answer leads on, plus it where it ends. a_v is normal (2.5, scatter 0.9), one volunteer in twenty guesses
     (a_v = 0, no hesitation), d_s is normal (0, scatter 0.8) plus ``difficulty``; of the wrong answers one is drawn.
     Without ``difficulty`` errors have nothing to do with what an image shows: if most clusters are missed, a network
-    trained on such labels says cluster of nothing. Whoever left the right way answers the questions that do not arise
-    at random. A few volunteers give most of the votes (log-normal activity, scatter 1.5). These numbers are chosen by
-    hand, so that the crowd hesitates like the one of the paper: precision of clusters near one, low recall, and an area
-    under the ROC curve of the vote fraction of about 0.92.
+    trained on such labels calls nothing a cluster. A volunteer who has left the right path answers the further
+    questions at random. A few volunteers give most of the votes (log-normal activity, scatter 1.5). These numbers are
+    chosen by hand, so that the crowd hesitates like the one of the paper: precision of clusters near one, low recall,
+    and an area under the ROC curve of the vote fraction of about 0.92.
 
     References
     ----------
@@ -77,14 +78,11 @@ def simulate_votes(truth, *, n_voters=1227, votes_per_subject=30, hesitation=2.3
     (['border', 'emission', 'shape'], 3)
     """
     workflow = load_workflow(workflow)
-    for name, value in (("n_voters", n_voters), ("votes_per_subject", votes_per_subject)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"{name} must be a whole number from 1, got {value!r}")
-    if votes_per_subject > n_voters:
-        raise ValueError(f"votes_per_subject must be at most n_voters ({n_voters}), got {votes_per_subject}")
-    if not np.isfinite(hesitation):
-        raise ValueError(f"hesitation must be finite, got {hesitation!r}")
-    rng = batch.derive_rng(batch.master_seed(rng), "votes")
+    n_voters = check_integer("n_voters", n_voters, 1)
+    votes_per_subject = check_integer("votes_per_subject", votes_per_subject, 1, n_voters)
+    hesitation = check_number("hesitation", hesitation)
+    seed = batch.master_seed(rng)
+    rng = batch.derive_rng(seed, "votes")
     sources, outcomes = _outcomes(truth, workflow, rng)
     skill = rng.normal(_SKILL, _SKILL_SCATTER, n_voters)
     guesses = rng.random(n_voters) < _GUESSERS
@@ -106,19 +104,19 @@ def simulate_votes(truth, *, n_voters=1227, votes_per_subject=30, hesitation=2.3
     table = _table(workflow, np.array(sources, dtype="U"), subject, voter, answers)
     names = workflow.outcome_names
     truth = {source: names[outcome] for source, outcome in zip(sources, outcomes, strict=True)}
-    table.meta = tables.provenance(workflow=workflow.name, origin="simulated", truth=truth)
+    table.meta = tables.provenance(workflow=workflow.name, origin="simulated", truth=truth, rng=seed)
     return table
 
 
 def _difficulties(truth, sources):
-    """What the truth says of how hard each source is; 0 where it says nothing."""
+    """Difficulty of each source in log-odds, 0 without such a column."""
     if "difficulty" not in getattr(truth, "colnames", ()):
         return 0.0
-    said = np.asarray(np.ma.filled(truth["difficulty"], np.nan), dtype=float)
-    wrong = said[~np.isfinite(said)].tolist()
+    values = tables.plain_column(truth["difficulty"]).astype(float)
+    wrong = values[~np.isfinite(values)].tolist()
     if wrong:
         raise ValueError(f"truth: difficulty must be finite, got {wrong[:3]}")
-    known = dict(zip((str(name) for name in truth["source_id"]), said, strict=True))
+    known = dict(zip((str(name) for name in truth["source_id"]), values, strict=True))
     return np.array([known[source] for source in sources])
 
 
@@ -131,7 +129,7 @@ def _outcomes(truth, workflow, rng):
             if label not in workflow.outcome_names:
                 choices.setdefault(label, []).append(number)
     except SchemaError:
-        pass  # a workflow of its own, whose outcomes are no candidates
+        pass  # a user's workflow, whose outcomes are not classes of candidates
     wrong = sorted(set(pairs.values()) - set(choices))
     if wrong:
         raise SchemaError(f"truth must hold outcomes out of {tuple(choices)}, got {wrong[:5]}")
@@ -158,10 +156,10 @@ def _answers(workflow, outcome, log_odds, bias, rng):
         shift = np.where(ends, bias[here], -bias[here]) if leads_on else 0.0
         is_right = rng.random(len(here)) < expit(log_odds[here] + shift)
         wrong = (truth + rng.integers(1, n_answers, len(here))) % n_answers
-        said = np.where(is_right, truth, wrong)
-        said = np.where(truth < 0, rng.integers(0, n_answers, len(here)), said)
-        answers[here, number] = said
-        state[here] = targets[said]
+        answer = np.where(is_right, truth, wrong)
+        answer = np.where(truth < 0, rng.integers(0, n_answers, len(here)), answer)
+        answers[here, number] = answer
+        state[here] = targets[answer]
     return answers
 
 

@@ -14,8 +14,7 @@ __all__ = ["Answer", "Outcome", "Question", "Workflow", "load_workflow"]
 _PACKAGED = Path(__file__).parent.parent / "data"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)")
-# A file of this many bytes is no list of questions.
-_LARGEST = 1_000_000
+_LARGEST = 1_000_000  # bytes of a workflow file
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ class Workflow:
             raise SchemaError(f"workflow {self.name!r}: no answer leads to {lost}")
 
     def _check_codes(self):
-        """In an export each task must mean one question, and each text one of its answers."""
+        """Check that in an export each task means one question, and each text one of its answers."""
         for question in self.questions:
             if not isinstance(question.task, str):
                 raise SchemaError(f"task of question {question.name!r} must be a text, got {question.task!r}")
@@ -226,7 +225,7 @@ class Workflow:
     @classmethod
     def from_dict(cls, mapping):
         """
-        Build a workflow from what a file of it holds.
+        Build a workflow from the content of its file.
 
         Parameters
         ----------
@@ -241,7 +240,7 @@ class Workflow:
         Raises
         ------
         SchemaError
-            If a key is missing or unknown, or the tree is not one.
+            If a key is missing or unknown, or the questions are not a tree.
         """
         try:
             questions = tuple(
@@ -255,11 +254,7 @@ class Workflow:
 
     @cached_property
     def answer_codes(self):
-        """
-        What an answer may be called in an export: one dict per question, text in lower case or number -> answer.
-
-        A single-choice task of Zooniverse exports the answer's text, older ones its number.
-        """
+        """One dict per question: text of an answer in lower case, or its number (older exports) -> answer."""
         codes = []
         for question in self.questions:
             known = {}
@@ -270,7 +265,7 @@ class Workflow:
 
     @cached_property
     def task_codes(self):
-        """Names by which a question may go in an export -> its number."""
+        """Names of a question in an export -> its number."""
         codes = {}
         for number, question in enumerate(self.questions):
             codes[question.name] = number
@@ -292,7 +287,7 @@ def load_workflow(workflow="hunt"):
     ----------
     workflow : str, path-like, ClassScheme or Workflow, optional
         ``"hunt"``, the six questions of The Hunt for Galaxy Clusters; the name of a class scheme, or a scheme; a path
-        that ends in ``.json``; a workflow is returned as it is.
+        that ends in ``.json``; a workflow is returned unchanged.
 
     Returns
     -------
@@ -302,7 +297,7 @@ def load_workflow(workflow="hunt"):
     Raises
     ------
     SchemaError
-        If there is no such workflow, or the file does not hold one.
+        If there is no such workflow, or the file does not contain one.
     FileNotFoundError
         If the file is missing.
 
@@ -311,8 +306,8 @@ def load_workflow(workflow="hunt"):
     The seven outcomes of ``"hunt"`` are those of Kosiba et al. (2020). How the paper worded and ordered its six
     questions could not be read; ours are six questions of two answers that end in these outcomes. An extended source
     without optical image counts as ``other`` in the class schemes; copy the file and change ``classes`` where it
-    should be something else. For an export of a project with questions of its own, write their texts and the names of
-    its tasks (``T0`` ...) into a copy.
+    should be another class. For an export of a project with its own questions, write their texts and the names of its
+    tasks (``T0`` ...) into a copy.
 
     References
     ----------

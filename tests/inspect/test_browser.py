@@ -75,7 +75,9 @@ def serve(folder):
             [sys.executable, "-c", SERVED, str(folder), json.dumps(settings)], stdout=subprocess.PIPE, text=True
         )
         processes.append(process)
-        return process, process.stdout.readline().strip()
+        address = process.stdout.readline().strip()
+        assert address, "the server did not start"
+        return process, address
 
     yield begin
     for process in processes:
@@ -217,7 +219,8 @@ def test_votes_with_keys_alone(serve, browse, folder, made, tmp_path):
     ann.reads("message", "no source nonsense")
     ann.press("s", "[", "[", "d", ".", "m")
     wanted = [{"stretch": "log", "low": 50, "high": 99.7}, "cluster", 99.9]
-    ann.until(lambda: ann.driver.execute_script("return [info.scales.xray, mapClass, info.scales.optical.high]") == wanted)
+    scales = "return [info.scales.xray, mapClass, info.scales.optical.high]"
+    ann.until(lambda: ann.driver.execute_script(scales) == wanted)
     ann.until(lambda: all(ann.pictures()))
     ann.keep("scaled")
     ann.press("e")

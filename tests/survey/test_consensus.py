@@ -23,6 +23,7 @@ from astroclassify.survey._dawid_skene import fit
 from astroclassify.survey._votes_encode import encode
 
 HERE = Path(__file__).parent
+METHODS = ("majority", "weighted", "iterated", "dawid-skene")
 NAMES = load_workflow("hunt").outcome_names
 CLUSTERS = ("nearby_cluster", "distant_cluster")
 
@@ -232,7 +233,7 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="method must be one of"):
         volunteer_consensus(THREE, method="best", workflow="cluster")
     for smoothing in (-1, np.nan, "1", True):
-        with pytest.raises(ValueError, match="smoothing must be a number from zero"):
+        with pytest.raises(ValueError, match="smoothing must be a finite number from 0"):
             volunteer_consensus(THREE, smoothing=smoothing, workflow="cluster")
     for subjects in ("s1", ["a", "a"], [""], QTable({"name": ["a"]})):
         with pytest.raises(SchemaError, match="subjects must be"):

@@ -50,7 +50,7 @@ def test_moderators_decide_where_the_two_differ():
     assert (one["decision"], one["status"], one["decided_by"]) == ("point", "moderated", "m2")
     three = decide(*two, ("s", "m1", "low_z"), ("s", "m2", "high_z"), ("s", "m3", "high_z"))[0]
     assert (three["decision"], three["decided_by"]) == ("high_z", "m2, m3")
-    assert three["reason"] == "the experts differ (ann: low_z, bob: high_z), 2 of 3 moderators are for high_z"
+    assert three["reason"] == "the experts differ (ann: low_z, bob: high_z), 2 of 3 moderators chose high_z"
     tied = decide(*two, ("s", "m1", "low_z"), ("s", "m2", "high_z"))[0]
     assert (tied["decision"], tied["status"], tied["flags"]) == ("", "moderators_tied", Flag.FAILED.value)
     none = decide(*two)[0]
@@ -85,7 +85,7 @@ def test_three_experts_must_agree_and_a_second_vote_of_one_does_not_count():
     table = decide(*votes)
     assert table["status"].tolist() == ["conflict", "one_expert"] and table["answer_1"][1] == "low_z"
     assert table.meta["not_counted"] == {"duplicate": 1}
-    assert table.meta["status"] == {"conflict": 1, "one_expert": 1} and set(table["status"].tolist()) <= set(STATUS)
+    assert table.meta["status"] == {"conflict": 1, "one_expert": 1}
 
 
 def test_many_subjects():
