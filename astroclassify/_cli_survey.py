@@ -1,17 +1,17 @@
-"""Verbs of the command line that take fields apart: detect and cutouts."""
+"""Verbs of fields: detect and cutouts."""
 
 import sys
 
 from astropy import units as u
 
 from . import tables
-from ._cli_tools import add_verb, check_free, count, executor_of, show
+from ._cli_tools import add_verb, add_workers, check_free, count, executor_of, failure_status, show
 
-__all__ = ["add_cutouts", "add_detect", "annotated", "catalogue_of"]
+__all__ = ["add_cutouts", "add_detect"]
 
 
 def _add_field(parser, flag):
-    """Arguments that make a field; ``flag`` is how the images are given."""
+    """Arguments that make a field; ``flag`` is the name of the argument for the images."""
     required = {"required": True} if flag.startswith("--") else {}
     parser.add_argument(
         flag, nargs="+", metavar="IMAGE", help="counts image; several cameras on one grid are added", **required
@@ -43,11 +43,11 @@ def add_cutouts(verbs):
     optical.add_argument("--optical", nargs="+", metavar="PATH", help="plates on disk: FITS files or folders of them")
     optical.add_argument("--hips", metavar="SURVEY", help="fetch plates from hips2fits, e.g. CDS/P/DSS2/red")
     optical.add_argument("--skyview", metavar="SURVEY", help="fetch plates from SkyView, e.g. 'DSS2 Red'")
-    parser.add_argument("--cache", help="folder that keeps what is fetched")
+    parser.add_argument("--cache", help="folder that keeps the fetched plates")
     parser.add_argument("--size", type=float, default=7.0, help="side in arcmin (default: %(default)s)")
     parser.add_argument("--pixels", type=count, default=356, help="side in pixels (default: %(default)s)")
-    parser.add_argument("--workers", type=count, default=1, help="processes (default: %(default)s)")
-    parser.add_argument("--out", required=True, help="sample folder; a run that was stopped goes on there")
+    add_workers(parser)
+    parser.add_argument("--out", required=True, help="sample folder; an interrupted run continues there")
 
 
 def _field(arguments):
@@ -82,6 +82,7 @@ def _detect(arguments):
     if arguments.regions:
         write_regions(candidates, arguments.regions)
     show(candidates, arguments.out)
+    return failure_status(candidates, "sources")
 
 
 def _cutouts(arguments):
@@ -101,6 +102,7 @@ def _cutouts(arguments):
             executor=executor,
         )
     print(f"{len(sample)} cutouts in {arguments.out}", file=sys.stderr)
+    return failure_status(sample, "cutouts", f"; the rows in {arguments.out} say why")
 
 
 def _optical(arguments):
@@ -113,17 +115,3 @@ def _optical(arguments):
     if arguments.skyview:
         return SkyViewOptical(arguments.skyview, cache=arguments.cache)
     return None
-
-
-def catalogue_of(path):
-    """A catalogue on disk, read before there are predictions to put beside it."""
-    from .survey import read_catalogue
-
-    return read_catalogue(path)
-
-
-def annotated(catalogue, predictions):
-    """A catalogue with predictions beside its rows."""
-    from .survey import annotate
-
-    return annotate(catalogue, predictions)

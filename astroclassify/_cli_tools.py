@@ -1,4 +1,4 @@
-"""What the verbs of the command line share: arguments, processes, outputs."""
+"""Shared parts of the command line: options, processes, outputs, exit status."""
 
 import argparse
 import contextlib
@@ -7,13 +7,26 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
 from . import tables
 from .exceptions import OutputError
+from .schemes import Flag
 
-__all__ = ["add_verb", "check_free", "check_tables", "count", "executor_of", "position_of", "show"]
+__all__ = [
+    "add_seed",
+    "add_verb",
+    "add_workers",
+    "check_free",
+    "check_tables",
+    "count",
+    "executor_of",
+    "failure_status",
+    "position_of",
+    "show",
+]
 
 
 def add_verb(verbs, name, run, help_text):
@@ -21,6 +34,18 @@ def add_verb(verbs, name, run, help_text):
     parser = verbs.add_parser(name, help=help_text, description=help_text)
     parser.set_defaults(run=run)
     return parser
+
+
+def add_workers(parser, what="", default=1):
+    """The option --workers; ``what`` they are for."""
+    parser.add_argument(
+        "--workers", type=count, default=default, help=f"processes{what and f' for {what}'} (default: %(default)s)"
+    )
+
+
+def add_seed(parser, default=0):
+    """The option --seed."""
+    parser.add_argument("--seed", type=int, default=default, help="seed (default: %(default)s)")
 
 
 def count(text):
@@ -43,7 +68,7 @@ def executor_of(workers):
 
 
 def check_free(**outputs):
-    """Refuse outputs (option -> path, None where not asked for) that cannot be written before hours of work."""
+    """Refuse outputs (option -> path, None where not asked for) that cannot be written, before hours of work."""
     asked = {option: Path(path) for option, path in outputs.items() if path is not None}
     for option, path in asked.items():
         if path.exists():
@@ -68,6 +93,16 @@ def show(table, path):
         table.write(sys.stdout, format="ascii.ecsv")
     else:
         tables.write(table, path)
+
+
+def failure_status(table, what, hint=""):
+    """Exit status of a table with flags: 0, or 1 after one line about the rows that failed."""
+    failed = table[(np.asarray(table["flags"]) & Flag.FAILED.value) != 0]
+    if not len(failed):
+        return 0
+    reason = f" ({failed['message'][0]})" if "message" in failed.colnames and failed["message"][0] else ""
+    print(f"astroclassify: {len(failed)} of {len(table)} {what} failed{reason}{hint}", file=sys.stderr)
+    return 1
 
 
 def position_of(text):

@@ -1,7 +1,6 @@
-"""What ``astroclassify demo`` does: the whole of data flow A on a few embedded clusters."""
+"""Data flow A from end to end on a few embedded clusters: halos, mock images, predictions, scores, figures."""
 
 import logging
-import sys
 import tempfile
 from pathlib import Path
 
@@ -26,23 +25,23 @@ def run_demo(out, *, n_halos, seed, executor=None):
     Parameters
     ----------
     out : str or path-like
-        Folder to make; it must not exist or be empty.
+        Folder to make; it must be empty if it exists.
     n_halos : int
         How many clusters.
     seed : int
-        Seed of everything. The packaged model was trained on clusters of other seeds.
+        Seed of clusters and images. The packaged model was trained on clusters of other seeds.
     executor : `~concurrent.futures.Executor`, optional
         Where mock images are made.
 
     Returns
     -------
-    `~astropy.table.QTable`
-        The scores of all methods.
+    predictions, scores : `~astropy.table.QTable`
+        PREDICTIONS of the packaged model, and SCORES of all methods (`score_all`).
 
     Raises
     ------
     OutputError
-        If the folder holds something already or cannot be made.
+        If the folder is not empty or cannot be written.
     """
     from .nn import load_classifier
     from .sim import Observation, make_mocks, open_snapshot, write_embedded_snapshot
@@ -50,27 +49,25 @@ def run_demo(out, *, n_halos, seed, executor=None):
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()):
-            raise OutputError(f"--out {str(out)!r} holds something already; choose another folder")
         tempfile.TemporaryFile(dir=out).close()
     except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(f"--out: cannot write in {str(out)!r}: {error.strerror}") from error
+        raise OutputError(f"out: cannot write in {str(out)!r}: {error.strerror}") from error
+    if any(out.iterdir()):
+        raise OutputError(f"out: {str(out)!r} is not empty; choose another folder")
     classifier = load_classifier(MODEL)
-    _say(f"1/4 {n_halos} synthetic clusters in the format of TNG snapshots (synthetic, not IllustrisTNG)")
+    log.info("1/4 %d synthetic clusters in the format of TNG snapshots (synthetic, not IllustrisTNG)", n_halos)
     base_path = write_embedded_snapshot(out / "snapshot", n_halos=n_halos, rng=seed, max_cells=MAX_CELLS)
     snapshot = open_snapshot(base_path)
-    _say("2/4 mock Chandra ACIS-I images along x, y, z, with labels from the central cooling time")
+    log.info("2/4 mock Chandra ACIS-I images along x, y, z, with labels from the central cooling time")
     sample = make_mocks(
         snapshot, snapshot.select_halos(), observation=Observation(), out=out / "sample", executor=executor, rng=seed
     )
-    _say(f"3/4 classes from the packaged model {MODEL}")
+    log.info("3/4 classes from the packaged model %s", MODEL)
     predictions = classifier.classify(sample, progress=True)
     tables.write(predictions, out / "predictions.ecsv")
     scores, by_method = score_all(sample, {MODEL: predictions})
     tables.write(scores, out / "scores.ecsv")
-    _say("4/4 figures")
+    log.info("4/4 figures")
     figures = {
         "images": plots.plot_images(sample, predictions),
         "confusion": plots.plot_confusion(predictions, title=MODEL),
@@ -79,33 +76,16 @@ def run_demo(out, *, n_halos, seed, executor=None):
     }
     for name, figure in figures.items():
         tables.write_beside(out / f"{name}.png", lambda path, figure=figure: figure.savefig(path, dpi=110))
-    _print(predictions["source_id", "label", "label_pred", *_probabilities(predictions), "flags"])
-    _print(scores["method", "class", "precision", "recall", "f1", "f1_lo", "f1_hi", "bacc"])
     names = ", ".join(f"{name}.png" for name in figures)
-    _say(
-        f"done: {out}/ holds predictions.ecsv, scores.ecsv, {names}, sample/, snapshot/\n"
-        "These are synthetic clusters: the scores say how the pieces work together, nothing about TNG or the sky."
-    )
-    return scores
+    log.info("done: %s/ holds predictions.ecsv, scores.ecsv, %s, sample/, snapshot/", out, names)
+    log.info("These are synthetic clusters: the scores show that the steps work together, nothing about TNG or the sky")
+    return predictions, scores
 
 
 def score_all(sample, predictions):
     """
-    Score predictions beside the conventional measures that the sample has.
-
-    Parameters
-    ----------
-    sample : `~astropy.table.QTable`
-        A SAMPLE table with labels.
-    predictions : dict
-        Name of the method -> PREDICTIONS of the sample.
-
-    Returns
-    -------
-    scores : `~astropy.table.QTable`
-        SCORES of all methods one under another, with a first column ``method``.
-    by_method : dict
-        Name of the method -> its SCORES.
+    SCORES of ``predictions`` (name of the method -> PREDICTIONS of a labelled SAMPLE) beside those of the conventional
+    measures that the sample has: stacked, with a first column ``method``, and as a dict by method.
     """
     from .nn import classify_conventional, score
 
@@ -121,19 +101,3 @@ def score_all(sample, predictions):
     scores = vstack(rows, metadata_conflicts="silent")
     scores.meta = tables.provenance(scheme=scheme.to_dict())
     return scores, by_method
-
-
-def _probabilities(predictions):
-    return [name for name in predictions.colnames if name.startswith("p_")]
-
-
-def _say(text):
-    print(text, file=sys.stderr, flush=True)
-
-
-def _print(table):
-    table = table.copy()
-    for name in table.colnames:
-        if table[name].dtype.kind == "f":
-            table[name].info.format = ".3f"
-    print("\n".join(table.pformat(max_lines=-1, max_width=-1)), end="\n\n")

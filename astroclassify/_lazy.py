@@ -14,7 +14,8 @@ def attach(room, homes):
     room : str
         Name of the package.
     homes : dict
-        Name of the private module -> public names that live in it.
+        Private module, relative to the room -> public names that live in it: ``"extents._classes"`` lies in a folder of
+        the room, ``".fields._field"`` in the room ``fields`` beside it.
 
     Returns
     -------
@@ -26,7 +27,7 @@ def attach(room, homes):
     def __getattr__(name):
         if name not in home_of:
             raise AttributeError(f"module {room!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{room}.{home_of[name]}"), name)
+        return getattr(importlib.import_module(f".{home_of[name]}", room), name)
 
     def __dir__():
         return sorted(home_of)

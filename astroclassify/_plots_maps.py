@@ -1,14 +1,12 @@
-"""Figures of activation maps; part of `astroclassify.plots`. matplotlib is imported when a figure is made."""
+"""Figures of activation maps; part of `astroclassify.plots`."""
 
 import numpy as np
 
 from ._checks import require
+from ._plots_base import COLOURS, new_figure, row_texts
 from .exceptions import SchemaError
 
 __all__ = ["plot_mean_maps"]
-
-# Readable by people with any colour vision (Okabe & Ito 2008), one per class.
-_COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
 
 
 def plot_mean_maps(maps, profiles):
@@ -27,7 +25,7 @@ def plot_mean_maps(maps, profiles):
     `~matplotlib.figure.Figure`
         The figure. Cells are blocks of one value, nothing is interpolated; all maps have one colour scale, with zero in
         its middle. The square in the corner of each map and the bar in the profiles are one cell. The dashed frame is
-        the field: cells are drawn where they look, which may be half a cell beyond it.
+        the field: cells are drawn over the region they cover, which may extend half a cell beyond it.
 
     Raises
     ------
@@ -41,8 +39,7 @@ def plot_mean_maps(maps, profiles):
     lacking = {"class", "radius", "radius_lo", "radius_hi", "mean", "error"} - set(getattr(profiles, "colnames", ()))
     if lacking or set(map(str, profiles["class"])) != set(maps):
         raise SchemaError(f"profiles must be those of the maps, of classes {sorted(maps)}")
-    figure_class = require("matplotlib.figure", extra="plots").Figure
-    figure = figure_class(figsize=(max(2.9 * len(maps), 5.8), 6.2), layout="constrained")
+    figure = new_figure(max(2.9 * len(maps), 5.8), 6.2)
     upper, lower = figure.subfigures(2, 1, height_ratios=(1.15, 1))
     axes = upper.subplots(1, len(maps), sharey=True, squeeze=False)[0]
     limit = max((np.nanmax(np.abs(image.data), initial=0.0) for image in maps.values()), default=0.0) or 1.0
@@ -81,12 +78,12 @@ def _draw_map(axis, name, image, limit):
 def _draw_profiles(axis, profiles):
     unit = profiles["radius"].unit
     for number, name in enumerate(dict.fromkeys(map(str, profiles["class"]))):
-        rows = profiles[np.array(profiles["class"], dtype=str) == name]
-        colour = _COLOURS[number % len(_COLOURS)]
+        rows = profiles[row_texts(profiles["class"]) == name]
+        colour = COLOURS[number % len(COLOURS)]
         low, high = rows["radius_lo"].to_value(unit), rows["radius_hi"].to_value(unit)
         mean, error = np.asarray(rows["mean"], float), np.asarray(rows["error"], float)
         axis.stairs(mean, [*low, high[-1]], color=colour, label=name, baseline=None)
-        # Side by side within a ring: the errors of two classes are not to cover each other.
+        # Side by side within a ring, so that the errors of two classes do not cover each other.
         place = low + (high - low) * (0.5 + 0.08 * (number - (len(set(profiles["class"])) - 1) / 2))
         known = np.isfinite(error)
         axis.errorbar(place[known], mean[known], error[known], fmt="none", color=colour, capsize=2, lw=1)

@@ -1,14 +1,15 @@
-"""Figures of people's labels; part of `astroclassify.plots`. matplotlib is imported when a figure is made."""
+"""Figures of people's labels; part of `astroclassify.plots`."""
 
 import numpy as np
 from astropy import units as u
 
-from ._plots_survey import _COLOURS, _FLOOR, _MARKERS, _columns_of, _draw_bounds, _figure
+from ._plots_base import COLOURS, check_columns, draw_roc, grid_of_panels, named_tables, new_figure, row_texts, style
+from ._plots_survey import FLOOR, draw_bounds
 from .exceptions import SchemaError
 
 __all__ = ["plot_judge_roc", "plot_skill", "plot_who_was_right"]
 
-# Verdict -> colour, marker, size: who was wrong stands out, and lies above who was right.
+# Verdict -> colour, marker, size: wrong verdicts stand out, and are drawn above right ones.
 _VERDICTS = {
     "open": ("0.75", "x", 12),
     "TN": ("#56B4E9", "o", 10),
@@ -17,7 +18,7 @@ _VERDICTS = {
     "FP": ("#D55E00", "^", 26),
 }
 _VERDICT = "verdict_"
-# What a table of volunteers has to say how good they are; the first that is there is shown.
+# Columns that measure how good volunteers are; the first that exists is shown.
 _SKILLS = ("skill", "agreement")
 _BINS = 25
 
@@ -56,40 +57,26 @@ def plot_judge_roc(curves, comparison=None):
     >>> curve = judge_roc({"a": "cluster", "b": "other", "c": "cluster"}, judge)
     >>> figure = plot_judge_roc({"network": curve})
     """
-    curves = curves if isinstance(curves, dict) else {"": curves}
+    curves = named_tables(curves, ("fpr", "tpr"), "curves")
     if not curves:
         raise SchemaError("curves must hold at least one curve")
-    for name, curve in curves.items():
-        _columns_of(curve, ("fpr", "tpr"), f"curves[{name!r}]" if name else "curves")
     names = [str(name) for name in curves]
     if comparison is not None:
-        _columns_of(comparison, ("judge", "fpr", "recall"), "comparison")
-        names = list(dict.fromkeys([*names, *(str(name) for name in comparison["judge"])]))
-    figure = _figure(4.6, 4.4)
-    axis = figure.subplots()
-    axis.plot([0, 1], [0, 1], color="0.7", lw=0.8)
-    for name, curve in curves.items():
-        fpr, tpr = np.asarray(curve["fpr"], float), np.asarray(curve["tpr"], float)
-        area = np.sum(np.diff(fpr) * (tpr[1:] + tpr[:-1]) / 2)
-        label = f"{name} (AUC {area:.3f})" if name else f"AUC {area:.3f}"
-        axis.plot(fpr, tpr, color=_style(names, name)[0], lw=1.4, label=label)
+        check_columns(comparison, ("judge", "fpr", "recall"), "comparison")
+        names = list(dict.fromkeys([*names, *row_texts(comparison["judge"]).tolist()]))
+    lines = [(name, curve, *style(names.index(str(name)))[:2]) for name, curve in curves.items()]
+    figure, axis = draw_roc(lines, digits=3)
     if comparison is not None:
         _draw_labels(axis, comparison, names, {str(name) for name in curves})
-    axis.set(xlabel="false positive rate FP/(FP+TN)", ylabel="true positive rate TP/(TP+FN)", aspect="equal")
     axis.legend(fontsize=8, loc="lower right")
     return figure
-
-
-def _style(names, name):
-    number = names.index(str(name))
-    return _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
 
 
 def _draw_labels(axis, comparison, names, with_curve):
     """A marker where the labels of each judge are; in the legend only where no curve is."""
     for name, fpr, recall in zip(*(comparison[column] for column in ("judge", "fpr", "recall")), strict=True):
         if np.isfinite(fpr) and np.isfinite(recall):
-            colour, marker = _style(names, name)
+            colour, _, marker = style(names.index(str(name)))
             label = None if str(name) in with_curve else f"{name} (labels)"
             axis.plot(fpr, recall, marker, color=colour, ms=8, mec="black", mew=0.7, label=label, clip_on=False)
 
@@ -134,20 +121,18 @@ def plot_who_was_right(table, *, judges=None):
     judges = names if judges is None else [judges] if isinstance(judges, str) else list(judges)
     if not judges or not set(judges) <= set(names):
         raise SchemaError(f"judges must be some of those of the table, {names}, got {judges}")
-    _columns_of(table, ("ext", "ext_like"), "table")
+    check_columns(table, ("ext", "ext_like"), "table")
     ext, like = table["ext"].to_value(u.arcsec), np.asarray(table["ext_like"], float)
     known = np.isfinite(ext) & np.isfinite(like)
-    ext, like = np.fmax(ext, _FLOOR[0]), np.fmax(like, _FLOOR[1])
+    ext, like = np.fmax(ext, FLOOR[0]), np.fmax(like, FLOOR[1])
     n_columns = min(len(judges), 3)
     n_lines = -(-len(judges) // n_columns)
-    figure = _figure(0.6 + 3.4 * n_columns, 0.6 + 3.2 * n_lines)
-    axes = np.ravel(figure.subplots(n_lines, n_columns, squeeze=False, sharex=True, sharey=True))
-    for axis in axes[len(judges) :]:
-        axis.set_axis_off()
+    figure = new_figure(0.6 + 3.4 * n_columns, 0.6 + 3.2 * n_lines)
+    axes = grid_of_panels(figure, len(judges), n_columns, sharex=True, sharey=True)
     for axis, judge in zip(axes, judges, strict=False):
-        verdicts = np.array([str(name) for name in table[f"{_VERDICT}{judge}"]], dtype=str)
+        verdicts = row_texts(table[f"{_VERDICT}{judge}"])
         _draw_verdicts(axis, ext[known], like[known], verdicts[known])
-        _draw_bounds(axis, ext[known], like[known], fontsize=8)
+        draw_bounds(axis, ext[known], like[known], fontsize=8)
         axis.set_title(judge, fontsize=10)
     figure.supxlabel("EXT [arcsec]", fontsize=10)
     figure.supylabel("EXT_LIKE", fontsize=10)
@@ -203,17 +188,17 @@ def plot_skill(skill, *, measure=None):
     """
     if measure is None:
         measure = next((name for name in _SKILLS if name in getattr(skill, "colnames", ())), _SKILLS[-1])
-    _columns_of(skill, ("n_subjects", measure), "skill")
+    check_columns(skill, ("n_subjects", measure), "skill")
     values, numbers = np.asarray(skill[measure], float), np.asarray(skill["n_subjects"], float)
     known = np.isfinite(values) & (numbers > 0)
     left_out = int(np.sum(~known))
     values, numbers = values[known], numbers[known]
-    figure = _figure(7.0, 3.6)
+    figure = new_figure(7.0, 3.6)
     axis, side = figure.subplots(1, 2, sharey=True, width_ratios=(2.4, 1))
-    axis.scatter(numbers, values, s=9, color=_COLOURS[0], alpha=0.5, linewidth=0)
+    axis.scatter(numbers, values, s=9, color=COLOURS[0], alpha=0.5, linewidth=0)
     axis.set(xscale="log", xlabel="subjects seen", ylabel=measure, ylim=(-0.03, 1.03))
     edges = np.linspace(0, 1, _BINS + 1)
-    for label, weights, colour in (("volunteers", np.ones(len(values)), _COLOURS[0]), ("votes", numbers, _COLOURS[1])):
+    for label, weights, colour in (("volunteers", np.ones(len(values)), COLOURS[0]), ("votes", numbers, COLOURS[1])):
         shares, _ = np.histogram(values, edges, weights=weights / max(weights.sum(), 1))
         side.stairs(shares, edges, orientation="horizontal", color=colour, lw=1.4, label=label)
     side.set(xlabel="share per bin")

@@ -1,36 +1,26 @@
-"""Figures of fields and candidates; part of `astroclassify.plots`. matplotlib is imported when a figure is made."""
+"""Figures of fields and candidates; part of `astroclassify.plots`."""
 
 import numpy as np
 from astropy import units as u
-from scipy.ndimage import gaussian_filter
 
-from ._checks import check_quantity, require
+from ._checks import check_choice, check_quantity, require
+from ._pictures import STRETCHES, stretch_of, valid_values
+from ._pictures import smooth as smooth_image
+from ._plots_base import COLOURS, MARKERS, check_columns, grid_of_panels, new_figure, row_texts
+from ._x_classes import X_CLASS_BOUNDS
 from .exceptions import SchemaError
 from .images import pixel_scale
 
-__all__ = ["plot_completeness", "plot_extent_plane", "plot_field"]
+__all__ = ["FLOOR", "draw_bounds", "plot_completeness", "plot_extent_plane", "plot_field"]
 
-# Readable by people with any colour vision (Okabe & Ito 2008), one per class.
-_COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # On a dark image; classes beyond these, and none, are white.
 _ON_IMAGE = {"C1": "#56E0A0", "C2": "#E69F00", "P1": "#56B4E9"}
-# EXT [arcsec] and EXT_LIKE that part C1, C2 and the rest (`astroclassify.survey.CUTS`).
-_EXT_CUT, _EXT_LIKE_CUTS = 5.0, {"C1": 33.0, "C2": 15.0}
-_STRETCHES = ("log", "sqrt", "linear")
+# EXT [arcsec] and EXT_LIKE that separate C1, C2 and the rest.
+_EXT_CUT = X_CLASS_BOUNDS["C1"][0]["ext"][0]
+_EXT_LIKE_CUTS = {name: X_CLASS_BOUNDS[name][0]["ext_like"][0] for name in ("C1", "C2")}
 # Where values that a logarithmic axis cannot show are drawn: EXT [arcsec] and EXT_LIKE.
-_FLOOR = (0.5, 0.5)
+FLOOR = (0.5, 0.5)
 _SMALLEST = 12.0  # arcsec, radius of a region
-
-
-def _figure(width, height):
-    return require("matplotlib.figure", extra="plots").Figure(figsize=(width, height), layout="constrained")
-
-
-def _columns_of(table, names, what):
-    missing = [name for name in names if name not in getattr(table, "colnames", ())]
-    if missing:
-        raise SchemaError(f"{what} must be a table with columns {list(names)}, lacks {missing}")
 
 
 def plot_field(field, candidates=None, *, stretch="log", smooth=5 * u.arcsec, title=""):
@@ -45,9 +35,9 @@ def plot_field(field, candidates=None, *, stretch="log", smooth=5 * u.arcsec, ti
         A CANDIDATES table. A circle's radius is EXT, at least 12 arcsec; its colour is the class: C1 green, C2 orange,
         P1 blue, others white.
     stretch : str, optional
-        ``"log"``, ``"sqrt"`` or ``"linear"``.
+        ``"asinh"``, ``"log"``, ``"sqrt"`` or ``"linear"``.
     smooth : `~astropy.units.Quantity`, optional
-        Sigma of the Gaussian with which the image is smoothed for the eye; zero for none.
+        Sigma of the Gaussian with which the image is smoothed; zero for none.
     title : str, optional
         Text above.
 
@@ -65,17 +55,14 @@ def plot_field(field, candidates=None, *, stretch="log", smooth=5 * u.arcsec, ti
     MissingDependencyError
         If matplotlib is not installed.
     """
-    if stretch not in _STRETCHES:
-        raise ValueError(f"stretch must be one of {_STRETCHES}, got {stretch!r}")
-    figure = _figure(7.0, 6.4)
+    check_choice("stretch", stretch, STRETCHES)
+    figure = new_figure(7.0, 6.4)
     from astropy.visualization import wcsaxes  # noqa: F401  registers the projection
 
     image = field.to_ccd() if hasattr(field, "to_ccd") else field
     pixel = pixel_scale(image).to_value(u.arcsec)
     sigma = check_quantity("smooth", smooth, u.arcsec, shape=()) / pixel
-    masked = ~np.isfinite(image.data) if image.mask is None else image.mask | ~np.isfinite(image.data)
-    data = gaussian_filter(np.where(masked, 0.0, image.data), sigma) if sigma > 0 else np.array(image.data, float)
-    data = np.where(masked, np.nan, np.maximum(data, 0))
+    data = np.where(valid_values(image)[1], np.maximum(smooth_image(image, sigma), 0), np.nan)
     axis = figure.add_subplot(projection=image.wcs)
     axis.set_facecolor("0.75")
     drawn = axis.imshow(data, origin="lower", cmap="inferno", norm=_norm(data, stretch), interpolation="nearest")
@@ -88,17 +75,16 @@ def plot_field(field, candidates=None, *, stretch="log", smooth=5 * u.arcsec, ti
 
 
 def _norm(data, stretch):
-    from astropy.visualization import ImageNormalize, LinearStretch, LogStretch, SqrtStretch
+    from astropy.visualization import ImageNormalize
 
     seen = data[np.isfinite(data)]
     top = float(np.percentile(seen, 99.8)) if seen.size else 0.0
     top = top if top > 0 else float(seen.max(initial=0.0)) or 1.0
-    chosen = {"log": LogStretch(300), "sqrt": SqrtStretch(), "linear": LinearStretch()}[stretch]
-    return ImageNormalize(vmin=0.0, vmax=top, stretch=chosen, clip=False)
+    return ImageNormalize(vmin=0.0, vmax=top, stretch=stretch_of(stretch), clip=False)
 
 
 def _draw_regions(axis, candidates, wcs, pixel):
-    _columns_of(candidates, ("sky_position", "ext", "x_class"), "candidates")
+    check_columns(candidates, ("sky_position", "ext", "x_class"), "candidates")
     patches = require("matplotlib.patches", extra="plots")
     lines = require("matplotlib.lines", extra="plots")
     x, y = (np.atleast_1d(values) for values in wcs.world_to_pixel(candidates["sky_position"]))
@@ -142,13 +128,13 @@ def plot_extent_plane(candidates, *, by=None):
         If matplotlib is not installed.
     """
     by = by or ("label" if "label" in getattr(candidates, "colnames", ()) else "x_class")
-    _columns_of(candidates, ("ext", "ext_like", by), "candidates")
+    check_columns(candidates, ("ext", "ext_like", by), "candidates")
     ext = candidates["ext"].to_value(u.arcsec)
     like = np.asarray(candidates["ext_like"], float)
     known = np.isfinite(ext) & np.isfinite(like)
-    ext, like = np.fmax(ext, _FLOOR[0]), np.fmax(like, _FLOOR[1])
-    names = np.array([str(name) for name in candidates[by]], dtype=str)
-    figure = _figure(5.6, 4.8)
+    ext, like = np.fmax(ext, FLOOR[0]), np.fmax(like, FLOOR[1])
+    names = row_texts(candidates[by])
+    figure = new_figure(5.6, 4.8)
     axis = figure.subplots()
     for number, name in enumerate(sorted(set(names), key=lambda name: (name == "", name))):
         rows = known & (names == name)
@@ -156,14 +142,14 @@ def plot_extent_plane(candidates, *, by=None):
             ext[rows],
             like[rows],
             s=14,
-            marker=_MARKERS[number % len(_MARKERS)],
-            facecolor="0.6" if not name else _COLOURS[number % len(_COLOURS)],
+            marker=MARKERS[number % len(MARKERS)],
+            facecolor="0.6" if not name else COLOURS[number % len(COLOURS)],
             alpha=0.75,
             linewidth=0,
             label=f"{name or 'no class'} ({rows.sum()})",
         )
     axis.set(xscale="log", yscale="log", xlabel="EXT [arcsec]", ylabel="EXT_LIKE")
-    _draw_bounds(axis, ext[known], like[known])
+    draw_bounds(axis, ext[known], like[known])
     left_out = int(np.sum(~known))
     axis.set_title(f"({left_out} without a result)" if left_out else "", fontsize=10)
     if len(names):
@@ -171,10 +157,10 @@ def plot_extent_plane(candidates, *, by=None):
     return figure
 
 
-def _draw_bounds(axis, ext, like, fontsize=9):
+def draw_bounds(axis, ext, like, fontsize=9):
     """Bounds of C1 and C2 on a plane of EXT and EXT_LIKE that holds these values."""
     right, top = max(np.max(ext, initial=60) * 1.3, 100), max(np.max(like, initial=100) * 1.5, 300)
-    axis.set(xlim=(_FLOOR[0] * 0.9, right), ylim=(_FLOOR[1] * 0.85, top))
+    axis.set(xlim=(FLOOR[0] * 0.9, right), ylim=(FLOOR[1] * 0.85, top))
     axis.plot([_EXT_CUT, _EXT_CUT], [_EXT_LIKE_CUTS["C2"], top], color="black", lw=0.9, ls="--")
     for name, bound in _EXT_LIKE_CUTS.items():
         axis.plot([_EXT_CUT, right], [bound, bound], color="black", lw=0.9, ls="--")
@@ -195,8 +181,8 @@ def plot_completeness(table, *, x_class=None):
     Returns
     -------
     `~matplotlib.figure.Figure`
-        The figure. Error bars are the binomial intervals of the table; combinations of which nothing could be searched
-        for have no point.
+        The figure. Error bars are the binomial intervals of the table; combinations for which no source could be
+        searched have no point.
 
     Raises
     ------
@@ -206,10 +192,10 @@ def plot_completeness(table, *, x_class=None):
         If matplotlib is not installed.
     """
     needed = ("field", "exposure", "off_axis", "core_radius", "counts", "x_class", "n", "completeness")
-    _columns_of(table, (*needed, "completeness_lo", "completeness_hi"), "table")
+    check_columns(table, (*needed, "completeness_lo", "completeness_hi"), "table")
     names = list(dict.fromkeys(str(name) for name in table["x_class"]))
     x_class = names[-1] if x_class is None and names else x_class
-    rows = table[np.array([str(name) == x_class for name in table["x_class"]], dtype=bool)]
+    rows = table[row_texts(table["x_class"]) == x_class]
     if not len(rows):
         raise SchemaError(f"table must have rows of the class to show, one of {names}, got {x_class!r}")
     off_axis, core = rows["off_axis"].to_value(u.arcmin), rows["core_radius"].to_value(u.arcsec)
@@ -217,10 +203,8 @@ def plot_completeness(table, *, x_class=None):
     panels = list(dict.fromkeys(zip(fields, off_axis, strict=True)))
     n_columns = min(len(panels), 4)
     n_lines = -(-len(panels) // n_columns)
-    figure = _figure(1.0 + 2.9 * n_columns, 0.7 + 2.7 * n_lines)
-    axes = np.ravel(figure.subplots(n_lines, n_columns, squeeze=False, sharex=True, sharey=True))
-    for axis in axes[len(panels) :]:
-        axis.set_axis_off()
+    figure = new_figure(1.0 + 2.9 * n_columns, 0.7 + 2.7 * n_lines)
+    axes = grid_of_panels(figure, len(panels), n_columns, sharex=True, sharey=True)
     for axis, (field, angle) in zip(axes, panels, strict=False):
         here = (fields == field) & (off_axis == angle)
         for number, radius in enumerate(np.unique(core)):
@@ -239,5 +223,5 @@ def _draw_curve(axis, rows, number, label):
     counts = rows["counts"].to_value(u.ct) * (1 + 0.02 * number)  # side by side
     middle, low, high = (np.asarray(rows[f"completeness{end}"], float) for end in ("", "_lo", "_hi"))
     error = np.clip([middle - low, high - middle], 0, None)
-    colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
     axis.errorbar(counts, middle, error, color=colour, marker=marker, ms=4, lw=1.2, capsize=2, label=label)

@@ -1,4 +1,4 @@
-"""What ``astroclassify reproduce`` does: the tables of the two papers, by their protocols, on a sample of one's own."""
+"""The tables of the two papers, by their protocols, on a sample of one's own."""
 
 import hashlib
 import json
@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from . import batch, tables
-from .exceptions import OutputError, SchemaError
+from ._checks import check_choice, check_integer
+from .exceptions import ArgumentError, OutputError, SchemaError
 from .images import Geometry
 from .schemes import CANDIDATE, CLUSTER, COOL_CORE, ClassScheme, Flag, get_scheme
 
@@ -17,9 +18,9 @@ __all__ = ["PAPERS", "reproduce"]
 
 log = logging.getLogger(__name__)
 
-# Test set of Kosiba et al. 2020, section 3: so many clusters and so many others.
+# Test set of Kosiba et al. 2020, section 3: this many clusters and this many others.
 _TEST_IMAGES = 85
-# What the tables and protocols set themselves.
+# Parameters that are set by the tables and protocols.
 _SET = ("random_state", "scheme")
 
 
@@ -77,8 +78,8 @@ def reproduce(paper, path, out, *, rows=None, n_runs=10, pixels=None, changes=No
     pixels : int, optional
         Side of the grid on which the paper's field is put; by default as in the recipes.
     changes : dict, optional
-        Parameters of `~astroclassify.nn.CutoutClassifier` that are to differ from the recipes in these rows, but for
-        those that make a row what it is. They are written with the predictions.
+        Parameters of `~astroclassify.nn.CutoutClassifier` that differ from the recipes in these rows, except those that
+        define a row. They are written with the predictions.
     seed : int, optional
         Seed of folds and trainings.
     executor : `~concurrent.futures.Executor`, optional
@@ -92,7 +93,7 @@ def reproduce(paper, path, out, *, rows=None, n_runs=10, pixels=None, changes=No
     Raises
     ------
     ValueError, TypeError
-        If the paper, a row or a parameter is not known, or a parameter or the number of folds is not what it must be.
+        If the paper, a row or a parameter is not known, or the value of a parameter or ``n_runs`` is not allowed.
     FileNotFoundError
         If there is no such sample.
     OutputError
@@ -100,17 +101,17 @@ def reproduce(paper, path, out, *, rows=None, n_runs=10, pixels=None, changes=No
     SchemaError
         If the sample has not the classes of the paper.
     """
-    if paper not in PAPERS:
-        raise ValueError(f"paper must be one of {sorted(PAPERS)}, got {paper!r}")
+    check_choice("paper", paper, sorted(PAPERS))
     rows = _check_rows(PAPERS[paper], rows, changes or {})
+    check_integer("n_runs", n_runs, 1)
     if paper == "su2020" and n_runs < 3:
-        raise ValueError(f"--runs must be at least 3 folds for su2020 (training, validation, test), got {n_runs}")
+        raise ArgumentError(f"n_runs must be at least 3 folds for su2020 (training, validation, test), got {n_runs}")
     out = Path(out)
     sample, defaults = _read(paper, Path(path), out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"--out: cannot make the folder {str(out)!r}: {error.strerror}") from error
+        raise OutputError(f"out: cannot make the folder {str(out)!r}: {error.strerror}") from error
     settings = {"sample": _digest(sample), "n_runs": n_runs, "seed": seed}
     _check_folder(paper, out, settings)
     missing = []
@@ -118,7 +119,7 @@ def reproduce(paper, path, out, *, rows=None, n_runs=10, pixels=None, changes=No
         classifier = _classifier(PAPERS[paper][name], defaults, changes or {}, pixels)
         target, how = _target(out, name), {**settings, "parameters": _plain(classifier.get_params())}
         if not _is_made(target, how):
-            classifier.build_network()  # what is wrong with a parameter is said now, not after the rows before
+            classifier.build_network()  # a wrong parameter must fail now, not after the training of other rows
             missing.append((target, classifier, how))
     for target, classifier, how in missing:
         _train_row(paper, target, sample, classifier, how, executor)
@@ -126,22 +127,21 @@ def reproduce(paper, path, out, *, rows=None, n_runs=10, pixels=None, changes=No
 
 
 def _check_rows(known, rows, changes):
-    """Names of the rows, each once; what cannot be changed in them is refused."""
+    """Names of the rows, each once; refuses ``changes`` of parameters that define a row."""
     from .nn import CutoutClassifier
 
     rows = list(known) if rows is None else list(dict.fromkeys(rows))
     for name in rows:
-        if name not in known:
-            raise ValueError(f"rows must be of {sorted(known)}, got {name!r}")
+        check_choice("rows", name, sorted(known))
     allowed = set(CutoutClassifier().get_params()) - set(_SET)
     for parameter in changes:
         if parameter not in allowed:
-            raise ValueError(
+            raise ArgumentError(
                 f"a classifier has no parameter {parameter!r} that can be changed here; allowed are {sorted(allowed)}"
             )
         for name in rows:
             if parameter in {"architecture", *known[name].changes}:
-                raise ValueError(f"{parameter!r} makes row {name!r} what it is and cannot be changed in it")
+                raise ArgumentError(f"changes: {parameter!r} defines the row {name!r} and cannot be changed in it")
     return rows
 
 
@@ -159,7 +159,7 @@ def _classifier(row, defaults, changes, pixels):
 
 
 def _read(paper, path, out):
-    """The sample, and the parameters that follow from what its images hold."""
+    """The sample, and the parameters that follow from the content of its images."""
     if paper == "su2020":
         sample = tables.read_sample(path)
         _check_scheme(sample, COOL_CORE)
@@ -177,7 +177,7 @@ def _read(paper, path, out):
 
 
 def _digest(sample):
-    """What tells this sample from another: its columns. Names and labels alone are the same for other seeds."""
+    """Digest of all columns of a sample, because samples of other seeds have the same names and labels."""
     columns = {name: np.asarray(column).tolist() for name, column in sample.columns.items()
                if getattr(getattr(column, "dtype", None), "kind", "") in tuple("Ubiuf")}  # fmt: skip
     return hashlib.blake2b(json.dumps(columns, sort_keys=True).encode(), digest_size=8).hexdigest()
@@ -190,7 +190,7 @@ def _check_scheme(sample, scheme):
 
 
 def _usable(sample):
-    """Rows that have a label and an image; how many have not is said."""
+    """Rows that have a label and an image; logs how many have not."""
     good = np.array([bool(label) and bool(path) for label, path in zip(sample["label"], sample["path"], strict=True)])
     good &= (np.asarray(sample["flags"]) & Flag.FAILED.value) == 0
     if not good.all():
@@ -200,9 +200,8 @@ def _usable(sample):
 
 def _splits(sample):
     """
-    Role of each row: the paper's 85 clusters and 85 others to test, which are a tenth of its sample, or as many of each
-    as make up a tenth of this one if that is fewer (at least one, at most half of a class). All images of a group have
-    the same role.
+    Role of each row. Test set: the paper's 85 clusters and 85 others, or a tenth of this sample if that is fewer (at
+    least one of each, at most half of a class). All images of a group have the same role.
     """
     from .survey import to_binary
 
@@ -219,15 +218,15 @@ def _splits(sample):
 
 
 def _check_folder(paper, out, settings):
-    """A table is of one sample: refuse a folder with rows of another, those not asked for now included."""
+    """Refuse a folder with rows of another sample, also rows that are not asked for now: a table has one sample."""
     for name in PAPERS[paper]:
         path = _target(out, name)
         if path.is_file() and _settings_of(path).get("sample") != settings["sample"]:
-            raise OutputError(f"{str(path)!r} was made of another sample: choose another --out")
+            raise OutputError(f"{str(path)!r} was made of another sample: choose another folder")
 
 
 def _settings_of(path):
-    """What a row was made with; empty if it does not say."""
+    """Settings with which a row was made, as far as its table has them."""
     try:
         made = json.loads(tables.read(path).meta.get("reproduce", "{}"))
     except ValueError as error:
@@ -236,7 +235,7 @@ def _settings_of(path):
 
 
 def _is_made(path, settings):
-    """Whether a row is there; refuse one that was made with other settings."""
+    """Whether a row exists already; refuse one that was made with other settings."""
     if not path.is_file():
         return False
     made, now = _settings_of(path), dict(settings)
@@ -249,14 +248,14 @@ def _is_made(path, settings):
     ]
     if differing:
         raise OutputError(
-            f"{str(path)!r} was made with other settings ({'; '.join(differing)}): choose another --out"
+            f"{str(path)!r} was made with other settings ({'; '.join(differing)}): choose another folder"
         )
-    log.info("%s is there", path)
+    log.info("%s exists already", path)
     return True
 
 
 def _train_row(paper, path, sample, classifier, settings, executor):
-    """Predictions of one row, in a file of its own."""
+    """Train a row and write its predictions."""
     from .nn import cross_validate, repeat_seeds
     from .survey import to_binary
 

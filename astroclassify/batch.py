@@ -154,7 +154,8 @@ def run(function, items, *, keys, executor=None, progress=True, description="", 
     items, keys = list(items), [str(key) for key in keys]
     if len(items) != len(keys):
         raise ValueError(f"keys must be one per item ({len(items)}), got {len(keys)}")
-    bar = {"total": n_before + len(items), "initial": n_before, "desc": description, "disable": not progress}
+    hidden = None if progress is None else not progress  # None: tqdm shows a bar on a terminal only
+    bar = {"total": n_before + len(items), "initial": n_before, "desc": description, "disable": hidden}
     return _outcomes(function, keys, items, executor, bar)
 
 

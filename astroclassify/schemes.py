@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 from .exceptions import SchemaError
 
-__all__ = ["CANDIDATE", "CLUSTER", "COOL_CORE", "T_COOL_BOUNDS", "ClassScheme", "Flag", "flag_names", "get_scheme"]
+__all__ = [
+    "CANDIDATE", "CLUSTER", "COOL_CORE", "C_SB_BOUNDS", "N_E_BOUNDS", "T_COOL_BOUNDS", "ClassScheme", "Flag",
+    "flag_names", "get_scheme",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,12 @@ class ClassScheme:
 T_COOL_BOUNDS = (1.0, 7.7)
 """Central cooling times [Gyr] that part CC from WCC and WCC from NCC (Su et al. 2020, MNRAS 498, 5620, section 2); both
 bounds themselves are WCC."""
+
+N_E_BOUNDS = (0.015, 0.005)
+"""Central electron densities [cm-3] that part CC from WCC and WCC from NCC (Su et al. 2020, section 2)."""
+
+C_SB_BOUNDS = (0.155, 0.075)
+"""Concentrations C_SB, 40 / 400 kpc, that part CC from WCC and WCC from NCC (Su et al. 2020, section 2)."""
 
 COOL_CORE = ClassScheme(
     "cool-core",

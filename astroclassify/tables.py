@@ -23,6 +23,7 @@ __all__ = [
     "PREDICTIONS",
     "SAMPLE",
     "SCORES",
+    "SampleTable",
     "VOTES",
     "TableSpec",
     "empty",
@@ -466,6 +467,42 @@ def write_beside(path, writer, *, overwrite=False):
         Path(temporary).unlink(missing_ok=True)
 
 
+class SampleTable(QTable):
+    """
+    A QTable whose rows scikit-learn can take: ``X`` of `~sklearn.model_selection.cross_val_score` and its kin.
+
+    scikit-learn takes every table with ``iloc`` for one of pandas and calls ``take``, which astropy's do not have.
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import train_test_split
+    >>> from astroclassify.tables import SampleTable
+    >>> train, test = train_test_split(SampleTable({"source_id": ["a", "b", "c"]}), test_size=1, random_state=0)
+    >>> train["source_id"].tolist(), test["source_id"].tolist()
+    (['b', 'a'], ['c'])
+    """
+
+    def take(self, indices, axis=0):
+        """
+        Rows by number.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Their numbers.
+        axis : int, optional
+            0; columns are chosen by name.
+
+        Returns
+        -------
+        SampleTable
+            A new table with these rows.
+        """
+        if axis != 0:
+            raise ValueError(f"axis must be 0, got {axis!r}: choose columns by their names")
+        return self[np.asarray(indices)]
+
+
 def read_sample(folder):
     """
     Read the table of a sample folder.
@@ -477,7 +514,7 @@ def read_sample(folder):
 
     Returns
     -------
-    `~astropy.table.QTable`
+    SampleTable
         A SAMPLE table, with the folder in ``meta["folder"]``.
 
     Raises
@@ -490,7 +527,7 @@ def read_sample(folder):
     folder = Path(folder)
     if not (folder / SAMPLE_FILE).is_file():
         raise FileNotFoundError(f"folder: {str(folder)!r} is not a sample (no {SAMPLE_FILE})")
-    sample = read(folder / SAMPLE_FILE, SAMPLE)
+    sample = SampleTable(read(folder / SAMPLE_FILE, SAMPLE), copy=False)
     sample.meta["folder"] = str(folder.resolve())
     return sample
 

@@ -31,7 +31,7 @@ from astropy.table import QTable
 from photutils.segmentation import SourceCatalog, SourceFinder
 from photutils.utils.exceptions import NoDetectionsWarning
 from scipy.ndimage import gaussian_filter
-from survey_performance import MAX_OFF_AXIS, POINT_MATCH, one_to_one
+from survey_performance import EXTENDED_MATCH, MAX_OFF_AXIS, POINT_MATCH, one_to_one
 
 from astroclassify import batch
 from astroclassify.exceptions import EmptyResultWarning
@@ -42,7 +42,7 @@ SIGMA = 15 / 2.3548 / PIXEL  # pixels; the half-energy width of EPN's point spre
 LEAST_PIXELS = 5
 FALSE_ALARMS = (10.0, 2.0)  # per field
 DENSITY = {"cluster": 0, "bright": 0, "arc": 0}
-EXTENDED_MATCH, CORES = 30.0, 3.0  # arcsec, core radii
+CORES = 3.0  # core radii within which a detection is no false alarm
 # Columns of completeness: extended or not, expected counts.
 BINS = (
     ("points 15-30 ct", False, 15, 30),

@@ -81,7 +81,7 @@ def make(size, width):
     from astroclassify.nn._inference import OnnxNetwork, Predictor
     from astroclassify.nn._preprocess import Preprocessing
 
-    network = _networks.build("resnet18", n_bands=1, n_classes=3, shape=(size, size), width=width, seed=0).eval()
+    network = _networks.build("resnet18", n_bands=1, n_classes=3, shape=(size, size), n_filters=width, seed=0).eval()
     onnx = _networks.export_onnx(network, n_bands=1, shape=(size, size))
     predictor = Predictor(
         OnnxNetwork(onnx, input_shape=(1, size, size), n_classes=3),
@@ -193,7 +193,7 @@ def bench_training(rows, n_rounds):
         return np.log1p(array)
 
     def network():
-        return _networks.build("resnet18", n_bands=1, n_classes=3, shape=(size, size), width=width, seed=0)
+        return _networks.build("resnet18", n_bands=1, n_classes=3, shape=(size, size), n_filters=width, seed=0)
 
     def bare(memory_format):
         model = network().to(memory_format=memory_format).train()

@@ -178,7 +178,7 @@ def arguments_of():
     parser.add_argument("--seeds", type=int, default=10, help="trainings with each")
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--pixels", type=int, default=89, help="side of the network's grid")
-    parser.add_argument("--width", type=int, default=64, help="filters of the first stage, 64 in the paper")
+    parser.add_argument("--n-filters", type=int, default=64, help="filters of the first stage, 64 in the paper")
     parser.add_argument("--seed", type=int, default=1, help="of people and of trainings")
     parser.add_argument("--workers", type=int, default=1)
     return parser.parse_args()
@@ -187,7 +187,7 @@ def arguments_of():
 def network_of(arguments):
     """The paper's custom network, untrained."""
     geometry = Geometry(7 * u.arcmin, (arguments.pixels, arguments.pixels))
-    how = {"geometry": geometry, "epochs": arguments.epochs, "width": arguments.width}
+    how = {"geometry": geometry, "epochs": arguments.epochs, "n_filters": arguments.n_filters}
     return CutoutClassifier.from_recipe("kosiba2020-cn", **how, **CHANGES)
 
 
@@ -198,7 +198,7 @@ def run(arguments, executor):
         how = {"fractions": FRACTIONS, "shape": shape, "rng": 2020, "executor": executor}
         simulate_candidates(arguments.candidates, out=arguments.sample, **how)
     sample = with_difficulty(tables.read_sample(arguments.sample))
-    settings = {name: getattr(arguments, name) for name in ("epochs", "pixels", "width", "seed")}
+    settings = {name: getattr(arguments, name) for name in ("epochs", "pixels", "n_filters", "seed")}
     check_settings(arguments.out, {**settings, "candidates": len(sample), "sample": str(arguments.sample)})
     binary = to_binary(sample)
     judges = {"experts": experts(sample, arguments.seed), **volunteers(sample, arguments.seed)}

@@ -14,7 +14,8 @@ from astroclassify import tables
 from astroclassify.cli import main
 from astroclassify.images import write_image
 
-VERBS = ["demo", "simulate", "train", "evaluate", "classify", "models"]
+VERBS = ["demo", "simulate", "train", "evaluate", "reproduce", "classify", "models", "detect", "cutouts", "votes"]
+VERBS += ["inspect"]
 
 
 def _beta_image(shape=(300, 300), core=12.0, total=2e4, seed=1):
@@ -96,10 +97,11 @@ def test_one_bad_image_among_good_ones_keeps_its_row(image_path, tmp_path, capsy
     broken.write_bytes(b"SIMPLE  =")
     out = tmp_path / "t.ecsv"
     arguments = ["classify", image_path, str(broken), "--redshift", "0.06", "--model", "coolcore-embedded"]
-    assert main([*arguments, "--out", str(out)]) == 0
+    assert main([*arguments, "--out", str(out)]) == 1
     table = tables.read(out, tables.PREDICTIONS)
     assert list(table["source_id"]) == ["cluster", "broken"]
     assert table["label_pred"][1] == "" and table["message"][1]
+    assert f"1 of 2 images failed ({table['message'][1]})" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_bad_folders(tmp_path, capsys):
@@ -111,7 +113,18 @@ def test_bad_folders(tmp_path, capsys):
     full.mkdir()
     (full / "something").touch()
     assert main(["demo", "--out", str(full), "--workers", "1"]) == 2
-    assert "holds something already" in capsys.readouterr().err
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_with_130(monkeypatch, capsys):
+    from astroclassify import nn
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(nn, "list_classifiers", interrupt, raising=False)
+    assert main(["models"]) == 130
+    assert capsys.readouterr().err == "astroclassify: error: interrupted\n"
 
 
 def test_installed_command_ends_with_2(tmp_path):
@@ -133,9 +146,9 @@ def test_rosat_image_of_a3158(shared_data, tmp_path, capsys):
     table = tables.read(out, tables.PREDICTIONS)
     assert len(table) == 1
     assert table["p_CC"][0] + table["p_WCC"][0] + table["p_NCC"][0] == pytest.approx(1.0, abs=1e-6)
-    told = capsys.readouterr().err
+    printed = capsys.readouterr().err
     for flag in ("no_exposure", "no_unit", "coarse_pixels", "other_instrument", "other_band", "unfamiliar"):
-        assert flag in told
+        assert flag in printed
 
 
 def test_simulate_names_a_missing_chunk(tmp_path, capsys):
@@ -147,8 +160,8 @@ def test_simulate_names_a_missing_chunk(tmp_path, capsys):
     base = write_embedded_snapshot(tmp_path / "snapshot", n_halos=4, rng=1, cell_mass=1e10 * u.Msun)
     (base / "snapdir_099" / "snap_099.1.hdf5").unlink()
     out = tmp_path / "sample"
-    assert main(["simulate", "--base-path", str(base), "--out", str(out), "--axes", "z", "--exposure", "1"]) == 2
+    assert main(["simulate", "--base-path", str(base), "--out", str(out), "--axes", "z", "--exposure", "1"]) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("astroclassify: error: ") and "failed" in error and "099.1.hdf5" in error
+    assert error.startswith("astroclassify: ") and "of 4 images failed" in error and "099.1.hdf5" in error
     sample = tables.read_sample(out)
     assert len(sample) == 4 and any(sample["message"] != "")

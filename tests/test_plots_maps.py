@@ -6,9 +6,9 @@ from astropy import units as u
 from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.table import QTable
 
-from astroclassify._plots_maps import plot_mean_maps
 from astroclassify.exceptions import SchemaError
-from astroclassify.nn._maps import radial_profiles
+from astroclassify.nn import radial_profiles
+from astroclassify.plots import plot_mean_maps
 
 pytest.importorskip("matplotlib")
 

@@ -7,10 +7,9 @@ from astropy.nddata import CCDData
 from astropy.table import QTable
 from astropy.wcs import WCS
 
-from astroclassify import _plots_survey
-from astroclassify._plots_survey import plot_completeness, plot_extent_plane, plot_field
 from astroclassify.exceptions import SchemaError
-from astroclassify.survey._classes import CUTS
+from astroclassify.plots import plot_completeness, plot_extent_plane, plot_field
+from astroclassify.survey import CUTS
 
 pytest.importorskip("matplotlib")
 
@@ -44,7 +43,7 @@ class Holder:
         return self.image
 
 
-@pytest.mark.parametrize("stretch", ["log", "sqrt", "linear"])
+@pytest.mark.parametrize("stretch", ["asinh", "log", "sqrt", "linear"])
 def test_field_with_regions(stretch, tmp_path):
     image = made_image()
     figure = plot_field(Holder(image), made_candidates(image), stretch=stretch, title="made")
@@ -74,9 +73,7 @@ def test_field_without_smoothing_shows_the_counts(tmp_path):
 
 
 def test_extent_plane_has_the_published_bounds(tmp_path):
-    assert _plots_survey._EXT_CUT == CUTS["C1"].bounds[0]["ext"][0].to_value(u.arcsec)
-    assert _plots_survey._EXT_CUT == CUTS["C2"].bounds[0]["ext"][0].to_value(u.arcsec)
-    assert _plots_survey._EXT_LIKE_CUTS == {name: CUTS[name].bounds[0]["ext_like"][0] for name in ("C1", "C2")}
+    bounds = [CUTS[name].bounds[0] for name in ("C2", "C1")]
     candidates = made_candidates(made_image())
     figure = plot_extent_plane(candidates)
     axis = figure.get_axes()[0]
@@ -85,7 +82,10 @@ def test_extent_plane_has_the_published_bounds(tmp_path):
     assert len(places["no class (0)"]) == 0 and axis.get_title() == "(1 without a result)"
     assert axis.get_xscale() == axis.get_yscale() == "log"
     levels = sorted(line.get_ydata()[0] for line in axis.lines if np.ptp(line.get_ydata()) == 0)
-    assert levels == [15, 33] and [text.get_text() for text in axis.texts] == ["C1", "C2"]
+    assert levels == [15, 33] == [bound["ext_like"][0] for bound in bounds]
+    edge = next(line.get_xdata()[0] for line in axis.lines if np.ptp(line.get_xdata()) == 0)
+    assert [edge] * 2 == [bound["ext"][0].to_value(u.arcsec) for bound in bounds]
+    assert [text.get_text() for text in axis.texts] == ["C1", "C2"]
     figure.savefig(tmp_path / "plane.png")
 
 
@@ -132,7 +132,7 @@ def test_completeness_has_a_panel_per_angle_and_a_line_per_radius(tmp_path):
 def test_bad_input():
     image = made_image()
     with pytest.raises(ValueError, match="stretch"):
-        plot_field(image, stretch="asinh")
+        plot_field(image, stretch="cube")
     with pytest.raises(TypeError, match="smooth"):
         plot_field(image, smooth=2)
     with pytest.raises(SchemaError, match="sky_position"):

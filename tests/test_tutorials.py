@@ -20,7 +20,7 @@ def test_script_writes_the_figures_of_its_page(script, tmp_path):
             pytest.skip(f"{module} is not installed")
     environment = {**os.environ, "MPLBACKEND": "agg", "PYTHONWARNINGS": "default"}
     run = subprocess.run(
-        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=600
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, env=environment
     )
     assert run.returncode == 0, run.stderr
     page = script.with_suffix(".rst").read_text(encoding="utf-8")

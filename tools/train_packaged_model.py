@@ -29,6 +29,7 @@ from astroclassify.nn import (
     score,
     split_sample,
 )
+from astroclassify.schemes import get_scheme
 from astroclassify.survey import to_binary
 
 MAX_BYTES = 4_000_000
@@ -38,7 +39,7 @@ NETWORKS = {
     "coolcore-embedded": {
         "architecture": "attention",
         "geometry": Geometry(1 * u.Mpc, (256, 256)),
-        "width": 16,
+        "n_filters": 16,
         "augmentation": ("flip", "rotate", "shift"),
         "learning_rate": 3e-3,
         "epochs": 30,
@@ -48,7 +49,7 @@ NETWORKS = {
         "scheme": "cluster",
         "geometry": Geometry(7 * u.arcmin, (178, 178)),
         "bands": ("xray", "optical"),
-        "width": 12,
+        "n_filters": 12,
         "augmentation": ("flip", "rotate", "shift", "thin", "brightness"),
         "learning_rate": 3e-3,
         "epochs": 45,
@@ -188,7 +189,9 @@ def main(argv=None):
                 role: {
                     "clusters" if arguments.name == "coolcore-embedded" else "fields": len(set(part["group_id"])),
                     "images": len(part),
-                    "class_counts": {str(label): int(np.sum(part["label"] == label)) for label in model.classes_},
+                    "class_counts": {
+                        label: int(np.sum(part["label"] == label)) for label in get_scheme(model.scheme).classes
+                    },
                 }
                 for role, part in parts.items()
             },

@@ -1,1 +1,1 @@
-"""The page to look at candidates and vote on them: a server for this computer alone, and the journal of the votes."""
+"""The page on which people look at candidates and vote: server, journal of the votes, report of predictions."""

@@ -1,4 +1,4 @@
-"""A report of predictions: one HTML file with a table to sort and filter, small pictures of the sources, figures."""
+"""A report of predictions: one HTML file with a sortable and filterable table, thumbnails and figures."""
 
 import base64
 import functools
@@ -9,25 +9,22 @@ import json
 import re
 import warnings
 from collections import Counter
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable
-from scipy.ndimage import gaussian_filter
 
 from .. import batch, plots, tables
+from .._checks import check_integer, require
 from .._image_files import _companion, _find_image, open_fits
-from .._pictures import heat
-from .._checks import require
+from .._pictures import SCALES, encode, thumbnail
 from ..exceptions import AstroclassifyWarning, GeometryError, OutputError, SchemaError
 from ..schemes import ClassScheme, Flag, flag_names
-from ._images import _BLANK, _MASKED, SCALES, _grey
 
 __all__ = ["write_report"]
 
-# Columns beside the predictions, where the predictions or the sample have them and they say anything.
+# Columns beside the predictions, where the predictions or the sample have them and they are not empty.
 _FURTHER = {
     "label": "str",
     "x_class": "str",
@@ -37,10 +34,7 @@ _FURTHER = {
     "t_cool": u.Gyr,
 }
 _ALWAYS = ("source_id", "label_pred", "flags")
-_BANDS = ("xray", "optical")
-# Smoothing of the X-ray image, in pixels of the thumbnail: it takes the noise of single counts away.
-_SMOOTHING = 0.8
-_QUALITY = 70  # of JPEG: at this size no difference is seen above
+_QUALITY = 70  # of JPEG: at this size higher ones look the same
 # Why a row has no thumbnail.
 _NOT_IN_SAMPLE, _NO_IMAGE, _NO_FILE, _OUTSIDE, _UNREADABLE = (
     "not in the sample",
@@ -53,9 +47,9 @@ _ROWS_PER_PAGE = 100
 _PLACE = re.compile(r"\{\{([A-Z]+)\}\}")
 
 
-def write_report(predictions, sample, out, *, thumbnail_size=64, executor=None, progress=True, overwrite=False):
+def write_report(predictions, sample, out, *, thumbnail_size=64, executor=None, progress=None, overwrite=False):
     """
-    Write a page of predictions: one HTML file that needs no other and no network.
+    Write a page of predictions: one HTML file that needs no other files and no network.
 
     Parameters
     ----------
@@ -63,8 +57,8 @@ def write_report(predictions, sample, out, *, thumbnail_size=64, executor=None, 
         A PREDICTIONS table; each row becomes one of the page.
     sample : `~astropy.table.QTable`
         The SAMPLE table of the sources, as `~astroclassify.tables.read_sample` gives it: images, and the columns
-        ``label``, ``x_class``, ``ext``, ``ext_like``, ``redshift`` and ``t_cool``. What the predictions have of these
-        columns goes before.
+        ``label``, ``x_class``, ``ext``, ``ext_like``, ``redshift`` and ``t_cool``. Columns of
+        the predictions take precedence.
     out : str or path-like
         The file, ``.html``.
     thumbnail_size : int, optional
@@ -72,20 +66,20 @@ def write_report(predictions, sample, out, *, thumbnail_size=64, executor=None, 
     executor : `~concurrent.futures.Executor`, optional
         Where thumbnails are made; by default here, one after the other.
     progress : bool, optional
-        Whether to show a bar on standard error.
+        Whether to show a bar on standard error; by default on a terminal only.
     overwrite : bool, optional
         Whether a file of that name may be replaced.
 
     Returns
     -------
     `~pathlib.Path`
-        The file. It is whole or not there.
+        The file, which is written completely or not at all.
 
     Raises
     ------
     SchemaError
-        If a table is not what it should be, no prediction is of a source of the sample, or a predicted class is not in
-        the scheme.
+        If a table lacks a column, no prediction is of a source of the sample, or a predicted class is not in the
+        scheme.
     ValueError
         If ``out`` does not end in ``.html`` or ``thumbnail_size`` is not allowed.
     OutputError
@@ -96,17 +90,17 @@ def write_report(predictions, sample, out, *, thumbnail_size=64, executor=None, 
     Warns
     -----
     AstroclassifyWarning
-        If rows have no thumbnail. They are on the page all the same, with the reason, and the page counts them.
+        If rows have no thumbnail. They are on the page nevertheless, with the reason, and the page counts them.
 
     Notes
     -----
     A thumbnail shows the X-ray image, smoothed and on an asinh scale from its median to its largest value, and beside
-    it the optical one. Each has its own scale: brightness does not compare between sources. The figures are the number
-    of sources by class, the extent against its likelihood where ``ext`` and ``ext_like`` are there, and the confusion
-    matrix where labels of the scheme are.
+    it the optical one. Each has its own scale: brightness cannot be compared between sources. The figures are the
+    number of sources by class, the extent against its likelihood where ``ext`` and ``ext_like`` are there, and the
+    confusion matrix where there are labels of the scheme.
 
-    The page holds the table as JSON and makes the rows of one page of 100 at a time. Nothing of the tables is ever read
-    as HTML, and a content security policy allows the page's own script alone.
+    The page holds the table as JSON and makes 100 rows at a time. Nothing in the tables is ever read as HTML, and a
+    content security policy allows only the page's own script.
 
     Examples
     --------
@@ -130,9 +124,8 @@ def write_report(predictions, sample, out, *, thumbnail_size=64, executor=None, 
     out = Path(out)
     if out.suffix.lower() != ".html":
         raise ValueError(f"out must end in .html, got {str(out)!r}")
-    if not isinstance(thumbnail_size, (int, np.integer)) or not 16 <= thumbnail_size <= 256:
-        raise ValueError(f"thumbnail_size must be a whole number from 16 to 256, got {thumbnail_size!r}")
-    # Said now, not after all thumbnails are made.
+    thumbnail_size = check_integer("thumbnail_size", thumbnail_size, 16, 256)
+    # Checked now, not after all thumbnails are made.
     if out.exists() and not overwrite:
         raise OutputError(f"{str(out)!r} exists already; choose another name or ask to overwrite it")
     if not out.parent.is_dir():
@@ -144,7 +137,7 @@ def write_report(predictions, sample, out, *, thumbnail_size=64, executor=None, 
     scheme = ClassScheme.from_dict(dict(predictions.meta["scheme"]))
     table = _joined(predictions, sample, scheme)
     rows = _rows_in(sample, table["source_id"])
-    pictures, of_row = _thumbnails(sample, rows, int(thumbnail_size), executor, progress)
+    pictures, of_row = _thumbnails(sample, rows, thumbnail_size, executor, progress)
     missing = Counter(value for value in of_row if isinstance(value, str))
     if missing:
         warnings.warn(f"{_missing_text(missing, len(table))} ({out})", AstroclassifyWarning, stacklevel=2)
@@ -156,7 +149,7 @@ def write_report(predictions, sample, out, *, thumbnail_size=64, executor=None, 
         "n_rows": len(table),
         "rows_per_page": _ROWS_PER_PAGE,
         "thumbnail": of_row,
-        "thumbnail_size": int(thumbnail_size),
+        "thumbnail_size": thumbnail_size,
     }
     texts = {
         "TITLE": html.escape(f"Predictions of {folder}"),
@@ -172,7 +165,7 @@ def write_report(predictions, sample, out, *, thumbnail_size=64, executor=None, 
 
 
 def _joined(predictions, sample, scheme):
-    """The predictions as plain columns, and beside them what they or the sample say of each source."""
+    """The predictions as plain columns, and beside them further columns of the predictions or the sample."""
     table = QTable()
     for name in ("source_id", "label_pred"):
         table[name] = _texts(predictions[name])
@@ -223,7 +216,7 @@ def _floats(column, unit="float"):
 
 
 def _flag_texts(column):
-    """Names of the flags that are set; bits that this version does not know are told as a number."""
+    """Names of the flags that are set; bits unknown to this version are given as a number."""
     known = int(sum(Flag))
 
     @functools.cache
@@ -235,7 +228,7 @@ def _flag_texts(column):
 
 
 def _columns(table, scheme):
-    """Columns as the page takes them: name, kind, values that JSON can hold. Those that say nothing are left out."""
+    """Columns for the page: name, unit, kind, values that JSON can hold. Empty ones are left out."""
     columns, probabilities = [], {f"p_{label}" for label in scheme.classes}
     for name in table.colnames:
         values, kind = table[name].tolist(), "text"
@@ -251,7 +244,7 @@ def _columns(table, scheme):
 
 
 def _thumbnails(sample, rows, size, executor, progress):
-    """Distinct thumbnails as base64, and for each row the number of its own, or why it has none."""
+    """Distinct thumbnails as base64, and for each row the number of its thumbnail, or why it has none."""
     paths = tables.image_paths(sample)
     folder = Path(sample.meta["folder"]).resolve()
     wanted = sorted(set(rows[rows >= 0].tolist()))
@@ -273,7 +266,7 @@ def _thumbnails(sample, rows, size, executor, progress):
 
 
 def _thumbnail(path, *, folder, size):
-    """JPEG of the bands of one source side by side, and why there is none."""
+    """JPEG of the bands of one source side by side, or why there is none."""
     # The names in the table cannot lead out of the folder; a link could.
     real = path.resolve()
     if real == folder:
@@ -286,31 +279,23 @@ def _thumbnail(path, *, folder, size):
         bands = _read_bands(path)
     except (GeometryError, OSError):
         return None, _UNREADABLE
-    # The optical image keeps its place where there is none in X-rays.
-    names = [name for name in _BANDS if name in bands or (name == "xray" and "optical" in bands)]
-    if not names:
-        return None, _NO_IMAGE
-    tiles = [_tile(name, *bands[name], size) if name in bands else _blank_tile(size) for name in names]
-    return _jpeg(np.concatenate(tiles, axis=1)), ""
+    colours = thumbnail(bands, size)
+    return (None, _NO_IMAGE) if colours is None else (encode(colours, "JPEG", quality=_QUALITY, optimize=True), "")
 
 
 def _read_bands(path):
-    """
-    Values of each band, and which of them are valid.
-
-    Without coordinates and header: to read those, as `Cutout.read` does, takes ten times as long.
-    """
+    """Values and valid pixels of each band; reading coordinates too, as `Cutout.read` does, takes ten times as long."""
     with open_fits(path) as hdus:
         header = hdus[0].header
         if not {"SOURCEID", "BANDS"} <= set(header):
             return {"xray": _read_band(hdus, None, "", path)}
-        names = [name for name in str(header["BANDS"]).split(",") if name in _BANDS]
+        names = [name for name in str(header["BANDS"]).split(",") if name in SCALES]
         return {name: _read_band(hdus, name.upper(), f"{name.upper()}_", path) for name in names}
 
 
 def _read_band(hdus, hdu, prefix, path):
     found = _find_image(hdus, hdu, path)
-    with np.errstate(over="ignore"):  # what a float of 32 bits cannot hold becomes infinite, and is not valid
+    with np.errstate(over="ignore"):  # values beyond 32-bit floats become infinite, and are not valid
         values = np.squeeze(found.data).astype(np.float32)
     valid = np.isfinite(values)
     for name, usable in (("MASK", lambda mask: mask == 0), ("EXPMAP", lambda exposure: exposure > 0)):
@@ -320,44 +305,8 @@ def _read_band(hdus, hdu, prefix, path):
     return np.where(valid, values, 0), valid
 
 
-def _tile(band, values, valid, size):
-    """Colours (size, size, 3) of one band, first row on top, the longer side filled."""
-    from PIL import Image
-
-    scale = size / max(values.shape)
-    shape = tuple(max(1, round(length * scale)) for length in values.shape)
-
-    def reduced(array):
-        return np.asarray(Image.fromarray(array).resize(shape[::-1], Image.Resampling.BOX))
-
-    share = reduced(valid.astype(np.float32))
-    known = share > 0.5
-    small = np.divide(reduced(values), share, out=np.zeros(shape, np.float32), where=known)
-    if band == "xray":
-        level = np.median(small[known]) if known.any() else 0
-        small = gaussian_filter(np.where(known, small, level), _SMOOTHING, mode="nearest")
-    colours = (heat if band == "xray" else _grey)(SCALES[band].apply(small, known))
-    colours[~known] = _MASKED if known.any() else _BLANK
-    tile = _blank_tile(size)
-    top, left = (size - shape[0]) // 2, (size - shape[1]) // 2
-    tile[top : top + shape[0], left : left + shape[1]] = colours[::-1]
-    return tile
-
-
-def _blank_tile(size):
-    return np.full((size, size, 3), _BLANK, np.uint8)
-
-
-def _jpeg(colours):
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(colours).save(file, format="JPEG", quality=_QUALITY, optimize=True)
-    return file.getvalue()
-
-
 def _notes(predictions, sample, rows, missing, scheme):
-    """What is said above the table, as plain sentences."""
+    """The notes above the table, as plain sentences."""
     model, made = predictions.meta.get("model", ""), predictions.meta.get("date", "")
     notes = [
         f"{len(rows)} predictions, classes of the scheme {scheme.name!r} (version {scheme.version})"
@@ -371,8 +320,8 @@ def _notes(predictions, sample, rows, missing, scheme):
     if missing:
         notes.append(f"{_missing_text(missing, len(rows))}.")
     notes.append(
-        "Thumbnails: X-ray, smoothed, and optical beside it; each on its own scale, so that brightness does not "
-        f"compare between sources. Written by astroclassify {tables.provenance()['astroclassify']}."
+        "Thumbnails: X-ray, smoothed, and optical beside it; each on its own scale, so that brightness cannot "
+        f"be compared between sources. Written by astroclassify {tables.provenance()['astroclassify']}."
     )
     return notes
 
@@ -384,11 +333,11 @@ def _missing_text(missing, n_rows):
 
 def _figures(table, scheme):
     """Caption and figure, one after the other."""
-    names = {name: name.replace("$", r"\$") for name in ("", *scheme.classes)}  # two dollar signs would begin a formula
+    names = {name: name.replace("$", r"\$") for name in ("", *scheme.classes)}  # two dollar signs would make a formula
     scheme = ClassScheme(scheme.name, [names[name] for name in scheme.classes], scheme.descriptions)
     predicted = np.array([names[name] for name in table["label_pred"]], dtype="U")
     labels = np.asarray(table["label"]) if "label" in table.colnames else np.full(len(table), "")
-    # A label of another scheme is shown in the table and counts here as none.
+    # A label of another scheme is shown in the table, but counts as none here.
     labels = np.array([names.get(name, "") for name in labels], dtype="U")
     yield "Sources by class", _plot_classes(predicted, labels, scheme)
     if {"ext", "ext_like"} <= set(table.colnames) and np.isfinite(table["ext"] + table["ext_like"]).any():
@@ -430,14 +379,14 @@ def _figure_html(caption, figure):
 
 
 def _json(value):
-    """JSON that can stand inside a script element: no character in it begins or ends anything of HTML."""
+    """JSON for a script element: no character in it begins or ends anything in HTML."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _fill(path, *, texts):
-    """Write the page: the template with the texts in their places, in one pass: no text is taken for a place."""
-    template = (files("astroclassify._inspect") / "report.html").read_text(encoding="utf-8")
+    """Write the page: texts replace the places of the template in one pass, so that no text is taken for a place."""
+    template = (Path(__file__).parent / "report.html").read_text(encoding="utf-8")
     script = re.search(r"<script>(.*?)</script>", template, re.DOTALL)[1]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     texts = {**texts, "SCRIPTHASH": f"sha256-{digest}"}

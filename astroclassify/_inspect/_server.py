@@ -1,4 +1,4 @@
-"""The page's server: this computer alone, a fixed list of addresses, and no file of the disk among them."""
+"""The page's server: on this computer only, with a fixed list of addresses, none of which is a file on disk."""
 
 import hmac
 import json
@@ -14,10 +14,10 @@ from urllib.parse import parse_qsl, urlsplit
 from .. import tables
 from ..exceptions import AstroclassifyError, OutputError
 from ..schemes import ClassScheme
-from ..survey import load_workflow
-from ._desk import Desk, NotAllowedError, NotFoundError
-from ._images import Pictures
-from ._store import VoteError, VoteStore, journal_path
+from ..survey._workflow import load_workflow
+from ._journal import VoteError, VoteJournal, journal_path
+from ._session import NotAllowedError, NotFoundError, Session
+from ._sources import Sources
 
 __all__ = ["InspectionServer", "open_server", "stored_votes"]
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _LONGEST_TARGET = 2000
 _LARGEST_BODY = 4096
-# What is read of a body that is too large, so that the sender gets to see the answer.
+# How much of a body that is too large is read, so that the sender receives the answer.
 _LARGEST_DRAINED = 1 << 20
 _NONCE = b"__NONCE__"
 _JSON, _HTML, _PNG, _ECSV = (
@@ -46,7 +46,7 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-# Which error of the desk is which status.
+# HTTP status of each error of the session.
 _STATUS = (
     (NotFoundError, HTTPStatus.NOT_FOUND),
     (NotAllowedError, HTTPStatus.FORBIDDEN),
@@ -55,7 +55,7 @@ _STATUS = (
     ((AstroclassifyError, ValueError, OSError), HTTPStatus.UNPROCESSABLE_ENTITY),
 )
 
-# (method, path) -> (method of the desk, its arguments, those that may be missing, type of the answer).
+# (method, path) -> (method of the session, its arguments, those that may be missing, type of the answer).
 _ROUTES = {
     ("GET", "/api/start"): ("start", (), (), _JSON),
     ("GET", "/api/voter"): ("voter", ("voter_id",), (), _JSON),
@@ -75,32 +75,17 @@ _ROUTES = {
 
 class InspectionServer(ThreadingHTTPServer):
     """
-    Server of the page on 127.0.0.1.
+    Server of a `Session` on 127.0.0.1, by default on a free port.
 
-    Parameters
-    ----------
-    desk : Desk
-        What it serves.
-    port : int, optional
-        The port; by default a free one.
-
-    Attributes
-    ----------
-    address : str
-        What to open in a browser. The token behind ``#`` is of this start alone; it opens the page to whoever has it,
-        and stays in the browser.
-
-    Raises
-    ------
-    OutputError
-        If the port is not free or not allowed.
+    ``address`` is what to open in a browser. The token behind ``#`` is new at each start; it opens the page to whoever
+    has it, and stays in the browser.
     """
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, desk, *, port=0):
-        self.desk = desk
+    def __init__(self, session, *, port=0):
+        self.session = session
         self.token = secrets.token_urlsafe(24)
         self.page = (Path(__file__).parent / "page.html").read_bytes()
         try:
@@ -119,14 +104,14 @@ class InspectionServer(ThreadingHTTPServer):
     def server_close(self):
         """Stop listening and let go of the journal."""
         super().server_close()
-        self.desk.store.close()
+        self.session.journal.close()
 
     def handle_error(self, request, client_address):
-        """A browser that has gone away is nothing to tell on the terminal."""
+        """A browser that has closed the connection is not worth a traceback."""
         log.debug("request from %s failed", client_address, exc_info=True)
 
 
-def open_server(folder, *, workflow=None, predictions=None, model=None, moderators=(), blind=False, port=0):
+def open_server(folder, *, workflow=None, predictions=None, classifier=None, moderators=(), blind=False, port=0):
     """
     Open the page on a sample folder; votes go into a journal beside its table.
 
@@ -135,12 +120,12 @@ def open_server(folder, *, workflow=None, predictions=None, model=None, moderato
     folder : str or path-like
         The sample folder.
     workflow : str, path-like, ClassScheme or Workflow, optional
-        The questions, see `~astroclassify.survey.load_workflow`; by default the one question which class it is, of the
-        scheme of the predictions, of the sample or of the model, or else of `~astroclassify.schemes.CANDIDATE`.
+        The questions, see `~astroclassify.survey.load_workflow`; by default the single question of the class, in the
+        scheme of the predictions, of the sample or of the classifier, or else in `~astroclassify.schemes.CANDIDATE`.
     predictions : str or path-like, optional
         A PREDICTIONS table whose probabilities are shown.
-    model : str or path-like, optional
-        A classifier, see `~astroclassify.nn.load_classifier`, whose activation maps can be laid over the pictures.
+    classifier : CutoutClassifier, optional
+        As `~astroclassify.nn.load_classifier` returns it; its activation maps can be laid over the pictures.
     moderators : sequence of str, optional
         Names of the voters who see where the others differ.
     blind : bool, optional
@@ -155,8 +140,8 @@ def open_server(folder, *, workflow=None, predictions=None, model=None, moderato
 
     Raises
     ------
-    FileNotFoundError, SchemaError, ModelError
-        If the sample, the workflow, the predictions or the model cannot be used.
+    FileNotFoundError, SchemaError
+        If the sample, the workflow or the predictions cannot be used.
     OutputError
         If the journal or the port cannot be used.
     MissingDependencyError
@@ -170,24 +155,24 @@ def open_server(folder, *, workflow=None, predictions=None, model=None, moderato
     'http://127.0.0.1:40233/#Xk...'
     >>> server.serve_forever()  # doctest: +SKIP
     """
-    sample, predictions, classifier, workflow = _read(folder, workflow, predictions, model)
-    pictures = Pictures(sample, classifier)
-    store = VoteStore(journal_path(sample.meta["folder"], workflow), workflow, sample["source_id"])
+    sample, predictions, workflow = _read(folder, workflow, predictions, classifier)
+    sources = Sources(sample, classifier)
+    journal = VoteJournal(journal_path(sample.meta["folder"], workflow), workflow, sample["source_id"])
     try:
-        desk = Desk(sample, store, pictures, predictions=predictions, moderators=moderators, blind=blind)
-        return InspectionServer(desk, port=port)
+        session = Session(sample, journal, sources, predictions=predictions, moderators=moderators, blind=blind)
+        return InspectionServer(session, port=port)
     except BaseException:
-        store.close()
+        journal.close()
         raise
 
 
-def stored_votes(folder, *, workflow=None, predictions=None, model=None):
+def stored_votes(folder, *, workflow=None, predictions=None, classifier=None):
     """
     Votes that the page has taken on a sample folder, without opening it.
 
     Parameters
     ----------
-    folder, workflow, predictions, model
+    folder, workflow, predictions, classifier
         As for `open_server`.
 
     Returns
@@ -202,27 +187,22 @@ def stored_votes(folder, *, workflow=None, predictions=None, model=None):
     OutputError
         If the page is open: it exports the votes itself.
     """
-    sample, _, _, workflow = _read(folder, workflow, predictions, model)
+    sample, _, workflow = _read(folder, workflow, predictions, classifier)
     path = journal_path(sample.meta["folder"], workflow)
     if not path.is_file():
         raise FileNotFoundError(f"votes: nobody has voted yet in the workflow {workflow.name!r} (no {str(path)!r})")
-    with VoteStore(path, workflow, sample["source_id"]) as store:
-        return store.votes()
+    with VoteJournal(path, workflow, sample["source_id"]) as journal:
+        return journal.votes()
 
 
-def _read(folder, workflow, predictions, model):
-    """Sample, predictions, classifier and workflow from what users give."""
+def _read(folder, workflow, predictions, classifier):
+    """Sample, predictions and workflow."""
     sample = tables.read_sample(folder)
     if predictions is not None:
         predictions = tables.read(predictions, tables.PREDICTIONS)
-    classifier = None
-    if model is not None:
-        from ..nn import load_classifier
-
-        classifier = load_classifier(model)
     if workflow is None:
         workflow = _scheme_of(predictions, sample, classifier)
-    return sample, predictions, classifier, load_workflow(workflow)
+    return sample, predictions, load_workflow(workflow)
 
 
 def _scheme_of(predictions, sample, classifier):
@@ -233,7 +213,7 @@ def _scheme_of(predictions, sample, classifier):
 
 
 class _RefusedError(Exception):
-    """A request that is not answered."""
+    """A request that is refused, with its HTTP status."""
 
     def __init__(self, status, message):
         super().__init__(message)
@@ -243,7 +223,7 @@ class _RefusedError(Exception):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "astroclassify", ""
-    timeout = 60  # s, for a browser that says nothing more
+    timeout = 60  # s without data from the browser
 
     def do_GET(self):
         self._answer("GET")
@@ -269,23 +249,23 @@ class _Handler(BaseHTTPRequestHandler):
             missing, unknown = set(wanted) - set(arguments), set(arguments) - {*wanted, *optional}
             if missing or unknown:
                 raise _RefusedError(HTTPStatus.BAD_REQUEST, f"missing {sorted(missing)}, unknown {len(unknown)}")
-            answer = getattr(self.server.desk, name)(**arguments)
+            answer = getattr(self.server.session, name)(**arguments)
             data = json.dumps(answer, allow_nan=False) if kind == _JSON else answer
             return self._send(HTTPStatus.OK, kind, data if isinstance(data, bytes) else data.encode())
         except _RefusedError as error:
             self.close_connection = True
             return self._send_error(error.status, error)
         except (ConnectionError, TimeoutError):
-            raise  # the browser has gone or says nothing more: there is nobody to answer
+            raise  # the browser has closed the connection or sends nothing more: there is nobody to answer
         except Exception as error:
             status = next((status for kind, status in _STATUS if isinstance(error, kind)), None)
             if status is None:
                 log.exception("a request failed")
-                return self._send_error(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed; its terminal says why")
+                return self._send_error(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed; its log says why")
             return self._send_error(status, error)
 
     def _check_origin(self, method):
-        """A page of another site, also one whose name was made to lead here, gets nothing."""
+        """Refuse pages of other sites, including those whose name was made to resolve to this computer."""
         hosts = self.headers.get_all("Host", [])
         if len(hosts) != 1 or hosts[0] not in self.server.hosts:
             raise _RefusedError(HTTPStatus.MISDIRECTED_REQUEST, f"open http://{self.server.hosts[0]} (same port)")
@@ -299,10 +279,10 @@ class _Handler(BaseHTTPRequestHandler):
         tokens = self.headers.get_all("X-Token", [])
         given = tokens[0].encode("latin-1", "replace") if len(tokens) == 1 else b""
         if not hmac.compare_digest(given, self.server.token.encode()):
-            raise _RefusedError(HTTPStatus.UNAUTHORIZED, "open the address that astroclassify has printed at its start")
+            raise _RefusedError(HTTPStatus.UNAUTHORIZED, "open the full address that the server gave when it started")
 
     def _read_body(self):
-        """Body of a request: read even where it will be refused, since the connection would break otherwise."""
+        """Body of a request; read even where it is refused, since the connection would break otherwise."""
         if self.headers.get("Transfer-Encoding"):
             raise _RefusedError(HTTPStatus.LENGTH_REQUIRED, "a Content-Length is needed")
         lengths = self.headers.get_all("Content-Length", [])
@@ -350,17 +330,17 @@ def _from_query(query):
 
 def _from_json(body):
     try:
-        # Pairs, since a name that comes twice would otherwise be what came last.
+        # Pairs, since of a repeated name a dict would keep the last value only.
         pairs = json.loads(body, object_pairs_hook=list)
         is_object = body.lstrip()[:1] == b"{"
     except (ValueError, RecursionError):
         is_object = False
     if not is_object or not all(isinstance(value, str) for _, value in pairs):
-        raise _RefusedError(HTTPStatus.BAD_REQUEST, "a JSON object of texts is needed")
+        raise _RefusedError(HTTPStatus.BAD_REQUEST, "a JSON object of strings is needed")
     return _once(pairs)
 
 
 def _once(pairs):
     if len(dict(pairs)) != len(pairs):
-        raise _RefusedError(HTTPStatus.BAD_REQUEST, "each name may come once")
+        raise _RefusedError(HTTPStatus.BAD_REQUEST, "each name may appear only once")
     return dict(pairs)

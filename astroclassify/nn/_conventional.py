@@ -8,29 +8,29 @@ from astropy.table import Table
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
-from .._checks import check_quantity
+from .._checks import check_choice, check_quantity
 from ..exceptions import SchemaError
-from ..schemes import COOL_CORE, T_COOL_BOUNDS, Flag, get_scheme
+from ..schemes import C_SB_BOUNDS, COOL_CORE, N_E_BOUNDS, T_COOL_BOUNDS, Flag, get_scheme
+from ._classes import decode_labels, in_sorted_order, sorted_classes
 from ._predictions import prediction_table
 
 __all__ = ["SU2020_THRESHOLDS", "RankClassifier", "ThresholdClassifier", "classify_conventional"]
 
 SU2020_THRESHOLDS = MappingProxyType(
     {
-        "n_e": (0.015, 0.005) * u.cm**-3,
-        "c_sb": (0.155, 0.075) * u.dimensionless_unscaled,
+        "n_e": N_E_BOUNDS * u.cm**-3,
+        "c_sb": C_SB_BOUNDS * u.dimensionless_unscaled,
         "t_cool": T_COOL_BOUNDS * u.Gyr,
     }
 )
 """Cuts between CC and WCC and between WCC and NCC (Su et al. 2020, MNRAS 498, 5620, section 2)."""
 
-_UNITS = {"n_e": u.cm**-3, "c_sb": u.dimensionless_unscaled, "t_cool": u.Gyr}
+_UNITS = {measure: cuts.unit for measure, cuts in SU2020_THRESHOLDS.items()}
 
 
 def _values(table, measure):
     """A column as plain floats in the unit of the measure; masked entries become NaN."""
-    if measure not in _UNITS:
-        raise ValueError(f"measure must be one of {sorted(_UNITS)}, got {measure!r}")
+    check_choice("measure", measure, _UNITS)
     if not isinstance(table, Table):
         raise TypeError(f"sample must be a table with a column {measure!r}, got {type(table).__name__}")
     if measure not in table.colnames:
@@ -54,14 +54,22 @@ def _one_hot(indices, n_classes):
 
 
 class _TableClassifier(ClassifierMixin, BaseEstimator):
-    """What the two have in common: predictions from the classes of the rows."""
+    """What the two have in common: predictions from the classes of the rows, which `_indices` gives."""
 
     def _indices(self, X):
         raise NotImplementedError
 
-    def _labelled(self, X, y):
-        labels = X["label"] if y is None and isinstance(X, Table) and "label" in X.colnames else y
-        return None if labels is None else [str(label) for label in labels]
+    def _labels(self, X, y):
+        """Labels of a training set as text; sets ``classes_``, which are numbers where the labels are."""
+        self.classes_ = sorted_classes(get_scheme(self.scheme))
+        if y is None and isinstance(X, Table) and "label" in X.colnames:
+            y = X["label"]
+        if y is None:
+            return []
+        labels, coded = decode_labels(y, get_scheme(self.scheme))
+        if coded:
+            self.classes_ = np.arange(len(self.classes_))
+        return labels.tolist()
 
     def predict_proba(self, X):
         """
@@ -75,7 +83,7 @@ class _TableClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         `~numpy.ndarray`
-            Shape (n, n_classes).
+            Shape (n, n_classes), columns as in ``classes_``: sorted, not in the order of the scheme.
 
         Raises
         ------
@@ -85,7 +93,8 @@ class _TableClassifier(ClassifierMixin, BaseEstimator):
         indices = self._indices(X)
         if np.any(indices < 0):
             raise ValueError(f"{self.measure} must be finite in every row, got {np.sum(indices < 0)} missing values")
-        return _one_hot(indices, get_scheme(self.scheme).n_classes)
+        scheme = get_scheme(self.scheme)
+        return in_sorted_order(_one_hot(indices, scheme.n_classes), scheme)
 
     def predict(self, X):
         """
@@ -101,7 +110,9 @@ class _TableClassifier(ClassifierMixin, BaseEstimator):
         `~numpy.ndarray`
             Labels, shape (n,).
         """
-        return np.array(get_scheme(self.scheme).classes)[np.argmax(self.predict_proba(X), axis=1)]
+        # Fixed cuts predict without a fit.
+        classes = getattr(self, "classes_", sorted_classes(get_scheme(self.scheme)))
+        return classes[np.argmax(self.predict_proba(X), axis=1)]
 
     def classify(self, sample):
         """
@@ -175,7 +186,7 @@ class ThresholdClassifier(_TableClassifier):
 
     def fit(self, X=None, y=None, *, groups=None, validation=None):
         """
-        Check the cuts; the data are not used.
+        Check the cuts; nothing is learned from the data.
 
         Parameters
         ----------
@@ -193,12 +204,11 @@ class ThresholdClassifier(_TableClassifier):
             If the cuts are not one between each two classes, rising or falling.
         """
         self.thresholds_ = self._cuts()
-        self.classes_ = np.array(get_scheme(self.scheme).classes)
+        self._labels(None, y)
         return self
 
     def _cuts(self):
-        if self.measure not in _UNITS:
-            raise ValueError(f"measure must be one of {sorted(_UNITS)}, got {self.measure!r}")
+        check_choice("measure", self.measure, _UNITS)
         scheme, unit = get_scheme(self.scheme), _UNITS[self.measure]
         cuts = SU2020_THRESHOLDS[self.measure] if self.thresholds is None else self.thresholds
         if not isinstance(cuts, u.Quantity) and unit == u.dimensionless_unscaled:
@@ -288,11 +298,9 @@ class RankClassifier(_TableClassifier):
             If there are neither fractions nor labels, or the fractions do not sum to 1.
         """
         scheme = get_scheme(self.scheme)
-        if self.measure not in _UNITS:
-            raise ValueError(f"measure must be one of {sorted(_UNITS)}, got {self.measure!r}")
+        check_choice("measure", self.measure, _UNITS)
+        labels = [label for label in self._labels(X, y) if label]
         if self.class_fractions is None:
-            labels = self._labelled(X, y)
-            labels = [label for label in labels or [] if label]
             if not labels:
                 raise ValueError("class_fractions must be given where there are no labels to learn them from")
             fractions = np.bincount([scheme.index(label) for label in labels], minlength=scheme.n_classes)
@@ -304,7 +312,6 @@ class RankClassifier(_TableClassifier):
                     f"class_fractions must be {scheme.n_classes} numbers from 0 with sum 1, got {self.class_fractions}"
                 )
         self.class_fractions_ = fractions
-        self.classes_ = np.array(scheme.classes)
         return self
 
     def _indices(self, X):

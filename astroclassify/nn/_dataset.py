@@ -1,10 +1,9 @@
 """Training images in memory, and the description of them that travels with a model."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
-from astropy.table import Table
 
 from ..exceptions import AstroclassifyWarning
 from ._items import as_items, filled, group_names, load_pixels
@@ -15,82 +14,44 @@ __all__ = ["TrainingSet", "load_training_set"]
 @dataclass(frozen=True)
 class TrainingSet:
     """
-    Images with labels.
+    Images with what is to be learned of them.
 
-    ``counts`` (n, n_bands, ny, nx) float32, ``soft`` (n, n_classes) the probability of each class in the label (one of
-    them 1 for a hard label), ``weights`` (n,) of the images, ``groups`` (n,) text, ``headers`` and ``redshifts`` what
-    the images said of themselves, ``n_left_out`` rows that had no label or could not be read.
+    ``counts`` (n, n_bands, ny, nx) float32, ``answers`` (n, k) soft labels or targets, ``weights`` (n,) of the images,
+    ``groups`` (n,) text, ``headers`` and ``redshifts`` of the images as arrays of objects (n,), ``n_left_out`` rows
+    that had no answer or could not be read.
     """
 
     counts: np.ndarray
-    soft: np.ndarray
+    answers: np.ndarray
     weights: np.ndarray
     groups: np.ndarray
-    headers: tuple
-    redshifts: tuple
+    headers: np.ndarray
+    redshifts: np.ndarray
     n_left_out: int
 
-    @property
-    def labels(self):
-        """Class index of the most probable class of each label, shape (n,)."""
-        return self.soft.argmax(axis=1)
+    def __len__(self):
+        return len(self.counts)
 
     def take(self, rows):
         """Select rows by a boolean array."""
-        index = np.flatnonzero(rows)
-        return TrainingSet(
-            self.counts[index],
-            self.soft[index],
-            self.weights[index],
-            self.groups[index],
-            tuple(self.headers[i] for i in index),
-            tuple(self.redshifts[i] for i in index),
-            self.n_left_out,
-        )
+        columns = [getattr(self, field.name)[rows] for field in fields(self)[:-1]]
+        return TrainingSet(*columns, self.n_left_out)
 
-    def targets(self, class_weight):
+    def describe(self, in_counts, **extra):
         """
-        Label, weight of the class and weight of the image in one number per class, as the loss takes them.
+        Description in plain types, for ``model.json``: numbers, ``extra``, and ranges of what the headers say.
 
-        Parameters
-        ----------
-        class_weight : `~numpy.ndarray`
-            Weight of each class.
-
-        Returns
-        -------
-        `~numpy.ndarray`
-            float32, shape (n, n_classes).
-        """
-        return (self.soft * class_weight * self.weights[:, None]).astype(np.float32)
-
-    def describe(self, scheme, in_counts):
-        """
-        Describe the images in plain types, for ``model.json``.
-
-        Parameters
-        ----------
-        scheme : ClassScheme
-            The classes.
-        in_counts : sequence of bool
-            Which of the bands hold counts; only these enter the total counts.
-
-        Returns
-        -------
-        dict
-            Numbers of images, groups and left-out rows, counts by class, telescopes with instruments, energy range
-            [keV] if it is one, ranges of exposure [s], redshift and total counts.
+        ``in_counts`` says which of the bands hold counts; only these enter the total counts.
         """
         headers = [header for header in self.headers if header is not None]
         instruments = sorted({(header["telescope"], header["instrument"]) for header in headers} - {("", "")})
         energies = {tuple(header["energy_range"] or ()) for header in headers}
         totals = self.counts.sum(axis=(2, 3), dtype=float)[:, np.array(in_counts, dtype=bool)].sum(axis=1)
-        labels = self.labels
         return {
-            "n_images": len(labels),
+            "n_images": len(self),
             "n_groups": len(np.unique(self.groups)),
             "n_left_out": self.n_left_out,
-            "class_counts": {name: int(np.sum(labels == i)) for i, name in enumerate(scheme.classes)},
+            **extra,
             "instruments": [list(pair) for pair in instruments],
             "energy_range": list(energies.pop()) or None if len(energies) == 1 else None,
             "exposure_range": _span([header["exposure"] for header in headers]),
@@ -104,39 +65,6 @@ def _span(values):
     return [min(values), max(values)] if values else None
 
 
-def _soft_labels(y, items, scheme, name):
-    """
-    Labels as probabilities of the classes, and which images have one.
-
-    A hard label is a class of the scheme, or empty for none; a soft one is a row of probabilities, or NaN for none.
-    """
-    if y is None:
-        y = [item.label for item in items]
-    values = filled(y)
-    if len(values) != len(items):
-        raise ValueError(f"labels of {name} must be one per image ({len(items)}), got {len(values)}")
-    if values.ndim == 2:
-        if values.shape[1] != scheme.n_classes or values.dtype.kind not in "fiu":
-            raise ValueError(
-                f"soft labels of {name} must be numbers of shape (n, {scheme.n_classes}), "
-                f"got {values.dtype} {values.shape}"
-            )
-        soft = values.astype(float)
-        known = ~np.isnan(soft).all(axis=1)
-        bad = known & ~(np.all(soft >= 0, axis=1) & (np.abs(soft.sum(axis=1) - 1) < 1e-3))
-        if bad.any():
-            row = np.flatnonzero(bad)[0]
-            got = soft[row].tolist()
-            raise ValueError(f"soft labels of {name} must be from 0 and sum to 1, got {got} in row {row}")
-        soft[known] /= soft[known].sum(axis=1, keepdims=True)
-        return soft, known
-    labels = [str(label) for label in values]
-    for label in sorted(set(labels) - {""}):
-        scheme.index(label)
-    known = np.array([bool(label) for label in labels], dtype=bool)
-    return np.array([[label == one for one in scheme.classes] for label in labels], dtype=float), known
-
-
 def _sample_weights(weights, n, name):
     if weights is None:
         return np.ones(n)
@@ -146,43 +74,15 @@ def _sample_weights(weights, n, name):
     return values
 
 
-def load_training_set(X, y, groups, *, scheme, bands, geometry, name, weights=None):
+def load_training_set(X, y, groups, *, task, bands, geometry, name, weights=None):
     """
-    Read all images that can be trained on.
+    Read all images that can be trained on; those without an answer, or unreadable, are left out with one warning.
 
-    Parameters
-    ----------
-    X : table, array or list
-        See `~astroclassify.nn.CutoutClassifier.fit`.
-    y, groups : sequence or None
-        Labels (hard, or soft of shape (n, n_classes)) and groups, where the table has none.
-    scheme : ClassScheme
-        The classes.
-    bands : tuple of str
-        Bands.
-    geometry : `~astroclassify.images.Geometry`
-        The grid.
-    name : str
-        What to call the argument in messages.
-    weights : sequence of float, optional
-        Weight of each image in the loss; 1 by default.
-
-    Returns
-    -------
-    TrainingSet
-        The images. Those without a label, or that cannot be read, are left out with one warning.
-
-    Raises
-    ------
-    ValueError
-        If labels are missing, not one per image or no probabilities, a weight is not finite, or no image is left.
-    SchemaError
-        If a label is not in the scheme.
+    ``task`` (`ClassTask`, `TargetTask`) turns ``y``, or what the table ``X`` holds, into answers. ``name`` is that of
+    the argument, for messages.
     """
     items, _ = as_items(X, bands=bands, shape=geometry.shape)
-    if y is None and not isinstance(X, Table):
-        raise ValueError(f"y must hold the labels of {name}, since it is not a SAMPLE table")
-    soft, known = _soft_labels(y, items, scheme, name)
+    answers, known = task.answers(X, y, items, name)
     weights = _sample_weights(weights, len(items), name)
     if groups is None:
         groups = [item.group_id or item.source_id for item in items]
@@ -190,7 +90,7 @@ def load_training_set(X, y, groups, *, scheme, bands, geometry, name, weights=No
     if len(items) != len(groups):
         raise ValueError(f"groups must be one per image ({len(items)}), got {len(groups)}")
     counts = np.empty((len(items), len(bands), *geometry.shape), dtype=np.float32)
-    rows, headers, reason = [], [], "no label"
+    rows, headers, reason = [], [], f"no {task.answer}"
     for index, item in enumerate(items):
         if not known[index]:
             continue
@@ -211,12 +111,14 @@ def load_training_set(X, y, groups, *, scheme, bands, geometry, name, weights=No
             AstroclassifyWarning,
             stacklevel=3,
         )
+    redshifts = [items[row].redshift for row in rows]
     return TrainingSet(
-        counts[: len(rows)],
-        soft[rows],
-        weights[rows],
-        groups[rows],
-        tuple(headers),
-        tuple(items[i].redshift for i in rows),
+        counts[: len(rows)], answers[rows], weights[rows], groups[rows], _objects(headers), _objects(redshifts),
         n_left_out,
-    )
+    )  # fmt: skip
+
+
+def _objects(values):
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array

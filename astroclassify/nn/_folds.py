@@ -1,6 +1,5 @@
 """Folds that never split a group, and out-of-fold predictions."""
 
-import logging
 import warnings
 from functools import partial
 
@@ -10,44 +9,23 @@ from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold
 
 from .. import batch
+from .._checks import check_integer, check_number
 from ..exceptions import AstroclassifyError, AstroclassifyWarning, SchemaError
-from ..schemes import Flag, get_scheme
+from ..schemes import COOL_CORE, Flag, get_scheme
 from ..tables import provenance
 from ._items import column_values, group_names
 from ._predictions import prediction_table
 
-__all__ = ["check_sample", "collect", "cross_validate", "fit_and_classify", "group_folds", "validation_split"]
-
-log = logging.getLogger(__name__)
+__all__ = [
+    "check_sample", "collect", "cross_validate", "fit_and_classify", "group_folds", "scheme_of", "validation_split",
+]  # fmt: skip
 
 
 def group_folds(labels, groups, *, n_folds, seed):
-    """
-    Number the fold of each row so that a group is never split and the classes are spread evenly.
-
-    Parameters
-    ----------
-    labels, groups : sequence of str
-        Label and group of each row.
-    n_folds : int
-        Number of folds.
-    seed : int
-        Seed of the order.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        Fold of each row, from 0.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer groups than folds, or one class only.
-    """
+    """Fold of each row, from 0: a group is never split, the classes are spread evenly; ``seed`` of the order."""
     labels, groups = np.asarray(labels, dtype=str), np.asarray(groups, dtype=str)
     n_groups, classes = len(np.unique(groups)), np.unique(labels)
-    if not isinstance(n_folds, (int, np.integer)) or isinstance(n_folds, bool) or n_folds < 2:
-        raise ValueError(f"n_folds must be a whole number from 2, got {n_folds!r}")
+    check_integer("n_folds", n_folds, 2)
     if len(classes) < 2:
         raise ValueError(f"sample must have at least two classes, got {list(map(str, classes))}")
     if n_groups < n_folds:
@@ -69,31 +47,11 @@ def group_folds(labels, groups, *, n_folds, seed):
 
 def validation_split(labels, groups, *, fraction, seed, name="validation_fraction"):
     """
-    Choose rows for validation: whole groups, about the given fraction of the groups of each class.
+    Rows for validation (bool): whole groups, about ``fraction`` of those of each class, at least one of two or more.
 
-    Parameters
-    ----------
-    labels, groups : sequence of str
-        Label and group of each row. A group counts for the commonest of its labels.
-    fraction : float
-        Fraction wanted, at most one half.
-    seed : int
-        Seed of the choice.
-    name : str, optional
-        What to call the fraction in messages.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        True for the rows of the validation set: at least one group of every class that has two or more.
-
-    Raises
-    ------
-    ValueError
-        If no class has two groups.
+    A group counts for the commonest of its labels. ``name`` is that of the fraction, for messages.
     """
-    if not 0 < fraction <= 0.5:
-        raise ValueError(f"{name} must lie between 0 and 0.5, got {fraction}")
+    check_number(name, fraction, 0, 0.5, open_low=True)
     labels, groups = np.asarray(labels, dtype=str), np.asarray(groups, dtype=str)
     members = {}
     for group in np.unique(groups):
@@ -123,23 +81,9 @@ def _run_fold(number, *, sample, fold, n_folds, groups, classifier, seed):
 
 def fit_and_classify(classifier, training, groups, validation, test, *, random_state):
     """
-    Train a copy of a classifier and let it predict; only the predictions are kept.
+    PREDICTIONS of ``test`` by a copy of a classifier that was trained; the network itself is not kept.
 
-    Parameters
-    ----------
-    classifier : estimator
-        What to train; cloned.
-    training, validation, test : `~astropy.table.QTable`
-        SAMPLE tables; ``validation`` may be None.
-    groups : `~numpy.ndarray`
-        Group of each row of ``training``.
-    random_state : int
-        Seed, for classifiers that take one.
-
-    Returns
-    -------
-    `~astropy.table.QTable`
-        PREDICTIONS of ``test``.
+    ``groups`` (n,) of the training rows; ``validation`` may be None.
     """
     model = clone(classifier)
     if "random_state" in model.get_params():
@@ -148,31 +92,13 @@ def fit_and_classify(classifier, training, groups, validation, test, *, random_s
     return model.classify(test)
 
 
+def scheme_of(classifier):
+    """Classes that an estimator gives: a regressor, which has no scheme, those by the cooling time."""
+    return get_scheme(getattr(classifier, "scheme", COOL_CORE))
+
+
 def check_sample(sample, groups, scheme, *, name="sample"):
-    """
-    Check that a sample can be trained on or tested with.
-
-    Parameters
-    ----------
-    sample : `~astropy.table.QTable`
-        The sample.
-    groups : str
-        Column of the groups.
-    scheme : ClassScheme
-        The classes.
-    name : str, optional
-        What to call it in messages.
-
-    Returns
-    -------
-    labels, groups : `~numpy.ndarray`
-        As text.
-
-    Raises
-    ------
-    TypeError, ValueError, SchemaError
-        If it is no table, has no row, lacks a column, or a label is not in the scheme.
-    """
+    """Labels and groups as text, of a sample that can be trained on or tested with; else an error calls it ``name``."""
     if not isinstance(sample, Table):
         raise TypeError(f"{name} must be a SAMPLE table, got {type(sample).__name__}")
     if len(sample) == 0:
@@ -188,7 +114,7 @@ def check_sample(sample, groups, scheme, *, name="sample"):
     return labels, group_names(sample[groups])
 
 
-def cross_validate(sample, classifier, *, n_folds=10, groups="group_id", rng=0, executor=None, progress=False):
+def cross_validate(sample, classifier, *, n_folds=10, groups="group_id", rng=None, executor=None, progress=None):
     """
     Predict every row of a sample by a classifier that has not seen its group.
 
@@ -206,12 +132,13 @@ def cross_validate(sample, classifier, *, n_folds=10, groups="group_id", rng=0, 
     groups : str, optional
         Column that names what must not be split over folds: all projections of one halo.
     rng : int or `~numpy.random.Generator`, optional
-        Seed of the folds; fold k trains with a seed derived from it and k.
+        Seed of the folds; fold k trains with a seed derived from it and k. By default a new one, which is in
+        ``meta["seed"]``.
     executor : `~concurrent.futures.Executor`, optional
         Where the folds run. The result is the same (for networks: with the same number of torch threads). Processes
         must be started with the "spawn" method, since torch's threads do not survive a fork.
     progress : bool, optional
-        Whether to show a bar on standard error.
+        Whether to show a bar on standard error; by default on a terminal only.
 
     Returns
     -------
@@ -242,9 +169,8 @@ def cross_validate(sample, classifier, *, n_folds=10, groups="group_id", rng=0, 
     >>> table["label_pred"].tolist()
     ['CC', 'CC', 'WCC', 'NCC', 'NCC', 'NCC']
     """
-    if not isinstance(n_folds, (int, np.integer)) or isinstance(n_folds, bool) or n_folds < 3:
-        raise ValueError(f"n_folds must be at least 3 (training, validation, test), got {n_folds!r}")
-    scheme = get_scheme(classifier.scheme)
+    check_integer("n_folds", n_folds, 3)  # training, validation, test
+    scheme = scheme_of(classifier)
     labels, group_ids = check_sample(sample, groups, scheme)
     seed = batch.master_seed(rng)
     fold_seed = int(batch.derive_rng(seed, "folds").integers(2**31))
@@ -274,30 +200,10 @@ def cross_validate(sample, classifier, *, n_folds=10, groups="group_id", rng=0, 
 
 def collect(tests, outcomes, scheme, *, what, stacklevel=3):
     """
-    Predictions of several trainings, failed ones as rows that say so.
+    PREDICTIONS, without ``meta``, ``label`` and ``group_id``, of several trainings; failed ones as rows that say so.
 
-    Parameters
-    ----------
-    tests : sequence of `~astropy.table.QTable`
-        What each should have predicted.
-    outcomes : list of `~astroclassify.batch.Outcome`
-        What `fit_and_classify` gave for each.
-    scheme : ClassScheme
-        The classes.
-    what : str
-        What a training is called.
-    stacklevel : int, optional
-        Where warnings point, as in `warnings.warn`.
-
-    Returns
-    -------
-    list of `~astropy.table.QTable`
-        PREDICTIONS without ``meta``, ``label`` and ``group_id``.
-
-    Raises
-    ------
-    AstroclassifyError
-        If all failed.
+    ``tests`` are what each should have predicted, ``outcomes`` what `fit_and_classify` gave. AstroclassifyError if all
+    failed.
     """
     if all(outcome.error for outcome in outcomes):
         raise AstroclassifyError(f"every {what} failed, the first with {outcomes[0].error}")

@@ -337,7 +337,7 @@ def _check_labels(items, scheme):
         )
 
 
-def classify(predictor, images, *, scheme, redshift=None, centre=None, executor=None, progress=False, model=""):
+def classify(predictor, images, *, scheme, redshift=None, centre=None, executor=None, progress=None, model=""):
     """
     Classify images and say what is doubtful about each; see `CutoutClassifier.classify`.
 
@@ -384,7 +384,7 @@ def classify(predictor, images, *, scheme, redshift=None, centre=None, executor=
     else:
         stream = predictor.stream(items, centre=centre)
         bar = {"total": len(items), "desc": "classifying", "unit": "image", "dynamic_ncols": True}
-        rows = list(tqdm(stream, **bar, disable=not progress))
+        rows = list(tqdm(stream, **bar, disable=None if progress is None else not progress))
     return prediction_table(
         [item.source_id for item in items],
         np.array([row.probabilities for row in rows]),

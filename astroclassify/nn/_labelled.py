@@ -70,32 +70,11 @@ def _column(table, name):
 
 def unpack(predictions, scheme=None, *, name="predictions", failed=None, stacklevel=3):
     """
-    Unpack a PREDICTIONS table.
+    `Labelled` of a PREDICTIONS table, the rows that have a true label.
 
-    Parameters
-    ----------
-    predictions : `~astropy.table.Table`
-        With a column ``label``.
-    scheme : ClassScheme or str, optional
-        The classes; by default those in ``meta``.
-    name : str, optional
-        What to call the table in messages.
-    failed : str, optional
-        What becomes of rows without prediction, for a warning if there are any; by default no warning.
-    stacklevel : int, optional
-        Where the warning points, as in `warnings.warn`.
-
-    Returns
-    -------
-    Labelled
-        The rows with a true label.
-
-    Raises
-    ------
-    SchemaError
-        If it is not a PREDICTIONS table, or a true or predicted label is not in the scheme.
-    ValueError
-        If no row has a true label.
+    ``scheme`` is by default that in ``meta``; ``name`` is that of the table in messages. ``failed`` says what becomes of
+    rows without prediction, for a warning if there are any, at ``stacklevel``. SchemaError or ValueError if it is no such
+    table, a label is not in the scheme, or no row has one.
     """
     if scheme is None and "scheme" in predictions.meta:
         scheme = ClassScheme.from_dict(dict(predictions.meta["scheme"]))

@@ -138,7 +138,7 @@ def _adapt(function):
     return builder
 
 
-def build(architecture, *, n_bands, n_classes, shape, width=None, seed, dropout=None):
+def build(architecture, *, n_bands, n_classes, shape, n_filters=None, seed, dropout=None):
     """
     Build an untrained network whose start values depend on ``seed`` alone.
 
@@ -150,7 +150,7 @@ def build(architecture, *, n_bands, n_classes, shape, width=None, seed, dropout=
         Number of image bands and of classes.
     shape : tuple of int
         Image shape ``(ny, nx)`` in pixels.
-    width : int, optional
+    n_filters : int, optional
         Number of filters in the first stage; by default as published. A function is not told.
     seed : int
         Seed of the start values; torch's own generator is left as it was.
@@ -180,7 +180,8 @@ def build(architecture, *, n_bands, n_classes, shape, width=None, seed, dropout=
     torch = require("torch", extra="train")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = known.build(n_bands, n_classes, tuple(shape), known.width if width is None else width, dropout)
+        filters = known.width if n_filters is None else n_filters
+        network = known.build(n_bands, n_classes, tuple(shape), filters, dropout)
         if callable(architecture):
             _try_out(torch, network, n_bands, n_classes, shape)
     return network.train()

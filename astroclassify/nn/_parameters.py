@@ -1,212 +1,121 @@
-"""Checks of the parameters of a classifier, before anything is read or built."""
+"""Parameters of estimators: each declared once, as a field of its class, with default, check and help."""
 
+import dataclasses
 import math
-import numbers
+import textwrap
 
+from .._checks import check_choice, check_integer, check_number
+from ..exceptions import ArgumentError
 from ..images import Geometry
-from ..schemes import get_scheme
-from . import _networks
-from ._augment import check_augmentation
-from ._optimizers import OPTIMIZERS, SCHEDULES
-from ._preprocess import check_stretch
-from ._training import Settings
 
-__all__ = ["OWN_NETWORK", "architecture_name", "check_bands", "check_parameters", "recipe_parameters", "settings_of"]
+__all__ = [
+    "OWN_NETWORK", "architecture_name", "check_bands", "check_names", "check_parameters", "choice", "estimator",
+    "integer", "number", "optional", "parameter", "recipe_parameters",
+]  # fmt: skip
 
 # How a model folder names a network that the user's own function built.
 OWN_NETWORK = "own:"
 
-# (name, least, greatest, whether None is allowed)
-_WHOLE = (
-    ("width", 1, 1024, True),
-    ("epochs", 1, 10**6, False),
-    ("iterations", 1, 10**9, True),
-    ("batch_size", 2, 10**6, False),
-    ("patience", 1, 10**6, True),
-    ("plateau_patience", 1, 10**6, False),
-    ("thaw_epoch", 1, 10**6, True),
-)
-# (name, least, greatest, whether the least is allowed, whether None is allowed)
-_REAL = (
-    ("learning_rate", 0, math.inf, False, False),
-    ("weight_decay", 0, math.inf, True, False),
-    ("momentum", 0, 0.9999, True, True),
-    ("decay", 0, math.inf, True, False),
-    ("plateau_factor", 0, 1, False, False),
-    ("least_rate", 0, math.inf, True, False),
-    ("mean_epochs", 0, 1000, True, False),
-    ("dropout", 0, 0.99, True, True),
-    ("validation_fraction", 0, 0.5, True, False),
-)
-_CHOICES = (("monitor", ("loss", "f1")), ("optimizer", tuple(OPTIMIZERS)), ("schedule", tuple(SCHEDULES)))
+_TYPES = (
+    (" | ", " or "), ("tuple", "tuple of str"), ("Callable", "callable"),
+    ("Geometry", "`~astroclassify.images.Geometry`"),
+)  # fmt: skip
+
+
+def parameter(default, check, text, *, kw_only=True, first=False):
+    """
+    A parameter of an estimator: ``check(name, value)`` raises where the value is not allowed.
+
+    ``first`` puts its help before that of the shared parameters.
+    """
+    metadata = {"check": check, "text": text, "first": first or not kw_only}
+    return dataclasses.field(default=default, kw_only=kw_only, metadata=metadata)
+
+
+def estimator(cls):
+    """
+    Class decorator: an ``__init__`` that only stores, made of the parameters declared in the class and its bases.
+
+    Their help takes the place of the line ``<parameters>`` in the docstring.
+    """
+    inherited = {name for base in cls.__mro__[1:] for name in getattr(base, "__dataclass_fields__", ())}
+    cls = dataclasses.dataclass(eq=False, repr=False)(cls)
+    cls.__init__.__annotations__ = {}
+    cls.__init__.__doc__ = None
+    fields = dataclasses.fields(cls)
+    for name in {field.name for field in fields} - inherited:
+        # The defaults are in the signature; attributes of the class would look like settings of all.
+        delattr(cls, name)
+    if cls.__doc__ and "<parameters>" in cls.__doc__:
+        ordered = sorted(fields, key=lambda field: not field.metadata["first"])
+        cls.__doc__ = cls.__doc__.replace("<parameters>", "\n".join(map(_help, ordered)).strip())
+    return cls
+
+
+def _help(field):
+    kind = field.type
+    for old, new in _TYPES:
+        kind = kind.replace(old, new)
+    text = textwrap.fill(" ".join(field.metadata["text"].split()), 112, break_on_hyphens=False)
+    return textwrap.indent(f"{field.name} : {kind}, optional\n{textwrap.indent(text, '    ')}", "    ")
+
+
+def check_parameters(model):
+    """Check each parameter of an estimator by itself; ArgumentError, SchemaError or TypeError name the bad one."""
+    for field in dataclasses.fields(model):
+        field.metadata["check"](field.name, getattr(model, field.name))
+
+
+def integer(low, high):
+    """Check for a whole number from ``low`` to ``high``."""
+    return lambda name, value: check_integer(name, value, low, high)
+
+
+def number(low, high=math.inf, **ends):
+    """Check for a finite number in a range; ``open_low`` and ``open_high`` leave an end out."""
+    return lambda name, value: check_number(name, value, low, high, **ends)
+
+
+def choice(allowed):
+    """Check for one of several texts."""
+    return lambda name, value: check_choice(name, value, tuple(allowed))
+
+
+def optional(check):
+    """Check that lets None pass as well."""
+
+    def check_unless_none(name, value):
+        if value is not None:
+            try:
+                check(name, value)
+            except ArgumentError as error:
+                raise ArgumentError(f"{error}; None is allowed too") from None
+
+    return check_unless_none
+
+
+def check_names(name, value):
+    """Check for a sequence of texts that are not empty."""
+    if isinstance(value, str) or not all(isinstance(each, str) and each for each in value):
+        raise ArgumentError(f"{name} must be a tuple of names, got {value!r:.100}")
+
+
+def check_bands(name, value):
+    """Check for 1 to 16 different names."""
+    check_names(name, value)
+    if not 1 <= len(tuple(value)) <= 16 or len(set(value)) != len(tuple(value)):
+        raise ArgumentError(f"{name} must be 1 to 16 different names, got {tuple(value)}")
 
 
 def architecture_name(architecture):
-    """
-    Name of a network in a model folder.
-
-    Parameters
-    ----------
-    architecture : str or callable
-        Name, or the user's function.
-
-    Returns
-    -------
-    str
-        The name; ``"own:<function>"`` for a function.
-    """
+    """Name of a network in a model folder: ``"own:<function>"`` for a function of the user."""
     if isinstance(architecture, str):
         return architecture
     return OWN_NETWORK + getattr(architecture, "__qualname__", type(architecture).__qualname__)
 
 
-def check_bands(bands):
-    """
-    Check names of bands.
-
-    Parameters
-    ----------
-    bands : sequence of str
-        The names.
-
-    Returns
-    -------
-    tuple of str
-        The names.
-
-    Raises
-    ------
-    ValueError
-        If they are not 1 to 16 different names.
-    """
-    if isinstance(bands, str) or not all(isinstance(band, str) and band for band in bands):
-        raise ValueError(f"bands must be a tuple of names, got {bands!r}")
-    bands = tuple(bands)
-    if not 1 <= len(bands) <= 16 or len(set(bands)) != len(bands):
-        raise ValueError(f"bands must be 1 to 16 different names, got {bands}")
-    return bands
-
-
-def _check_numbers(model):
-    for name, low, high, optional in _WHOLE:
-        value = getattr(model, name)
-        if value is None and optional:
-            continue
-        if not isinstance(value, numbers.Integral) or isinstance(value, bool) or not low <= value <= high:
-            rest = ", or None" if optional else ""
-            raise ValueError(f"{name} must be a whole number from {low} to {high}{rest}, got {value!r}")
-    for name, low, high, closed, optional in _REAL:
-        value = getattr(model, name)
-        if value is None and optional:
-            continue
-        good = isinstance(value, numbers.Real) and not isinstance(value, bool) and low <= value <= high
-        if not good or not math.isfinite(value) or (value == low and not closed):
-            start = f"from {low}" if closed else f"above {low}"
-            end = "" if high == math.inf else f" to {high}"
-            raise ValueError(f"{name} must be a number {start}{end}{', or None' if optional else ''}, got {value!r}")
-
-
-def _check_rates(model):
-    """What no single parameter can say."""
-    if model.schedule == "one-cycle" and model.decay:
-        raise ValueError(f"decay must be 0 with schedule 'one-cycle', got {model.decay!r}")
-    if model.schedule == "plateau" and model.least_rate > model.learning_rate:
-        raise ValueError(f"least_rate must not exceed learning_rate {model.learning_rate}, got {model.least_rate!r}")
-
-
-def _check_class_weight(model, scheme):
-    if isinstance(model.class_weight, dict):
-        for label in model.class_weight:
-            scheme.index(label)
-    elif model.class_weight not in (None, "balanced"):
-        raise ValueError(f"class_weight must be 'balanced', a dict or None, got {model.class_weight!r}")
-
-
-def check_parameters(model):
-    """
-    Check every parameter of a classifier.
-
-    Parameters
-    ----------
-    model : CutoutClassifier
-        The classifier.
-
-    Returns
-    -------
-    scheme : ClassScheme
-        Its classes.
-    bands : tuple of str
-        Its bands.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a parameter is not what it must be; the message names it.
-    SchemaError
-        If the scheme, or a class in ``class_weight``, is unknown.
-    """
-    if not (isinstance(model.architecture, str) and model.architecture.startswith(OWN_NETWORK)):
-        _networks.check_architecture(model.architecture)
-    check_stretch(model.stretch)
-    scheme = get_scheme(model.scheme)
-    if not isinstance(model.geometry, Geometry):
-        raise TypeError(f"geometry must be a Geometry, got {type(model.geometry).__name__}")
-    bands = check_bands(model.bands)
-    _check_numbers(model)
-    for name, allowed in _CHOICES:
-        value = getattr(model, name)
-        if not isinstance(value, str) or value not in allowed:
-            raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
-    _check_rates(model)
-    check_augmentation(model.augmentation, counts=_counts_of(model, bands))
-    if isinstance(model.frozen, str) or not all(isinstance(name, str) and name for name in model.frozen):
-        raise ValueError(f"frozen must be a tuple of beginnings of parameter names, got {model.frozen!r}")
-    _check_class_weight(model, scheme)
-    return scheme, bands
-
-
-def _counts_of(model, bands):
-    """Whether each band holds counts."""
-    names = model.count_bands
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"count_bands must be a tuple of names, got {names!r}")
-    return tuple(band in names for band in bands)
-
-
-def settings_of(model):
-    """
-    Settings of the training loop.
-
-    Parameters
-    ----------
-    model : CutoutClassifier
-        A classifier whose parameters have been checked.
-
-    Returns
-    -------
-    Settings
-        The settings.
-    """
-    same = {name: getattr(model, name) for name in Settings.__dataclass_fields__ if hasattr(model, name)}
-    same["augmentation"] = tuple(model.augmentation)
-    same["frozen"] = tuple(model.frozen)
-    return Settings(**same, counts=_counts_of(model, tuple(model.bands)))
-
-
 def recipe_parameters(recipe):
-    """
-    Parameters of a classifier in a recipe.
-
-    Parameters
-    ----------
-    recipe : dict
-        With ``parameters``: name to value, or to a dict with ``value`` and ``origin``.
-
-    Returns
-    -------
-    dict
-        Name to value.
-    """
+    """Parameters of a classifier, name to value; in a recipe each is a value, or a dict with ``value``."""
     values = {}
     for name, entry in recipe["parameters"].items():
         value = entry["value"] if isinstance(entry, dict) and "value" in entry else entry

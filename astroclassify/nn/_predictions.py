@@ -11,29 +11,9 @@ __all__ = ["prediction_table"]
 
 def prediction_table(source_ids, probabilities, flags, messages, scheme, *, sample=None, **extra):
     """
-    Make a PREDICTIONS table.
+    PREDICTIONS of ``probabilities`` (n, n_classes) in scheme order; rows with NaN have failed, ``messages`` say why.
 
-    Parameters
-    ----------
-    source_ids : sequence of str
-        One per row.
-    probabilities : `~numpy.ndarray`
-        Shape (n, n_classes); rows with NaN have no prediction and must carry the flag FAILED.
-    flags : sequence of int
-        Flags.
-    messages : sequence of str
-        Why a row failed; empty where it did not.
-    scheme : ClassScheme
-        The classes.
-    sample : `~astropy.table.Table`, optional
-        Table whose ``label`` and ``group_id`` are carried over, where it has them.
-    **extra
-        Further entries of ``meta``.
-
-    Returns
-    -------
-    `~astropy.table.QTable`
-        ``source_id``, ``label_pred`` (empty where failed), ``p_<class>`` (NaN where failed), ``flags``, ``message``.
+    ``label`` and ``group_id`` of ``sample`` are carried over, where it has them; ``extra`` are further entries of ``meta``.
     """
     probabilities = np.asarray(probabilities, dtype=float).reshape(len(source_ids), scheme.n_classes)
     good = np.isfinite(probabilities).all(axis=1)

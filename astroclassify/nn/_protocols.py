@@ -8,10 +8,11 @@ from astropy.table import QTable, vstack
 from sklearn.base import clone
 
 from .. import batch
+from .._checks import check_integer
 from ..exceptions import AstroclassifyWarning, SchemaError
 from ..schemes import ClassScheme, get_scheme
 from ..tables import provenance
-from ._folds import check_sample, collect, fit_and_classify, validation_split
+from ._folds import check_sample, collect, fit_and_classify, scheme_of, validation_split
 from ._items import column_values, group_names
 from ._labelled import unpack
 from ._scores import SCORE_NAMES, evaluate
@@ -19,7 +20,7 @@ from ._scores import SCORE_NAMES, evaluate
 __all__ = ["learning_curve", "repeat_seeds", "score_seeds", "split_sample"]
 
 
-def split_sample(sample, *, test_fraction=0.2, groups="group_id", rng=0):
+def split_sample(sample, *, test_fraction=0.2, groups="group_id", rng=None):
     """
     Set a test set apart, once and for all: whole groups, the same share of the groups of each class.
 
@@ -32,7 +33,7 @@ def split_sample(sample, *, test_fraction=0.2, groups="group_id", rng=0):
     groups : str, optional
         Column that names what must not be split.
     rng : int or `~numpy.random.Generator`, optional
-        Seed of the choice.
+        Seed of the choice; by default a new one, which is in ``meta["seed"]`` of both.
 
     Returns
     -------
@@ -51,7 +52,7 @@ def split_sample(sample, *, test_fraction=0.2, groups="group_id", rng=0):
     >>> from astropy.table import QTable
     >>> from astroclassify.nn import split_sample
     >>> sample = QTable({"source_id": list("abcdef"), "group_id": list("uuvvww"), "label": ["CC"] * 6})
-    >>> train, test = split_sample(sample, test_fraction=0.3)
+    >>> train, test = split_sample(sample, test_fraction=0.3, rng=0)
     >>> len(train), len(test), len(set(train["group_id"]) & set(test["group_id"]))
     (4, 2, 0)
     """
@@ -61,10 +62,13 @@ def split_sample(sample, *, test_fraction=0.2, groups="group_id", rng=0):
     labels = np.array([str(label) for label in column_values(sample, "label", "")])
     names = group_names(sample[groups])
     known = labels != ""
-    seed = int(batch.derive_rng(batch.master_seed(rng), "split").integers(2**31))
+    master = batch.master_seed(rng)
+    seed = int(batch.derive_rng(master, "split").integers(2**31))
     held = validation_split(labels[known], names[known], fraction=test_fraction, seed=seed, name="test_fraction")
     chosen = np.isin(names, names[known][held])
-    return sample[~chosen], sample[chosen]
+    train, test = sample[~chosen], sample[chosen]
+    train.meta["seed"] = test.meta["seed"] = master
+    return train, test
 
 
 def _check_disjoint(**groups):
@@ -81,7 +85,7 @@ def _check_disjoint(**groups):
 
 def _check_sets(classifier, train, test, validation, groups):
     """Scheme, and labels and groups of the training and the test set."""
-    scheme = get_scheme(classifier.scheme)
+    scheme = scheme_of(classifier)
     labels, train_groups = check_sample(train, groups, scheme, name="train")
     if len(set(labels)) < 2:
         raise ValueError(f"train must have at least two classes, got {sorted(map(str, set(labels)))}")
@@ -91,12 +95,6 @@ def _check_sets(classifier, train, test, validation, groups):
         sets["validation"] = check_sample(validation, groups, scheme, name="validation")[1]
     _check_disjoint(**sets)
     return scheme, labels, train_groups, test_labels, test_groups
-
-
-def _check_number(name, value):
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be a whole number from 1, got {value!r}")
-    return int(value)
 
 
 def _run_job(job, *, classifier, train, groups, validation, test):
@@ -117,9 +115,9 @@ def repeat_seeds(
     n_seeds=10,
     validation=None,
     groups="group_id",
-    rng=0,
+    rng=None,
     executor=None,
-    progress=False,
+    progress=None,
 ):
     """
     Train with several seeds on one training set and predict one test set with each.
@@ -138,11 +136,11 @@ def repeat_seeds(
     groups : str, optional
         Column that names what must not be in two sets: all projections of one halo.
     rng : int or `~numpy.random.Generator`, optional
-        Master seed, from which that of each training is derived.
+        Master seed, from which that of each training is derived; by default a new one, which is in ``meta["seed"]``.
     executor : `~concurrent.futures.Executor`, optional
         Where the trainings run, as for `cross_validate`. Each worker holds the images of one training.
     progress : bool, optional
-        Whether to show a bar on standard error.
+        Whether to show a bar on standard error; by default on a terminal only.
 
     Returns
     -------
@@ -174,7 +172,7 @@ def repeat_seeds(
     >>> score_seeds(table)["f1", "f1_std"][-1].as_void().tolist()
     (1.0, 0.0)
     """
-    n_seeds = _check_number("n_seeds", n_seeds)
+    n_seeds = check_integer("n_seeds", n_seeds, 1)
     scheme, _, train_groups, test_labels, test_groups = _check_sets(classifier, train, test, validation, groups)
     seed = batch.master_seed(rng)
     every = np.arange(len(train))
@@ -189,7 +187,7 @@ def repeat_seeds(
     table = vstack(collect([test] * n_seeds, outcomes, scheme, what="seed"))
     table["label"], table["group_id"] = np.tile(test_labels, n_seeds), np.tile(test_groups, n_seeds)
     table["seed"] = np.repeat(np.arange(n_seeds), len(test))
-    table.meta = {"scheme": scheme.to_dict(), **provenance(rng=seed, n_seeds=n_seeds)}
+    table.meta = {"scheme": scheme.to_dict(), **provenance(seed=seed, n_seeds=n_seeds)}
     return table
 
 
@@ -281,7 +279,7 @@ def _ranked_groups(labels, groups, rng):
     for group in np.unique(groups):
         names, counts = np.unique(labels[groups == group], return_counts=True)
         places.setdefault(names[np.argmax(counts)], []).append(group)
-    ranked, ties = [], []
+    ranked = []
     for label in sorted(places):
         members = rng.permutation(places[label])
         ranked += [(index / len(members), str(name)) for index, name in enumerate(members)]
@@ -293,7 +291,7 @@ def _ranked_groups(labels, groups, rng):
 def _check_sizes(sizes, n_groups, n_classes):
     if sizes is None:
         sizes = {max(n_classes, round(n_groups * share)) for share in (0.125, 0.25, 0.5, 1.0)}
-    sizes = sorted({_check_number("sizes", size) for size in sizes})
+    sizes = sorted({check_integer("sizes", size, 1) for size in sizes})
     if not sizes or sizes[0] < n_classes or sizes[-1] > n_groups:
         raise ValueError(
             f"sizes must lie between the number of classes ({n_classes}) and that of the groups of train ({n_groups}), "
@@ -311,9 +309,9 @@ def learning_curve(
     n_seeds=3,
     validation=None,
     groups="group_id",
-    rng=0,
+    rng=None,
     executor=None,
-    progress=False,
+    progress=None,
 ):
     """
     Scores on a fixed test set against the number of training groups.
@@ -334,11 +332,11 @@ def learning_curve(
     groups : str, optional
         Column that names what must not be split.
     rng : int or `~numpy.random.Generator`, optional
-        Master seed.
+        Master seed; by default a new one, which is in ``meta["seed"]``.
     executor : `~concurrent.futures.Executor`, optional
         Where the trainings run, as for `cross_validate`.
     progress : bool, optional
-        Whether to show a bar on standard error.
+        Whether to show a bar on standard error; by default on a terminal only.
 
     Returns
     -------
@@ -361,7 +359,7 @@ def learning_curve(
     >>> curve[curve["class"] == "mean"]["n_groups"].tolist()
     [3, 6]
     """
-    n_seeds = _check_number("n_seeds", n_seeds)
+    n_seeds = check_integer("n_seeds", n_seeds, 1)
     scheme, labels, train_groups, test_labels, test_groups = _check_sets(classifier, train, test, validation, groups)
     sizes = _check_sizes(sizes, len(np.unique(train_groups)), len(np.unique(labels)))
     seed = batch.master_seed(rng)
@@ -393,5 +391,5 @@ def learning_curve(
     _warn_failed(n_seeds_failed, n_failed)
     curve = vstack(tables)
     numbers = {"n_seeds": n_seeds, "n_seeds_failed": n_seeds_failed, "n_failed": n_failed}
-    curve.meta = {"scheme": scheme.to_dict(), **provenance(rng=seed, **numbers)}
+    curve.meta = {"scheme": scheme.to_dict(), **provenance(seed=seed, **numbers)}
     return curve

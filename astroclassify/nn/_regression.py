@@ -1,32 +1,28 @@
 """`CutoutRegressor`: measures of a cluster from its image, each with an uncertainty, and classes from them."""
 
+from __future__ import annotations
+
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable, Table
 from scipy.stats import norm
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.exceptions import NotFittedError
+from sklearn.base import RegressorMixin
 
 from ..exceptions import ModelError, SchemaError
-from ..images import Geometry
 from ..schemes import COOL_CORE, T_COOL_BOUNDS
 from ..tables import provenance
-from . import _store
-from ._documents import check_training, read_doubt, to_document
-from ._inference import OnnxNetwork, Predictor
+from . import _documents, _fitting, _store
+from ._estimator import _CutoutEstimator
 from ._items import as_items
-from ._parameters import check_parameters
+from ._parameters import estimator, parameter
 from ._predictions import prediction_table
-from ._preprocess import Preprocessing
-from ._regression_fit import fit, moments
-from ._targets import Scaling, check_targets
+from ._targets import Scaling, TargetTask, check_targets, moments
 
 __all__ = ["CutoutRegressor", "classes_from", "load_regressor"]
 
-_MEGAPARSEC = Geometry(1 * u.Mpc, (256, 256))
 
-
-class CutoutRegressor(RegressorMixin, BaseEstimator):
+@estimator
+class CutoutRegressor(RegressorMixin, _CutoutEstimator):
     """
     Predict measures of clusters from images, each with an uncertainty.
 
@@ -35,17 +31,7 @@ class CutoutRegressor(RegressorMixin, BaseEstimator):
 
     Parameters
     ----------
-    architecture : str or callable, optional
-        As for `CutoutClassifier`.
-    targets : tuple of str, optional
-        What to predict: columns of a SAMPLE table, or ``log_<column>`` for their decimal logarithm. Quantities with a
-        wide range such as t_cool and n_e should be logarithms, since the errors are taken to be normal.
-    geometry, bands, count_bands, width, dropout, stretch, augmentation, epochs, iterations, batch_size : optional
-        As for `CutoutClassifier`.
-    optimizer, learning_rate, weight_decay, momentum, schedule, decay, plateau_patience, plateau_factor : optional
-        As for `CutoutClassifier`.
-    least_rate, mean_epochs, patience, validation_fraction, random_state, device, verbose : optional
-        As for `CutoutClassifier`; what makes an epoch better is the loss.
+    <parameters>
 
     Attributes
     ----------
@@ -81,68 +67,30 @@ class CutoutRegressor(RegressorMixin, BaseEstimator):
     ('log_t_cool',)
     """
 
-    # What the checks and the training loop, shared with the classifier, look for and a regression does not choose.
-    scheme = COOL_CORE
-    class_weight, monitor, frozen, thaw_epoch, temperature_ = None, "loss", (), None, 1.0
+    targets: tuple = parameter(
+        ("log_t_cool", "log_n_e", "c_sb"), lambda name, value: check_targets(value), first=True, text="""
+        What to predict: columns of a SAMPLE table, or ``log_<column>`` for their decimal logarithm. Quantities with a
+        wide range such as t_cool and n_e should be logarithms, since the errors are taken to be normal.""",
+    )  # fmt: skip
 
-    def __init__(
-        self,
-        architecture="resnet18",
-        *,
-        targets=("log_t_cool", "log_n_e", "c_sb"),
-        geometry=_MEGAPARSEC,
-        bands=("xray",),
-        count_bands=("xray",),
-        width=None,
-        dropout=None,
-        stretch="log",
-        augmentation=("flip", "turn", "shift"),
-        epochs=30,
-        iterations=None,
-        batch_size=32,
-        optimizer="adamw",
-        learning_rate=2e-3,
-        weight_decay=0.01,
-        momentum=None,
-        schedule="one-cycle",
-        decay=0.0,
-        plateau_patience=10,
-        plateau_factor=0.5,
-        least_rate=0.0,
-        mean_epochs=2,
-        patience=10,
-        validation_fraction=0.1,
-        random_state=None,
-        device="auto",
-        verbose=False,
-    ):
-        self.architecture = architecture
-        self.targets = targets
-        self.geometry = geometry
-        self.bands = bands
-        self.count_bands = count_bands
-        self.width = width
-        self.dropout = dropout
-        self.stretch = stretch
-        self.augmentation = augmentation
-        self.epochs = epochs
-        self.iterations = iterations
-        self.batch_size = batch_size
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.momentum = momentum
-        self.schedule = schedule
-        self.decay = decay
-        self.plateau_patience = plateau_patience
-        self.plateau_factor = plateau_factor
-        self.least_rate = least_rate
-        self.mean_epochs = mean_epochs
-        self.patience = patience
-        self.validation_fraction = validation_fraction
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+    def _task(self):
+        return TargetTask(self.targets)
+
+    def _own_entries(self):
+        names, descriptions = zip(*((target.name, target.description) for target in self.targets_), strict=True)
+        return {
+            # In the place of the classes: what the model card and the list of models show.
+            "scheme": {"name": "targets", "classes": list(names), "descriptions": list(descriptions), "version": 1},
+            "targets": self.scaling_.to_dict(),
+        }
+
+    @staticmethod
+    def _own_parameters(document):
+        return {}
+
+    def _read_own(self, document):
+        self.targets_ = check_targets(self.targets)
+        self.scaling_ = Scaling.from_dict(document["targets"], n_targets=len(self.targets_))
 
     def fit(self, X, y=None, *, groups=None, validation=None, sample_weight=None, checkpoint=None):
         """
@@ -173,21 +121,15 @@ class CutoutRegressor(RegressorMixin, BaseEstimator):
         MissingDependencyError
             If the extra ``train`` is not installed.
         """
-        fit(self, X, y, groups, validation, sample_weight, checkpoint)
+        self._check()
+        task = self._task()
+        held = _fitting.fit(
+            self, task, X, y, groups=groups, validation=validation, sample_weight=sample_weight, checkpoint=checkpoint
+        )
+        self.targets_, self.scaling_ = task.list, task.scaling
+        if held is not None:
+            self.scaling_ = task.calibrated(_fitting.raw_logits(self.predictor_, held.counts), held)
         return self
-
-    def _make_predictor(self, onnx, rule):
-        shape = (len(self.bands), *self.geometry.shape)
-        network = OnnxNetwork(onnx, input_shape=shape, n_classes=2 * len(self.targets_))
-        return Predictor(
-            network, bands=tuple(self.bands), geometry=self.geometry, preprocessing=rule, training=self.training_,
-            novelty=self.novelty_,
-        )  # fmt: skip
-
-    def _fitted(self):
-        if not hasattr(self, "predictor_"):
-            raise NotFittedError("this CutoutRegressor is not fitted: call fit, or use load_regressor")
-        return self.predictor_
 
     def _rows(self, images, redshift=None, centre=None):
         """Items, means and standard deviations (n, n_targets), and rows with flags and messages."""
@@ -275,7 +217,7 @@ class CutoutRegressor(RegressorMixin, BaseEstimator):
         for name in ("label", "group_id"):
             if isinstance(X, Table) and name in X.colnames:
                 table[name] = np.array([str(value) for value in X[name]], dtype=str)
-        table.meta = provenance(targets=list(self.targets), model=str(self.card_.get("name", self.architecture)))
+        table.meta = provenance(targets=list(self.targets), model=self._model_name())
         return table
 
     def classify(self, images, *, redshift=None, centre=None):
@@ -298,39 +240,6 @@ class CutoutRegressor(RegressorMixin, BaseEstimator):
             If neither ``"log_t_cool"`` nor ``"t_cool"`` is a target.
         """
         return classes_from(self.predict_table(images, redshift=redshift, centre=centre))
-
-    def save(self, folder, *, overwrite=False):
-        """
-        Write a model folder, as `CutoutClassifier.save` does; it is read by `load_regressor`.
-
-        Parameters
-        ----------
-        folder : str or path-like
-            The folder; it is there whole or not at all.
-        overwrite : bool, optional
-            Whether a model folder that is there may be replaced.
-
-        Returns
-        -------
-        `~pathlib.Path`
-            The folder.
-
-        Raises
-        ------
-        OutputError
-            If the folder exists or cannot be written.
-        """
-        predictor = self._fitted()
-        document = to_document(self)
-        # In the place of the classes: what the model card and the list of models show.
-        document["scheme"] = {
-            "name": "targets",
-            "classes": [target.name for target in self.targets_],
-            "descriptions": [target.description for target in self.targets_],
-            "version": 1,
-        }
-        document["targets"] = self.scaling_.to_dict()
-        return _store.write_folder(folder, document, self.weights_, predictor.network.data, overwrite=overwrite)
 
 
 def classes_from(predictions, *, scheme=COOL_CORE):
@@ -421,32 +330,6 @@ def load_regressor(folder):
     """
     folder = _store.find_folder(folder)
     document, weights, onnx = _store.read_folder(folder)
-    where = repr(str(folder / _store.DOCUMENT))
     if "targets" not in document:
-        raise ModelError(f"{where} describes a classifier: use load_classifier")
-    try:
-        parameters = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in document["parameters"].items()
-        }
-        model = CutoutRegressor(
-            document["architecture"],
-            geometry=Geometry.from_dict(document["geometry"]),
-            bands=tuple(document["bands"]),
-            stretch=document["preprocessing"]["stretch"],
-            **parameters,
-        )
-        check_parameters(model)
-        model.targets_ = check_targets(model.targets)
-        model.scaling_ = Scaling.from_dict(document["targets"], n_targets=len(model.targets_))
-        rule = Preprocessing.from_dict(document["preprocessing"], n_bands=len(model.bands))
-        model.training_ = check_training(document["training"])
-        model.n_parameters_ = int(document["n_parameters"])
-        _, model.novelty_ = read_doubt(document["doubt"])
-    except (KeyError, TypeError, ValueError) as error:
-        text = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ModelError(f"{where} does not describe a usable model: {text}") from None
-    model.history_, model.card_, model.versions_ = document["history"], document["card"], document["versions"]
-    model.weights_ = weights
-    model.predictor_ = model._make_predictor(onnx, rule)
-    model.predictor_.network.start()
-    return model
+        raise ModelError(f"{str(folder)!r} holds a classifier: use load_classifier")
+    return _documents.from_document(CutoutRegressor, folder, document, weights, onnx)

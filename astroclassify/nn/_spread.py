@@ -5,6 +5,7 @@ import numpy as np
 from ..batch import derive_rng, master_seed
 from ..schemes import Flag, get_scheme
 from ._augment import augment, check_augmentation
+from ._inference import probabilities
 from ._items import as_items
 from ._predictions import prediction_table
 
@@ -67,7 +68,7 @@ def spread(classifier, images, *, n=16, rng=0):
             continue
         copies = np.repeat(pixels[None], n, axis=0)
         copies = augment(copies, derive_rng(seed, "spread", item.source_id), names=names, counts=counts)
-        p = classifier.predict_proba(copies)
+        p = probabilities(predictor, copies)
         agreement = np.mean(p.argmax(axis=1) == p.mean(axis=0).argmax())
         rows.append((p.mean(axis=0), p.std(axis=0, ddof=1), agreement, flags, ""))
     means, deviations, agreements, flags, messages = zip(*rows, strict=True) if rows else ((), (), (), (), ())

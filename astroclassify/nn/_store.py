@@ -48,24 +48,7 @@ def _packaged():
 
 
 def find_folder(name_or_folder):
-    """
-    Folder of a packaged model or of one's own.
-
-    Parameters
-    ----------
-    name_or_folder : str or path-like
-        Name of a packaged model (that goes first), or a folder.
-
-    Returns
-    -------
-    `~pathlib.Path`
-        The folder.
-
-    Raises
-    ------
-    ModelError
-        If there is neither.
-    """
+    """Folder of a packaged model (its name goes first) or of one of the user; ModelError if there is neither."""
     if not isinstance(name_or_folder, (str, os.PathLike)) or not str(name_or_folder):
         raise ModelError(f"model must be a name or a folder, got {name_or_folder!r}")
     if str(name_or_folder) in _packaged():
@@ -77,28 +60,7 @@ def find_folder(name_or_folder):
 
 
 def read_plain_file(folder, name, limit):
-    """
-    Content of one plain file of a folder.
-
-    Parameters
-    ----------
-    folder : `~pathlib.Path`
-        The folder.
-    name : str
-        Name of the file.
-    limit : int
-        Largest size in bytes that is read.
-
-    Returns
-    -------
-    bytes
-        The content.
-
-    Raises
-    ------
-    ModelError
-        If there is no such file, it is a link, cannot be read, or is larger.
-    """
+    """Content of a plain file in a folder; ModelError if it is a link, unreadable, or of more than ``limit`` bytes."""
     path = folder / name
     if path.is_symlink() or not path.is_file():
         raise ModelError(f"model folder {str(folder)!r} must hold the plain file {name}")
@@ -113,67 +75,31 @@ def read_plain_file(folder, name, limit):
 
 
 def read_json(folder, name, limit):
-    """
-    Read a JSON object from a folder that is not trusted.
-
-    Parameters
-    ----------
-    folder : `~pathlib.Path`
-        The folder.
-    name : str
-        Name of the file.
-    limit : int
-        Largest size in bytes that is read.
-
-    Returns
-    -------
-    dict
-        The object; empty if the JSON is something else.
-
-    Raises
-    ------
-    ModelError
-        If the file is missing, too large, or not JSON.
-    """
+    """A JSON object, at most ``limit`` bytes, from a folder that is not trusted; empty if it is no object."""
     data = read_plain_file(folder, name, limit)
     document = read_json_limited(data, limit=limit, where=repr(str(folder / name)))
     return document if isinstance(document, dict) else {}
 
 
-def _upgrade(document):
+def _upgrade(document, version):
     """
-    Bring a description of format version 1 to what version 2 says.
+    Bring an older description to today's names, in place.
 
     Version 1 knew one augmentation, switched by ``augment``, neither temperature nor novelty, and a running mean over
-    two epochs without a name.
+    two epochs without a name. ``n_filters`` was ``width`` at first.
     """
-    document.setdefault("doubt", {"temperature": 1.0, "novelty": None})
     parameters = document.get("parameters")
-    if isinstance(parameters, dict) and "augment" in parameters:
-        parameters = dict(parameters)
-        parameters["augmentation"] = ["flip", "turn", "shift"] if parameters.pop("augment") else []
-        document["parameters"] = parameters
+    parameters = parameters if isinstance(parameters, dict) else {}
+    if "width" in parameters:
+        parameters.setdefault("n_filters", parameters.pop("width"))
+    if version == 1:
+        document.setdefault("doubt", {"temperature": 1.0, "novelty": None})
+        if "augment" in parameters:
+            parameters["augmentation"] = ["flip", "turn", "shift"] if parameters.pop("augment") else []
 
 
 def read_document(folder):
-    """
-    Read and check the description of a model.
-
-    Parameters
-    ----------
-    folder : `~pathlib.Path`
-        The model folder.
-
-    Returns
-    -------
-    dict
-        The content of ``model.json``.
-
-    Raises
-    ------
-    ModelError
-        If the file is missing, too large, not JSON, of a newer format, or lacks an entry.
-    """
+    """The checked content of ``model.json``; ModelError if it is missing, damaged, incomplete or of a newer format."""
     document = read_json(folder, DOCUMENT, _MAX_DOCUMENT)
     where = repr(str(folder / DOCUMENT))
     if document.get("format") != FORMAT:
@@ -185,8 +111,7 @@ def read_document(folder):
         raise ModelError(
             f"{where} has format version {version}; this astroclassify reads up to {FORMAT_VERSION}: update it"
         )
-    if version == 1:
-        _upgrade(document)
+    _upgrade(document, version)
     for key, kind in _KINDS.items():
         if not isinstance(document.get(key), kind):
             raise ModelError(f"{where}: {key} must be a {kind.__name__}, got {type(document.get(key)).__name__}")
@@ -197,24 +122,9 @@ def read_document(folder):
 
 def read_folder(folder):
     """
-    Read a model folder; nothing in it is used before size and SHA-256 have been checked.
+    Document, weights and network of a model folder, or ModelError.
 
-    Parameters
-    ----------
-    folder : `~pathlib.Path`
-        The model folder.
-
-    Returns
-    -------
-    document : dict
-        The content of ``model.json``.
-    weights, network : bytes
-        The two other files.
-
-    Raises
-    ------
-    ModelError
-        If a file is missing, a link, altered or too large.
+    Nothing is used before size and SHA-256 have been checked.
     """
     document = read_document(folder)
     contents = []
@@ -235,28 +145,10 @@ def read_folder(folder):
 
 def write_folder(folder, document, weights, network, *, overwrite=False):
     """
-    Write a model folder under a temporary name and rename it, so that it is whole or not there.
+    Write a model folder under a temporary name and rename it, so that it is whole or not there; returns its path.
 
-    Parameters
-    ----------
-    folder : str or path-like
-        The folder.
-    document : dict
-        The content of ``model.json`` without format and files.
-    weights, network : bytes
-        The two other files.
-    overwrite : bool, optional
-        Whether a model that is there may be replaced. A folder that is no model is never replaced.
-
-    Returns
-    -------
-    `~pathlib.Path`
-        The folder.
-
-    Raises
-    ------
-    OutputError
-        If the folder exists or cannot be written.
+    ``document`` is without format and files. A folder that holds anything else than a model is never replaced.
+    OutputError if it exists (and not ``overwrite``) or cannot be written.
     """
     folder = Path(folder).resolve()
     _check_target(folder, overwrite)
@@ -324,9 +216,9 @@ def _plain(value):
     return str(value)
 
 
-def _width_text(document):
-    width = document["parameters"].get("width")
-    return "" if width is None else f"width {width}, "
+def _filters_text(document):
+    n_filters = document["parameters"].get("n_filters")
+    return "" if n_filters is None else f"{n_filters} filters in the first stage, "
 
 
 def _card_text(document):
@@ -339,7 +231,7 @@ def _card_text(document):
         "",
         str(card.get("description", "No description was given.")),
         "",
-        f"- Network: {document['architecture']}, {_width_text(document)}{document.get('n_parameters')} parameters",
+        f"- Network: {document['architecture']}, {_filters_text(document)}{document.get('n_parameters')} parameters",
         f"- Input: {', '.join(document['bands'])}; {geometry['width']:g} {geometry['unit']} across, "
         f"{geometry['shape'][0]} x {geometry['shape'][1]} pixels; {document['preprocessing']['formula']}",
         *(f"- {label}: {text}" for label, text in classes),

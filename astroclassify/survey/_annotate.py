@@ -1,4 +1,4 @@
-"""Predictions beside the catalogue they are about."""
+"""Predictions added to the rows of a catalogue."""
 
 import warnings
 from collections import Counter
@@ -10,19 +10,19 @@ from astropy.table import Column, QTable
 from ..exceptions import AstroclassifyWarning, SchemaError
 from ..schemes import Flag
 from ..tables import PREDICTIONS, provenance, validate
+from ._catalogue_columns import join_messages
 
 __all__ = ["annotate"]
 
 
 def annotate(catalogue, predictions):
     """
-    Put predictions beside the rows of a catalogue that have the same ``source_id``.
+    Add predictions to the rows of a catalogue that have the same ``source_id``.
 
     Parameters
     ----------
     catalogue : `~astropy.table.Table`
-        Any table with ``source_id``, such as CANDIDATES. A ``source_id`` may come again: each of its rows gets the
-        prediction.
+        Any table with ``source_id``, such as CANDIDATES. Rows may share a ``source_id``: each gets the prediction.
     predictions : `~astropy.table.QTable`
         PREDICTIONS, in any order.
 
@@ -30,15 +30,15 @@ def annotate(catalogue, predictions):
     -------
     `~astropy.table.QTable`
         The rows and columns of ``catalogue``, none dropped and in their order, then ``label_pred``, ``p_<class>`` and
-        what else ``predictions`` has. ``flags`` are those of both tables together, and ``message`` joins their texts. A
-        row without a prediction has an empty label, NaN, the flag ``FAILED`` and the message ``"no prediction"``.
-        ``meta["scheme"]`` is that of the predictions, whose whole ``meta`` is in ``meta["predictions"]``.
+        the other columns of ``predictions``. ``flags`` combine both tables', and ``message`` joins their texts. A row
+        without a prediction has an empty label, NaN, the flag ``FAILED`` and the message ``"no prediction"``.
+        ``meta["scheme"]`` is that of the predictions, whose complete ``meta`` is in ``meta["predictions"]``.
 
     Raises
     ------
     SchemaError
-        If ``predictions`` is no PREDICTIONS table or has a ``source_id`` twice, or ``catalogue`` has none or has one of
-        the new columns already.
+        If ``predictions`` is not a PREDICTIONS table or repeats a ``source_id``, or if ``catalogue`` has no
+        ``source_id`` or already has one of the new columns.
 
     Warns
     -----
@@ -108,7 +108,7 @@ def _rows(predictions):
 
 
 def _renamed(row_of, predictions, names):
-    """Rows under the names of the catalogue, where those of the predictions are file names: see extract_cutouts."""
+    """Rows by the catalogue's names, where the predictions have file names instead (see `extract_cutouts`)."""
     if "group_id" not in predictions.colnames:
         return row_of
     groups = [str(name).strip() for name in predictions["group_id"]]
@@ -142,7 +142,7 @@ def _taken(column, rows, blank=None):
 
 
 def _one_blank(column):
-    """Column of one row, to be taken for absent ones only."""
+    """Column of one row, for a column without any."""
     return (
         np.zeros(1, column.dtype) * getattr(column, "unit", None)
         if isinstance(column, u.Quantity)
@@ -152,14 +152,12 @@ def _one_blank(column):
 
 def _messages(result, predictions, rows):
     """Texts of both tables, joined."""
-    old = (
-        [str(text) for text in np.ma.filled(result["message"], "")]
-        if "message" in result.colnames
-        else [""] * len(rows)
+    old, new = (
+        np.ma.filled(table["message"], "").tolist() if "message" in table.colnames else [""] * len(table)
+        for table in (result, predictions)
     )
-    has = "message" in predictions.colnames
-    texts = []
-    for text, row in zip(old, rows.tolist(), strict=True):
-        new = "no prediction" if row < 0 else (str(predictions["message"][row]) if has else "")
-        texts.append(new if not text else (text if new in text else f"{text}; {new}"))
+    texts = [
+        join_messages(text, new[row] if row >= 0 else "no prediction")
+        for text, row in zip(old, rows.tolist(), strict=True)
+    ]
     return np.array(texts, dtype=str) if texts else np.zeros(0, "U1")

@@ -8,10 +8,11 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.table import Column, QTable
 
+from .._checks import check_choice
 from ..exceptions import AstroclassifyWarning, EmptyResultWarning, SchemaError
 from ..schemes import Flag
 from ..tables import CANDIDATES, provenance, unpack
-from ._catalogue_columns import KINDS, claim, plain, positions, quantity
+from ._catalogue_columns import KINDS, identify_columns, join_messages, plain, positions, quantity
 from ._catalogue_files import read_table
 
 __all__ = ["read_catalogue"]
@@ -24,44 +25,44 @@ _CLASSES = {"0": "", "1": "C1", "2": "C2"}
 
 def read_catalogue(path, *, kind=None):
     """
-    Read a catalogue of X-ray sources or clusters, in any form that VizieR or TOPCAT gives.
+    Read a catalogue of X-ray sources or clusters, in any form that VizieR or TOPCAT writes.
 
     Parameters
     ----------
     path : str or path-like
-        FITS, VOTable, ECSV, CSV, TSV of VizieR, or a CDS file that lies beside its ``ReadMe``; gzipped or not. What it
-        is, is seen in the file, not in its name.
+        FITS, VOTable, ECSV, CSV, TSV of VizieR, or a CDS file beside its ``ReadMe``; gzipped or not. The form is
+        detected from the content, not from the name.
     kind : {None, "xamin", "xclass", "4xmm", "mcxc", "xcs"}, optional
-        Which catalogue it is. By default seen in its columns. Saying it gives the columns their documented units where
-        the file has none (CSV).
+        Which catalogue it is; by default detected from its columns. If given, columns without a unit in the file (CSV)
+        have their documented unit.
 
     Returns
     -------
     `~astropy.table.QTable`
         One row per row of the file, in its order: ``source_id``, ``sky_position`` (ICRS), those columns of
         `~astroclassify.tables.CANDIDATES` that the catalogue has, ``flags`` and ``message``, then all other columns.
-        Numbers without a value are NaN, whole numbers stay masked, texts are empty. A row without a position that can
-        be read keeps its place with NaN, the flag ``FAILED`` and the reason in ``message``. ``meta["catalogue"]`` says
-        what was read and which column became which.
+        Missing real numbers are NaN, missing whole numbers stay masked, missing texts are empty. A row without a
+        readable position keeps its place with NaN, the flag ``FAILED`` and the reason in ``message``.
+        ``meta["catalogue"]`` records the file, its form and which column became which.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     SchemaError
-        If it is no such table, has no positions, or a unit is missing or wrong.
+        If the file is not such a table, has no positions, or a unit is missing or wrong.
 
     Notes
     -----
-    Column names are mapped by one packaged table, ``data/catalogue_columns.ecsv``, which says for each name where it
-    is known from. Positions of J2000 count as ICRS (they differ by less than 0.03 arcsec). A right ascension in hours
-    is read as such where its unit (``h``, ``h:m:s``) or its text (``12h34m``) says so; one without a unit is refused.
-    In XAmin tables the position is that of the fit of the extended model.
+    Column names are mapped by one packaged table, ``data/catalogue_columns.ecsv``, which gives the source of each name.
+    Positions of J2000 count as ICRS (they differ by less than 0.03 arcsec). A right ascension in hours is read as such
+    where its unit (``h``, ``h:m:s``) or its text (``12h34m``) says so; one without a unit is refused. In XAmin tables
+    the position is that of the fit of the extended model.
 
-    A ``source_id`` that comes again has a number after it from the second time on (4XMM lists one source in many
-    observations), and ``message`` says so; rows of a catalogue without names are called by their number from 1. A
-    column that bears a name of the package but other values (``x`` without pixels, ``flags`` of another survey) is kept
-    as ``catalogue_<name>``.
+    A repeated ``source_id`` gets a number appended from the second time on (4XMM lists one source in many
+    observations), and ``message`` says so; rows of a catalogue without names are numbered from 1. A column that has a
+    name of the package but other values (``x`` without pixels, ``flags`` of another survey) is kept as
+    ``catalogue_<name>``.
 
     Examples
     --------
@@ -78,23 +79,23 @@ def read_catalogue(path, *, kind=None):
     >>> catalogue["sky_position"][0].to_string("hmsdms")
     '10h00m24s -02d30m00s'
     """
-    if kind is not None and kind not in KINDS:
-        raise ValueError(f"kind must be None or one of {KINDS}, got {kind!r}")
+    if kind is not None:
+        check_choice("kind", kind, KINDS)
     path = Path(path)
     table, form = read_table(path)
-    unpack(table, form)  # what the package wrote keeps its meta, the convention of its likelihoods too
-    seen, claims = claim(table.colnames, kind)
+    unpack(table, form)  # a table written by the package keeps its meta, with the convention of its likelihoods
+    detected, mapping = identify_columns(table.colnames, kind)
     result = QTable()
-    used = {"sky_position": _position(table, claims, seen, kind, result)}
-    used["source_id"] = _names(table, claims, result)
-    used.update(_measures(table, claims, seen, kind, result))
+    used = {"sky_position": _position(table, mapping, detected, kind, result)}
+    used["source_id"] = _names(table, mapping, result)
+    used.update(_measures(table, mapping, detected, kind, result))
     used.update(_flags(table, result))
     result = result[[name for name in _RESERVED if name in result.colnames]]
     _others(table, {name for names in used.values() for name in names}, result)
     if form == "ecsv" or "sky_position" in table.colnames:
         result.meta.update(table.meta)
     columns = {name: " ".join(names) for name, names in used.items() if names}
-    result.meta["catalogue"] = {"file": path.name, "form": form, "kind": str(seen or ""), "columns": columns}
+    result.meta["catalogue"] = {"file": path.name, "form": form, "kind": str(detected or ""), "columns": columns}
     for key, value in provenance().items():
         result.meta.setdefault(key, value)
     if not len(result):
@@ -105,24 +106,24 @@ def read_catalogue(path, *, kind=None):
     return result
 
 
-def _position(table, claims, seen, kind, result):
+def _position(table, mapping, detected, kind, result):
     """Fill sky_position, flags and message; return the columns used."""
     if "sky_position" in table.colnames and isinstance(table["sky_position"], SkyCoord):
         sky = table["sky_position"].icrs
         faults = ["" if np.isfinite(ra) else "no position" for ra in np.atleast_1d(sky.ra.deg)]
         columns = ["sky_position"]
-    elif "sky_position" in claims:
-        columns, unit, _ = claims["sky_position"]
+    elif "sky_position" in mapping:
+        columns, unit, _ = mapping["sky_position"]
         try:
             sky, faults = positions(table, columns, unit, kind)
         except SchemaError as error:
-            hint = f" (its columns are those of a {seen!r} catalogue)" if seen and seen != kind else ""
+            hint = f" (its columns are those of a {detected!r} catalogue)" if detected and detected != kind else ""
             raise SchemaError(f"{error}{hint}") from None
     else:
         some = ", ".join(table.colnames[:12])
         raise SchemaError(f"no columns of a position such as RAJ2000 and DEJ2000 or ra and dec, among: {some}")
     result["sky_position"] = sky
-    result["message"] = np.array(faults, dtype="U200") if faults else np.zeros(0, "U1")
+    result["message"] = _text_column(faults)
     result["flags"] = np.where(result["message"] != "", int(Flag.FAILED), 0).astype(np.int64)
     return columns
 
@@ -139,9 +140,15 @@ def _texts(column):
     return [str(value) for value in values.tolist()]
 
 
-def _names(table, claims, result):
+def _text_column(texts):
+    """Array of texts, also of none."""
+    texts = list(texts)
+    return np.array(texts, dtype=str) if texts else np.zeros(0, "U32")
+
+
+def _names(table, mapping, result):
     """Fill source_id, different in every row; return the columns used."""
-    columns = claims["source_id"][0] if "source_id" in claims else []
+    columns = mapping["source_id"][0] if "source_id" in mapping else []
     texts = _texts(table[columns[0]]) if columns else [str(number) for number in range(1, len(table) + 1)]
     taken, first, names = set(texts), {}, []
     messages = [str(text) for text in result["message"]]
@@ -159,34 +166,31 @@ def _names(table, claims, result):
                 count += 1
                 name = f"{text or 'row'}_{count}"
             taken.add(name)
-            messages[number] = "; ".join(part for part in (messages[number], fault) if part)
+            messages[number] = join_messages(messages[number], fault)
         names.append(name)
-    result["source_id"] = np.array(names, dtype=str) if names else np.zeros(0, "U32")
-    result["message"] = np.array(messages, dtype=str) if messages else np.zeros(0, "U1")
+    result["source_id"], result["message"] = _text_column(names), _text_column(messages)
     return columns
 
 
-def _measures(table, claims, seen, kind, result):
+def _measures(table, mapping, detected, kind, result):
     """Fill the other columns of CANDIDATES; return the columns used for each."""
     used, refused = {}, []
     for name, unit in CANDIDATES.columns:
-        if name not in claims or name in result.colnames:
+        if name not in mapping or name in result.colnames:
             continue
-        (column,), documented, own = claims[name]
+        (column,), documented, own = mapping[name]
         if unit == "str":
-            texts = [_CLASSES.get(text, text) for text in _texts(table[column])]
-            result[name] = np.array(texts, dtype=str) if texts else np.zeros(0, "U32")
+            result[name] = _text_column(_CLASSES.get(text, text) for text in _texts(table[column]))
         else:
             try:
                 result[name] = quantity(table[column], name, documented if kind else "")
             except SchemaError as error:
-                if own and seen:
-                    raise SchemaError(
-                        f"{error}. Its columns are those of a {seen!r} catalogue: if it is one, kind={seen!r} gives "
+                if own and detected:
+                    hint = (
+                        f". Its columns are those of a {detected!r} catalogue: if it is one, kind={detected!r} gives "
                         "the units that its file lacks"
-                        if kind is None
-                        else str(error)
-                    ) from None
+                    )
+                    raise SchemaError(f"{error}{hint if kind is None else ''}") from None
                 refused.append(str(error))
                 continue
         used[name] = [column]
@@ -206,10 +210,8 @@ def _flags(table, result):
     result["flags"] = result["flags"] | np.ma.filled(np.ma.asarray(table["flags"]), 0).astype(np.int64)
     if "message" not in table.colnames:
         return {"flags": ["flags"]}
-    texts = []
-    for old, new in zip(_texts(table["message"]), result["message"], strict=True):
-        texts.append(old if new in old else "; ".join(part for part in (old, str(new)) if part))
-    result["message"] = np.array(texts, dtype=str) if texts else np.zeros(0, "U1")
+    pairs = zip(_texts(table["message"]), result["message"], strict=True)
+    result["message"] = _text_column(join_messages(old, str(new)) for old, new in pairs)
     return {"flags": ["flags"], "message": ["message"]}
 
 

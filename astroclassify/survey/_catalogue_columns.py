@@ -1,4 +1,4 @@
-"""Columns of a catalogue to those of the package: which is which, their units, and positions in every notation."""
+"""Columns of a catalogue and those of the package: which is which, their units, and positions in every notation."""
 
 import re
 from functools import lru_cache
@@ -13,7 +13,7 @@ from ..exceptions import SchemaError
 from ..tables import CANDIDATES
 from ._catalogue_files import parse_unit
 
-__all__ = ["KINDS", "claim", "plain", "positions", "quantity"]
+__all__ = ["KINDS", "identify_columns", "join_messages", "plain", "positions", "quantity"]
 
 #: Catalogues whose columns, and the units that these have, are known.
 KINDS = ("xamin", "xclass", "4xmm", "mcxc", "xcs")
@@ -36,23 +36,10 @@ def _mapping():
     return list(zip(*cells, [bool(flag) for flag in table["signature"]], strict=True))
 
 
-def claim(names, kind=None):
+def identify_columns(names, kind=None):
     """
-    Say which columns of a catalogue are which.
-
-    Parameters
-    ----------
-    names : list of str
-        Columns of the catalogue.
-    kind : str, optional
-        One of `KINDS`; by default the one whose signature is among the columns.
-
-    Returns
-    -------
-    kind : str or None
-        The kind.
-    claims : dict
-        Name in CANDIDATES -> (columns of the catalogue, documented unit, whether the kind itself names the column).
+    Kind of a catalogue (None: unknown), and name in CANDIDATES -> (columns of the catalogue, documented unit, whether
+    the kind itself names the column). By default the kind is the one whose signature is among the columns.
     """
     lower = {}
     for name in names:
@@ -60,15 +47,22 @@ def claim(names, kind=None):
     if kind is None:
         signed = (row[0] for row in _mapping() if row[4] and all(part.lower() in lower for part in row[1].split()))
         kind = next(signed, None)
-    claims, taken = {}, set()
+    found, taken = {}, set()
     for own in (True, False):
         for row in _mapping():
             columns = [lower.get(part.lower()) for part in row[1].split()]
-            known = row[0] == (kind if own else "any") and row[2] not in claims
+            known = row[0] == (kind if own else "any") and row[2] not in found
             if known and None not in columns and not taken.intersection(columns):
-                claims[row[2]] = (columns, row[3], own)
+                found[row[2]] = (columns, row[3], own)
                 taken.update(columns)
-    return kind, claims
+    return kind, found
+
+
+def join_messages(old, new):
+    """Both texts, each once, separated by a semicolon."""
+    if not old or not new:
+        return old or new
+    return old if new in old else f"{old}; {new}"
 
 
 def missing(column):
@@ -113,37 +107,16 @@ def numbers(column, name):
     return values
 
 
-def positions(table, columns, documented, told):
+def positions(table, columns, documented, kind):
     """
-    Positions of a catalogue.
-
-    Parameters
-    ----------
-    table : `~astropy.table.Table`
-        The catalogue as its file has it.
-    columns : list of str
-        Right ascension and declination, or the seven columns of a CDS position.
-    documented : str
-        Unit of the right ascension (that of the declination is then deg) where the file gives none.
-    told : str or None
-        The kind that the caller named, whose documented unit may be used.
-
-    Returns
-    -------
-    sky : `~astropy.coordinates.SkyCoord`
-        ICRS, NaN where a row has no position. J2000 positions count as ICRS: the frames differ by < 0.03 arcsec.
-    faults : list of str
-        Why a row has none, or "".
-
-    Raises
-    ------
-    SchemaError
-        If the unit is missing or is none of an angle.
+    ICRS positions (NaN where a row has none) and the reason per row, or "". ``columns`` are RA and Dec, or the seven
+    columns of a CDS position. ``documented``, the unit of RA of the ``kind`` that the caller named, counts where the
+    file gives none. J2000 counts as ICRS: the frames differ by less than 0.03 arcsec.
     """
     if len(columns) == 7:
         ra, dec = _from_parts(table, columns)
     else:
-        documented = documented if told else ""
+        documented = documented if kind else ""
         ra = _angle(table[columns[0]], columns[0], documented, hours=True)
         dec = _angle(table[columns[1]], columns[1], "d:m:s" if documented == "h:m:s" else documented, hours=False)
     faults = []
@@ -203,6 +176,7 @@ def _angle(column, name, documented, *, hours):
 
 
 def _unit(column, name):
+    """Unit of a column as its file has it, or an error that names the column."""
     try:
         return parse_unit(column.unit)
     except ValueError:
@@ -234,32 +208,14 @@ def _from_text(values, name, unit, *, hours):
     return angles * (15 if in_hours else 1)
 
 
-def quantity(column, name, kind):
+def quantity(column, name, documented):
     """
-    Values of a column in the unit of CANDIDATES.
-
-    Parameters
-    ----------
-    column : `~astropy.table.Column`
-        The column.
-    name : str
-        Its name in CANDIDATES.
-    kind : str
-        Unit that the catalogue is known to have there, where the file gives none and the caller told the kind; or "".
-
-    Returns
-    -------
-    `~astropy.units.Quantity` or `~numpy.ndarray`
-        The values; NaN where there is none.
-
-    Raises
-    ------
-    SchemaError
-        If the unit is missing or another.
+    Values of a column in the unit of ``name`` in CANDIDATES, NaN where there is none.
+    ``documented`` is the unit of a catalogue whose kind the caller named, used where the file gives none; or "".
     """
     wanted = dict(CANDIDATES.columns)[name]
     unit = _unit(column, column.name)
-    unit = parse_unit(kind) if unit is None else unit
+    unit = parse_unit(documented) if unit is None else unit
     if not isinstance(wanted, u.UnitBase):
         if unit is not None:
             raise SchemaError(f"column {column.name!r} must have no unit, got {unit}")

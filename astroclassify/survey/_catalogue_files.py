@@ -1,4 +1,4 @@
-"""Files of catalogues, in every form that VizieR and TOPCAT give, to tables with their units as they stand there."""
+"""Files of catalogues, in every form that VizieR and TOPCAT give, to tables with their units as written."""
 
 import csv
 import gzip
@@ -23,53 +23,32 @@ FORMS = "FITS, VOTable, ECSV, CSV, TSV of VizieR, or a CDS file beside its ReadM
 
 # Spellings that other programs write and astropy does not read, or (asec) reads as something else.
 _SPELLINGS = {
-    "degrees": "deg",
-    "degree": "deg",
-    "counts": "ct",
-    "count": "ct",
-    "cts": "ct",
-    "pixels": "pix",
-    "pixel": "pix",
-    "arcseconds": "arcsec",
-    "arcsecs": "arcsec",
-    "asec": "arcsec",
-    "arcminutes": "arcmin",
-    "amin": "arcmin",
-    "hours": "h",
-    "hour": "h",
-    "hr": "h",
-    "hrs": "h",
-    "seconds": "s",
-    "sec": "s",
+    word: unit
+    for unit, words in {
+        "deg": "degrees degree",
+        "ct": "counts count cts",
+        "pix": "pixels pixel",
+        "arcsec": "arcseconds arcsecs asec",
+        "arcmin": "arcminutes amin",
+        "h": "hours hour hr hrs",
+        "s": "seconds sec",
+    }.items()
+    for word in words.split()
 }
 _NO_UNIT = {"", "-", "--", "---", "none", "null", "unitless", "[-]"}
 _SEXAGESIMAL = {"h:m:s": "h:m:s", "hms": "h:m:s", "hh:mm:ss": "h:m:s", "d:m:s": "d:m:s", "dms": "d:m:s"}
 _MISSING = {"", "null", "nan", "--", "n/a"}
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d{0,17})")
-# As float(), but 1_2 (which Python reads as 12) is a name.
+# What float() takes, except 1_2: Python reads it as 12, but it is a name.
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?)", re.IGNORECASE)
-# Columns of names (those of data/catalogue_columns.ecsv): 1E0657 and 1.10 are none of numbers.
+# Columns of names (those of data/catalogue_columns.ecsv): 1E0657 and 1.10 are names there, not numbers.
 _NAMES = frozenset("source_id name iauname source srcid id recno index xclass detid 4xmm mcxc xcs".split())
 
 
 def parse_unit(text):
     """
-    Unit of a column as its file has it.
-
-    Parameters
-    ----------
-    text : str, `~astropy.units.Unit` or None
-        What the file or its reader says.
-
-    Returns
-    -------
-    `~astropy.units.Unit`, str or None
-        The unit; ``"h:m:s"`` or ``"d:m:s"`` for sexagesimal text; None where there is none.
-
-    Raises
-    ------
-    ValueError
-        If it is no unit that can be understood.
+    Unit of a column as in its file: a Unit, "h:m:s" or "d:m:s" for sexagesimal text, None for none; ValueError if
+    unknown.
     """
     if isinstance(text, u.UnitBase) and not isinstance(text, u.UnrecognizedUnit):
         return None if text == u.dimensionless_unscaled else text
@@ -91,26 +70,8 @@ def parse_unit(text):
 
 def read_table(path):
     """
-    Read a file by what is in it, whatever its name.
-
-    Parameters
-    ----------
-    path : `~pathlib.Path`
-        The file, gzipped or not.
-
-    Returns
-    -------
-    table : `~astropy.table.Table`
-        Masked where the file has no value; units as the reader gave them.
-    form : str
-        What the file is.
-
-    Raises
-    ------
-    SchemaError
-        If it is none of the forms, damaged, or holds several tables or none.
-    FileNotFoundError
-        If there is no such file.
+    Table (masked where the file has no value, units as read) and form of a file, which is detected from its content.
+    `SchemaError` if it is none of the forms, damaged, or holds no table or several.
     """
     path = Path(path)
     if not path.is_file():
@@ -214,7 +175,7 @@ def _lines(path):
 
 
 def _read_text(path):
-    """Text without a name of its own: CDS, TSV of VizieR, or CSV."""
+    """Text without a signature: CDS, TSV of VizieR, or CSV."""
     readme = next((each for each in path.parent.iterdir() if each.name.lower() == "readme"), None)
     if readme is not None and readme != path and _describes(readme, path.name.removesuffix(".gz")):
         return Table.read(path, format="ascii.cds", readme=str(readme))
@@ -252,15 +213,7 @@ def _read_vizier(lines, rule, path):
     names, units = ([cell.strip() for cell in lines[number - back].lstrip("#").split(mark)] for back in (2, 1))
     if len(names) != len(units) or "" in names:
         raise SchemaError(f"path: {str(path)!r} has no names and units above the dashes of line {number + 1}")
-    rows = []
-    _tell_of_comments(lines[number + 1 :], mark, len(names), path)
-    for place, line in enumerate(lines[number + 1 :], number + 2):
-        if line.startswith("#") or not line.strip():
-            continue
-        cells = [cell.strip() for cell in line.split(mark)]
-        if len(cells) != len(names):
-            raise SchemaError(f"path: line {place} of {str(path)!r} has {len(cells)} cells instead of {len(names)}")
-        rows.append(cells)
+    rows = _cells(lines, number + 1, mark, len(names), path, csv.QUOTE_NONE)
     texts, descriptions = set(), {}
     for line in lines[:number]:
         match = re.match(r"#Column\t(\S+)\t\(([A-Z])[\d.]*\)\t([^\t]*)", line)
@@ -275,32 +228,32 @@ def _read_vizier(lines, rule, path):
 
 
 def _read_csv(lines, path):
-    all_lines = lines
-    lines = [line for line in lines if line.strip() and not line.startswith("#")]
-    if not lines:
+    first = next((number for number, line in enumerate(lines) if line.strip() and not line.startswith("#")), None)
+    if first is None:
         raise SchemaError(f"path: {str(path)!r} has no table; wanted: {FORMS}")
-    mark = max(",;\t|", key=lines[0].count)
-    if mark not in lines[0]:
+    mark = max(",;\t|", key=lines[first].count)
+    if mark not in lines[first]:
         raise SchemaError(f"path: {str(path)!r} is not a table whose first line names its columns; wanted: {FORMS}")
-    names, *rows = csv.reader(lines, delimiter=mark)
-    _tell_of_comments(all_lines[all_lines.index(lines[0]) :], mark, len(names), path)
-    names = [name.strip() for name in names]
-    for place, cells in enumerate(rows, 2):
-        if len(cells) != len(names):
-            raise SchemaError(f"path: row {place} of {str(path)!r} has {len(cells)} cells instead of {len(names)}")
-    return _typed(names, [[cell.strip() for cell in row] for row in rows], set(), path)
+    names = [name.strip() for name in next(csv.reader([lines[first]], delimiter=mark))]
+    return _typed(names, _cells(lines, first + 1, mark, len(names), path, csv.QUOTE_MINIMAL), set(), path)
 
 
-def _tell_of_comments(lines, mark, n_columns, path):
-    """Lines under the names of the columns that begin with # are comments, but may be rows of sources called #1."""
-    found = [line for line in lines if line.startswith("#") and line.count(mark) == n_columns - 1]
-    if found:
-        log.warning(
-            "%s: %d lines that begin with # have as many cells as a row and were taken for comments, the first is %r",
-            path.name,
-            len(found),
-            found[0][:60],
-        )
+def _cells(lines, start, mark, n_columns, path, quoting):
+    """Rows of stripped cells from the 0-based line ``start`` on, without comments and empty lines."""
+    lines = [(number, line) for number, line in enumerate(lines[start:], start + 1) if line.strip()]
+    comments = [line for _, line in lines if line.startswith("#") and line.count(mark) == n_columns - 1]
+    if comments:
+        # They may be rows of sources called #1, #2.
+        text = "%s: %d lines that begin with # have as many cells as a row and were taken for comments, the first is %r"
+        log.warning(text, path.name, len(comments), comments[0][:60])
+    lines = [(number, line) for number, line in lines if not line.startswith("#")]
+    reader, rows = csv.reader((line for _, line in lines), delimiter=mark, quoting=quoting), []
+    for cells in reader:
+        if len(cells) != n_columns:
+            place = lines[reader.line_num - 1][0]
+            raise SchemaError(f"path: line {place} of {str(path)!r} has {len(cells)} cells instead of {n_columns}")
+        rows.append([cell.strip() for cell in cells])
+    return rows
 
 
 def _typed(names, rows, texts, path):
@@ -321,7 +274,7 @@ def _typed(names, rows, texts, path):
 
 
 def _kind(values):
-    """Type that holds every value as it is written: 0123 is a name, not a number."""
+    """Type that keeps every value as written: 0123 is a name, not a number."""
     if values and all(_INTEGER.fullmatch(value) for value in values):
         return int
     if not all(_NUMBER.fullmatch(value) for value in values):

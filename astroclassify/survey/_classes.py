@@ -9,8 +9,9 @@ from astropy.stats import binom_conf_interval
 from astropy.table import Column
 
 from .. import batch
-from .._checks import check_quantity
-from ..exceptions import EmptyResultWarning, SchemaError
+from .._checks import check_number, check_quantity, shorten
+from .._x_classes import X_CLASS_BOUNDS, X_CLASS_SOURCE, X_CLASSES
+from ..exceptions import ArgumentError, EmptyResultWarning, SchemaError
 from ..schemes import Flag
 
 __all__ = ["CUTS", "Calibration", "Cuts", "calibrate_cuts", "classify_extent", "select"]
@@ -131,28 +132,21 @@ def _between(candidates, column, pair):
 
 
 _EXTENDED = Flag.FAILED | Flag.DOUBLE
-_FACCIOLI = "Faccioli et al. 2018, A&A 620, A9 (XXL XXIV)"
+(_C1,) = X_CLASS_BOUNDS["C1"]
+
+
+def _published(name, what, without):
+    boxes = [dict(box) for box in X_CLASS_BOUNDS[name]]
+    for box in boxes:
+        if "ext" in box:
+            box["ext"] = tuple(None if end is None else end * u.arcsec for end in box["ext"])
+    return Cuts(name, boxes, f"{X_CLASS_SOURCE}{what}", without=without)
+
+
 CUTS = {
-    "C1": Cuts(
-        "C1",
-        {"ext": (5 * u.arcsec, None), "ext_like": (33.0, None), "det_like": (32.0, None)},
-        f"{_FACCIOLI}; after Pacaud et al. 2006: extended sources almost without contamination",
-        without=_EXTENDED,
-    ),
-    "C2": Cuts(
-        "C2",
-        {"ext": (5 * u.arcsec, None), "ext_like": (15.0, 33.0)},
-        f"{_FACCIOLI}; after Pacaud et al. 2006: extended sources, about half of them contaminants",
-        without=_EXTENDED,
-    ),
-    "P1": Cuts(
-        "P1",
-        (
-            {"pnt_det_like": (30.0, None), "ext": (None, 3 * u.arcsec)},
-            {"pnt_det_like": (30.0, None), "ext_like": (None, 0.0)},
-        ),
-        f"{_FACCIOLI}: point sources",
-    ),
+    "C1": _published("C1", "; after Pacaud et al. 2006: extended sources almost without contamination", _EXTENDED),
+    "C2": _published("C2", "; after Pacaud et al. 2006: extended sources, about half of them contaminants", _EXTENDED),
+    "P1": _published("P1", ": point sources", Flag.FAILED),
 }
 """Published cuts of the XAmin pipeline by class: C1, C2 (extended) and P1 (point sources), which exclude each other."""
 
@@ -162,11 +156,11 @@ def get_cuts(cuts):
     if isinstance(cuts, Cuts):
         return cuts
     if not isinstance(cuts, str) or cuts not in CUTS:
-        raise ValueError(f"cuts must be one of {tuple(CUTS)} or Cuts, got {cuts!r}")
+        raise ArgumentError(f"cuts must be one of {X_CLASSES} or Cuts, got {shorten(cuts)}")
     return CUTS[cuts]
 
 
-def classify_extent(candidates, cuts=("C1", "C2", "P1")):
+def classify_extent(candidates, cuts=X_CLASSES):
     """
     Class of each candidate.
 
@@ -304,7 +298,15 @@ class Calibration:
 
 
 def calibrate_cuts(
-    candidates, is_cluster, *, purity=0.95, name="calibrated", ext=5 * u.arcsec, det_like=32.0, groups=None, rng=0
+    candidates,
+    is_cluster,
+    *,
+    purity=0.95,
+    name="calibrated",
+    ext=_C1["ext"][0] * u.arcsec,
+    det_like=_C1["det_like"][0],
+    groups=None,
+    rng=0,
 ):
     """
     Find the EXT_LIKE threshold that gives a sample of a wanted purity, on simulated candidates whose truth is known.
@@ -361,11 +363,10 @@ def calibrate_cuts(
     (35.0, 3)
     """
     is_cluster, groups = _check_truth(candidates, is_cluster, groups)
-    if not 0 < purity <= 1:
-        raise ValueError(f"purity must lie above 0 and not above 1, got {purity!r}")
+    check_number("purity", purity, 0, 1, open_low=True)
     check_quantity("ext", ext, u.arcsec, shape=())
     convention = candidates.meta.get("likelihood")
-    bounds = {"ext": (ext, None), "det_like": (float(det_like), None), "ext_like": (None, None)}
+    bounds = {"ext": (ext, None), "det_like": (check_number("det_like", det_like), None), "ext_like": (None, None)}
     like = np.asarray(candidates["ext_like"], float)
     rows = np.flatnonzero(Cuts(name, bounds, without=_EXTENDED).passed(candidates))
     rows = rows[np.argsort(-like[rows], kind="stable")]

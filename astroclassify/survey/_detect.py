@@ -1,4 +1,4 @@
-"""Detection end to end: find the sources of a field, fit their extent, name their class."""
+"""Detection end to end: find the sources of a field, fit their extent, assign their class."""
 
 import warnings
 
@@ -9,9 +9,9 @@ from .._checks import check_quantity
 from ..exceptions import EmptyResultWarning
 from ..tables import CANDIDATES, provenance, validate
 from ._classes import classify_extent
-from ._detection import FALSE_ALARM, _check_field, find_sources
+from ._detection import FALSE_ALARM, find_sources
 from ._extent import fit_extent
-from ._field import combine_fields
+from ._field import check_field, combine_fields
 
 __all__ = ["detect"]
 
@@ -20,7 +20,7 @@ MARGIN = 1.0  # arcmin beyond the largest off-axis angle within which sources ar
 
 def detect(field, *, false_alarm=FALSE_ALARM, scales=None, likelihood="delta-c", max_off_axis=None):
     """
-    Find the sources of a field, fit how extended they are, and name their class.
+    Find the sources of a field, fit their extent, and assign their class.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ def detect(field, *, false_alarm=FALSE_ALARM, scales=None, likelihood="delta-c",
     Notes
     -----
     The steps are those of Pacaud et al. (2006, MNRAS 372, 578, section 2): wavelet filter in the Poisson regime,
-    segmentation, maximum-likelihood fits on the photon image. The search is generous: what it finds is a source only
-    if ``det_like`` says so.
+    segmentation, maximum-likelihood fits on the photon image. The search is deliberately permissive: a detection is a
+    source only if its ``det_like`` is high.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def detect(field, *, false_alarm=FALSE_ALARM, scales=None, likelihood="delta-c",
     """
     fields = list(field) if isinstance(field, (list, tuple)) else [field]
     for each in fields:
-        _check_field(each)
+        check_field(each)
     limit = np.inf
     if max_off_axis is not None:
         limit = check_quantity("max_off_axis", max_off_axis, u.arcmin, positive=True, shape=())

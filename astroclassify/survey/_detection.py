@@ -1,7 +1,7 @@
 """Sources of a field: wavelet filter, segmentation of the filtered image, deblending."""
 
 import warnings
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 from astropy import units as u
@@ -10,10 +10,11 @@ from photutils.segmentation import SegmentationImage, detect_sources
 from photutils.utils.exceptions import NoDetectionsWarning
 from scipy.ndimage import binary_dilation, label
 
-from ..exceptions import EmptyResultWarning
+from .._checks import check_number
+from ..exceptions import ArgumentError, EmptyResultWarning
 from ..schemes import Flag
 from ..tables import provenance
-from ._field import Field
+from ._field import check_field
 from ._wavelet import filter_counts
 
 __all__ = ["FALSE_ALARM", "filter_image", "find_sources", "segment"]
@@ -24,21 +25,21 @@ COARSEST = 1 / 8  # size of the coarsest wavelet, 2^scale pixels, in units of th
 MOST_SCALES = 7
 LEAST_EXPOSURE = 0.02  # share of the largest exposure below which a pixel is not searched
 LEAST_PIXELS = 5  # of a source
-CONTRAST = 0.3  # how far a peak stands above the saddle to a higher one, as a share of its height,
-SIGMA = 4.0  # and in standard deviations of the noise there: an extended source has many peaks to choose from
+CONTRAST = 0.3  # height of a peak above the saddle to a higher one, as a share of the peak,
+SIGMA = 4.0  # and in standard deviations of the noise there, high because an extended source has many peaks
 NEIGHBOURS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
 
 
 def filter_image(field, *, false_alarm=FALSE_ALARM, scales=None):
     """
-    Counts of all that is significant above the background of a field, without the noise.
+    Counts of everything that is significant above the background of a field, without noise.
 
     Parameters
     ----------
     field : Field
         The field.
     false_alarm : float, optional
-        Probability per pixel and scale that noise passes.
+        Probability per pixel and scale that noise passes, from 1e-12 to 0.1.
     scales : sequence of int, optional
         Wavelet scales: scale j shows structure of about 2^j pixels. By default from the half-energy radius of the
         point spread function to an eighth of the shorter side.
@@ -68,13 +69,12 @@ def filter_image(field, *, false_alarm=FALSE_ALARM, scales=None):
     >>> image.shape, bool(0 < image.sum() < field.counts.sum())
     ((200, 200), True)
     """
-    _check_field(field)
-    if not isinstance(false_alarm, Real) or not LOWEST <= false_alarm <= HIGHEST:
-        raise ValueError(f"false_alarm must lie between {LOWEST:g} and {HIGHEST:g}, got {false_alarm!r}")
+    check_field(field)
+    false_alarm = check_number("false_alarm", false_alarm, LOWEST, HIGHEST)
     scales = _check_scales(scales, field)
     used = _searched(field)
     counts, background = (np.where(used, image, 0.0) for image in (field.counts, field.background))
-    return filter_counts(counts, np.clip(background, 0.0, None), used, scales, float(false_alarm))
+    return filter_counts(counts, np.clip(background, 0.0, None), used, scales, false_alarm)
 
 
 def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
@@ -110,12 +110,12 @@ def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
 
     Notes
     -----
-    Segments of at least 5 connected pixels of the filtered image (`filter_image`) are parted where valleys run: each
-    pixel belongs to the peak that the steepest way up leads to. A peak that stands above the saddle to a higher one by
-    less than 30% of its height, or less than four standard deviations of the noise there, belongs to that. Positions
-    are barycentres of what is above half of the peak.
+    Segments of at least 5 connected pixels of the filtered image (`filter_image`) are split along valleys: each pixel
+    belongs to the peak at the end of the steepest ascent from it. A peak that rises above the saddle to a higher one by
+    less than 30% of its height, or by less than four standard deviations of the noise there, is part of that one.
+    Positions are barycentres of the pixels above half of the peak.
 
-    Photutils' own deblending needs scikit-image, which this does not.
+    The deblending of photutils needs scikit-image; this one does not.
 
     Examples
     --------
@@ -137,21 +137,8 @@ def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
 
 def segment(image, background, finest):
     """
-    Segments of a filtered image, parted where it has valleys.
-
-    Parameters
-    ----------
-    image : `~numpy.ndarray`, shape (ny, nx)
-        Filtered image.
-    background : `~numpy.ndarray`, shape (ny, nx)
-        Expected counts per pixel without sources.
-    finest : int
-        Finest scale of the filter.
-
-    Returns
-    -------
-    `~numpy.ndarray` of int, shape (ny, nx)
-        Labels from 1, zero for none.
+    Labels (from 1, zero for none) of the segments of a filtered image, split along valleys; ``finest`` scale of the
+    filter.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoDetectionsWarning)
@@ -166,11 +153,6 @@ def segment(image, background, finest):
     return labels.data
 
 
-def _check_field(field):
-    if not isinstance(field, Field):
-        raise TypeError(f"field must be a Field (from read_field), got {type(field).__name__}")
-
-
 def _check_scales(scales, field):
     """Wavelet scales as a list, checked against the size of the field."""
     most = int(np.clip(np.log2(min(field.shape) * COARSEST), 1, MOST_SCALES))
@@ -180,7 +162,7 @@ def _check_scales(scales, field):
         return list(range(finest, most + 1))
     scales = [scales] if np.ndim(scales) == 0 else list(scales)
     if not scales or not all(isinstance(scale, Integral) and 1 <= scale <= most for scale in scales):
-        raise ValueError(f"scales must be whole numbers from 1 to {most} for {field.shape} pixels, got {scales}")
+        raise ArgumentError(f"scales must be whole numbers from 1 to {most} for {field.shape} pixels, got {scales}")
     return sorted({int(scale) for scale in scales})
 
 
@@ -191,14 +173,14 @@ def _searched(field):
 
 
 def _basins(image, used):
-    """For each pixel the flat index of the peak that the steepest way up leads to; -1 where nothing is."""
+    """For each pixel the flat index of the peak at the end of the steepest ascent; -1 where ``used`` is false."""
     index = np.arange(image.size).reshape(image.shape)
     heights = np.pad(np.where(used, image, -1.0), 1, constant_values=-1.0)
     targets = np.pad(index, 1)
     best, target = np.full(image.shape, -np.inf), index
     for dy, dx in NEIGHBOURS:
         window = slice(1 + dy, 1 + dy + image.shape[0]), slice(1 + dx, 1 + dx + image.shape[1])
-        # Of equal ones the first counts, so that ways never go round in circles.
+        # Of equal neighbours the first counts, so that no ascent runs in a circle.
         higher = heights[window] > best
         best, target = np.where(higher, heights[window], best), np.where(higher, targets[window], target)
     target = np.where(used, target, index).ravel()
@@ -225,14 +207,14 @@ def _saddles(image, basins):
 
 
 def _merge(image, basins, background, area):
-    """Labels of sources: basins, but peaks that hardly stand out from a higher one belong to it."""
+    """Labels of sources: basins, where a peak that hardly rises above its saddle to a higher one is part of that."""
     peaks, index, sizes = np.unique(basins, return_inverse=True, return_counts=True)
     names = peaks.tolist()
     height = dict(zip(names, image.ravel()[peaks].tolist(), strict=True))
     level = dict(zip(names, background.ravel()[peaks].tolist(), strict=True))
     size = dict(zip(names, sizes.tolist(), strict=True))
-    joined = {name: name for name in names}  # what is connected above the saddle
-    source = dict(joined)  # what is one source
+    joined = {name: name for name in names}  # basins connected above the present saddle
+    source = dict(joined)  # basins of one source
     for saddle, (a, b) in zip(*_saddles(image, basins), strict=True):
         top_a, top_b = _root(joined, a), _root(joined, b)
         if top_a == top_b:
@@ -250,6 +232,7 @@ def _merge(image, basins, background, area):
 
 
 def _root(tree, name):
+    """Representative of a name in a union-find tree."""
     while tree[name] != name:
         tree[name] = tree[tree[name]]
         name = tree[name]
@@ -257,7 +240,7 @@ def _root(tree, name):
 
 
 def _measure(image, segments, searched, field):
-    """Table of segments."""
+    """Table of segments, the brightest first."""
     n = int(segments.max())
 
     def per_label(weights):

@@ -1,22 +1,23 @@
-"""Maximum-likelihood fits of point and extended sources on photon images: how extended, how sure, how bright."""
+"""Maximum-likelihood fits of point and extended sources on photon images: extent, significance, counts."""
 
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable, Table
 
-from .._checks import check_quantity
-from ..exceptions import SchemaError
+from .._checks import check_choice, check_quantity
+from ..exceptions import ArgumentError, SchemaError
 from ..schemes import Flag
 from ..tables import provenance
 from ._extent_profile import profile_table
 from ._extent_sources import LARGEST, LARGEST_PART, Survey, camera_of, fit_sources, largest_ext, local_exposure
 from ._extent_table import fill_table
+from ._field import check_field
 
 __all__ = ["LIKELIHOODS", "fit_extent", "model_image"]
 
 LIKELIHOODS = ("delta-c", "ln-p")
-WHOLE_FIELD = Flag.MASKED | Flag.LOW_COUNTS | Flag.OFF_EDGE  # flags of a field that say nothing of a source
+WHOLE_FIELD = Flag.MASKED | Flag.LOW_COUNTS | Flag.OFF_EDGE  # flags of a field that do not hold for each source
 LEAST_IMAGE = 1e-6  # expected counts per pixel below which `model_image` may be zero
 
 
@@ -30,16 +31,15 @@ def fit_extent(field, positions, *, likelihood="delta-c", radius=None):
         The photon image with exposure, background and point spread function; several are fitted together but apart:
         common position and core radius, counts of their own.
     positions : `~astropy.coordinates.SkyCoord` or `~astropy.table.Table`
-        Where the sources are; **all** that are seen should be given, since neighbours are fitted together. Of a table
-        ``sky_position`` is used, and ``region_radius`` and ``radius`` if they are there (the sizes of what
-        `find_sources` saw: the core radius is at most three times the one and ten times the other); the other columns
-        are kept.
+        Where the sources are. Give **all** detected sources, since neighbours are fitted together. Of a table
+        ``sky_position`` is used, and ``region_radius`` and ``radius`` where present (the sizes that `find_sources`
+        measured: the core radius is at most three times the first and ten times the second); other columns are kept.
     likelihood : str, optional
         ``"delta-c"``: the gain in the Cash statistic; ``"ln-p"``: -ln P(chi^2 > gain) for as many degrees of freedom as
         the better model has more parameters.
     radius : `~astropy.units.Quantity`, optional
-        Radius of the pixels used, an angle; by default what encloses 90 % of a point source and at least ten pixels,
-        but five core radii if that is more.
+        Radius of the pixels used, an angle; by default the radius that encloses 90 % of a point source, at least ten
+        pixels, and five core radii if that is larger.
 
     Returns
     -------
@@ -85,12 +85,12 @@ def fit_extent(field, positions, *, likelihood="delta-c", radius=None):
     Schwarz 1978, Ann. Stat. 6, 461); of two points the brighter one's position.
 
     ``det_like`` compares background (and neighbours) alone with the best model, ``pnt_det_like`` with the point,
-    ``ext_like`` the point with the beta model. For pure points EXT_LIKE is zero in half of the cases and else follows
-    chi^2 with one degree of freedom (EXT = 0 is the edge of its range).
+    ``ext_like`` the point with the beta model. For true points EXT_LIKE is zero in half of the cases and otherwise
+    follows chi^2 with one degree of freedom (EXT = 0 is the edge of its range).
 
-    Neighbours: sources near each other have their counts free together, positions and core radii are those of their own
-    best fit, four times over. What gains less than 15 in the Cash statistic is no neighbour to others: a search that is
-    generous finds noise, too.
+    Neighbours: the counts of sources near each other are fitted together, with positions and core radii from each
+    one's own best fit; this is done four times. A detection that gains less than 15 in the Cash statistic is not a
+    neighbour to others, because a permissive search also finds noise.
 
     Examples
     --------
@@ -111,9 +111,11 @@ def fit_extent(field, positions, *, likelihood="delta-c", radius=None):
     (True, True)
     """
     fields = list(field) if isinstance(field, (list, tuple)) else [field]
-    _check_fields(fields)
-    if likelihood not in LIKELIHOODS:
-        raise ValueError(f"likelihood must be one of {LIKELIHOODS}, got {likelihood!r}")
+    if not fields:
+        raise ArgumentError("field must be a Field or a sequence of at least one, got none")
+    for each in fields:
+        check_field(each)
+    check_choice("likelihood", likelihood, LIKELIHOODS)
     if radius is not None:
         radius = check_quantity("radius", radius, u.arcsec, positive=True, shape=())
     table, sky = _read_positions(positions)
@@ -156,19 +158,14 @@ def model_image(field, x, y, *, counts, ext):
 
     Examples
     --------
-    >>> import numpy as np
     >>> from astropy import units as u
-    >>> from astropy.nddata import CCDData
-    >>> from astropy.wcs import WCS
-    >>> from astroclassify.survey import model_image, read_field
-    >>> wcs = WCS({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 100.5, "CRPIX2": 100.5,
-    ...            "CRVAL1": 55.7, "CRVAL2": -53.6, "CDELT1": -0.001, "CDELT2": 0.001})
-    >>> image = CCDData(np.ones((200, 200)), unit=u.ct, wcs=wcs, meta={"INSTRUME": "EPN"})
-    >>> field = read_field(image, exposure=10 * u.ks, background=np.ones((200, 200)))
-    >>> float(model_image(field, 99.5, 99.5, counts=100, ext=0 * u.arcsec).sum().round(1))
-    100.0
+    >>> from astroclassify.survey import model_image, simulate_field
+    >>> field = simulate_field(rng=1, shape=(200, 200)).field
+    >>> image = model_image(field, 60, 120, counts=100, ext=0 * u.arcsec)
+    >>> image.shape, bool(90 < image.sum() < 101)
+    ((200, 200), True)
     """
-    _check_fields([field])
+    check_field(field)
     ext = ext.to_value(u.arcsec) if isinstance(ext, u.Quantity) else ext
     x, y, counts, ext = np.broadcast_arrays(*(np.atleast_1d(np.asarray(value, float)) for value in (x, y, counts, ext)))
     camera = camera_of(field)
@@ -183,6 +180,7 @@ def model_image(field, x, y, *, counts, ext):
 
 
 def _add_source(image, camera, angle, x, y, counts, ext):
+    """Add one source to an image in place; lengths in pixels, ``ext`` in arcsec, ``angle`` off axis in arcmin."""
     table = profile_table(camera.psf, angle, camera.pixel, largest_ext(camera))
     rows = table.at(table.to_u(ext))[:1]
     seen = np.flatnonzero(counts * rows[0] > LEAST_IMAGE)
@@ -200,17 +198,8 @@ def _add_source(image, camera, angle, x, y, counts, ext):
     image[window] += counts * shape * np.where(camera.good[window], camera.exposure[window] / exposure, 0.0)
 
 
-def _check_fields(fields):
-    if not fields:
-        raise ValueError("field must be a Field or a sequence of at least one, got none")
-    for each in fields:
-        missing = [name for name in ("counts", "exposure", "background", "psf", "wcs") if not hasattr(each, name)]
-        if missing:
-            raise TypeError(f"field must be a Field (from read_field), got {type(each).__name__}")
-
-
 def _read_positions(positions):
-    """Table that the columns go into, with source_id, and positions as SkyCoord."""
+    """Table with source_id to which the results are added, and positions as SkyCoord."""
     if isinstance(positions, SkyCoord):
         table, sky = QTable(), positions.reshape(-1)
     elif isinstance(positions, Table):
@@ -226,7 +215,7 @@ def _read_positions(positions):
 
 
 def _largest(table):
-    """Upper bounds of the core radii [arcsec] from the sizes of what was found, infinite where they are not known."""
+    """Upper bounds of the core radii [arcsec] from the sizes of the detections, infinite where these are unknown."""
     bounds = np.full(len(table), np.inf)
     for name, factor in (("region_radius", LARGEST), ("radius", LARGEST_PART)):
         if name in table.colnames:

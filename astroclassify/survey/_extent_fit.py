@@ -18,31 +18,14 @@ MAX_SEPARATION = 5.0  # of two points, in half-energy radii
 
 @dataclass(frozen=True)
 class Fit:
-    """
-    One model at its best.
+    """One fitted model."""
 
-    Attributes
-    ----------
-    parts : tuple
-        For each component (x, y, ext, counts): offsets and core radius [arcsec], counts per camera.
-    n_parameters : int
-        Free parameters of the source.
-    solution : Solution
-        With the parameters themselves.
-    errors : `~numpy.ndarray`
-        Standard errors of the parameters, ``u`` turned to arcsec.
-    total_error : float
-        Standard error of the sum of all counts.
-    neighbours : `~numpy.ndarray`, shape (n_neighbours, n_cameras)
-        Counts of the neighbours that were free.
-    """
-
-    parts: tuple
-    n_parameters: int
+    parts: tuple  # per component (x, y, ext [arcsec], counts per camera)
+    n_parameters: int  # free parameters of the source
     solution: Solution
-    errors: np.ndarray
-    total_error: float
-    neighbours: np.ndarray
+    errors: np.ndarray  # standard errors of these parameters, ``u`` converted to arcsec
+    total_error: float  # standard error of the sum of all counts
+    neighbours: np.ndarray  # counts of the free neighbours, shape (n_neighbours, n_cameras)
 
     @property
     def statistic(self):
@@ -62,21 +45,8 @@ class Fit:
 
 def fit_source(patches, *, shift, largest):
     """
-    Fit no source, a point and a beta model on the same pixels.
-
-    Parameters
-    ----------
-    patches : list of Patch
-        One per camera; their free neighbours start as their images are.
-    shift : float
-        How far the position may move along each axis [arcsec].
-    largest : float
-        Upper bound of the core radius [arcsec].
-
-    Returns
-    -------
-    dict
-        `Fit` by name: ``"NULL"``, ``"PNT"``, ``"EXT"``.
+    Fit background only, a point and a beta model on the same patches (one per camera): dict of `Fit`, NULL, PNT, EXT.
+    ``shift`` limits the position along each axis, ``largest`` the core radius [arcsec].
     """
     place, table = [(0.0, -shift, shift), (0.0, -shift, shift)], patches[0].table
     neighbours = np.ones((len(patches[0].neighbours), len(patches)))
@@ -92,7 +62,7 @@ def fit_source(patches, *, shift, largest):
         extended = _fit_from_edge(patches, point, shift, u[2])
     x_2, y_2 = extended.parts[0][:2]
     if np.hypot(x_2 - x, y_2 - y) > 0.3 * table.scale:
-        # The point may have found another hill than the beta model.
+        # The point may be at another maximum than the beta model.
         place = [(x_2, -shift, shift), (y_2, -shift, shift)]
         other = _fit(patches, extended.neighbours, (Component(0, 1, None, 2),), place + _counts(extended.counts))
         point = min(point, other, key=lambda fit: fit.statistic)
@@ -103,25 +73,8 @@ def fit_source(patches, *, shift, largest):
 
 def fit_composite(patches, fits, *, shift, half, largest):
     """
-    Fit a beta model with a central point, and two points, from the simpler fits.
-
-    Parameters
-    ----------
-    patches : list of Patch
-        One per camera.
-    fits : dict
-        What `fit_source` gave on these patches.
-    shift : float
-        How far a position may move along each axis [arcsec].
-    half : float
-        Half-energy radius of the PSF [arcsec].
-    largest : float
-        Upper bound of the core radius [arcsec].
-
-    Returns
-    -------
-    dict
-        `Fit` by name: ``"EPN"``, ``"DBL"``.
+    Fit a beta model with a central point (EPN) and two points (DBL), starting from the ``fits`` of `fit_source`.
+    ``half`` is the half-energy radius of the PSF; all lengths in arcsec.
     """
     return {
         "EPN": _fit_central(patches, fits["EXT"], shift, largest),
@@ -130,14 +83,14 @@ def fit_composite(patches, fits, *, shift, half, largest):
 
 
 def _fit_from_edge(patches, point, shift, highest):
-    """Beta model from its edge EXT = 0, which is the point source; the gradient there says whether to leave it."""
+    """Beta model started at EXT = 0, which is the point source; the gradient there decides whether EXT grows."""
     x, y = point.parts[0][:2]
     start = [(x, -shift, shift), (y, -shift, shift), (0.0, 0.0, highest), *_counts(point.counts)]
     return _fit(patches, point.neighbours, (Component(0, 1, 2, 3),), start)
 
 
 def _fit_central(patches, extended, shift, largest):
-    """Beta model and point at one position: from a faint point, and from half of the counts in it."""
+    """Beta model and point at one position, started from a faint point and from one with half of the counts."""
     x, y, _, total = extended.parts[0]
     u, highest = extended.solution.parameters[2], _highest(patches, largest)
     components = (Component(0, 1, 2, 3), Component(0, 1, None, 3 + len(patches)))
@@ -150,10 +103,12 @@ def _fit_central(patches, extended, shift, largest):
 
 
 def _counts(values):
+    """Counts with their bounds, as `_fit` takes them."""
     return [(float(value), 0.0, np.inf) for value in values]
 
 
 def _bases(patches, neighbours):
+    """Expected counts on each patch without the source itself."""
     return [patch.base + neighbours[:, camera] @ patch.neighbours for camera, patch in enumerate(patches)]
 
 
@@ -203,7 +158,7 @@ def _highest(patches, largest):
 
 
 def _fit_double(patches, point, shift, half):
-    """Two points: the second starts where the residuals of one point ask for it most (score test), and opposite."""
+    """Two points: the second starts where a score test of the residuals of one point peaks, and opposite."""
     n = len(patches)
     x, y, _, counts = point.parts[0]
     bases = _bases(patches, point.neighbours)
@@ -222,7 +177,7 @@ def _fit_double(patches, point, shift, half):
     components = (Component(0, 1, None, 4), Component(2, 3, None, 4 + n))
     reach = shift + MAX_SEPARATION * half
     fits = []
-    # One point stays and a faint one comes; or the one was the middle of two.
+    # Either a faint point is added, or the fitted point was the middle of two equal ones.
     for own, far, share in ((0.0, 1.0, 0.2), (-0.5, 0.5, 0.5)):
         bounds = [(x + own * (x_2 - x), -shift, shift), (y + own * (y_2 - y), -shift, shift)]
         bounds += [(x + far * (x_2 - x), -reach, reach), (y + far * (y_2 - y), -reach, reach)]

@@ -8,7 +8,7 @@ from ._extent_profile import ProfileTable
 
 __all__ = ["Camera", "Component", "Model", "Patch", "best_amplitude", "cut_patch"]
 
-LEAST = 1e-7  # expected counts per pixel; a background of zero would forbid every photon
+LEAST = 1e-7  # expected counts per pixel: a background of zero would make every photon impossible
 
 
 @dataclass(frozen=True)
@@ -25,31 +25,16 @@ class Camera:
 
 @dataclass
 class Patch:
-    """
-    Usable pixels within a radius of a position, flat, and what the sources there look like.
-
-    Attributes
-    ----------
-    counts, base : `~numpy.ndarray`, shape (n,)
-        Counts; expected counts of the background and of neighbours that are held fixed.
-    ratio : `~numpy.ndarray`, shape (n,)
-        Exposure relative to that at the position.
-    x, y : `~numpy.ndarray`, shape (n,)
-        Offsets from the position [arcsec].
-    table : ProfileTable
-        The profiles at the position.
-    neighbours : `~numpy.ndarray`, shape (n_neighbours, n)
-        Expected counts of neighbours whose counts are fitted too, for one count each.
-    """
+    """Usable pixels within a radius of a position as flat arrays of n pixels."""
 
     counts: np.ndarray
-    base: np.ndarray
-    ratio: np.ndarray
-    x: np.ndarray
+    base: np.ndarray  # expected counts of the background and of fixed neighbours
+    ratio: np.ndarray  # exposure relative to that at the position
+    x: np.ndarray  # offsets from the position [arcsec]
     y: np.ndarray
     table: ProfileTable
-    neighbours: np.ndarray = None
-    hot: np.ndarray = field(init=False)
+    neighbours: np.ndarray = None  # expected counts of free neighbours of one count each, shape (n_neighbours, n)
+    hot: np.ndarray = field(init=False)  # pixels with counts
 
     def __post_init__(self):
         self.hot = np.flatnonzero(self.counts)
@@ -65,27 +50,8 @@ class Patch:
 
 def cut_patch(camera, x, y, radius, matrix, table, reference):
     """
-    Cut the usable pixels within a radius out of a camera's images.
-
-    Parameters
-    ----------
-    camera : Camera
-        The images.
-    x, y : float
-        Position [pixels, 0-based].
-    radius : float
-        Radius [arcsec].
-    matrix : `~numpy.ndarray`, shape (2, 2)
-        From offsets in pixels to offsets in arcsec.
-    table : ProfileTable
-        Profiles at the position.
-    reference : float
-        Exposure at the position [s].
-
-    Returns
-    -------
-    Patch
-        Perhaps without pixels.
+    Usable pixels within ``radius`` [arcsec] of (x, y) [0-based pixels]; perhaps none.
+    ``matrix`` turns pixel offsets into arcsec, ``reference`` is the exposure at the position [s].
     """
     reach = radius / camera.pixel + 1
     ny, nx = camera.counts.shape
@@ -117,16 +83,9 @@ class Component:
 
 class Model:
     """
-    Sum of components over the patches of all cameras, as `minimise` wants it.
-
-    Parameters
-    ----------
-    patches : list of Patch
-        One per camera.
-    components : sequence of Component
-        The source. Offsets [arcsec] and ``u`` (in the first camera's table) are common, counts are one per camera.
-    n_parameters : int
-        Number of parameters of the source; the counts of the free neighbours follow, all cameras of the first, ...
+    Sum of components over the patches of all cameras, as `minimise` needs it. Offsets [arcsec] and ``u`` (in the first
+    camera's table) are common to the cameras, counts are one per camera. After the ``n_parameters`` of the source come
+    the counts of the free neighbours: all cameras of the first, then of the second.
     """
 
     def __init__(self, patches, components, n_parameters):
@@ -186,7 +145,7 @@ class Model:
 
 
 def best_amplitude(patch, image, base=None):
-    """Counts of a source of given shape that fit best, and their gain in the Cash statistic (Newton, from above)."""
+    """Best-fitting counts of a source of given shape, and their gain in the Cash statistic (Newton, from above)."""
     base = patch.base if base is None else base
     hot, total = patch.hot, image.sum()
     n, shape, ground = patch.counts[hot], image[hot], base[hot]

@@ -13,7 +13,7 @@ TOLERANCE = 1e-3  # in the Cash statistic: no step promises more
 
 @dataclass(frozen=True)
 class Solution:
-    """Best parameters, their Cash statistic C and Fisher matrix, and whether the search came to its end."""
+    """Best parameters, their Cash statistic C and Fisher matrix, and whether the search converged."""
 
     parameters: np.ndarray
     statistic: float
@@ -23,25 +23,10 @@ class Solution:
 
 def minimise(evaluate, start, lower, upper):
     """
-    Minimise a Cash statistic within bounds.
-
-    Parameters
-    ----------
-    evaluate : callable
-        Takes the parameters; gives C = 2 sum(m - n ln m), half its gradient, and the Fisher matrix.
-    start, lower, upper : `~numpy.ndarray`
-        Parameters and their bounds.
-
-    Returns
-    -------
-    Solution
-        The minimum.
-
-    Notes
-    -----
-    Scaled Fisher scoring with the damping of Levenberg (1944) and Marquardt (1963): the Fisher matrix stands for the
-    second derivatives, so that every step goes downhill. A parameter at a bound stays there while the gradient holds
-    it.
+    Minimise a Cash statistic within bounds; ``evaluate(parameters)`` gives C, half its gradient and the Fisher matrix.
+    Fisher scoring, scaled and damped as by Levenberg (1944) and Marquardt (1963): the Fisher matrix stands for the
+    second derivatives, so that every step goes downhill. A parameter stays at its bound while the gradient holds it
+    there.
     """
     best = np.clip(np.asarray(start, float), lower, upper)
     statistic, gradient, fisher = evaluate(best)
@@ -74,19 +59,7 @@ def minimise(evaluate, start, lower, upper):
 
 
 def covariance(fisher):
-    """
-    Covariance of the parameters, the inverse of the Fisher matrix.
-
-    Parameters
-    ----------
-    fisher : `~numpy.ndarray`, shape (n, n)
-        The Fisher matrix.
-
-    Returns
-    -------
-    `~numpy.ndarray`, shape (n, n)
-        Rows and columns of parameters that the data say nothing about are NaN.
-    """
+    """Inverse of the Fisher matrix (n, n); NaN in rows and columns of parameters without information."""
     known = np.diag(fisher) > 0
     scale = np.sqrt(np.diag(fisher)[known])
     matrix = fisher[np.ix_(known, known)] / scale / scale[:, np.newaxis]
@@ -97,29 +70,8 @@ def covariance(fisher):
 
 def chance_like(gain, extra):
     """
-    Likelihood -ln P of a gain in the Cash statistic by chance, P(chi^2 with ``extra`` degrees of freedom > gain).
-
-    Parameters
-    ----------
-    gain : float or `~numpy.ndarray`
-        Gain in C.
-    extra : int or `~numpy.ndarray`
-        Number of parameters that the better model has more.
-
-    Returns
-    -------
-    float or `~numpy.ndarray`
-        Zero where there is no gain.
-
-    References
-    ----------
+    -ln P(chi^2 with ``extra`` degrees of freedom > ``gain`` in C), elementwise; zero where there is no gain.
     Wilks (1938, Ann. Math. Stat. 9, 60); Cash (1979, ApJ 228, 939).
-
-    Examples
-    --------
-    >>> from astroclassify.survey._extent_optimise import chance_like
-    >>> float(chance_like(20.0, 2).round(6))
-    10.0
     """
     gain, extra = np.broadcast_arrays(np.maximum(gain, 0.0), np.asarray(extra, float))
     half, order = gain / 2, extra / 2

@@ -1,4 +1,4 @@
-"""Round profiles of point and extended sources as the detector sees them: tables over core radius and distance."""
+"""Radial profiles of point and extended sources on the detector, tabulated over core radius and distance."""
 
 import threading
 import weakref
@@ -18,44 +18,27 @@ OFF_AXIS_STEP = 0.1  # arcmin; tables are made for multiples of it
 N_TABLES = 140  # kept per point spread function; 0.8 MB each
 N_ANGLES = 24
 MAX_RADIUS = 10  # of the tables, in the largest core radius
-# Power law taken out before the transform of the slope, chosen for the least error against the closed form (Cauchy
-# kernels).
+# Power law removed before the transform of the slope; the one of least error against the closed form (Cauchy kernels).
 SLOPE_BIAS = 0.3
 
 
 @dataclass(frozen=True)
 class ProfileTable:
     """
-    Share of a source's counts per pixel, as a function of distance and core radius.
-
-    The source is a beta model with beta = 2/3, S(r) ~ [1 + (r/EXT)^2]^-3/2, integrated to infinity, a point for EXT =
-    0, convolved with the point spread function and with the mean over angles of the square pixel. Core radii enter as
-    ``u`` = asinh(EXT / ``scale``), in which the likelihood is well shaped and EXT = 0 is an ordinary point.
-
-    Attributes
-    ----------
-    start, step : float
-        Natural logarithm of the first radius [arcsec], and between radii.
-    scale : float
-        Unit of the core radii [arcsec].
-    nodes : `~numpy.ndarray`, shape (n_ext,)
-        Values of ``u``.
-    values, slopes : `~numpy.ndarray`, shape (n_ext, 2, n_radii)
-        Profile f and f'(r) / r, per pixel; their derivatives by ``u``.
-
-    Notes
-    -----
-    The transform of this beta model is exp(-k EXT), so that one multiplication in Fourier space makes each profile; the
-    Hankel transforms are those of Hamilton (2000, MNRAS 312, 257, FFTLog). Between core radii the interpolation is
-    cubic with the exact derivatives, between radii linear (error below 2e-4 of the profile).
+    Share of a source's counts per pixel over distance and core radius, after convolution with PSF and pixel. Beta model
+    with beta = 2/3, S(r) ~ [1 + (r/EXT)^2]^-3/2, integrated to infinity; a point for EXT = 0; the pixel is averaged
+    over angles. Core radii enter as ``u`` = asinh(EXT / ``scale``), in which the likelihood is close to a parabola and
+    EXT = 0 is an ordinary point. The transform of this beta model is exp(-k EXT), so that one product in Fourier space
+    gives each profile; Hankel transforms after Hamilton (2000, MNRAS 312, 257, FFTLog). Interpolation is cubic with
+    exact derivatives between core radii, linear between radii (error below 2e-4 of the profile).
     """
 
-    start: float
+    start: float  # natural logarithm of the first radius [arcsec], and step between radii
     step: float
-    scale: float
-    nodes: np.ndarray
-    values: np.ndarray
-    slopes: np.ndarray
+    scale: float  # unit of the core radii [arcsec]
+    nodes: np.ndarray  # values of ``u``, shape (n_ext,)
+    values: np.ndarray  # f and f'(r) / r per pixel, shape (n_ext, 2, n_radii)
+    slopes: np.ndarray  # their derivatives by ``u``
 
     @property
     def u_max(self):
@@ -76,17 +59,7 @@ class ProfileTable:
 
     def at(self, u):
         """
-        Rows f, f'(r)/r and df/du over the radii of the table.
-
-        Parameters
-        ----------
-        u : float
-            From 0 to ``u_max``.
-
-        Returns
-        -------
-        `~numpy.ndarray`, shape (3, n_radii)
-            Per pixel.
+        Rows f, f'(r)/r and df/du per pixel over the radii of the table, shape (3, n_radii); ``u`` from 0 to ``u_max``.
         """
         width = self.nodes[1]
         index = min(int(u / width), len(self.nodes) - 2)
@@ -110,21 +83,7 @@ class ProfileTable:
         return self.at(0.0)[:2]
 
     def look_up(self, rows, squared):
-        """
-        Interpolate rows of `at` at squared distances.
-
-        Parameters
-        ----------
-        rows : `~numpy.ndarray`, shape (n, n_radii)
-            Over the radii of the table.
-        squared : `~numpy.ndarray`, shape (n_pixels,)
-            Squared distances [arcsec2].
-
-        Returns
-        -------
-        `~numpy.ndarray`, shape (n, n_pixels)
-            Their values.
-        """
+        """Values (n, n_pixels) of rows of the table at squared distances (n_pixels,) [arcsec2]."""
         place = np.log(np.maximum(squared, np.exp(2 * self.start)))
         place *= 0.5 / self.step
         place -= self.start / self.step
@@ -145,23 +104,8 @@ _LOCK = threading.Lock()
 
 def profile_table(psf, off_axis, pixel, max_ext):
     """
-    Table of the profiles at an off-axis angle; made once and kept.
-
-    Parameters
-    ----------
-    psf : object
-        With ``profile(radius, off_axis)``, ``radius(share, off_axis)`` and ``limit``.
-    off_axis : float
-        Off-axis angle [arcmin], rounded to `OFF_AXIS_STEP`.
-    pixel : float
-        Side of a pixel [arcsec].
-    max_ext : float
-        Largest core radius [arcsec].
-
-    Returns
-    -------
-    ProfileTable
-        The table.
+    `ProfileTable` at an off-axis angle [arcmin, rounded to `OFF_AXIS_STEP`], made once per PSF and kept. ``pixel`` and
+    ``max_ext`` in arcsec; the PSF has ``profile(radius, off_axis)``, ``radius(share, off_axis)``, ``limit``.
     """
     rounded = round(float(off_axis) / OFF_AXIS_STEP) * OFF_AXIS_STEP
     key = (round(rounded, 6), float(pixel), float(max_ext))
@@ -186,7 +130,7 @@ def _make_table(psf, off_axis, pixel, max_ext):
     wave = np.exp(offset) / radius[::-1]
     share = 2 * np.pi * fht(psf.profile(radius, off_axis) * radius, LOG_STEP, 0.0, offset) / wave
     share *= _pixel_transform(wave * pixel) * pixel**2 / share[np.argmax(wave * centre > 1e-4)]
-    # What is left beyond is rounding, which the slopes would multiply by powers of the wave number.
+    # The rest is rounding, which the slopes would multiply by powers of the wave number.
     share[np.flatnonzero(np.abs(share) > 1e-10)[-1] + 1 :] = 0.0
     scale = max(centre / 2, pixel / 2)
     nodes = EXT_STEP * np.arange(int(np.ceil(np.arcsinh(max_ext / scale) / EXT_STEP)) + 1)

@@ -1,4 +1,4 @@
-"""Fits of all sources of a field: who is whose neighbour, which pixels a fit uses, and in which order."""
+"""Fits of all sources of a field: which sources are neighbours, which pixels a fit uses, and in which order."""
 
 from dataclasses import dataclass, field
 
@@ -13,94 +13,59 @@ __all__ = ["Source", "camera_of", "fit_sources", "local_exposure"]
 ENCLOSED = 0.9  # share of a point source within the least radius of a fit
 LEAST_PIXELS = 10  # that radius, at least
 RADIUS_EXT = 5.0  # radius of a fit in core radii: 80 % of a beta model
-GROWTH = 1.15  # the radius is set anew where it should be larger by this
+GROWTH = 1.15  # factor by which the wanted radius must exceed the present one for another fit
 LEAST_COVERED = 0.1  # share of a point source on usable pixels without which there is no fit
 SHIFT = 2.0  # how far a position may move, in half-energy radii and in pixels, or by the core radius
 FREE_HALF, FREE_EXT, MAX_FREE = 4.0, 2.0, 6  # distance within which the counts of a neighbour are free, and how many
-NEGLIGIBLE = 0.02  # of the background: neighbours that give less everywhere are left out
+NEGLIGIBLE = 0.02  # share of the background below which a neighbour is left out
 PASSES = 4
-# Gain in the Cash statistic from which a source is a neighbour to others. What the search finds in noise would take
-# counts from extended sources; those counts are in the estimated background already.
+# Gain in the Cash statistic from which a source is a neighbour to others. Detections of noise would take counts from
+# extended sources; their counts are in the estimated background already.
 NOT_NOISE = 15.0
 MAX_GROWTHS = 5
-# Radius of the first fit, at most, in the distance of the nearest neighbour: as long as neighbours are thought to be
-# points, a wide beta model would take their light for its wings, and keep it.
+# Largest radius of the first fit, in distances of the nearest neighbour: while neighbours are still points in
+# the model, a wide beta model would absorb their counts into its wings, and keep them.
 FIRST_SHARE = 0.5
-# Upper bounds of a core radius, in the radius of the region that the search saw and of the source's part of it. Beta
-# models that were found as one are seen out to at least their core radius; a larger one is a fragment that takes the
-# shortfall of the background or of a neighbour.
+# Upper bounds of a core radius, in units of the radius of the detected region and of the source's part of it. A beta
+# model detected as one source is visible out to at least its core radius; a larger one is a fragment that makes up for
+# a background or neighbour that is too low.
 LARGEST, LARGEST_PART = 3.0, 10.0
-EXCHANGE = 2.0  # gain in the Cash statistic for which two sources change roles
+EXCHANGE = 2.0  # gain in the Cash statistic for which two sources exchange their models
 
 
 @dataclass
 class Source:
-    """
-    A source while it is being fitted.
-
-    Attributes
-    ----------
-    row : int
-        Its number.
-    cameras : list of int
-        The cameras that see it; ``tables``, ``references`` and counts are in their order.
-    tables : list of ProfileTable
-        Profiles at the position.
-    references : list of float
-        Exposures there [s].
-    half, least_radius : float
-        Half-energy radius of the PSF, and the least radius of the fit [arcsec].
-    largest : float
-        Upper bound of the core radius [arcsec].
-    background : float
-        Expected counts per pixel there, all cameras, without any source.
-    first_counts : `~numpy.ndarray`
-        First guess of the counts per camera.
-    parts : list
-        What it looks like by now: (x, y, ext, counts per camera).
-    reach : float
-        Distance [arcsec] beyond which it is negligible.
-    alone : bool
-        Whether no neighbour has reached it.
-    fits : dict
-        `Fit` by model.
-    radius : float
-        Of the last fit [arcsec].
-    n_counts : float
-        Counts on the pixels of the fit.
-    message : str
-        Why there is no fit.
-    """
+    """State of a source while it is fitted; the lists and arrays per camera are in the order of ``cameras``."""
 
     row: int
-    cameras: list = field(default_factory=list)
-    tables: list = field(default_factory=list)
-    references: list = field(default_factory=list)
-    half: float = np.nan
-    least_radius: float = np.nan
-    largest: float = np.inf
-    background: float = 0.0
-    first_counts: np.ndarray = None
-    parts: list = field(default_factory=list)
-    reach: float = 0.0
-    alone: bool = True
-    fits: dict = field(default_factory=dict)
-    radius: float = np.nan
-    n_counts: float = 0.0
-    message: str = ""
+    cameras: list = field(default_factory=list)  # numbers of the cameras that see it
+    tables: list = field(default_factory=list)  # ProfileTable at the position
+    references: list = field(default_factory=list)  # exposures there [s]
+    half: float = np.nan  # half-energy radius of the PSF [arcsec]
+    least_radius: float = np.nan  # of the fit [arcsec]
+    largest: float = np.inf  # upper bound of the core radius [arcsec]
+    background: float = 0.0  # expected counts per pixel without sources, sum of the cameras
+    first_counts: np.ndarray = None  # first guess per camera
+    parts: list = field(default_factory=list)  # current model: (x, y, ext, counts per camera)
+    reach: float = 0.0  # distance beyond which that is negligible [arcsec]
+    alone: bool = True  # no neighbour has reached it so far
+    fits: dict = field(default_factory=dict)  # `Fit` by name of the model
+    radius: float = np.nan  # of the last fit [arcsec]
+    n_counts: float = 0.0  # counts on the pixels of the last fit
+    message: str = ""  # why there is no fit
 
     @property
     def ext(self):
-        """Core radius by now [arcsec]."""
+        """Core radius of the current model [arcsec]."""
         return max((part[2] for part in self.parts), default=0.0)
 
     @property
     def is_sure(self):
-        """Whether it is a neighbour to others; before its first fit it is."""
+        """Whether it counts as a neighbour to others, as every source does before its first fit."""
         return not self.fits or self.fits["NULL"].statistic - self.fits[best_model(self)].statistic > NOT_NOISE
 
-    def look_like(self, parts):
-        """Take over what it looks like."""
+    def set_model(self, parts):
+        """Set the current model and its reach."""
         self.parts, self.reach = parts, 0.0
         for x, y, ext, counts in parts:
             for table, number in zip(self.tables, counts, strict=True):
@@ -126,27 +91,8 @@ def largest_ext(camera):
 
 def local_exposure(camera, table, x, y, off_axis, radius):
     """
-    Exposure about a position, and how much of a point source there would be seen.
-
-    Parameters
-    ----------
-    camera : Camera
-        The images.
-    table : ProfileTable
-        Profiles at the position.
-    x, y : float
-        Position [pixels].
-    off_axis : float
-        Off-axis angle [arcmin].
-    radius : float
-        How far to look [arcsec].
-
-    Returns
-    -------
-    exposure, background : float
-        Means over usable pixels, weighted with the point spread function: [s], [counts per pixel].
-    covered : float
-        Share of the point source's counts on usable pixels.
+    Mean exposure [s] and background [counts per pixel] on usable pixels, weighted with the PSF, and the share of a
+    point source that falls on usable pixels. ``x``, ``y`` in pixels, ``off_axis`` in arcmin, ``radius`` in arcsec.
     """
     patch = cut_patch(camera, x, y, radius, np.eye(2) * camera.pixel, table, 1.0)
     weights = table.look_up(table.point[:1], patch.x**2 + patch.y**2)[0]
@@ -158,22 +104,10 @@ def local_exposure(camera, table, x, y, off_axis, radius):
 
 class Survey:
     """
-    Cameras with their coordinates, and the sources on them.
-
-    Parameters
-    ----------
-    cameras : list of Camera
-        The images.
-    matrices : list of `~numpy.ndarray`, shape (n_sources, 2, 2)
-        For each camera, from offsets in pixels to offsets in arcsec to the east and north, at each source.
-    off_axis : list of callable
-        For each camera, off-axis angle [arcmin] of pixels.
-    places : list of `~numpy.ndarray`, shape (n_sources, 2)
-        For each camera, positions [pixels].
-    largest : `~numpy.ndarray`, shape (n_sources,)
-        Upper bounds of the core radii [arcsec]; infinite where not known.
-    radius : float, optional
-        Radius of all fits [arcsec]; by default it follows the size of the source.
+    Cameras with their coordinates, and the sources on them; the lists have one entry per camera. ``matrices``
+    (n_sources, 2, 2) turn pixel offsets into arcsec east and north, ``off_axis`` gives arcmin of pixels, ``places``
+    (n_sources, 2) are pixels; ``largest`` (n_sources,) bounds the core radii and ``radius`` is that of all fits
+    [arcsec], None to follow the size of the source.
     """
 
     def __init__(self, cameras, matrices, off_axis, places, largest, radius=None):
@@ -182,7 +116,7 @@ class Survey:
         self.sources = [self._prepare(row, off_axis) for row in range(len(places[0]))]
 
     def _prepare(self, row, off_axis):
-        """Source at places in all cameras, with a first guess of its counts."""
+        """The source of a row, with the cameras that see it and a first guess of its counts."""
         source = Source(row)
         for number, (camera, places) in enumerate(zip(self.cameras, self.places, strict=True)):
             x, y = (float(value) for value in places[row])
@@ -213,29 +147,32 @@ class Survey:
             image = patch.image(0.0, 0.0, 0.0)
             counts.append(max(patch.counts.sum() - patch.base.sum(), 0.0) / max(image.sum(), 0.05))
         source.first_counts = np.array(counts)
-        source.look_like([(0.0, 0.0, 0.0, source.first_counts)])
+        source.set_model([(0.0, 0.0, 0.0, source.first_counts)])
         return source
 
     def _patches(self, source, radius):
-        """Pixels about a source in its cameras, with the background alone."""
+        """Patches about a source in its cameras, with background only."""
         return [
             cut_patch(self.cameras[number], *self.places[number][source.row], radius, self.matrices[number][source.row],
                       table, reference)
             for number, table, reference in zip(source.cameras, source.tables, source.references, strict=True)
         ]  # fmt: skip
 
+    def _others(self, source):
+        """Sources that may be neighbours of this one."""
+        return [each for each in self.sources if each.parts and each.is_sure and each is not source]
+
     def _offset(self, source, other, number):
-        """From a source to others [arcsec], by their pixels in a camera."""
+        """Offsets from a source to others [arcsec east, north], by their pixels in a camera."""
         step = self.places[number][[each.row for each in other]] - self.places[number][source.row]
         return step @ self.matrices[number][source.row].T
 
     def _fill(self, source, patches, radius):
         """
-        Add the neighbours, as they look by now, to the patches: near ones as free images, far ones to the base.
-
-        Returns the near ones, each with its images.
+        Add the neighbours as currently modelled: near ones as free images, the others to the base. Gives the near ones
+        with their images.
         """
-        others = [each for each in self.sources if each.parts and each.is_sure and each is not source]
+        others = self._others(source)
         places = self._offset(source, others, source.cameras[0]) + np.reshape([o.parts[0][:2] for o in others], (-1, 2))
         distances = np.hypot(*(places - source.parts[0][:2]).T)
         free = []
@@ -277,35 +214,33 @@ class Survey:
 
     def _nearest(self, source):
         """Distance of the nearest neighbour [arcsec]."""
-        others = [each for each in self.sources if each.parts and each.is_sure and each is not source]
-        return np.hypot(*self._offset(source, others, source.cameras[0]).T).min(initial=np.inf)
+        return np.hypot(*self._offset(source, self._others(source), source.cameras[0]).T).min(initial=np.inf)
 
     def _exchange(self, source, patches, free, fits, shift):
         """
-        See whether this source is the extended one of two, the other a point.
-
-        The one that comes first takes the light of both, and would keep it.
+        Test whether this source is the extended one and its neighbour the point: the one fitted first takes the light
+        of both and would keep it.
         """
         for index, (other, images) in enumerate(free):
             best = min(fits["PNT"].statistic, fits["EXT"].statistic)
             if other.ext <= fits["EXT"].ext:
                 continue
-            seen, point = (other.parts, other.reach), np.maximum(other.first_counts, 1.0)
-            other.look_like([(0.0, 0.0, 0.0, point)])
+            before, point = (other.parts, other.reach), np.maximum(other.first_counts, 1.0)
+            other.set_model([(0.0, 0.0, 0.0, point)])
             trial = list(images)
             for camera, (patch, number) in enumerate(zip(patches, source.cameras, strict=True)):
                 trial[camera] = self._image(source, other, number, patch, source.references[camera])
-            everybody = [each for _, each in free]
-            set_neighbours(patches, [*everybody[:index], trial, *everybody[index + 1 :]])
+            neighbours = [each for _, each in free]
+            set_neighbours(patches, [*neighbours[:index], trial, *neighbours[index + 1 :]])
             exchanged = fit_source(patches, shift=shift, largest=source.largest)
             if exchanged["EXT"].statistic < best - EXCHANGE:
                 return exchanged
-            set_neighbours(patches, everybody)
-            other.parts, other.reach = seen
+            set_neighbours(patches, neighbours)
+            other.parts, other.reach = before
         return fits
 
     def fit(self, source, *, first, last):
-        """Fit a source, its neighbours looking as they do by now; the radius follows the core radius."""
+        """Fit a source beside the current models of its neighbours; the radius follows the core radius."""
         largest = RADIUS_EXT * source.largest
         if first:
             largest = min(largest, max(source.least_radius, FIRST_SHARE * self._nearest(source)))
@@ -327,7 +262,7 @@ class Survey:
             fits |= fit_composite(patches, fits, shift=shift, half=source.half, largest=source.largest)
         source.fits, source.radius = fits, radius
         source.n_counts = float(sum(patch.counts.sum() for patch in patches))
-        source.look_like(list(fits[best_model(source)].parts))
+        source.set_model(list(fits[best_model(source)].parts))
 
 
 def set_neighbours(patches, free):
@@ -344,14 +279,7 @@ def best_model(source):
 
 
 def fit_sources(survey):
-    """
-    Fit all sources, the bright ones first, again and again until neighbours know each other.
-
-    Parameters
-    ----------
-    survey : Survey
-        Its sources are changed in place.
-    """
+    """Fit all sources in place, brightest first, `PASSES` times so that neighbours converge together."""
     sources = [source for source in survey.sources if source.cameras]
     sources.sort(key=lambda source: -source.parts[0][3].sum())
     for turn in range(PASSES):

@@ -30,26 +30,11 @@ COLUMNS = (
     ("background", u.ct / u.pix),
     ("fit_radius", u.arcsec),
 )
-CORE = 1.0  # radius of the circle that must be whole, or a flag is set, in half-energy radii
+CORE = 1.0  # radius, in half-energy radii, within which edges and masked pixels set a flag
 
 
 def fill_table(table, sky, survey, likelihood, common):
-    """
-    Write the results of all sources into a table.
-
-    Parameters
-    ----------
-    table : `~astropy.table.QTable`
-        The table, one row per source.
-    sky : `~astropy.coordinates.SkyCoord`
-        The positions given.
-    survey : Survey
-        The fits.
-    likelihood : str
-        ``"delta-c"`` or ``"ln-p"``.
-    common : Flag
-        What holds for every source of the fields.
-    """
+    """Write the fits of all sources into a table, one row each; ``common`` are flags of the fields themselves."""
     n = len(sky)
     values = {name: np.full(n, np.nan) for name, _ in COLUMNS}
     values["x"], values["y"] = survey.places[0].T.copy() if n else np.zeros((2, 0))
@@ -131,7 +116,7 @@ def _brightest(fit):
 
 
 def _remarks(source):
-    """What to say of a fit that is not an ordinary one."""
+    """Message about a fit at a bound or without convergence."""
     fits = source.fits
     table = source.tables[0]
     bound = min(source.largest, table.to_ext(table.u_max))

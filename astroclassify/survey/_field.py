@@ -523,3 +523,9 @@ def _not_negative(name, data):
     if data.min() < -ROUNDING * data.max():
         raise GeometryError(f"{name} must not be negative, got values from {data.min():.4g} to {data.max():.4g}")
     return np.maximum(data, 0.0)
+
+
+def check_field(field):
+    """Raise a TypeError unless ``field`` is a `Field`."""
+    if not isinstance(field, Field):
+        raise TypeError(f"field must be a Field (from read_field), got {type(field).__name__}")

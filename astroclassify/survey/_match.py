@@ -2,12 +2,11 @@
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import SkyCoord, angular_separation
+from astropy.coordinates import SkyCoord, search_around_sky
 from astropy.table import QTable, Table
-from scipy.spatial import cKDTree
 
 from .._checks import check_quantity
-from ..exceptions import SchemaError
+from ..exceptions import ArgumentError, SchemaError
 from ..tables import provenance
 
 __all__ = ["cross_match"]
@@ -15,7 +14,7 @@ __all__ = ["cross_match"]
 
 def cross_match(catalogue, other, *, radius):
     """
-    Match two catalogues one to one: the closest pair of all first, then the closest of what is left.
+    Match two catalogues one to one: first the closest pair of all, then the closest of the remaining rows.
 
     Parameters
     ----------
@@ -60,10 +59,10 @@ def cross_match(catalogue, other, *, radius):
     """
     radius = check_quantity("radius", radius, u.deg, positive=True, shape=())
     if radius > 90:
-        raise ValueError(f"radius must be at most 90 deg, got {radius:g} deg")
+        raise ArgumentError(f"radius must be at most 90 deg, got {radius:g} deg")
     sky, names = _input("catalogue", catalogue)
     sky_other, names_other = _input("other", other)
-    first, second, separation = _close_pairs(sky, sky_other, np.radians(radius))
+    first, second, separation = _close_pairs(sky, sky_other, radius)
     partner = _one_to_one(first, second, len(sky), len(sky_other))
     chosen = partner[first] == second
     distance = np.full(len(sky), np.nan)
@@ -76,14 +75,14 @@ def cross_match(catalogue, other, *, radius):
     table["row_other"] = row_other
     table["source_id"] = np.concatenate([names, np.full(len(left), "")])
     table["source_id_other"] = np.append(names_other, "")[row_other]
-    table["separation"] = np.degrees(np.concatenate([distance, np.full(len(left), np.nan)])) * 3600 * u.arcsec
+    table["separation"] = np.concatenate([distance, np.full(len(left), np.nan)]) * 3600 * u.arcsec
     table["n_within"] = np.concatenate([within[0], within[1][left]])
     table.meta = provenance(radius_arcsec=radius * 3600)
     return table
 
 
 def _input(name, value):
-    """Positions in radians, shape (n, 2), and names."""
+    """ICRS positions, shape (n,), and names."""
     sky, names = value, None
     if isinstance(value, Table):
         sky = value["sky_position"] if "sky_position" in value.colnames else None
@@ -92,33 +91,20 @@ def _input(name, value):
         raise SchemaError(f"{name} must be a table with a SkyCoord column 'sky_position', or a SkyCoord")
     if sky.ndim > 1:
         raise SchemaError(f"{name} must be a list of positions, got shape {sky.shape}")
-    sky = sky.icrs
-    radians = np.atleast_2d(np.stack([sky.ra.rad, sky.dec.rad], axis=-1))
-    if names is None:
-        return radians, np.full(len(radians), "")
-    return radians, np.array(names, dtype=str) if names else np.zeros(0, "U1")
+    sky = sky.icrs.reshape(-1)
+    return sky, np.array(names, dtype=str) if names else np.full(len(sky), "")
 
 
 def _close_pairs(sky, other, radius):
-    """Rows and separations [rad] of all pairs within ``radius`` [rad], the closest first."""
-    good, good_other = (np.flatnonzero(np.isfinite(each).all(axis=1)) for each in (sky, other))
-    if not len(good) or not len(good_other):
-        return np.zeros(0, int), np.zeros(0, int), np.zeros(0)
-    trees = [cKDTree(_vectors(each)) for each in (sky[good], other[good_other])]
-    # A chord a little longer than that of the radius, so that rounding loses no pair; the angle itself decides below.
-    chord = 2 * np.sin(radius / 2) * (1 + 1e-9) + 1e-12
-    pairs = trees[0].sparse_distance_matrix(trees[1], chord, output_type="ndarray")
-    first, second = good[pairs["i"]], good_other[pairs["j"]]
-    separation = angular_separation(*sky[first].T, *other[second].T)
-    near = separation <= radius
-    first, second, separation = first[near], second[near], separation[near]
+    """Rows and separations [deg] of all pairs within ``radius`` [deg], the closest first."""
+    good, good_other = (np.flatnonzero(np.isfinite(each.ra) & np.isfinite(each.dec)) for each in (sky, other))
+    # A limit a little larger than the radius, so that rounding loses no pair; the separation itself decides below.
+    limit = (radius * (1 + 1e-9) + 1e-10) * u.deg
+    first, second, separation, _ = search_around_sky(sky[good], other[good_other], limit)
+    near = separation.deg <= radius
+    first, second, separation = good[first[near]], good_other[second[near]], separation.deg[near]
     order = np.lexsort((second, first, separation))
     return first[order], second[order], separation[order]
-
-
-def _vectors(sky):
-    ra, dec = sky.T
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
 
 
 def _one_to_one(first, second, n, n_other):

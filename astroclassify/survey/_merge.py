@@ -4,15 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .._checks import require
+from .._pictures import Scale, brightness, valid_values, write_picture
 from ..exceptions import GeometryError
 from ..images import Cutout
-from ..tables import write_beside
 
 __all__ = ["merge_bands", "write_png"]
 
 # Levels of the optical band that become black and white, in percent of its pixels.
-_PERCENTILES = (1.0, 99.5)
+_OPTICAL = Scale("linear", 1.0, 99.5)
 
 
 def merge_bands(cutout):
@@ -56,23 +55,13 @@ def merge_bands(cutout):
         raise TypeError(f"cutout must be a Cutout, got {type(cutout).__name__}")
     if "xray" not in cutout.bands:
         raise GeometryError(f"cutout must have the band 'xray', got {tuple(cutout.bands)}")
-    xray = cutout.bands["xray"]
-    counts = np.where(_valid(xray), np.maximum(xray.data, 0.0), 0.0)
+    counts, _ = valid_values(cutout.bands["xray"])
     picture = np.zeros((*counts.shape, 3), np.uint8)
-    if counts.max() > 0:
-        picture[:, :, 2] = np.round(255 * np.sqrt(counts / counts.max()))
+    picture[:, :, 2] = np.round(255 * brightness(counts, 0.0, counts.max(), "sqrt"))
     if "optical" in cutout.bands:
-        plate = cutout.bands["optical"]
-        valid = _valid(plate)
-        low, high = np.percentile(plate.data[valid], _PERCENTILES)
-        if high > low:
-            levels = np.clip((plate.data - low) / (high - low), 0, 1)
-            picture[:, :, 1] = np.round(255 * np.where(valid, levels, 0.0))
+        densities, valid = valid_values(cutout.bands["optical"])
+        picture[:, :, 1] = np.round(255 * np.where(valid, _OPTICAL.apply(densities, valid), 0.0))
     return picture[::-1]
-
-
-def _valid(image):
-    return np.ones(image.shape, bool) if image.mask is None else ~image.mask
 
 
 def write_png(cutout, path, *, overwrite=False):
@@ -105,9 +94,5 @@ def write_png(cutout, path, *, overwrite=False):
     >>> from astroclassify.survey import write_png
     >>> write_png(cutout, "train_images/1234.png")  # doctest: +SKIP
     """
-    picture = merge_bands(cutout)
-    pillow = require("PIL.Image", extra="plots")
-    write_beside(
-        path, lambda temporary: pillow.fromarray(picture).save(temporary, format="PNG"), overwrite=overwrite
-    )
+    write_picture(merge_bands(cutout), path, overwrite=overwrite)
     return Path(path)

@@ -18,7 +18,7 @@ __all__ = ["to_regions", "write_regions"]
 #: Colours that DS9 and matplotlib both know.
 _COLOURS = {"C1": "red", "C2": "magenta", "P1": "cyan"}
 _OTHER = "green"
-# About the half-energy radius of XMM's mirrors on axis, 7.5 arcsec: the least that can be told from a point.
+# About the half-energy radius of XMM's mirrors on axis: smaller sources look like points.
 _POINT = 7.5 * u.arcsec
 
 
@@ -29,9 +29,9 @@ def to_regions(candidates, *, radius=_POINT):
     Parameters
     ----------
     candidates : `~astropy.table.QTable`
-        A table with ``source_id`` and ``sky_position``, such as CANDIDATES; ``ext`` and ``x_class`` are used if there.
+        A table with ``source_id`` and ``sky_position``, such as CANDIDATES; also ``ext`` and ``x_class`` if present.
     radius : `~astropy.units.Quantity`, optional
-        Radius of a circle whose source has no ``ext``, or a smaller one: about the half-energy radius of the PSF, by
+        Least radius of a circle, also where a source has no ``ext``: about the half-energy radius of the PSF, by
         default that of XMM on axis.
 
     Returns
@@ -88,7 +88,7 @@ def write_regions(candidates, path, *, radius=_POINT, overwrite=False):
     Returns
     -------
     `~pathlib.Path`
-        The file: whole or not there.
+        The file. It is written completely or not at all.
 
     Raises
     ------
@@ -99,8 +99,8 @@ def write_regions(candidates, path, *, radius=_POINT, overwrite=False):
 
     Notes
     -----
-    The writer of the regions package moves a text that all regions share, so that of a single one, to the ``global``
-    line, where DS9 does not read it, and writes an empty file for no regions; this one gives every circle its own.
+    The writer of the regions package moves a text that all regions share (always so for a single one) to the ``global``
+    line, where DS9 does not read it, and writes an empty file for no regions; here every circle has its own text.
 
     Examples
     --------

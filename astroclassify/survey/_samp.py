@@ -14,7 +14,7 @@ from astropy.utils.exceptions import AstropyDeprecationWarning
 
 from .. import tables
 from .._checks import check_quantity
-from ..exceptions import MissingDependencyError, OutputError
+from ..exceptions import ArgumentError, MissingDependencyError, OutputError
 
 __all__ = ["send_samp"]
 
@@ -23,20 +23,20 @@ _TABLE, _IMAGE = "table.load.votable", "image.load.fits"
 
 def send_samp(what, *, to=None, name="astroclassify", timeout=None, hub=None):
     """
-    Send a table or an image to DS9, TOPCAT, Aladin or whatever else listens to the SAMP hub of this machine.
+    Send a table or an image to DS9, TOPCAT, Aladin or any other client of this machine's SAMP hub.
 
     Parameters
     ----------
     what : `~astropy.table.Table`, `~astropy.nddata.CCDData`, FITS HDU, str or path-like
         A table is sent as VOTable, with a sky position as two columns; an image, or the path of a FITS image, as FITS.
     to : str, optional
-        Name of the program, such as ``"topcat"``, in any case; by default all that take such things.
+        Name of the program, such as ``"topcat"``, in upper or lower case; by default every program that accepts it.
     name : str, optional
-        What the program shall call it.
+        Name that the program shows.
     timeout : `~astropy.units.Quantity`, optional
-        How long each program may take; by default 10 s.
+        Longest time that each program may take; by default 10 s.
     hub : `~astropy.samp.SAMPHubServer`, optional
-        The hub; by default the one that runs: TOPCAT and Aladin start one when they start.
+        The hub; by default the running one. TOPCAT and Aladin start a hub at their own start.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def send_samp(what, *, to=None, name="astroclassify", timeout=None, hub=None):
     Raises
     ------
     OutputError
-        If no hub runs, no program takes it, or one refuses it or does not answer in time; the message names which.
+        If no hub runs, no program accepts it, or one refuses it or does not answer in time; the message names it.
     TypeError
         If ``what`` is none of these.
     FileNotFoundError
@@ -54,8 +54,8 @@ def send_samp(what, *, to=None, name="astroclassify", timeout=None, hub=None):
 
     Notes
     -----
-    Only the hub and the programs on this machine are talked to (127.0.0.1), and only within this call. What is sent
-    lies in a temporary file until Python ends, because programs read it when they like.
+    Connections are only to the hub and the programs on this machine (127.0.0.1), and only during this call. The data
+    are kept in a temporary file until Python ends, because programs may read it later.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def send_samp(what, *, to=None, name="astroclassify", timeout=None, hub=None):
         "samp.mtype": kind,
         "samp.params": {"url": path.resolve().as_uri(), "name": str(name), f"{kind.split('.')[0]}-id": str(name)},
     }
-    # astropy asks a web page whether there is an internet, to choose the name of this machine: not from here.
+    # astropy would contact a web page to choose the name of this machine.
     with samp.conf.set_temp("use_internet", False):
         client = samp.SAMPIntegratedClient(name="astroclassify", addr="127.0.0.1")
         try:
@@ -84,7 +84,7 @@ def send_samp(what, *, to=None, name="astroclassify", timeout=None, hub=None):
 
 
 def _samp():
-    """astropy.samp, or pyvo.samp: the same code, to which astropy 8 points and which is to replace it."""
+    """astropy.samp, or pyvo.samp: the same code, its announced successor from astropy 8 on."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyDeprecationWarning)
@@ -98,14 +98,14 @@ def _samp():
 
 
 def _file(what):
-    """Kind of message and file to be loaded."""
+    """Type of message and file to be loaded."""
     if isinstance(what, str | Path):
         path = Path(what)
         if not path.is_file():
             raise FileNotFoundError(f"what: no file {str(path)!r}")
         return _IMAGE, path
     if not isinstance(what, Table | CCDData | fits.PrimaryHDU | fits.ImageHDU | fits.HDUList):
-        raise TypeError(f"what must be a table, a CCDData, a FITS HDU or a path, got {type(what).__name__}")
+        raise ArgumentError(f"what must be a table, a CCDData, a FITS HDU or a path, got {type(what).__name__}")
     folder = Path(tempfile.mkdtemp(prefix="astroclassify-samp-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     if isinstance(what, Table):
@@ -119,7 +119,7 @@ def _file(what):
 
 
 def _call(samp, client, message, kind, to, timeout):
-    """Names of the programs that loaded it."""
+    """Send the message; names of the programs that loaded the file."""
     names = {each: client.get_metadata(each).get("samp.name", each) for each in client.get_subscribed_clients(kind)}
     chosen = {each: name for each, name in names.items() if to is None or name.lower() == to.lower()}
     if not chosen:

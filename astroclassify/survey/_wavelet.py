@@ -6,7 +6,7 @@ import numpy as np
 from scipy.fft import irfft, irfft2, next_fast_len, rfft, rfft2
 from scipy.stats import norm
 
-__all__ = ["coefficient_distribution", "filter_counts", "inverse_transform", "thresholds", "transform"]
+__all__ = ["coefficient_distribution", "filter_counts", "significant", "thresholds", "transform"]
 
 SPLINE = np.array([1, 4, 6, 4, 1]) / 16
 RESOLUTION = 256  # steps of the tables per peak of the wavelet
@@ -19,33 +19,9 @@ LEAST_COVERED = 0.5  # share of a wavelet (squared) on usable pixels without whi
 
 def transform(image, n_scales):
     """
-    Wavelet planes of an image; it is zero outside.
-
-    Parameters
-    ----------
-    image : `~numpy.ndarray`, shape (ny, nx)
-        The image.
-    n_scales : int
-        Number of planes.
-
-    Returns
-    -------
-    `~numpy.ndarray`, shape (n_scales + 1, ny, nx)
-        Planes from fine to coarse, and last what is left: their sum is the image.
-
-    Notes
-    -----
-    Starck & Murtagh (1998, PASP 110, 193, section 2): c_0 is the image, c_j is c_j-1 smoothed with the B3 spline whose
-    five points are 2^(j-1) pixels apart, plane j is c_j-1 - c_j.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from astroclassify.survey._wavelet import inverse_transform, transform
-    >>> image = np.random.default_rng(1).poisson(1.0, (40, 40)).astype(float)
-    >>> planes = transform(image, 3)
-    >>> bool(np.allclose(inverse_transform(planes), image))
-    True
+    Wavelet planes of an image (zero outside), fine to coarse, then the smooth rest: (n_scales + 1, ny, nx), sum =
+    image. Starck & Murtagh (1998, PASP 110, 193, section 2): c_0 is the image, c_j is c_j-1 smoothed with the B3 spline
+    whose five points are 2^(j-1) pixels apart, plane j is c_j-1 - c_j.
     """
     image = np.array(image, float)
     planes = np.empty((n_scales + 1, *image.shape))
@@ -55,23 +31,6 @@ def transform(image, n_scales):
         image = smooth
     planes[n_scales] = image
     return planes
-
-
-def inverse_transform(planes):
-    """
-    Image of which these are the wavelet planes.
-
-    Parameters
-    ----------
-    planes : `~numpy.ndarray`, shape (n_scales + 1, ny, nx)
-        What `transform` gives.
-
-    Returns
-    -------
-    `~numpy.ndarray`, shape (ny, nx)
-        Their sum.
-    """
-    return np.sum(planes, axis=0)
 
 
 def _smooth(image, step):
@@ -89,7 +48,7 @@ def _smooth(image, step):
 
 @lru_cache(maxsize=32)
 def _spline(scale):
-    """Values of the smoothing kernel of so many steps along one axis."""
+    """One-dimensional kernel of ``scale`` successive smoothings."""
     kernel = np.ones(1)
     for number in range(scale):
         holes = np.zeros(4 * 2**number + 1)
@@ -107,18 +66,8 @@ def _pair(scale):
 @lru_cache(maxsize=16)
 def _atoms(scale):
     """
-    Values of a wavelet over all pixels.
-
-    Returns
-    -------
-    first : int
-        Lowest value in steps.
-    weights : `~numpy.ndarray`
-        How many pixels have a value, from there on; between two steps both get their share.
-    peak : float
-        Highest value, `RESOLUTION` steps.
-    moments : tuple of float
-        Sums of the second, third and fourth power.
+    Histogram of a wavelet's values over all pixels: (lowest value in steps of peak / `RESOLUTION`, weight of each step
+    from there on, peak, sums of the second, third and fourth power). A value between two steps is shared between them.
     """
     fine, coarse = _pair(scale)
     values = np.outer(fine, fine) - np.outer(coarse, coarse)
@@ -134,33 +83,10 @@ def _atoms(scale):
 
 def coefficient_distribution(scale, rate):
     """
-    Distribution of a wavelet coefficient of Poisson noise.
-
-    Parameters
-    ----------
-    scale : int
-        Number of the plane, from 1.
-    rate : float
-        Expected counts per pixel, the same all over.
-
-    Returns
-    -------
-    values, probabilities : `~numpy.ndarray`
-        Values in steps of 1/256 of the wavelet's peak, and their probabilities.
-
-    Notes
-    -----
-    Every event adds the value of the wavelet where it falls. The sum over a Poisson number of events is compound
-    Poisson; its characteristic function is exp(rate sum_k [exp(i t psi_k) - 1]) over the pixels k of the wavelet psi
-    (Starck & Murtagh 2006, Astronomical Image and Data Analysis, section 2.3.4, sum the autoconvolutions of the
-    histogram of the wavelet; this is the sum of that series).
-
-    Examples
-    --------
-    >>> from astroclassify.survey._wavelet import coefficient_distribution
-    >>> values, probabilities = coefficient_distribution(2, 0.05)
-    >>> bool(abs(probabilities.sum() - 1) < 1e-9), bool(abs(values @ probabilities) < 1e-9)
-    (True, True)
+    Values (in steps of 1/256 of the wavelet's peak) of a coefficient of uniform Poisson noise, and their probabilities.
+    ``rate`` is in counts per pixel. Each event adds the wavelet's value where it falls, so that the sum is compound
+    Poisson with characteristic function exp(rate sum_k [exp(i t psi_k) - 1]); it sums the series of autoconvolutions of
+    Starck & Murtagh (2006, Astronomical Image and Data Analysis, section 2.3.4).
     """
     first, weights, peak, (square, _, _) = _atoms(scale)
     half = int(RESOLUTION * (DEVIATIONS * np.sqrt(rate * square) / peak + PEAKS))
@@ -173,7 +99,7 @@ def coefficient_distribution(scale, rate):
 
 @lru_cache(maxsize=64)
 def _threshold_table(scale, false_alarm):
-    """Logarithms of rates, and thresholds there."""
+    """Logarithms of rates, and the thresholds at these."""
     _, _, peak, (square, _, _) = _atoms(scale)
     decades = np.log10(MOST / FEWEST)
     rates = np.geomspace(FEWEST, MOST, round(NODES * decades) + 1) * peak**2 / square
@@ -187,30 +113,9 @@ def _threshold_table(scale, false_alarm):
 
 def thresholds(scale, rate, false_alarm):
     """
-    What a wavelet coefficient of Poisson noise reaches with a given probability.
-
-    Parameters
-    ----------
-    scale : int
-        Number of the plane, from 1.
-    rate : `~numpy.ndarray`
-        Expected counts per pixel.
-    false_alarm : float
-        The probability.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        Thresholds, interpolated in tables of the exact distribution; where a thousand events and more are expected,
-        from its first four cumulants (Cornish & Fisher 1938).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from astroclassify.survey._wavelet import thresholds
-    >>> low, high = thresholds(2, np.array([0.01, 100.0]), 1e-3) / np.sqrt([0.01, 100.0])
-    >>> bool(low > 1.5 * high)  # in standard deviations: skew at few counts, Gaussian at many
-    True
+    Value that a wavelet coefficient of Poisson noise of ``rate`` [counts per pixel] exceeds with probability
+    ``false_alarm``. Interpolated in tables of the exact distribution; above `MOST` expected events, from its first four
+    cumulants (Cornish & Fisher 1938).
     """
     rate = np.asarray(rate, float)
     logarithms, table = _threshold_table(scale, float(false_alarm))
@@ -235,7 +140,7 @@ class _LocalRate:
         self.shape, self.size = shape, [next_fast_len(n + reach, real=True) for n in shape]
 
     def __call__(self, scale, expected):
-        """The mean is the rate of uniform noise whose coefficient has the same variance."""
+        """Rate of the uniform noise whose coefficient has the same variance."""
         fine, coarse = _pair(scale)
         spectrum = 0
         for kernel, sign in ((fine * fine, 1), (fine * coarse, -2), (coarse * coarse, 1)):
@@ -248,7 +153,7 @@ class _LocalRate:
     def _along(self, kernel, axis):
         """Transform of a symmetric kernel around pixel zero along one axis; it is real."""
         n, reach = self.size[axis], len(kernel) // 2
-        # Where the kernel is longer than the image, nothing beyond the image is reached by it.
+        # A kernel that is longer than the image is cut at the image's size.
         reach, kernel = min(reach, n - self.shape[axis]), kernel[max(reach - n + self.shape[axis], 0) :]
         wrapped = np.zeros(n)
         wrapped[: reach + 1] = kernel[reach : 2 * reach + 1]
@@ -259,23 +164,9 @@ class _LocalRate:
 
 def significant(counts, background, usable, scales, false_alarm):
     """
-    Where wavelet planes of counts exceed what the background and larger structure leave to chance.
-
-    Parameters
-    ----------
-    counts, background : `~numpy.ndarray`, shape (ny, nx)
-        Counts and expected counts; both zero where nothing is observed.
-    usable : `~numpy.ndarray` of bool, shape (ny, nx)
-        Where it is.
-    scales : sequence of int
-        Planes to use, from 1.
-    false_alarm : float
-        Probability per pixel and plane.
-
-    Returns
-    -------
-    `~numpy.ndarray` of bool, shape (max(scales), ny, nx)
-        One plane per scale; false for scales not used.
+    Where wavelet planes of the counts exceed what background and larger structure leave to chance. Takes images (ny,
+    nx) that are zero where ``usable`` is false; gives one boolean plane per scale, (max(scales), ny, nx), false for
+    scales not used.
     """
     largest = max(scales)
     *planes, smooth = transform(counts - background, largest)
@@ -289,41 +180,18 @@ def significant(counts, background, usable, scales, false_alarm):
         support[scale - 1] = (plane > reached) & (local_rate(scale, usable) > LEAST_COVERED)
         if scale == largest:
             structure = smooth
-        # Significant hollows count as well: else the light of a bright point would stay smeared over coarse scales.
+        # Significant negative coefficients count too: else a bright point would stay smeared over coarse scales.
         structure = structure + np.where(support[scale - 1] | (plane < -reached), plane, 0.0)
     return support
 
 
 def filter_counts(counts, background, usable, scales, false_alarm):
     """
-    Counts of what is significant above the background, without noise.
-
-    Parameters
-    ----------
-    counts, background : `~numpy.ndarray`, shape (ny, nx)
-        Counts and expected counts; both zero where nothing is observed.
-    usable : `~numpy.ndarray` of bool, shape (ny, nx)
-        Where it is.
-    scales : sequence of int
-        Planes to use, from 1.
-    false_alarm : float
-        Probability per pixel and plane.
-
-    Returns
-    -------
-    `~numpy.ndarray`, shape (ny, nx)
-        Counts per pixel, zero where nothing is.
-
-    Notes
-    -----
-    A coefficient counts as significant if noise of the background reaches it with a probability below
-    ``false_alarm``. Where the background is not uniform (gaps, edges, vignetting), that expected of the background is
-    subtracted and the noise is taken from the distribution for uniform noise of the same variance. The largest scale is
-    judged by the noise of the background alone. To that of smaller ones adds, from coarse to fine, what is found on
-    larger ones or is smoother than the largest, lest every fluctuation within a bright cluster is a source.
-
-    Reconstruction: image f = 0 to begin with, then repeatedly f <- max(0, f + sum of the significant coefficients of
-    what is left of the counts) (Murtagh, Starck & Bijaoui 1995, A&AS 112, 179, section 3.3).
+    Significant counts above the background without noise, shape (ny, nx); arguments as for `significant`. Where the
+    background is not uniform, its own coefficient is subtracted and noise is that of a uniform rate of the same
+    variance. The largest scale is judged by the background alone; finer ones also by what larger scales found, lest
+    every fluctuation within a bright cluster is a source. Reconstruction: f <- max(0, f + significant coefficients of
+    the residual), from f = 0 (Murtagh, Starck & Bijaoui 1995, A&AS 112, 179, section 3.3).
     """
     excess = counts - background
     support = significant(counts, background, usable, scales, false_alarm)

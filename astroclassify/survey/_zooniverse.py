@@ -1,4 +1,4 @@
-"""Subjects for a Zooniverse project: four pictures of each candidate and the manifest that is uploaded with them."""
+"""Subjects for a Zooniverse project: four pictures of each candidate and the manifest to upload with them."""
 
 import csv
 import functools
@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from astropy.table import QTable
-from scipy.ndimage import gaussian_filter, zoom
 
 from .. import batch, tables
-from .._pictures import contour_lines, first_contour, heat, smoothing
 from .._checks import require
+from .._pictures import PICTURES, draw_all, valid_values, write_picture
 from ..exceptions import OutputError, SchemaError
 from ..images import Cutout
 from ..schemes import Flag
@@ -21,16 +20,12 @@ __all__ = ["export_subjects"]
 
 log = logging.getLogger(__name__)
 
-PICTURES = ("xray", "xray_contours", "optical", "optical_contours")
 MANIFEST = "manifest.csv"
-# Pictures are enlarged by a whole number to about this many pixels.
-_SIDE = 700
-_XRAY_LINE, _OPTICAL_LINE = (90, 200, 255), (90, 255, 90)
-_BLANK = 96
+_COLUMNS = ("image_1", "image_2", "image_3", "image_4")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
 
 
-def export_subjects(sample, out, *, overwrite=False, executor=None, progress=True):
+def export_subjects(sample, out, *, overwrite=False, executor=None, progress=None):
     """
     Write the pictures and the manifest of a set of subjects for Zooniverse.
 
@@ -46,14 +41,14 @@ def export_subjects(sample, out, *, overwrite=False, executor=None, progress=Tru
     executor : `~concurrent.futures.Executor`, optional
         Where to run; by default here, one after the other.
     progress : bool, optional
-        Whether to show a bar on standard error.
+        Whether to show a bar on standard error; by default on a terminal only.
 
     Returns
     -------
     `~astropy.table.QTable`
-        One row per subject: ``source_id``, ``image_1`` to ``image_4`` (names of files), ``flags`` and ``message``. What
-        fails has no pictures, the flag ``FAILED`` and the reason, and is not in the manifest. Without optical image
-        (flag ``NO_OPTICAL``) these two pictures are blank: that is one of the answers.
+        One row per subject: ``source_id``, ``image_1`` to ``image_4`` (names of files), ``flags`` and ``message``. A
+        subject that fails has no pictures, the flag ``FAILED`` and the reason, and is not in the manifest. Without an
+        optical image (flag ``NO_OPTICAL``) these two pictures are blank: that is one of the answers.
 
     Raises
     ------
@@ -68,9 +63,10 @@ def export_subjects(sample, out, *, overwrite=False, executor=None, progress=Tru
     -----
     The four pictures are those of The Hunt for Galaxy Clusters: X-ray, X-ray with contours, optical, optical with the
     X-ray contours. How that project scaled its images is not known. Here the X-ray image is smoothed with a Gaussian of
-    5 arcsec and shown on an asinh scale from its median to its maximum; contours start where a Poisson background of
-    the median level comes in one place of 100,000, and their height above it doubles; the optical image is shown from
-    its 1st to its 99.7th percentile on an asinh scale. North is up where it is up in the cutouts.
+    5 arcsec and shown on an asinh scale from its median to its maximum, at least to the first contour; contours start
+    where a Poisson background of the median level fluctuates to in one place of 100,000, and their height above it
+    doubles; the optical image is shown from its 1st to its 99.7th percentile on an asinh scale. Gaps are grey. North is
+    up where it is up in the cutouts.
 
     The manifest has ``image_1`` to ``image_4``, and the name and position of the source as ``#source_id``, ``#ra``,
     ``#dec`` (degrees): Zooniverse hides from volunteers what starts with ``#``. `read_votes` finds the name again.
@@ -104,7 +100,7 @@ def export_subjects(sample, out, *, overwrite=False, executor=None, progress=Tru
     if len(good) < len(rows):
         log.warning("%d of %d subjects have no pictures; column 'message' says why", len(rows) - len(good), len(rows))
     table = QTable()
-    for name in ("source_id", *(f"image_{number}" for number in range(1, 5)), "message"):
+    for name in ("source_id", *_COLUMNS, "message"):
         values = [row[name] for row in rows]
         table[name] = np.array(values, dtype="U") if rows else np.zeros(0, "U1")
     table.add_column(np.array([row["flags"] for row in rows], dtype=np.int64), table.index_column("message"), "flags")
@@ -127,25 +123,22 @@ def _sources(sample):
 
 
 def _row(outcome):
-    empty = {"source_id": outcome.key, **{f"image_{number}": "" for number in range(1, 5)}}
+    empty = {"source_id": outcome.key, **dict.fromkeys(_COLUMNS, "")}
     if outcome.error is not None:
         return {**empty, "flags": Flag.FAILED.value, "message": outcome.error}
     return {**empty, **outcome.value, "message": ""}
 
 
 def _write_manifest(rows, path):
-    names = [f"image_{number}" for number in range(1, 5)]
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*names, "#source_id", "#ra", "#dec"])
+        writer.writerow([*_COLUMNS, "#source_id", "#ra", "#dec"])
         for row in rows:
-            writer.writerow([*(row[name] for name in names), row["source_id"], row["ra"], row["dec"]])
+            writer.writerow([*(row[name] for name in _COLUMNS), row["source_id"], row["ra"], row["dec"]])
 
 
 def _export(item, out, overwrite):
     """Pictures of one subject; its row."""
-    from PIL import Image
-
     name, source = item
     if not _IDENTIFIER.fullmatch(name):
         raise SchemaError(f"source_id must be letters, digits and _.+-, got {name[:40]!r}")
@@ -153,15 +146,19 @@ def _export(item, out, overwrite):
     if "xray" not in cutout.bands:
         raise SchemaError(f"the cutout must have the band 'xray', got {sorted(cutout.bands)}")
     row = {"flags": 0, **_position(cutout.bands["xray"])}
-    pictures, has_optical = draw(cutout)
-    if not has_optical:
+    bands = {band: image for band, image in cutout.bands.items() if band != "optical" or _has_contrast(image)}
+    if "optical" not in bands:
         row["flags"] |= Flag.NO_OPTICAL.value
-    for number, kind in enumerate(PICTURES, 1):
-        row[f"image_{number}"] = f"{name}_{kind}.png"
-        picture = Image.fromarray(pictures[kind])
-        save = functools.partial(picture.save, format="PNG")
-        tables.write_beside(out / row[f"image_{number}"], save, overwrite=overwrite)
+    pictures = draw_all(bands)
+    for column, kind in zip(_COLUMNS, PICTURES, strict=True):
+        row[column] = f"{name}_{kind}.png"
+        write_picture(pictures[kind], out / row[column], overwrite=overwrite)
     return row
+
+
+def _has_contrast(image):
+    values, valid = valid_values(image)
+    return np.unique(values[valid]).size > 1
 
 
 def _position(image):
@@ -171,57 +168,3 @@ def _position(image):
     ny, nx = image.shape
     centre = image.wcs.celestial.pixel_to_world((nx - 1) / 2, (ny - 1) / 2).icrs
     return {"ra": f"{centre.ra.deg:.6f}", "dec": f"{centre.dec.deg:.6f}"}
-
-
-def draw(cutout):
-    """
-    The four pictures of a cutout.
-
-    Parameters
-    ----------
-    cutout : Cutout
-        With the band ``xray``, and ``optical`` if there is one.
-
-    Returns
-    -------
-    pictures : dict of `~numpy.ndarray`
-        Name -> (ny, nx, 3) uint8, first row on top.
-    has_optical : bool
-        Whether there is an optical image with more than one value.
-    """
-    image = cutout.bands["xray"]
-    factor = max(1, _SIDE // max(image.shape))
-    counts, sigma = _plain(image, 0.0), smoothing(image)
-    level = float(np.median(gaussian_filter(counts, sigma)))
-    # The level goes on beyond the edge: a mirrored image would double each photon there.
-    smooth = gaussian_filter(counts, sigma, mode="constant", cval=level)
-    smooth = zoom(smooth, factor, order=1, grid_mode=True, mode="nearest")
-    first = first_contour(level, sigma)
-    lines = contour_lines(smooth, level, first)
-    xray = heat(_asinh(smooth, level, max(float(smooth.max()), level + first)))
-    optical = cutout.bands.get("optical")
-    values = None if optical is None else _plain(optical, np.nan)
-    has_optical = values is not None and np.unique(values[np.isfinite(values)]).size > 1
-    if has_optical:
-        low, high = np.nanpercentile(values, [1, 99.7])
-        grey = _asinh(np.where(np.isfinite(values), values, low), low, max(high, low + 1e-6 * abs(low) + 1e-30))
-        plate = np.kron(np.rint(255 * grey).astype(np.uint8), np.ones((factor, factor), np.uint8))
-    else:
-        plate = np.full(smooth.shape, _BLANK, np.uint8)
-    plate = np.repeat(plate[:, :, None], 3, axis=2)
-    pictures = {"xray": xray, "xray_contours": xray.copy(), "optical": plate, "optical_contours": plate.copy()}
-    pictures["xray_contours"][lines] = _XRAY_LINE
-    pictures["optical_contours"][lines] = _OPTICAL_LINE
-    return {name: np.ascontiguousarray(picture[::-1]) for name, picture in pictures.items()}, has_optical
-
-
-def _plain(image, fill):
-    values = np.array(image.data, dtype=float)
-    if image.mask is not None:
-        values[image.mask] = fill
-    return np.where(np.isfinite(values), values, fill)
-
-
-def _asinh(values, low, high):
-    """Scale from 0 to 1 that is linear below a tenth of the range and logarithmic above."""
-    return np.arcsinh(10 * np.clip((values - low) / (high - low), 0, 1)) / np.arcsinh(10)

@@ -113,7 +113,7 @@ print(from_cut, from_field)
 
 note("cutouts_field.txt", f"field {field.shape}, cut {image.shape} pixels")
 for name, table in (("from the cut", from_cut), ("from the field", from_field)):
-    p = ", ".join(f"{label} {table[f'p_{label}'][0]:.3f}" for label in classifier.classes_)
+    p = ", ".join(f"{label} {table[f'p_{label}'][0]:.3f}" for label in classifier.scheme.classes)
     note("cutouts_field.txt", f"{name:15s} {p}; flags: {', '.join(flag_names(table['flags'][0]))}")
 
 # --- Many images ----------------------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ note("cutouts_catalogue.txt", *shown.pformat(max_width=-1, align=("<", ">", "<",
 note("cutouts_catalogue.txt", "", f"kept: {', '.join(clean['source_id'])}")
 
 # --- Frequencies and spread -----------------------------------------------------------------------------------------
-p = np.column_stack([table[f"p_{label}"] for label in classifier.classes_])
+p = np.column_stack([table[f"p_{label}"] for label in classifier.scheme.classes])
 equal, expected = [1, 1, 1], [0.3, 0.5, 0.2]  # CC, WCC, NCC: those of your sample, from elsewhere
 corrected = correct_prior(p, equal, expected)
 copies = spread(classifier, folder, n=8, rng=1)
@@ -200,8 +200,8 @@ for row, (top, bottom) in zip(table, axes.T, strict=True):
     on_grid = standardise(read_image(folder / f"{row['source_id']}.fits"), classifier.geometry)
     name, counts = row["source_id"], on_grid.data.sum()
     show(top, on_grid, f"{name}, z = {row['redshift']:g}\n{counts:.0f} counts\nmade as {truth[name]}")
-    probabilities = [row[f"p_{label}"] for label in classifier.classes_]
-    bottom.barh(classifier.classes_, probabilities, color=["C0", "C1", "C3"])
+    probabilities = [row[f"p_{label}"] for label in classifier.scheme.classes]
+    bottom.barh(classifier.scheme.classes, probabilities, color=["C0", "C1", "C3"])
     bottom.set(xlim=(0, 1), xlabel="\n".join(row["doubts"].split()) or "no flags")
     bottom.invert_yaxis()
     bottom.set_title("probability", fontsize=9)

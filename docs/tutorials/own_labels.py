@@ -92,7 +92,7 @@ torch.set_num_threads(1)  # enough for so small a network; another number gives 
 network = CutoutClassifier(
     scheme=scheme,
     geometry=Geometry(7 * u.arcmin, (89, 89)),
-    width=8,
+    n_filters=8,
     epochs=20,
     patience=None,
     learning_rate=4e-3,

@@ -40,7 +40,7 @@ classifier = load_classifier("coolcore-embedded")
 predictions = classifier.classify(sample)
 
 # The numbers: what there is, and how often the network is right.
-classes = [str(name) for name in classifier.classes_]
+classes = classifier.scheme.classes
 labels = np.array(sample["label"], dtype=str)
 groups = np.array(sample["group_id"], dtype=str)
 right = np.array(predictions["label_pred"], dtype=str) == labels

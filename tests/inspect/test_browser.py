@@ -34,7 +34,11 @@ N = 6
 SERVED = """
 import sys, json
 from astroclassify._inspect._server import open_server
-server = open_server(sys.argv[1], **json.loads(sys.argv[2]))
+from astroclassify.nn import load_classifier
+settings = json.loads(sys.argv[2])
+if "classifier" in settings:
+    settings["classifier"] = load_classifier(settings["classifier"])
+server = open_server(sys.argv[1], **settings)
 print(server.address, flush=True)
 server.serve_forever()
 """
@@ -117,7 +121,7 @@ class Person:
     def __init__(self, driver):
         self.driver = driver
 
-    def until(self, condition, seconds=30):
+    def until(self, condition, seconds=120):
         """Wait until something is true of the page, and return it."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -128,10 +132,19 @@ class Person:
             time.sleep(0.02)
         raise AssertionError(f"not so after {seconds} s: {self.driver.find_element(By.TAG_NAME, 'body').text}")
 
+    def idle(self):
+        """Wait until the page takes keys: while it waits for the server it ignores them."""
+        self.until(lambda: self.driver.execute_script("return document.body.dataset.busy === undefined"))
+
     def press(self, *keys):
         for key in keys:
+            self.idle()
             webdriver.ActionChains(self.driver).send_keys(key).perform()
-            self.until(lambda: self.driver.execute_script("return document.body.dataset.busy") is None)
+            self.idle()
+
+    def reads(self, name, *texts):
+        """Wait until an element of the page has all these texts."""
+        self.until(lambda: all(text in self.text(name) for text in texts))
 
     def text(self, name):
         return self.driver.find_element(By.ID, name).text
@@ -145,7 +158,7 @@ class Person:
         self.at(1)
 
     def at(self, number):
-        self.until(lambda: f"({number} of" in self.text("source"))
+        self.reads("source", f"({number} of")
 
     def pictures(self):
         """Natural widths of the pictures, once all are there."""
@@ -165,33 +178,35 @@ class Person:
 
 
 def test_votes_with_keys_alone(serve, browse, folder, made, tmp_path):
-    process, address = serve(workflow="hunt", predictions=str(made / "predictions.ecsv"), model="cluster-embedded")
+    process, address = serve(workflow="hunt", predictions=str(made / "predictions.ecsv"), classifier="cluster-embedded")
     ann = browse(address)
     ann.keep("sign")
     ann.sign("Ann Lee")
     assert address.split("#")[1] not in ann.driver.current_url
-    assert ann.pictures() == [356] * 4
-    assert "X-ray emission" in ann.text("question") and f"0 of {N} done" in ann.text("progress")
+    ann.until(lambda: ann.pictures() == [356] * 4)
+    ann.reads("question", "X-ray emission")
+    ann.reads("progress", f"0 of {N} done")
     ann.keep("first")
     ann.press("1")
-    assert "cut off" in ann.text("question")
+    ann.reads("question", "cut off")
     ann.press("1", "1", "1", "2")  # no border, extended, optical, on one galaxy
     ann.at(2)
-    assert f"1 of {N} done" in ann.text("progress")
+    ann.reads("progress", f"1 of {N} done")
     ann.press("2")  # no emission: on to the third
     ann.at(3)
     ann.press("u")
     ann.at(2)
-    assert "X-ray emission" in ann.text("question") and f"1 of {N} done" in ann.text("progress")
+    ann.reads("question", "X-ray emission")
+    ann.reads("progress", f"1 of {N} done")
     ann.press("u", "u")  # the last two answers on the first source
     ann.at(1)
-    assert "optical image" in ann.text("question")
+    ann.reads("question", "optical image")
     ann.keep("undone")
     ann.press("2")  # there is none
     ann.at(2)
     ann.press(Keys.ARROW_LEFT)
     ann.at(1)
-    assert "no optical image" in ann.text("outcome")
+    ann.reads("outcome", "no optical image")
     ann.press("1")  # the vote is complete: a key more answers nothing
     ann.press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ENTER)
     ann.at(4)
@@ -199,11 +214,11 @@ def test_votes_with_keys_alone(serve, browse, folder, made, tmp_path):
     ann.at(2)
     ann.press("7", "x")  # no such answers
     ann.press("g", "nonsense", Keys.ENTER)
-    ann.until(lambda: "no source nonsense" in ann.text("message"))
+    ann.reads("message", "no source nonsense")
     ann.press("s", "[", "[", "d", ".", "m")
-    assert ann.driver.execute_script("return info.scales.xray") == {"stretch": "log", "low": 50, "high": 99.7}
-    assert ann.driver.execute_script("return [mapClass, info.scales.optical.high]") == ["cluster", 99.9]
-    assert all(ann.pictures())
+    wanted = [{"stretch": "log", "low": 50, "high": 99.7}, "cluster", 99.9]
+    ann.until(lambda: ann.driver.execute_script("return [info.scales.xray, mapClass, info.scales.optical.high]") == wanted)
+    ann.until(lambda: all(ann.pictures()))
     ann.keep("scaled")
     ann.press("e")
     (tmp_path / "downloads").mkdir(exist_ok=True)
@@ -223,12 +238,12 @@ def test_an_answer_is_changed(serve, browse):
     ann = browse(address, "ann")
     ann.press("1", "1")
     ann.driver.find_element(By.CSS_SELECTOR, "#given li:first-child button").click()
-    ann.until(lambda: "Is there X-ray emission" in ann.text("question"))
+    ann.reads("question", "Is there X-ray emission")
     ann.press("2")
     ann.at(2)
     ann.press(Keys.ARROW_LEFT)
     ann.at(1)
-    assert "no X-ray emission" in ann.text("outcome")
+    ann.reads("outcome", "no X-ray emission")
 
 
 def test_a_key_that_is_held_down_answers_once(serve, browse, folder):
@@ -236,10 +251,13 @@ def test_a_key_that_is_held_down_answers_once(serve, browse, folder):
     ann = browse(address, "ann")
     press_many = """for (let k = 0; k < 9; k += 1) document.body.dispatchEvent(
         new KeyboardEvent("keydown", {key: "1", repeat: arguments[0] && k > 0, bubbles: true}));"""
+    ann.idle()
     ann.driver.execute_script(press_many, True)
-    ann.until(lambda: "cut off" in ann.text("question"))
+    ann.reads("question", "cut off")
+    ann.idle()
     ann.driver.execute_script(press_many, False)  # presses faster than the server answers are one as well
-    ann.until(lambda: "spread out" in ann.text("question"))
+    ann.reads("question", "spread out")
+    ann.idle()
     process.kill()
     process.wait()
     assert len(stored_votes(folder, workflow="hunt")) == 2
@@ -248,10 +266,11 @@ def test_a_key_that_is_held_down_answers_once(serve, browse, folder):
 def test_two_voters_a_conflict_and_a_moderator(serve, browse, folder, made):
     process, address = serve(predictions=str(made / "predictions.ecsv"), blind=True, moderators=["mia"])
     ann, bob = browse(address, "ann"), browse(address, "bob")
-    assert "shown after your vote" in ann.text("probabilities") and "0.600" not in ann.text("probabilities")
+    ann.reads("probabilities", "shown after your vote")
+    assert "0.600" not in ann.text("probabilities")
     ann.keep("blind")
     ann.press("1")
-    assert "0.600" in ann.text("probabilities")  # and it waits, so that they can be read
+    ann.reads("probabilities", "0.600")  # and it waits, so that they can be read
     ann.at(1)
     ann.keep("unblinded")
     for number in range(2, N + 1):
@@ -262,24 +281,26 @@ def test_two_voters_a_conflict_and_a_moderator(serve, browse, folder, made):
         ann.press("1")
     bob.press("1")
     ann.press(Keys.ENTER)
-    ann.until(lambda: "You have voted on all sources" in ann.text("message"))
-    assert f"{N} of {N} done" in ann.text("progress") and not ann.shown("moderation")
+    ann.reads("message", "You have voted on all sources")
+    ann.reads("progress", f"{N} of {N} done")
+    assert not ann.shown("moderation")
     mia = browse(address, "mia")
-    assert mia.shown("moderation")
+    mia.until(lambda: mia.shown("moderation"))
     mia.press("c")
     mia.at(1)
     # bob said 1, 2, 1, 2, 1 (as number % 2 + 1 of 2 to 6), and 1 of the last: he differs in the second and fourth.
-    assert mia.text("conflicts").count("conflict") == 2 and "ann:" in mia.text("others")
+    mia.until(lambda: mia.text("conflicts").count("conflict") == 2)
+    mia.reads("others", "ann:")
     mia.keep("conflicts")
     mia.press("4")
     mia.press(Keys.ENTER, "2", Keys.ENTER)
-    mia.until(lambda: "You have voted on all conflicts" in mia.text("message"))
+    mia.reads("message", "You have voted on all conflicts")
     mia.keep("moderated")
-    assert mia.text("conflicts").count("moderated") == 2
+    mia.until(lambda: mia.text("conflicts").count("moderated") == 2)
     mia.press("u")
-    assert mia.text("conflicts").count("moderated") == 1
+    mia.until(lambda: mia.text("conflicts").count("moderated") == 1)
     mia.press("2", "c")
-    mia.until(lambda: f"of {N})" in mia.text("source"))
+    mia.reads("source", f"of {N})")
     assert ann.errors() + bob.errors() + mia.errors() == []
     process.kill()
     process.wait()
@@ -297,18 +318,18 @@ def test_a_server_that_is_killed_and_started_again(serve, browse, folder):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     ann.press("3")
-    ann.until(lambda: "The server does not answer" in ann.text("message"))
+    ann.reads("message", "The server does not answer")
     ann.at(3)
-    assert f"2 of {N} done" in ann.text("progress")  # what was not confirmed does not look as if it were
+    ann.reads("progress", f"2 of {N} done")  # what was not confirmed does not look as if it were
     ann.keep("killed")
     process, address = serve(port=port)
     ann.press("3")
-    ann.until(lambda: "This page is not open any more" in ann.text("message"))
+    ann.reads("message", "This page is not open any more")
     ann.driver.get(address)
     ann.at(3)  # the same tab knows who votes; the journal knows what was voted
     ann.press("3")
     ann.at(4)
-    assert not ann.shown("message")
+    ann.until(lambda: not ann.shown("message"))
     process.kill()
     process.wait()
     assert stored_votes(folder)["answer"].tolist() == ["low_z", "high_z", "galaxy"]
@@ -317,5 +338,5 @@ def test_a_server_that_is_killed_and_started_again(serve, browse, folder):
 def test_a_page_without_its_token(serve, browse):
     _, address = serve()
     stranger = browse(address.split("#")[0])
-    stranger.until(lambda: "open the address that astroclassify has printed" in stranger.text("message"))
+    stranger.reads("message", "open the full address that the server gave")
     assert not stranger.shown("sign") and stranger.text("sample") == ""

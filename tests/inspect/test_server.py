@@ -1,6 +1,5 @@
 """The page's server, asked over the loopback interface as a browser, a hostile page and a broken client would ask."""
 
-import argparse
 import contextlib
 import http.client
 import io
@@ -26,6 +25,7 @@ from astropy.table import QTable
 from astropy.wcs import WCS
 
 from astroclassify import tables
+from astroclassify.cli import main
 from astroclassify.exceptions import GeometryError, OutputError, SchemaError
 from astroclassify.images import EXPOSURE_MAP, Cutout, write_image
 from astroclassify.schemes import CLUSTER
@@ -33,11 +33,11 @@ from astroclassify.survey import check_votes, expert_decisions
 
 Image = pytest.importorskip("PIL.Image")
 
-from astroclassify._cli_people import add_inspect  # noqa: E402
 from astroclassify._inspect import _server  # noqa: E402
-from astroclassify._inspect._images import PICTURES, SCALES, STRETCHES, Pictures, Scale, draw  # noqa: E402
+from astroclassify._inspect._journal import VoteError  # noqa: E402
 from astroclassify._inspect._server import open_server  # noqa: E402
-from astroclassify._inspect._store import VoteError  # noqa: E402
+from astroclassify._inspect._sources import Sources  # noqa: E402
+from astroclassify._pictures import PICTURES, SCALES, STRETCHES, Scale, draw  # noqa: E402
 
 SHAPE = (60, 80)
 VIEW = {"picture": "xray", "stretch": "asinh", "low": "50", "high": "100"}
@@ -139,7 +139,7 @@ def untouched(tmp_path_factory):
     with starting(write_sample(tmp_path_factory.mktemp("untouched") / "sample")) as begin:
         server = begin()
         yield server
-        assert server.desk.store.votes()["source_id"].tolist() == []
+        assert server.session.journal.votes()["source_id"].tolist() == []
 
 
 def ask(server, path, parameters=None, body=None, headers=None, method=None):
@@ -263,7 +263,7 @@ def test_moderators_see_and_settle_conflicts(start):
     vote(server, "mia", "a", "galaxy")
     (settled,) = get(server, "/api/conflicts", voter_id="mia")["conflicts"]
     assert (settled["status"], settled["decision"], settled["mine"]) == ("moderated", "galaxy", "galaxy")
-    decisions = expert_decisions(server.desk.store.votes(), moderators=["mia"])
+    decisions = expert_decisions(server.session.journal.votes(), moderators=["mia"])
     assert decisions["decision"].tolist() == ["galaxy", "point"]
     status, _, body = ask(server, "/api/conflicts", {"voter_id": "ann"})
     assert status == 403 and b"are for moderators" in body
@@ -294,10 +294,10 @@ def test_several_voters_at_once(start, folder):
     start.end()
     assert errors == []
     server = start()  # the journal has them all
-    votes = server.desk.store.votes()
+    votes = server.session.journal.votes()
     assert len(votes) == 20 and len(check_votes(votes, workflow="candidate")) == 0
     assert {(row["voter_id"], row["answer"]) for row in votes} == set(answers.items())
-    assert server.desk.store.problems == [] and get(server, "/api/start")["notice"] == ""
+    assert server.session.journal.problems == [] and get(server, "/api/start")["notice"] == ""
 
 
 def test_two_servers_on_one_folder(start, folder):
@@ -355,7 +355,7 @@ def test_sources_that_are_not_in_the_sample(untouched, name):
         status, _, body = ask(server, path, {"voter_id": "ann", "source_id": name, **more})
         assert status == 404 and b"source_id must be one of the sample's" in body
     status, answer = post(server, "/api/vote", voter_id="ann", source_id=name, question="class", answer="low_z")
-    assert status == 404 and len(server.desk.store.votes()) == 0, answer
+    assert status == 404 and len(server.session.journal.votes()) == 0, answer
 
 
 @pytest.mark.parametrize(
@@ -370,7 +370,7 @@ def test_other_hosts(untouched, host):
         assert ask(server, path, headers={"Host": host})[0] == 421
     body = json.dumps({"voter_id": "ann", "source_id": "a", "question": "class", "answer": "low_z"}).encode()
     assert ask(server, "/api/vote", body=body, headers={"Host": host, "Origin": f"http://{host}"})[0] == 421
-    assert len(server.desk.store.votes()) == 0
+    assert len(server.session.journal.votes()) == 0
 
 
 def test_localhost_is_this_computer_too(untouched):
@@ -390,7 +390,7 @@ def test_other_origins(untouched, origin):
     origin = origin and origin.format(port=server.server_port)
     body = json.dumps({"voter_id": "ann", "source_id": "a", "question": "class", "answer": "low_z"}).encode()
     status, headers, _ = ask(server, "/api/vote", body=body, headers={"Origin": origin})
-    assert status == 403 and len(server.desk.store.votes()) == 0
+    assert status == 403 and len(server.session.journal.votes()) == 0
     assert not [name for name in headers if name.lower().startswith("access-control")]
     if origin is not None:
         assert ask(server, "/api/start", headers={"Origin": origin})[0] == 403
@@ -410,7 +410,7 @@ def test_tokens_of_others(untouched, token):
     assert ask(server, "/api/vote", body=body, headers={"X-Token": token})[0] == 401
     for path in ("/api/start", "/api/votes.ecsv", "/nowhere"):
         assert ask(server, path, headers={"X-Token": token})[0] == 401
-    assert len(server.desk.store.votes()) == 0
+    assert len(server.session.journal.votes()) == 0
 
 
 def test_every_start_has_a_token_of_its_own(start):
@@ -454,7 +454,7 @@ BAD_BODIES = [
 def test_votes_that_cannot_be_read(untouched, body):
     server = untouched
     status, _, answer = ask(server, "/api/vote", body=body)
-    assert status == 400 and "error" in json.loads(answer) and len(server.desk.store.votes()) == 0
+    assert status == 400 and "error" in json.loads(answer) and len(server.session.journal.votes()) == 0
 
 
 @pytest.mark.parametrize(
@@ -470,7 +470,7 @@ def test_votes_that_do_not_fit(untouched, fields, message):
     server = untouched
     fields = {"voter_id": "ann", "source_id": "a", "question": "class", "answer": "low_z", **fields}
     status, answer = post(server, "/api/vote", **fields)
-    assert status == 409 and message in answer["error"] and len(server.desk.store.votes()) == 0
+    assert status == 409 and message in answer["error"] and len(server.session.journal.votes()) == 0
 
 
 def test_bodies_that_are_too_large_or_of_no_length(untouched):
@@ -551,13 +551,13 @@ def test_settings_that_cannot_be(folder, tmp_path):
         pass
 
 
-def test_a_fault_of_ours_is_told_on_the_terminal_only(start, monkeypatch, caplog):
+def test_a_fault_of_ours_is_logged_only(start, monkeypatch, caplog):
     server = start()
 
     def fail(*args):
         raise RuntimeError("a secret")
 
-    monkeypatch.setattr(server.desk, "start", fail)
+    monkeypatch.setattr(server.session, "start", fail)
     status, _, body = ask(server, "/api/start")
     assert status == 500 and b"secret" not in body and "a secret" in caplog.text
 
@@ -615,12 +615,12 @@ def test_kill_9_in_mid_vote_loses_nothing_that_was_confirmed(start, folder):
     assert process.wait() == -signal.SIGKILL
     process.stdout.close()
     server = start()
-    kept = {(row["voter_id"], row["source_id"]): row["answer"] for row in server.desk.store.votes()}
+    kept = {(row["voter_id"], row["source_id"]): row["answer"] for row in server.session.journal.votes()}
     assert set(kept) >= set(confirmed) and len(confirmed) == 6
     for key, (number, answer) in confirmed.items():
         # What stands is the vote that was confirmed last, or one that was written and not confirmed any more.
         assert kept[key] in (answer, answers[(number + 3) // 3 % 5])
-    assert server.desk.store.problems == []
+    assert server.session.journal.problems == []
     vote(server, "ann", "a", "point")
 
 
@@ -628,15 +628,12 @@ def test_kill_9_in_mid_vote_loses_nothing_that_was_confirmed(start, folder):
 
 
 def run_verb(*arguments):
-    parser = argparse.ArgumentParser()
-    add_inspect(parser.add_subparsers())
-    arguments = parser.parse_args(["inspect", *map(str, arguments)])
-    arguments.run(arguments)
+    return main(["inspect", *map(str, arguments)])
 
 
 def test_verb_serves_until_it_is_ended(folder, monkeypatch, capsys):
     def serve(server):
-        assert server.desk.moderators == ("mia", "moe") and not server.desk.blind
+        assert server.session.moderators == ("mia", "moe") and not server.session.blind
         vote(Remote(server), "ann", "a", "no", "emission")
         raise KeyboardInterrupt
 
@@ -648,21 +645,21 @@ def test_verb_serves_until_it_is_ended(folder, monkeypatch, capsys):
             threading.Thread(target=server.handle_request).start()
 
     monkeypatch.setattr(_server.InspectionServer, "serve_forever", serve)
-    run_verb(folder, "--workflow", "hunt", "--moderators", "moe", "mia")
-    told = capsys.readouterr().err
-    assert re.search(r"open http://127\.0\.0\.1:\d+/#\S{32} in a browser", told) and "votes-hunt.jsonl" in told
-    run_verb(folder, "--workflow", "hunt", "--export", folder / "votes.ecsv")
+    assert run_verb(folder, "--workflow", "hunt", "--moderators", "moe", "mia") == 0
+    printed = capsys.readouterr().err
+    assert re.search(r"open http://127\.0\.0\.1:\d+/#\S{32} in a browser", printed) and "votes-hunt.jsonl" in printed
+    assert run_verb(folder, "--workflow", "hunt", "--export", folder / "votes.ecsv") == 0
     assert tables.read(folder / "votes.ecsv", tables.VOTES)["answer"].tolist() == ["no"]
-    with pytest.raises(OutputError, match="exists already"):
-        run_verb(folder, "--workflow", "hunt", "--export", folder / "votes.ecsv")
+    assert run_verb(folder, "--workflow", "hunt", "--export", folder / "votes.ecsv") == 2
+    assert "exists already" in capsys.readouterr().err
 
 
 def test_verb_with_what_cannot_be(folder, start, capsys):
-    with pytest.raises(FileNotFoundError, match="nobody has voted yet in the workflow 'candidate'"):
-        run_verb(folder, "--export", folder / "votes.ecsv")
+    assert run_verb(folder, "--export", folder / "votes.ecsv") == 2
+    assert "nobody has voted yet in the workflow 'candidate'" in capsys.readouterr().err
     assert not list(folder.glob("*.jsonl"))
-    with pytest.raises(ValueError, match="--report needs --predictions"):
-        run_verb(folder, "--report", folder / "report.html")
+    assert run_verb(folder, "--report", folder / "report.html") == 2
+    assert "--report needs --predictions" in capsys.readouterr().err
     for wrong in (["--port", "70000"], ["--export", "x.ecsv", "--report", "x.html"]):
         with pytest.raises(SystemExit, match="2"):
             run_verb(folder, *wrong)
@@ -763,7 +760,7 @@ class Looking:
 @pytest.mark.parametrize("coordinates", [True, False])
 def test_activation_map_lies_where_its_cells_look(folder, coordinates):
     classifier = Looking(coordinates)
-    pictures = Pictures(tables.read_sample(folder), classifier)
+    pictures = Sources(tables.read_sample(folder), classifier)
     for _ in range(2):
         drawn = np.asarray(Image.open(io.BytesIO(pictures.png("a", "optical", SCALES["optical"], "CC")))).astype(int)
     assert classifier.asked == [(["optical", "xray"], "CC", None)]  # kept
@@ -778,7 +775,7 @@ def test_activation_map_lies_where_its_cells_look(folder, coordinates):
 
 def test_activation_maps_wait_for_the_vote_too(start, monkeypatch):
     server = start(blind=True)
-    server.desk.pictures.classifier = Looking(False)
+    server.session.sources.classifier = Looking(False)
     asked = {**VIEW, "voter_id": "ann", "source_id": "a", "class_name": "CC"}
     assert ask(server, "/api/picture", asked)[0] == 403
     vote(server, "ann", "a", "low_z")
@@ -790,7 +787,7 @@ def test_packaged_model_on_a_candidate(tmp_path):
     from astroclassify.survey import simulate_candidates
 
     sample = simulate_candidates(1, rng=1, out=tmp_path / "s", classes=["low_z"], shape=(128, 128), progress=False)
-    pictures = Pictures(sample, load_classifier("cluster-embedded"))
+    pictures = Sources(sample, load_classifier("cluster-embedded"))
     name = str(sample["source_id"][0])
     plain, mapped = (pictures.png(name, "xray", SCALES["xray"], each) for each in ("", "cluster"))
     assert plain != mapped

@@ -43,7 +43,7 @@ def toy(n, seed):
 
 
 def small(**changes):
-    settings = {"width": 8, "geometry": GRID, "epochs": 8, "batch_size": 16, "random_state": 1, **changes}
+    settings = {"n_filters": 8, "geometry": GRID, "epochs": 8, "batch_size": 16, "random_state": 1, **changes}
     return CutoutClassifier(**settings)
 
 
@@ -138,7 +138,7 @@ def test_it_learns(fitted):
     images, labels = toy(90, 11)
     assert np.mean(fitted.predict(images) == labels) > 0.85
     assert fitted.history_[-1]["loss"] < 0.5 * fitted.history_[0]["loss"]
-    assert fitted.classes_.tolist() == ["CC", "WCC", "NCC"]
+    assert fitted.classes_.tolist() == ["CC", "NCC", "WCC"], "sorted; tables keep the order of the scheme"
     assert sum("best" in entry for entry in fitted.history_) == 1
     assert fitted.training_["class_counts"] == {"CC": 27, "WCC": 27, "NCC": 27}
     assert fitted.training_["n_validation"] == 9
@@ -198,8 +198,8 @@ def test_groups_are_not_split_by_validation():
     images, labels = toy(30, 2)
     model = small(epochs=1, validation_fraction=0.5)
     groups = [f"{label}{i // 10}" for i, label in enumerate(labels)]
-    training, held = split(model, images, labels, groups, None, None, 1)
-    assert not set(training.groups) & set(held.groups) and len(training.labels) + len(held.labels) == 30
+    training, held = split(model, model._task(), images, labels, groups, None, None, 1)
+    assert not set(training.groups) & set(held.groups) and len(training) + len(held) == 30
 
 
 def test_two_bands():
@@ -214,6 +214,7 @@ def test_fit_on_a_sample_folder(chandra, sample):
     training = chandra.training_
     assert training["instruments"] == [["CHANDRA", "ACIS-I"]] and training["energy_range"] == [0.5, 7.0]
     assert training["exposure_range"] == [1e5, 1e5] and training["redshift_range"] == [0.05, 0.05]
+    assert isinstance(sample, tables.SampleTable), "scikit-learn can take its rows"
     result = chandra.classify(sample)
     assert result["label"].tolist() == sample["label"].tolist()
     assert np.all(result["flags"] == 0) and np.all(result["message"] == "")
@@ -320,7 +321,7 @@ def test_sklearn_contract():
     copy = clone(model)
     assert copy is not model and copy.get_params() == model.get_params()
     assert not [name for name in vars(model) if name.endswith("_")]
-    assert copy.set_params(width=4).width == 4
+    assert copy.set_params(n_filters=4).n_filters == 4
     assert "CutoutClassifier" in repr(model)
     with pytest.raises(NotFittedError):
         model.predict(np.zeros((1, SIZE, SIZE)))
@@ -343,8 +344,8 @@ def test_pickle_keeps_the_model(fitted):
         ({"architecture": "vgg"}, "architecture must be one of .* got 'vgg'"),
         ({"scheme": "colours"}, "scheme must be one of"),
         ({"stretch": "asinh"}, "stretch must be one of"),
-        ({"width": 0}, "width must be a whole number"),
-        ({"width": 8.5}, "width must be a whole number"),
+        ({"n_filters": 0}, "n_filters must be a whole number"),
+        ({"n_filters": 8.5}, "n_filters must be a whole number"),
         ({"epochs": 0}, "epochs must be"),
         ({"batch_size": 1}, "batch_size must be"),
         ({"learning_rate": 0}, "learning_rate must be"),
@@ -386,7 +387,7 @@ def test_save_and_load(fitted, saved):
     loaded = load_classifier(saved)
     assert loaded.predict_proba(images) == pytest.approx(fitted.predict_proba(images), abs=1e-5)
     assert loaded.get_params(deep=False).keys() == fitted.get_params(deep=False).keys()
-    assert loaded.width == 8 and loaded.random_state == 1 and loaded.geometry.shape == (SIZE, SIZE)
+    assert loaded.n_filters == 8 and loaded.random_state == 1 and loaded.geometry.shape == (SIZE, SIZE)
     assert loaded.training_ == fitted.training_ and loaded.history_ == fitted.history_
     state, other = loaded.build_network().state_dict(), fitted.build_network().state_dict()
     assert all(torch.equal(state[name], other[name]) for name in state)
@@ -492,7 +493,7 @@ def _external(folder):
         (lambda f: _edit(f, geometry={"width": 1, "unit": "os.system", "shape": [32, 32]}), "usable model"),
         (lambda f: _edit(f, geometry={"width": 1, "unit": "Mpc", "shape": [64, 64]}), "must take images of shape"),
         (lambda f: _edit(f, parameters={"bomb": 1}), "usable model"),
-        (lambda f: _edit(f, parameters={"width": "8"}), "usable model"),
+        (lambda f: _edit(f, parameters={"n_filters": "8"}), "usable model"),
         (lambda f: _edit(f, preprocessing={"stretch": "log", "mean": [0], "std": [0]}), "usable model"),
         (lambda f: _edit(f, preprocessing={"stretch": "log"}), "usable model"),
         (lambda f: _edit(f, training={"instruments": [3]}), "usable model"),
@@ -515,7 +516,7 @@ def test_damaged_and_hostile_folders_are_refused(saved, damage, message):
 
 
 def test_weights_of_another_network_are_refused(saved):
-    _edit(saved, parameters={**json.loads((saved / "model.json").read_text())["parameters"], "width": 4})
+    _edit(saved, parameters={**json.loads((saved / "model.json").read_text())["parameters"], "n_filters": 4})
     with pytest.raises(ModelError, match="does not hold the weights"):
         load_classifier(saved).build_network()
 

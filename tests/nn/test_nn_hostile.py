@@ -508,7 +508,7 @@ def test_networks_of_every_architecture_pass():
     from astroclassify.nn import _networks
 
     for name in _networks.ARCHITECTURES:
-        network = _networks.build(name, n_bands=2, n_classes=3, shape=(36, 32), width=8, seed=0)
+        network = _networks.build(name, n_bands=2, n_classes=3, shape=(36, 32), n_filters=8, seed=0)
         data = _networks.export_onnx(network.eval(), n_bands=2, shape=(36, 32))
         assert "logits" in check_onnx(data, input_shape=(2, 36, 32), n_classes=3, n_images=4)
 

@@ -134,7 +134,7 @@ def test_the_mean_of_an_exact_map_and_a_constant_are_the_logit(packaged):
     """Zhou et al. (2016): sum over cells of the map / number of cells + constant = logit, for every class and image."""
     images = [beta_model(256, core, 4e5, seed) for seed, core in enumerate((3.0, 8.0, 25.0))]
     logits = packaged.predictor_.network.logits(packaged.predictor_.preprocessing(np.array(images)[:, None]))
-    for index, name in enumerate(packaged.classes_):
+    for index, name in enumerate(packaged.scheme.classes):
         constants = []
         for image, logit in zip(images, logits[:, index], strict=True):
             found = activation_map(packaged, image, str(name))
@@ -259,7 +259,7 @@ def test_gradients_are_centred_where_cells_are_said_to_be(name, shape, width):
     pytest.importorskip("torchvision")
     from astroclassify.nn import _networks
 
-    network = _networks.build(name, n_bands=1, n_classes=2, shape=(shape, shape), width=width, seed=0).eval()
+    network = _networks.build(name, n_bands=1, n_classes=2, shape=(shape, shape), n_filters=width, seed=0).eval()
     captured = []
     if name == "kosiba2020":
         network.get_submodule(network.gradcam_layer).register_forward_hook(lambda m, i, o: captured.append(o))
@@ -558,7 +558,7 @@ def test_gradient_maps_of_the_network_of_kosiba():
     from astroclassify.nn._gradient_maps import torch_maps
 
     shape = (96, 96)
-    network = _networks.build("kosiba2020", n_bands=1, n_classes=2, shape=shape, width=8, seed=1).eval()
+    network = _networks.build("kosiba2020", n_bands=1, n_classes=2, shape=shape, n_filters=8, seed=1).eval()
     pixels = np.random.default_rng(0).normal(size=(2, 1, *shape)).astype(np.float32)
     logits, maps, method = torch_maps(network, pixels, [1, 0])
     assert method == "gradient" and maps.shape == (2, 3, 3)

@@ -134,8 +134,8 @@ def test_mobilenet_has_the_published_shapes():
 
 def test_a_half_wide_mobilenet_is_that_of_the_paper():
     """Howard et al. 2017, table 6: width multipliers 0.5 and 0.25 have 1.3 and 0.5 million parameters."""
-    assert count(make("mobilenet", n_bands=3, n_classes=1000, width=16)) == pytest.approx(1.3e6, abs=0.05e6)
-    assert count(make("mobilenet", n_bands=3, n_classes=1000, width=8)) == pytest.approx(0.5e6, abs=0.05e6)
+    assert count(make("mobilenet", n_bands=3, n_classes=1000, n_filters=16)) == pytest.approx(1.3e6, abs=0.05e6)
+    assert count(make("mobilenet", n_bands=3, n_classes=1000, n_filters=8)) == pytest.approx(0.5e6, abs=0.05e6)
 
 
 @pytest.mark.parametrize("n_bands", [1, 3])
@@ -204,7 +204,7 @@ def test_attention_multiplies_less_than_a_narrow_resnet():
 
     flops = {}
     for name in ("attention", "resnet18"):
-        network = make(name, shape=(256, 256), width=16).eval()
+        network = make(name, shape=(256, 256), n_filters=16).eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             network(torch.zeros(1, 1, 256, 256))
         flops[name] = counter.get_total_flops()
@@ -397,14 +397,14 @@ def test_unusable_pretrained_weights(tmp_path):
     path = tmp_path / "weights.safetensors"
     with pytest.raises(ModelError, match="cannot be read"):
         load_pretrained(make("resnet18"), path)
-    state = make("resnet18", width=8).state_dict()
+    state = make("resnet18", n_filters=8).state_dict()
     for change, text in (
         ({"conv1.weight": torch.zeros(3, 3, 7, 7)}, "another shape"),
         ({"bn1.bias": torch.full((8,), float("nan"))}, "not finite"),
         ({"more": torch.zeros(1)}, "'more'"),
     ):
         save_file({**state, **change}, path)
-        network = make("resnet18", width=8, shape=(32, 32))
+        network = make("resnet18", n_filters=8, shape=(32, 32))
         with pytest.raises(ModelError, match=text):
             load_pretrained(network, path)
         assert torch.equal(network.conv1.weight, state["conv1.weight"])

@@ -94,12 +94,12 @@ def test_split_keeps_groups_whole_and_classes_in_proportion():
 
 
 def test_impossible_splits_are_named():
-    with pytest.raises(ValueError, match="test_fraction must lie between 0 and 0.5, got 0.9"):
-        split_sample(sample(), test_fraction=0.9)
+    with pytest.raises(ValueError, match="test_fraction must be a finite number above 0 to 0.5, got 0.9"):
+        split_sample(sample(), test_fraction=0.9, rng=0)
     with pytest.raises(ValueError, match="test_fraction 0.2 needs a class with two groups"):
-        split_sample(sample(2))
+        split_sample(sample(2), rng=0)
     with pytest.raises(SchemaError, match="column 'field'"):
-        split_sample(sample(), groups="field")
+        split_sample(sample(), groups="field", rng=0)
 
 
 def test_every_seed_predicts_every_row():
@@ -110,7 +110,7 @@ def test_every_seed_predicts_every_row():
         assert result[name].tolist() == test[name].tolist() * 4
     assert len({seen[1] for seen in Student.seen}) == 4
     assert all(seen[0] == set(train["group_id"]) and seen[2] is None for seen in Student.seen)
-    repeat_seeds(Student(), train, test, n_seeds=1, validation=sample(3, first=90))
+    repeat_seeds(Student(), train, test, n_seeds=1, validation=sample(3, first=90), rng=0)
     assert Student.seen[-1][2] == 6
 
 
@@ -129,12 +129,12 @@ def test_other_processes():
     train, test = sample(20), sample(10, first=50)
     classifier = ThresholdClassifier("c_sb", scheme="cluster", thresholds=[0.5])
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
-        result = repeat_seeds(classifier, train, test, n_seeds=2, executor=executor)
+        result = repeat_seeds(classifier, train, test, n_seeds=2, executor=executor, rng=0)
     assert result["label_pred"].tolist() == test["label"].tolist() * 2
 
 
 def test_mean_and_scatter_are_those_of_the_single_scores():
-    result = repeat_seeds(Student(), sample(20), sample(30, first=50), n_seeds=6)
+    result = repeat_seeds(Student(), sample(20), sample(30, first=50), n_seeds=6, rng=0)
     table = score_seeds(result)
     single = [score(result[result["seed"] == number], n_bootstrap=0) for number in range(6)]
     for name in ("precision", "recall", "f1", "bacc", "accuracy", "auc"):
@@ -162,13 +162,13 @@ def test_a_failed_seed_keeps_its_rows_and_is_left_out_of_the_mean():
     assert np.array_equal(table["f1"], score_seeds(kept)["f1"])
     assert table.meta["n_seeds_failed"] == len(lost) and table.meta["n_seeds"] == 6 - len(lost)
     with pytest.raises(AstroclassifyError, match="every seed failed, the first with ValueError: no luck"):
-        repeat_seeds(Student(fail="always"), train, test, n_seeds=2)
+        repeat_seeds(Student(fail="always"), train, test, n_seeds=2, rng=0)
 
 
 def test_single_failed_rows_of_a_seed_are_wrong():
     result = repeat_seeds(
         ThresholdClassifier("c_sb", scheme="cluster", thresholds=[0.5]), sample(20), sample(10, first=50), n_seeds=2
-    )
+    , rng=0)
     result["label_pred"][0] = ""
     result["p_cluster"][0] = result["p_other"][0] = np.nan
     with pytest.warns(AstroclassifyWarning, match="1 rows without prediction of the others are counted as wrong"):
@@ -178,7 +178,7 @@ def test_single_failed_rows_of_a_seed_are_wrong():
 
 def test_learning_curve_follows_the_law():
     train, test = sample(80), sample(100, first=200)
-    curve = learning_curve(Student(), train, test, sizes=[4, 10, 40, 80], n_seeds=8)
+    curve = learning_curve(Student(), train, test, sizes=[4, 10, 40, 80], n_seeds=8, rng=0)
     assert curve["n_groups"].tolist() == np.repeat([4, 10, 40, 80], 3).tolist()
     accuracy = curve[curve["class"] == "cluster"]["accuracy"]
     expected = np.array([4, 10, 40, 80]) / (np.array([4, 10, 40, 80]) + 10)
@@ -189,7 +189,7 @@ def test_learning_curve_follows_the_law():
 
 def test_training_groups_are_nested_and_in_proportion():
     train, test = sample(40, share=0.1), sample(10, first=200)
-    learning_curve(Student(), train, test, sizes=[2, 10, 20, 40], n_seeds=2)
+    learning_curve(Student(), train, test, sizes=[2, 10, 20, 40], n_seeds=2, rng=0)
     clusters = set(train["group_id"][train["label"] == "cluster"])
     for number in range(2):
         sets = [seen[0] for seen in Student.seen[number::2]]
@@ -200,7 +200,7 @@ def test_training_groups_are_nested_and_in_proportion():
 
 
 def test_default_sizes_halve():
-    curve = learning_curve(Student(), sample(40), sample(10, first=200), n_seeds=1)
+    curve = learning_curve(Student(), sample(40), sample(10, first=200), n_seeds=1, rng=0)
     assert curve[curve["class"] == "mean"]["n_groups"].tolist() == [5, 10, 20, 40]
 
 
@@ -239,22 +239,22 @@ def test_labels_outside_the_scheme_are_named():
     bad["label"] = bad["label"].astype("U10")
     bad["label"][0] = "galaxy"
     with pytest.raises(SchemaError, match=r"every row of test, got \['galaxy'\]"):
-        repeat_seeds(Student(), sample(), bad)
+        repeat_seeds(Student(), sample(), bad, rng=0)
     bad["label"][0] = ""
     with pytest.raises(SchemaError, match="take rows without a label out first"):
-        repeat_seeds(Student(), sample(), bad)
+        repeat_seeds(Student(), sample(), bad, rng=0)
     with pytest.raises(TypeError, match="train must be a SAMPLE table, got list"):
-        repeat_seeds(Student(), [1], bad)
+        repeat_seeds(Student(), [1], bad, rng=0)
 
 
 @pytest.mark.parametrize("sizes", [[1, 10], [10, 41], []])
 def test_impossible_sizes_are_named(sizes):
     with pytest.raises(ValueError, match=r"number of classes \(2\) and that of the groups of train \(40\)"):
-        learning_curve(Student(), sample(), sample(10, first=50), sizes=sizes)
+        learning_curve(Student(), sample(), sample(10, first=50), sizes=sizes, rng=0)
 
 
 def test_a_test_set_of_one_class_has_what_can_be_computed():
-    table = score_seeds(repeat_seeds(Student(), sample(), sample(10, first=50, share=1), n_seeds=3))
+    table = score_seeds(repeat_seeds(Student(), sample(), sample(10, first=50, share=1), n_seeds=3, rng=0))
     assert np.isfinite(table["recall"][0]) and np.isnan(table["auc"]).all() and np.isnan(table["f1"][1])
 
 
@@ -263,7 +263,8 @@ def test_a_huge_group_leaves_no_empty_fold():
     table = sample(3)
     table["group_id"] = ["a"] * 4 + ["b", "c"]
     try:
-        result = cross_validate(table, ThresholdClassifier("c_sb", scheme="cluster", thresholds=[0.5]), n_folds=3)
+        cuts = ThresholdClassifier("c_sb", scheme="cluster", thresholds=[0.5])
+        result = cross_validate(table, cuts, n_folds=3, rng=0)
     except ValueError as error:
         assert "n_folds" in str(error)
     else:
@@ -274,9 +275,9 @@ def test_no_trained_classifier_is_kept():
     """However many trainings, one fitted classifier at a time is in memory (per worker)."""
     train, test = sample(20), sample(10, first=50)
     for protocol in (
-        lambda: cross_validate(train, Student(), n_folds=5),
-        lambda: repeat_seeds(Student(), train, test, n_seeds=5),
-        lambda: learning_curve(Student(), train, test, sizes=[4, 20], n_seeds=3),
+        lambda: cross_validate(train, Student(), n_folds=5, rng=0),
+        lambda: repeat_seeds(Student(), train, test, n_seeds=5, rng=0),
+        lambda: learning_curve(Student(), train, test, sizes=[4, 20], n_seeds=3, rng=0),
     ):
         Student.most_alive = 0
         protocol()
@@ -306,7 +307,7 @@ def test_networks_are_the_same_for_one_seed(tmp_path):
     train, test = sample(8), sample(4, first=50)
     grid = [write_images(table, tmp_path) for table in (train, test)][0]
     network = CutoutClassifier(
-        scheme="cluster", geometry=grid, width=4, epochs=1, batch_size=8, validation_fraction=0
+        scheme="cluster", geometry=grid, n_filters=4, epochs=1, batch_size=8, validation_fraction=0
     )
     results = [repeat_seeds(network, train, test, n_seeds=2, rng=3) for _ in range(2)]
     p = np.array(results[0]["p_cluster"])
@@ -317,7 +318,7 @@ def test_networks_are_the_same_for_one_seed(tmp_path):
 def test_masked_labels_are_no_class():
     sample = QTable({"source_id": list("abcdef"), "group_id": list("abcdef")})
     sample["label"] = MaskedColumn(["CC"] * 5 + ["x"], mask=[False] * 5 + [True])
-    train, test = split_sample(sample, test_fraction=0.4)
+    train, test = split_sample(sample, test_fraction=0.4, rng=0)
     assert "f" in train["source_id"] and set(test["label"]) == {"CC"}
     with pytest.raises(SchemaError, match="take rows without a label out first"):
-        repeat_seeds(ThresholdClassifier("c_sb"), sample, test)
+        repeat_seeds(ThresholdClassifier("c_sb"), sample, test, rng=0)

@@ -5,8 +5,9 @@ import pytest
 from astropy import units as u
 
 from astroclassify.images import Geometry
+from astroclassify.nn import list_recipes, load_recipe
 from astroclassify.nn._optimizers import Schedule, make_optimizer
-from astroclassify.nn._recipes import ORIGINS, list_recipes, load_recipe
+from astroclassify.nn._recipes import ORIGINS
 
 NAMES = ("kosiba2020-cn", "kosiba2020-mn", "su2020")
 # Kosiba et al. 2020, table of hyperparameters, column by column.
@@ -246,7 +247,7 @@ def test_a_recipe_trains_for_its_iterations():
 
     rng = np.random.default_rng(0)
     images, labels = rng.poisson(3.0, size=(24, 2, 32, 32)).astype(float), ["cluster", "other"] * 12
-    small = {"geometry": Geometry(7 * u.arcmin, (32, 32)), "width": 16, "iterations": 6, "decay": 0.5}
+    small = {"geometry": Geometry(7 * u.arcmin, (32, 32)), "n_filters": 16, "iterations": 6, "decay": 0.5}
     model = CutoutClassifier.from_recipe("kosiba2020-cn", validation_fraction=0, random_state=1, device="cpu", **small)
     model.fit(images, labels)
     rates = [entry["learning_rate"] for entry in model.history_]

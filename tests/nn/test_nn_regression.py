@@ -16,10 +16,8 @@ from sklearn.metrics import r2_score
 from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyWarning, ModelError, SchemaError
 from astroclassify.images import Geometry, write_image
-from astroclassify.nn import cross_validate, load_classifier, score
-from astroclassify.nn._regression import CutoutRegressor, classes_from, load_regressor
-from astroclassify.nn._regression_fit import gaussian_loss, moments, r2
-from astroclassify.nn._targets import Scaling, check_targets, target_values
+from astroclassify.nn import CutoutRegressor, classes_from, cross_validate, load_classifier, load_regressor, score
+from astroclassify.nn._targets import Scaling, check_targets, gaussian_loss, moments, r2, target_values
 from astroclassify.schemes import COOL_CORE, T_COOL_BOUNDS, Flag
 from astroclassify.tables import PREDICTIONS
 

@@ -15,8 +15,8 @@ import pytest
 from astroclassify.exceptions import ModelError, OutputError
 from astroclassify.nn import _checkpoints
 from astroclassify.nn._checkpoints import Checkpoint, fingerprint, stored_seed
+from astroclassify.nn._classes import ClassTask, class_weights
 from astroclassify.nn._dataset import TrainingSet
-from astroclassify.nn._fitting import class_weights
 from astroclassify.nn._optimizers import Schedule, make_optimizer, one_cycle, time_decay
 from astroclassify.nn._preprocess import Preprocessing
 from astroclassify.nn._training import Settings, _batches, choose_device, cross_entropy, macro_f1, train
@@ -206,9 +206,11 @@ def test_weight_two_is_the_row_twice(rule):
     values = []
     for one, some in ((weighted, logits), (repeated, logits[rows])):
         weight = class_weights(rule, one, COOL_CORE)
-        total, norm = cross_entropy(some, torch.from_numpy(one.soft * weight * one.weights[:, None]))
+        total, norm = cross_entropy(some, torch.from_numpy(one.answers * weight * one.weights[:, None]))
         values.append((*weight, float(total / norm)))
-        assert one.targets(weight).dtype == np.float32
+        task = ClassTask(COOL_CORE, rule)
+        task.learn(one)
+        assert task.targets(one).dtype == np.float32
     assert values[0] == pytest.approx(values[1], rel=1e-12)
 
 
@@ -390,7 +392,7 @@ def test_a_process_that_is_killed_leaves_a_whole_checkpoint(tmp_path):
             labels = np.array(["CC", "WCC", "NCC"])[np.arange(24) % 3]
             images = rng.poisson(1 + np.arange(24) % 3, (32, 32, 24)).transpose(2, 0, 1).astype(float)
             grid = Geometry(1 * u.Mpc, (32, 32))
-            model = CutoutClassifier(geometry=grid, width=2, epochs=25, batch_size=8, random_state=1, patience=None,
+            model = CutoutClassifier(geometry=grid, n_filters=2, epochs=25, batch_size=8, random_state=1, patience=None,
                                      augmentation=("rotate", "thin"), device="cpu")
             model.fit(images, labels, checkpoint=sys.argv[1] or None)
             sys.stdout.buffer.write(model.weights_)

@@ -26,7 +26,7 @@ def test_folder_and_card(name):
     model = load_classifier(name)
     card = model.card_
     assert card["name"] == name and card["limits"] and "not on observations" in card["description"].replace("\n", " ")
-    assert [row["class"] for row in card["scores"]] == [*model.classes_, "mean"]
+    assert [row["class"] for row in card["scores"]] == [*model.scheme.classes, "mean"]
     assert card["scores"][-1]["f1_lo"] < card["scores"][-1]["f1"] < card["scores"][-1]["f1_hi"]
     assert card["calibration"]["temperature"] == pytest.approx(model.temperature_, abs=1e-3)
     assert model.novelty_ is not None

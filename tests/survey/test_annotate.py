@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyWarning, SchemaError
 from astroclassify.schemes import CLUSTER, Flag
-from astroclassify.survey._annotate import annotate
+from astroclassify.survey import annotate
 
 
 def predicted(names, flags=0, messages=None):

@@ -2,7 +2,9 @@
 
 import gzip
 import logging
+import re
 import warnings
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -16,9 +18,7 @@ from hypothesis import strategies as st
 from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyWarning, EmptyResultWarning, SchemaError
 from astroclassify.schemes import Flag
-from astroclassify.survey._catalogue import read_catalogue
-from astroclassify.survey._catalogue_columns import KINDS, _mapping, claim
-from astroclassify.survey._catalogue_files import parse_unit
+from astroclassify.survey import read_catalogue
 
 RA, DEC = [10.25, 359.999, 150.1163, 201.5], [-0.5, -89.25, 2.2049, 33.125]
 
@@ -48,6 +48,15 @@ def vizier(table, mark="\t", hashes=False, columns=True):
     for row in table:
         lines.append(mark.join("" if str(value) in ("nan", "--") else str(value) for value in row))
     return "\n".join([*lines, ""])
+
+
+def read_columns(tmp_path_factory, names, units, columns):
+    """The catalogue of a VizieR file with these cells of text."""
+    lines = ["#", *("\t".join(cells) for cells in (names, units, ["---"] * len(names)))]
+    lines += ["\t".join(cells) for cells in zip(*columns, strict=True)]
+    path = tmp_path_factory.mktemp("catalogue") / "asu.tsv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return read_catalogue(path)
 
 
 README = """J/A+A/000/A00       A list       (Somebody, 2021)
@@ -247,15 +256,14 @@ def test_rows_without_a_position_keep_their_place(tmp_path, caplog):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 359), st.integers(0, 59), st.floats(0, 59.9), st.sampled_from(["::", "dm", "  "]), st.booleans())
-def test_sexagesimal_text_as_astropy_reads_it(degrees, minutes, seconds, marks, negative):
-    from astroclassify.survey._catalogue_columns import _from_text
-
-    text = f"{'-' if negative else ''}{degrees}{marks[0]}{minutes:02d}{marks[1]}{seconds:07.4f}"
-    found = _from_text(np.array([text]), "dec", u.deg, hours=False)
-    assert found[0] == pytest.approx(Angle(text, unit="deg").deg, abs=1e-12)
-    hours = _from_text(np.array([text.replace("d", ":").replace("m", ":")]), "ra", "h:m:s", hours=True)
-    assert hours[0] == pytest.approx(15 * found[0], abs=1e-12)
+@given(st.integers(0, 23), st.integers(0, 59), st.floats(0, 59.9), st.sampled_from(["::", "dm", "  "]), st.booleans())
+def test_sexagesimal_text_as_astropy_reads_it(tmp_path_factory, degrees, minutes, seconds, marks, negative):
+    digits = f"{degrees}{marks[0]}{minutes:02d}{marks[1]}{seconds:07.4f}"
+    text = f"{'-' if negative else ''}{digits}"
+    cells = [digits.replace("d", ":").replace("m", ":")], [text]
+    sky = read_columns(tmp_path_factory, ["RAJ2000", "DEJ2000"], ["h:m:s", "d:m:s"], cells)["sky_position"]
+    assert sky.dec.deg[0] == pytest.approx(Angle(text, unit="deg").deg, abs=1e-12)
+    assert sky.ra.deg[0] == pytest.approx(15 * abs(sky.dec.deg[0]), abs=1e-11)
 
 
 @pytest.mark.parametrize(
@@ -274,15 +282,17 @@ def test_sexagesimal_text_as_astropy_reads_it(degrees, minutes, seconds, marks, 
         ("pixels", u.pix),
     ],
 )
-def test_units_that_archives_write(text, unit):
-    assert (1 * parse_unit(text)).to_value(unit) == pytest.approx(1, rel=1e-12)
+def test_units_that_archives_write(tmp_path_factory, text, unit):
+    names, units = ["RAJ2000", "DEJ2000", "q"], ["deg", "deg", text]
+    catalogue = read_columns(tmp_path_factory, names, units, (["1"], ["2"], ["1.0"]))
+    assert catalogue["q"].to_value(unit) == pytest.approx(1, rel=1e-12)
 
 
-def test_units_that_are_none_or_text():
-    assert [parse_unit(text) for text in (None, "", "---", "[-]", "none", u.dimensionless_unscaled)] == [None] * 6
-    assert parse_unit('"h:m:s"') == "h:m:s" and parse_unit("dms") == "d:m:s"
-    with pytest.raises(ValueError, match="gloob"):
-        parse_unit("gloob")
+@pytest.mark.parametrize("text", ["", "---", "[-]", "none"])
+def test_units_that_are_none(tmp_path_factory, text):
+    names, units = ["RAJ2000", "DEJ2000", "q"], ["deg", "deg", text]
+    catalogue = read_columns(tmp_path_factory, names, units, (["1"], ["2"], ["1.0"]))
+    assert getattr(catalogue["q"], "unit", None) is None and catalogue["q"][0] == 1.0
 
 
 def test_4xmm_detections_and_sources(tmp_path):
@@ -369,15 +379,13 @@ def test_repeated_and_missing_names(tmp_path):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.sampled_from(["", "a", "a_2", "a_3", "row_1", "row_2", "b"]), max_size=9))
-def test_names_are_always_different(texts):
-    from astroclassify.survey._catalogue import _names
-
-    result = QTable({"message": np.full(len(texts), "", dtype="U1")})
-    _names(Table({"n": np.array(texts, dtype="U5")}), {"source_id": (["n"], "", True)}, result)
-    names = list(result["source_id"])
+@given(st.lists(st.sampled_from(["", "a", "a_2", "a_3", "row_1", "row_2", "b"]), min_size=1, max_size=9))
+def test_names_are_always_different(tmp_path_factory, texts):
+    cells = (texts, ["1.0"] * len(texts), ["2.0"] * len(texts))
+    catalogue = read_columns(tmp_path_factory, ["Name", "RAJ2000", "DEJ2000"], ["", "deg", "deg"], cells)
+    names = list(catalogue["source_id"])
     assert len(set(names)) == len(texts) and "" not in names
-    assert all(name == text or message for name, text, message in zip(names, texts, result["message"], strict=True))
+    assert all(name == text or message for name, text, message in zip(names, texts, catalogue["message"], strict=True))
 
 
 @pytest.mark.parametrize("form", ["fits", "vot", "ecsv", "tsv", "asu", "csv"])
@@ -425,11 +433,11 @@ def test_files_that_are_no_catalogue(tmp_path):
     refuse("cut.vot", "<?xml version='1.0'?><VOTABLE><RESOURCE><TABLE>", "cannot be read as votable")
     refuse("none.vot", "<?xml version='1.0'?><VOTABLE version='1.4'></VOTABLE>", "no table")
     refuse("words.txt", "hello\nworld\n", "first line names its columns")
-    refuse("ragged.csv", "ra,dec\n1,2\n3\n", "row 3 of .* has 1 cells instead of 2")
+    refuse("ragged.csv", "ra,dec\n1,2\n3\n", "line 3 of .* has 1 cells instead of 2")
     refuse("twice.csv", "ra,ra,dec\n1,2,3\n", r"several columns called \['ra'\]")
     refuse("nowhere.csv", "name,flux\na,1\n", "no columns of a position")
     refuse("cut.fits.gz", gzip.compress(b"SIMPLE  =" * 3000)[:30], "cannot be read")
-    refuse("kind.csv", "ra,dec\n1,2\n", "kind must be None or one of", ValueError, kind="2mass")
+    refuse("kind.csv", "ra,dec\n1,2\n", "kind must be one of", ValueError, kind="2mass")
     hdus = fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.zeros((2, 2)))])
     hdus.writeto(tmp_path / "image.fits")
     refuse("image.fits", None, "holds no table")
@@ -447,19 +455,24 @@ def test_rare_texts(tmp_path):
     assert catalogue["source_id"][0] == "M 87, core" and catalogue["note"][0] == "Tr\xfcmpler"
 
 
-def test_the_table_of_names_is_sound():
-    kinds = {row[0] for row in _mapping()}
-    assert kinds == {*KINDS, "any"}
-    names = dict(tables.CANDIDATES.columns)
-    for _, columns, name, unit, _ in _mapping():
+def test_the_table_of_names_is_sound(tmp_path_factory):
+    text = (files("astroclassify") / "data" / "catalogue_columns.ecsv").read_text(encoding="utf-8")
+    names, kinds = dict(tables.CANDIDATES.columns), set()
+    for row in Table.read(text, format="ascii.ecsv").filled(""):
+        columns, name, unit = row["columns"].split(), row["name"], row["unit"]
+        kinds.add(str(row["kind"]))
         assert name in names
-        assert len(columns.split()) in ((2, 7) if name == "sky_position" else (1,))
-        wanted = names[name]
+        assert len(columns) in ((2, 7) if name == "sky_position" else (1,))
         if unit and name != "sky_position":
-            assert u.Unit(unit).is_equivalent(wanted)
-    for kind in KINDS:
-        signatures = [row[1].split() for row in _mapping() if row[0] == kind and row[4]]
-        assert signatures and all(claim(columns)[0] == kind for columns in signatures)
+            assert u.Unit(unit).is_equivalent(names[name])
+        if row["signature"]:
+            units = ["deg" if name == "sky_position" else unit] * len(columns)
+            columns, units = [*columns, "RAJ2000", "DEJ2000"], [*units, "deg", "deg"]
+            read = read_columns(tmp_path_factory, columns, units, [["1"]] * len(columns))
+            assert read.meta["catalogue"]["kind"] == row["kind"]
+    with pytest.raises(ValueError, match="kind must be one of") as caught:
+        read_catalogue("none", kind="2mass")
+    assert kinds - {"any"} == set(re.findall(r"'(\w+)'", str(caught.value))) - {"2mass"}
 
 
 @pytest.mark.real_data
@@ -514,7 +527,7 @@ def test_python_s_own_spelling_of_numbers_is_text(tmp_path):
 
 
 @pytest.mark.parametrize("mark", [",", "\t"])
-def test_rows_that_look_like_comments_are_told(tmp_path, mark, caplog):
+def test_rows_that_look_like_comments_are_reported(tmp_path, mark, caplog):
     rows = ["# a list", "", "Name,RAJ2000,DEJ2000", "# of sources", "a,10.0,0.5", "#2,10.0,1.5"]
     (tmp_path / "a.csv").write_text("\n".join(rows).replace(",", mark))
     with caplog.at_level(logging.WARNING):

@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from astroclassify.exceptions import EmptyResultWarning, SchemaError
 from astroclassify.schemes import Flag
-from astroclassify.survey._classes import CUTS, Cuts, calibrate_cuts, classify_extent, select
+from astroclassify.survey import CUTS, Cuts, calibrate_cuts, classify_extent, select
 
 
 def made(rows):

@@ -8,9 +8,7 @@ from astropy.utils.masked import Masked
 from sklearn.metrics import roc_auc_score
 
 from astroclassify.exceptions import SchemaError
-from astroclassify.survey._compare_people import compare_labels, judge_roc, who_was_right
-from astroclassify.survey._consensus import volunteer_consensus
-from astroclassify.survey._votes_simulate import simulate_votes
+from astroclassify.survey import compare_labels, judge_roc, simulate_votes, volunteer_consensus, who_was_right
 
 # Kosiba et al. 2020, volunteers against experts: TP, TN, FP, FN -> accuracy, precision, recall.
 PRINTED = [

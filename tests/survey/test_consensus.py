@@ -11,12 +11,16 @@ from scipy.stats import beta
 from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyWarning, SchemaError
 from astroclassify.schemes import Flag
-from astroclassify.survey._consensus import METHODS, soft_labels, volunteer_consensus, volunteer_skill
+from astroclassify.survey import (
+    fleiss_kappa,
+    load_workflow,
+    simulate_votes,
+    soft_labels,
+    volunteer_consensus,
+    volunteer_skill,
+)
 from astroclassify.survey._dawid_skene import fit
-from astroclassify.survey._votes_agreement import fleiss_kappa
 from astroclassify.survey._votes_encode import encode
-from astroclassify.survey._votes_simulate import simulate_votes
-from astroclassify.survey._workflow import load_workflow
 
 HERE = Path(__file__).parent
 NAMES = load_workflow("hunt").outcome_names

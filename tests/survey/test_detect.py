@@ -14,6 +14,7 @@ from scipy import ndimage
 from astroclassify.exceptions import EmptyResultWarning, GeometryError
 from astroclassify.schemes import Flag
 from astroclassify.survey import (
+    Field,
     KingPsf,
     detect,
     filter_image,
@@ -24,7 +25,6 @@ from astroclassify.survey import (
     read_field,
 )
 from astroclassify.survey._detection import segment
-from astroclassify.survey._field import Field
 from astroclassify.tables import CANDIDATES, validate
 
 PIXEL = 2.5  # arcsec
@@ -445,10 +445,10 @@ def test_one_source_that_fills_the_field():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"false_alarm": 0.0}, "false_alarm must lie between 1e-12 and 0.1, got 0.0"),
-        ({"false_alarm": 0.5}, "false_alarm must lie between"),
-        ({"false_alarm": np.nan}, "false_alarm must lie between"),
-        ({"false_alarm": "few"}, "false_alarm must lie between 1e-12 and 0.1, got 'few'"),
+        ({"false_alarm": 0.0}, "false_alarm must be a finite number from 1e-12 to 0.1, got 0.0"),
+        ({"false_alarm": 0.5}, "false_alarm must be a finite number from 1e-12 to 0.1"),
+        ({"false_alarm": np.nan}, "false_alarm must be a finite number from 1e-12 to 0.1"),
+        ({"false_alarm": "few"}, "false_alarm must be a finite number from 1e-12 to 0.1, got 'few'"),
         ({"scales": []}, r"scales must be whole numbers from 1 to 4 for \(160, 160\) pixels, got \[\]"),
         ({"scales": [0, 2]}, "scales must be whole numbers from 1 to 4"),
         ({"scales": 5}, "scales must be whole numbers from 1 to 4"),

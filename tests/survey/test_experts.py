@@ -8,8 +8,7 @@ from sklearn.metrics import cohen_kappa_score
 from astroclassify import tables
 from astroclassify.exceptions import SchemaError
 from astroclassify.schemes import Flag
-from astroclassify.survey._experts import STATUS, expert_decisions
-from astroclassify.survey._votes_agreement import cohen_kappa, expert_agreement
+from astroclassify.survey import cohen_kappa, expert_agreement, expert_decisions
 
 COLUMNS = ("source_id", "voter_id", "question", "answer", "time")
 MODERATORS = ["m1", "m2", "m3"]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astroclassify.exceptions import SchemaError
-from astroclassify.survey._match import cross_match
+from astroclassify.survey import cross_match
 
 
 def table(ra, dec, prefix="a"):
@@ -127,7 +127,7 @@ def test_bad_input():
 @pytest.mark.real_data
 def test_mcxc_and_xcs(shared_data):
     """XCS took no cluster of MCXC twice; within 2 arcmin the names of the pairs agree to the arcminutes they give."""
-    from astroclassify.survey._catalogue import read_catalogue
+    from astroclassify.survey import read_catalogue
 
     mcxc, xcs = (read_catalogue(shared_data / "catalogues" / name) for name in ("mcxc.fits", "XCS_DR1.tsv"))
     pairs = cross_match(xcs, mcxc, radius=2 * u.arcmin)

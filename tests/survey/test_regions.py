@@ -11,7 +11,7 @@ from regions import CircleSkyRegion, Regions
 
 from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyWarning, OutputError, SchemaError
-from astroclassify.survey._regions import to_regions, write_regions
+from astroclassify.survey import to_regions, write_regions
 
 
 def candidates():

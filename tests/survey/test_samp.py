@@ -14,8 +14,7 @@ from astropy.nddata import CCDData
 from astropy.table import QTable, Table
 
 from astroclassify.exceptions import MissingDependencyError, OutputError
-from astroclassify.survey import _samp
-from astroclassify.survey._samp import send_samp
+from astroclassify.survey import _samp, send_samp
 
 
 @pytest.fixture

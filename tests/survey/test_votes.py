@@ -9,10 +9,7 @@ from astropy.table import QTable
 
 from astroclassify import tables
 from astroclassify.exceptions import EmptyResultWarning, SchemaError
-from astroclassify.survey._votes import check_votes, read_votes
-from astroclassify.survey._votes_encode import encode
-from astroclassify.survey._votes_simulate import simulate_votes
-from astroclassify.survey._workflow import Workflow, load_workflow
+from astroclassify.survey import Workflow, check_votes, load_workflow, read_votes, simulate_votes
 
 HEADER = (
     "classification_id,user_name,user_id,user_ip,workflow_id,workflow_name,workflow_version,created_at,gold_standard,"

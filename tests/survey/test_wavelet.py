@@ -13,7 +13,6 @@ from astroclassify.survey import _wavelet
 from astroclassify.survey._wavelet import (
     coefficient_distribution,
     filter_counts,
-    inverse_transform,
     significant,
     thresholds,
     transform,
@@ -77,7 +76,7 @@ def test_planes_are_the_cascade_and_their_sum_is_the_image(shape, n_scales):
     planes = transform(image, n_scales)
     assert planes.shape == (n_scales + 1, *shape)
     np.testing.assert_allclose(planes, cascade(image, n_scales), atol=1e-14)
-    np.testing.assert_allclose(inverse_transform(planes), image, atol=1e-14)
+    np.testing.assert_allclose(planes.sum(axis=0), image, atol=1e-14)
     np.testing.assert_array_equal(image, before)
 
 

@@ -11,12 +11,11 @@ from astropy.table import QTable
 from astropy.wcs import WCS
 
 from astroclassify import tables
+from astroclassify._pictures import draw_all
 from astroclassify.exceptions import OutputError, SchemaError
 from astroclassify.images import Cutout
 from astroclassify.schemes import Flag
-from astroclassify.survey import simulate_candidates
-from astroclassify.survey._votes import read_votes
-from astroclassify.survey._zooniverse import draw, export_subjects
+from astroclassify.survey import export_subjects, read_votes, simulate_candidates
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -64,8 +63,7 @@ def brightest(picture):
 
 
 def test_pictures_show_what_is_there():
-    pictures, has_optical = draw(blob())
-    assert has_optical
+    pictures = draw_all(blob().bands)
     y, x = brightest(pictures["xray"])
     assert abs(x - 8 * 60.5) < 16 and abs(y - (480 - 8 * 45.5)) < 16  # up in the image is up in the picture
     y, x = brightest(pictures["optical"])
@@ -79,10 +77,13 @@ def test_pictures_show_what_is_there():
 
 
 @pytest.mark.parametrize("counts", [0.0, 3.0])
-def test_flat_images_are_drawn(counts):
+def test_flat_images_are_drawn(counts, tmp_path):
     flat = CCDData(np.full((40, 40), counts), unit=u.ct, mask=np.eye(40, dtype=bool))
-    pictures, has_optical = draw(Cutout("s", {"xray": flat, "optical": CCDData(np.full((40, 40), counts), unit=u.adu)}))
-    assert not has_optical and pictures["xray"].shape == (680, 680, 3)
+    cutout = Cutout("s", {"xray": flat, "optical": CCDData(np.full((40, 40), counts), unit=u.adu)})
+    table = export_subjects([cutout], tmp_path / "up", progress=False)
+    assert table["flags"].tolist() == [Flag.NO_OPTICAL.value]
+    assert np.asarray(Image.open(tmp_path / "up" / table["image_1"][0])).shape == (680, 680, 3)
+    assert np.ptp(np.asarray(Image.open(tmp_path / "up" / table["image_3"][0]))) == 0
 
 
 def test_from_a_sample_to_votes(tmp_path):

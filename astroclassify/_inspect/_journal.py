@@ -1,4 +1,4 @@
-"""Votes on disk: a journal that only grows, so that a vote once answered for is there whatever happens next."""
+"""Votes on disk: an append-only journal, so that a vote once confirmed survives whatever happens next."""
 
 import contextlib
 import errno
@@ -19,10 +19,10 @@ from ..exceptions import OutputError, SchemaError
 
 try:
     import fcntl
-except ImportError:  # Windows: two servers on one folder are not kept apart there; appending loses nothing even so
+except ImportError:  # Windows: nothing keeps two servers off one folder there; appending loses nothing even so
     fcntl = None
 
-__all__ = ["VoteError", "VoteStore", "follow", "journal_path", "voter_name"]
+__all__ = ["VoteError", "VoteJournal", "follow", "journal_path", "voter_name"]
 
 log = logging.getLogger(__name__)
 
@@ -35,35 +35,18 @@ _VOTER = re.compile(r"\w[\w .@+'-]{0,63}")
 
 
 class VoteError(SchemaError):
-    """A vote that cannot be taken: unknown source, question or answer, or a question that does not arise."""
+    """A vote that is refused: unknown source, question or answer, or a question that does not arise."""
 
 
 def journal_path(folder, workflow):
-    """Journal of the votes on a sample folder: one for each workflow, whose questions are not those of another."""
+    """Path of the journal of the votes on a sample folder, one for each workflow."""
     if not _WORKFLOW.fullmatch(str(workflow.name)):
         raise SchemaError(f"workflow: its name must be letters, digits and _ . -, got {str(workflow.name)[:80]!r}")
     return Path(folder) / f"votes-{workflow.name}.jsonl"
 
 
 def voter_name(name):
-    """
-    Name of a voter in its one spelling: composed characters, single blanks.
-
-    Parameters
-    ----------
-    name : str
-        What the voter typed.
-
-    Returns
-    -------
-    str
-        The name.
-
-    Raises
-    ------
-    VoteError
-        If it is empty, longer than 64 characters or holds others than letters, digits, blanks and ``_ . @ + ' -``.
-    """
+    """Normalised name of a voter: composed characters, single blanks, 1 to 64 of the allowed characters."""
     text = " ".join(unicodedata.normalize("NFC", name).split()) if isinstance(name, str) else ""
     if not _VOTER.fullmatch(text):
         raise VoteError(
@@ -75,23 +58,9 @@ def voter_name(name):
 
 def follow(workflow, answers):
     """
-    Follow a voter's answers through a workflow.
+    Follow the answers (question -> answer) of one voter on one source through a workflow.
 
-    Parameters
-    ----------
-    workflow : Workflow
-        The questions.
-    answers : mapping
-        Name of question -> name of answer, of one voter on one source.
-
-    Returns
-    -------
-    path : dict
-        The answers on the way, in order.
-    question : Question or None
-        The question that is open; None at an end.
-    outcome : str
-        Name of the outcome; empty before an end.
+    Returns the answers on the path in order, the open Question (None at an end), and the outcome (empty before an end).
     """
     questions = {question.name: question for question in workflow.questions}
     path, question = {}, workflow.questions[0]
@@ -105,45 +74,22 @@ def follow(workflow, answers):
         question = questions[answer.next]
 
 
-class VoteStore:
+class VoteJournal:
     """
-    The votes of all voters on one sample and workflow.
+    The votes of all voters on the sources ``subjects`` in one workflow, in a file of JSON lines at ``path``.
 
-    Parameters
-    ----------
-    path : str or path-like
-        The journal, lines of JSON; made if it is not there.
-    workflow : Workflow
-        The questions.
-    subjects : sequence of str
-        Names of the sources that can be voted on.
-
-    Attributes
-    ----------
-    torn : str
-        What was cut off the end of the journal because a write had been cut short; it is kept in ``<journal>.torn``.
-        Empty if the journal was whole.
-    problems : list of (int, str)
-        Lines that are not records, by number, with what is wrong. They stay in the journal and count for nothing.
-
-    Raises
-    ------
-    OutputError
-        If the journal cannot be written, is in use by another process, or is not one of this workflow.
-
-    Notes
-    -----
-    Each record is written with one call and synced to the disk before `vote` or `undo` returns. A process that is
-    killed in between leaves at most one record that nobody was told of: it counts if it is whole, and is put aside if
-    not.
+    Each record is written with one call and synced to disk before `vote` or `undo` returns. A process that is killed
+    in between leaves at most one unconfirmed record: it counts if complete. An incomplete last line is moved to
+    ``<journal>.torn`` and kept in ``torn``; ``problems`` has the lines that are not records, (number, fault), which
+    stay in the journal and do not count.
 
     Examples
     --------
     >>> import tempfile
-    >>> from astroclassify._inspect._store import VoteStore
+    >>> from astroclassify._inspect._journal import VoteJournal
     >>> from astroclassify.survey import load_workflow
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with VoteStore(f"{folder}/votes.jsonl", load_workflow("candidate"), ["a", "b"]) as store:
+    ...     with VoteJournal(f"{folder}/votes.jsonl", load_workflow("candidate"), ["a", "b"]) as store:
     ...         store.vote("ann", "a", "class", "low_z")
     ...         store.vote("ann", "b", "class", "point")
     ...         withdrawn = store.undo("ann")
@@ -160,7 +106,7 @@ class VoteStore:
         self._subjects = {str(name) for name in subjects}
         self._questions = {question.name: question for question in workflow.questions}
         self._lock = threading.Lock()
-        self._standing = {}  # voter -> records that are not withdrawn, oldest first
+        self._active = {}  # voter -> records that are not withdrawn, oldest first
         self._given = {}  # (voter, source) -> question -> record
         self._outcomes = {}  # voter -> source -> outcome
         self._half_line = False
@@ -169,7 +115,7 @@ class VoteStore:
         except OSError as error:
             raise OutputError(f"votes: cannot write {str(self.path)!r}: {error.strerror}") from error
         try:
-            self._claim()
+            self._lock_file()
             self._load()
         except BaseException:
             os.close(self._file)
@@ -182,7 +128,7 @@ class VoteStore:
         self.close()
 
     def close(self):
-        """Let go of the journal; no vote can be taken after that."""
+        """Close the journal; it accepts no further votes."""
         with self._lock:
             if self._file is not None:
                 os.close(self._file)
@@ -190,26 +136,10 @@ class VoteStore:
 
     def vote(self, voter_id, source_id, question, answer):
         """
-        Take a vote; it is on the disk when this returns.
+        Record a vote; it is on disk when this returns. A vote that cannot be written does not count.
 
-        Parameters
-        ----------
-        voter_id : str
-            The voter.
-        source_id : str
-            The source.
-        question : str
-            The question that is open for this voter and source, or one answered before: the new answer then takes the
-            place of the old, and of the answers to questions to which it no longer leads.
-        answer : str
-            Name of the answer.
-
-        Raises
-        ------
-        VoteError
-            If the names are unknown or the question does not arise.
-        OutputError
-            If the vote cannot be written; it does not count then.
+        The question is the open one, or one answered before: the new answer then replaces the old one, and the answers
+        to questions that no longer arise.
         """
         voter = voter_name(voter_id)
         _check("source_id", source_id, self._subjects, "the sample's")
@@ -219,69 +149,47 @@ class VoteStore:
         with self._lock:
             path, open_question, _ = follow(self.workflow, self._answers(voter, source_id))
             if path.get(question) == answer:
-                return  # said again, as by a browser that did not hear of the first time
+                return  # repeated, as by a browser that did not receive the first confirmation
             if question not in path and (open_question is None or open_question.name != question):
                 raise VoteError(f"question {question!r} does not arise after {path}")
             record = dict(zip(_COLUMNS, (source_id, voter, question, answer, _now()), strict=True))
             self._append({"record": _VOTE, **record})
-            self._stand(record)
+            self._activate(record)
 
     def undo(self, voter_id):
         """
-        Withdraw the last vote of a voter that stands; what it had taken the place of stands again.
+        Withdraw the last vote of a voter; the vote that it had replaced counts again.
 
-        Parameters
-        ----------
-        voter_id : str
-            The voter.
-
-        Returns
-        -------
-        tuple of str or None
-            Source and question of the vote; None if there is none to withdraw.
-
-        Raises
-        ------
-        VoteError
-            If it is no name.
-        OutputError
-            If the withdrawal cannot be written; the vote stands then.
+        Returns its (source, question), or None if there is no vote to withdraw.
         """
         voter = voter_name(voter_id)
         with self._lock:
-            standing = self._standing.get(voter)
-            if not standing:
+            active = self._active.get(voter)
+            if not active:
                 return None
-            last = standing[-1]
+            last = active[-1]
             self._append({"record": _WITHDRAWAL, **last, "time": _now()})
-            standing.pop()
+            active.pop()
             self._recount(voter, last["source_id"])
             return last["source_id"], last["question"]
 
     def answers(self, voter_id, source_id):
-        """Answers of a voter on a source, question -> answer, in the order of the way."""
+        """Answers of a voter on a source, question -> answer, in the order of the path."""
         with self._lock:
             return follow(self.workflow, self._answers(voter_id, source_id))[0]
 
     def outcomes(self, voter_id):
-        """Outcomes of the sources that a voter is through with, source -> outcome."""
+        """Outcomes of the sources that a voter has finished, source -> outcome."""
         with self._lock:
             return dict(self._outcomes.get(voter_id, {}))
 
     def voters(self):
-        """Names of all who have a vote that stands, sorted."""
+        """Sorted names of all voters with votes."""
         with self._lock:
-            return sorted(voter for voter, records in self._standing.items() if records)
+            return sorted(voter for voter, records in self._active.items() if records)
 
     def votes(self):
-        """
-        All votes that stand.
-
-        Returns
-        -------
-        `~astropy.table.QTable`
-            A VOTES table with one row per voter, source and question, in order of time.
-        """
+        """VOTES table of the votes that are not withdrawn: one row per voter, source and question, by time."""
         with self._lock:
             records = [record for given in self._given.values() for record in given.values()]
             counts = {"torn": int(bool(self.torn)), "malformed": len(self.problems)}
@@ -295,15 +203,15 @@ class VoteStore:
     def _answers(self, voter, source):
         return {question: record["answer"] for question, record in self._given.get((voter, source), {}).items()}
 
-    def _stand(self, record):
-        self._standing.setdefault(record["voter_id"], []).append(record)
+    def _activate(self, record):
+        self._active.setdefault(record["voter_id"], []).append(record)
         self._add(record)
 
     def _recount(self, voter, source):
-        """Answers on a source from the votes that stand, one after the other."""
+        """Rebuild the answers on a source from the votes that are not withdrawn."""
         self._given.pop((voter, source), None)
         self._outcomes.get(voter, {}).pop(source, None)
-        for record in self._standing[voter]:
+        for record in self._active[voter]:
             if record["source_id"] == source:
                 self._add(record)
 
@@ -312,14 +220,14 @@ class VoteStore:
         given = self._given.setdefault((voter, source), {})
         given[question] = record
         path, _, outcome = follow(self.workflow, self._answers(voter, source))
-        if question in path:  # else the journal is of a workflow that has changed: check_votes tells of such votes
+        if question in path:  # else the workflow has changed since: check_votes reports such votes
             for other in [name for name in given if name in self._questions and name not in path]:
                 del given[other]
         self._outcomes.setdefault(voter, {}).pop(source, None)
         if outcome:
             self._outcomes[voter][source] = outcome
 
-    def _claim(self):
+    def _lock_file(self):
         if fcntl is None:
             return
         try:
@@ -344,9 +252,9 @@ class VoteStore:
             lines.append(tail)
             self._write(b"\n")
         elif tail:
-            self._put_aside(tail, end)
+            self._move_aside(tail, end)
         if not lines:
-            self._append({"record": _FORMAT, "version": _VERSION, **self._workflow_mark()})
+            self._append({"record": _FORMAT, "version": _VERSION, **self._workflow_id()})
             _sync_folder(self.path.parent)
         for number, line in enumerate(lines[1:], 2):
             self._replay(number, line)
@@ -356,18 +264,18 @@ class VoteStore:
     def _replay(self, number, line):
         record = _parse(line)
         if record is None:
-            if line:  # an empty one is the end of a write that failed
+            if line:  # an empty one ends a failed write
                 self.problems.append((number, "not a record"))
         elif record.pop("record") == _VOTE:
-            self._stand(record)
+            self._activate(record)
         elif not self._withdraw(record):
-            self.problems.append((number, "withdraws a vote that is not there"))
+            self.problems.append((number, "withdraws a vote that does not exist"))
 
-    def _workflow_mark(self):
+    def _workflow_id(self):
         return {"workflow": self.workflow.name, "workflow_version": self.workflow.version}
 
-    def _put_aside(self, tail, end):
-        """Keep a last line without an end elsewhere, and cut it off so that the next record is a line of its own."""
+    def _move_aside(self, tail, end):
+        """Move an incomplete last line to a file of its own, so that the next record begins a line."""
         aside = self.path.with_name(f"{self.path.name}.torn")
         with open(aside, "ab") as file:
             file.write(tail + b"\n")
@@ -376,26 +284,26 @@ class VoteStore:
         os.ftruncate(self._file, end)
         os.fsync(self._file)
         self.torn = tail.decode("utf-8", "replace")
-        log.warning("%s: a write had been cut short; %d bytes are now in %s", self.path, len(tail), aside.name)
+        log.warning("%s: the last write was incomplete; its %d bytes are now in %s", self.path, len(tail), aside.name)
 
     def _check_head(self, line):
         try:
             head = json.loads(line)
             version = head["version"] if head["record"] == _FORMAT else None
-            mark = {name: head[name] for name in self._workflow_mark()}
+            found = {name: head[name] for name in self._workflow_id()}
         except (ValueError, KeyError, TypeError, RecursionError):
             raise OutputError(f"votes: {str(self.path)!r} is not a journal of votes") from None
         if version != _VERSION:
             raise OutputError(f"votes: {str(self.path)!r} has version {version}, this package writes {_VERSION}")
-        if mark != self._workflow_mark():
-            raise OutputError(f"votes: {str(self.path)!r} is of {mark}, not of {self._workflow_mark()}")
+        if found != self._workflow_id():
+            raise OutputError(f"votes: {str(self.path)!r} is of {found}, not of {self._workflow_id()}")
 
     def _withdraw(self, record):
-        """Take back the last vote that a withdrawal is about; whether there was one."""
-        standing = self._standing.get(record["voter_id"], [])
-        for place in reversed(range(len(standing))):
-            if all(standing[place][name] == record[name] for name in ("source_id", "question", "answer")):
-                del standing[place]
+        """Remove the vote that a withdrawal names; whether there was one."""
+        active = self._active.get(record["voter_id"], [])
+        for place in reversed(range(len(active))):
+            if all(active[place][name] == record[name] for name in ("source_id", "question", "answer")):
+                del active[place]
                 self._recount(record["voter_id"], record["source_id"])
                 return True
         return False
@@ -403,9 +311,9 @@ class VoteStore:
     def _append(self, record):
         if self._file is None:
             raise OutputError("votes: the journal is closed")
-        self._check_place()
+        self._check_path()
         line = json.dumps(record).encode() + b"\n"
-        # After a write that could neither be finished nor be taken back, so that this one is not part of that line.
+        # After a write that could be neither finished nor undone, so that this record is not part of that line.
         self._write(b"\n" + line if self._half_line else line)
         self._half_line = False
 
@@ -422,8 +330,8 @@ class VoteStore:
                 self._half_line = True
             raise OutputError(f"votes: cannot write {str(self.path)!r}: {error.strerror}") from error
 
-    def _check_place(self):
-        """A journal that somebody moved or replaced would take votes that nobody finds again."""
+    def _check_path(self):
+        """Refuse votes for a journal that was moved or replaced: nobody would find them again."""
         try:
             same = os.path.samestat(os.stat(self.path), os.fstat(self._file))
         except OSError:
@@ -445,7 +353,7 @@ def _now():
 
 
 def _parse(line):
-    """Record in a line; None if it holds none."""
+    """The record in a line, or None."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -456,7 +364,7 @@ def _parse(line):
 
 
 def _sync_folder(folder):
-    """Put the name of a new file on the disk too; systems on which a folder cannot be opened do that by themselves."""
+    """Sync the name of a new file to disk; systems on which a folder cannot be opened do that by themselves."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

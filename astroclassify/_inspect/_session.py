@@ -1,4 +1,4 @@
-"""What the page asks for and says, as plain types: the questions, a source, a vote, the conflicts."""
+"""One session of the page: its requests and their answers, as plain types."""
 
 import io
 import math
@@ -7,53 +7,35 @@ from dataclasses import asdict
 import numpy as np
 
 from .. import tables
+from .._pictures import PICTURES, SCALES, STRETCHES, Scale
 from ..exceptions import AstroclassifyError, SchemaError
 from ..schemes import ClassScheme, flag_names
-from ..survey import expert_decisions
-from ._images import PICTURES, SCALES, STRETCHES, Scale
-from ._store import follow, voter_name
+from ..survey._experts import expert_decisions
+from ._journal import follow, voter_name
 
-__all__ = ["Desk", "NotAllowedError", "NotFoundError"]
+__all__ = ["Session", "NotAllowedError", "NotFoundError"]
 
 # Subjects on which experts differ, in the order in which moderators want to see them.
 _CONFLICTS = ("conflict", "moderators_tied", "moderated")
 
 
 class NotAllowedError(AstroclassifyError):
-    """Something that this voter may not see (yet)."""
+    """A request for something that this voter may not see, or not yet."""
 
 
 class NotFoundError(AstroclassifyError):
     """A source that is not in the sample."""
 
 
-class Desk:
+class Session:
     """
-    Answers to the page; each is a dict that JSON can hold.
+    Answers to the page, each a dict that JSON can hold, from a SAMPLE table, its VoteJournal and its Sources.
 
-    Parameters
-    ----------
-    sample : `~astropy.table.QTable`
-        A SAMPLE table.
-    store : VoteStore
-        The votes.
-    pictures : Pictures
-        The pictures.
-    predictions : `~astropy.table.QTable`, optional
-        A PREDICTIONS table whose probabilities are shown.
-    moderators : sequence of str, optional
-        Voters who see where the others differ.
-    blind : bool, optional
-        Whether probabilities and activation maps are hidden from a voter until the vote on the source is complete.
-
-    Raises
-    ------
-    SchemaError
-        If the predictions are of none of the sources.
+    With ``blind`` probabilities and activation maps are hidden from a voter until the vote on the source is complete.
     """
 
-    def __init__(self, sample, store, pictures, *, predictions=None, moderators=(), blind=False):
-        self.store, self.pictures, self.blind = store, pictures, bool(blind)
+    def __init__(self, sample, journal, sources, *, predictions=None, moderators=(), blind=False):
+        self.journal, self.sources, self.blind = journal, sources, bool(blind)
         self.moderators = tuple(sorted({voter_name(name) for name in moderators}))
         flags = np.ma.filled(np.ma.asarray(sample["flags"]), 0).tolist()
         self._flags = dict(zip(map(str, sample["source_id"]), flags, strict=True))
@@ -63,8 +45,8 @@ class Desk:
             self._read_predictions(predictions)
 
     def start(self):
-        """What the page shows whoever votes."""
-        workflow, classifier = self.store.workflow, self.pictures.classifier
+        """What the page shows to every voter."""
+        workflow, classifier = self.journal.workflow, self.sources.classifier
         return {
             "sample": self._folder,
             "workflow": workflow.name,
@@ -78,7 +60,7 @@ class Desk:
             ],
             "outcomes": {outcome.name: outcome.text for outcome in workflow.outcomes},
             "sources": list(self._flags),
-            "voters": self.store.voters(),
+            "voters": self.journal.voters(),
             "moderators": list(self.moderators),
             "blind": self.blind,
             "classes": list(self._classes),
@@ -90,9 +72,9 @@ class Desk:
         }
 
     def voter(self, voter_id):
-        """Name of a voter as it is written, and the outcomes of the sources that are done."""
+        """Normalised name of a voter, and the outcomes of the sources that the voter has finished."""
         voter = voter_name(voter_id)
-        done = {source: end for source, end in self.store.outcomes(voter).items() if source in self._flags}
+        done = {source: end for source, end in self.journal.outcomes(voter).items() if source in self._flags}
         return {"voter_id": voter, "moderator": voter in self.moderators, "outcomes": done}
 
     def source(self, voter_id, source_id):
@@ -101,31 +83,31 @@ class Desk:
         self._check_source(source_id)
         facts = {"flags": ", ".join(flag_names(int(self._flags[source_id])))}
         try:
-            facts |= self.pictures.facts(source_id)
+            facts |= self.sources.facts(source_id)
         except (AstroclassifyError, ValueError, OSError) as error:
             facts["image"] = " ".join(str(error).split())
         return {"facts": {name: text for name, text in facts.items() if text}, **self._ballot(voter, source_id)}
 
     def vote(self, voter_id, source_id, question, answer):
-        """Take a vote; what `source` says of it afterwards."""
+        """Record a vote; answers as `source` does, without the facts."""
         self._check_source(source_id)
-        self.store.vote(voter_id, source_id, question, answer)
+        self.journal.vote(voter_id, source_id, question, answer)
         return self._ballot(voter_name(voter_id), source_id)
 
     def undo(self, voter_id):
-        """Withdraw the voter's last vote; the source it was about, or null."""
-        withdrawn = self.store.undo(voter_id)
+        """Withdraw the voter's last vote; answers with the state of its source, or a null source_id without a vote."""
+        withdrawn = self.journal.undo(voter_id)
         if withdrawn is None:
             return {"source_id": None}
         source = withdrawn[0]
-        # A source that has left the sample since cannot be shown.
+        # A source that is no longer in the sample cannot be shown.
         return self._ballot(voter_name(voter_id), source) if source in self._flags else {"source_id": source}
 
     def conflicts(self, voter_id):
-        """Sources on which the others differ, for a moderator: the open ones first."""
+        """Sources on which the other voters differ, for a moderator: the undecided ones first."""
         voter = self._check_moderator(voter_id)
         decisions = expert_decisions(
-            self.store.votes(), moderators=self.moderators, workflow=self.store.workflow, subjects=list(self._flags)
+            self.journal.votes(), moderators=self.moderators, workflow=self.journal.workflow, subjects=list(self._flags)
         )
         rows = [
             {name: str(row[name]) for name in ("source_id", "status", "decision", "reason")}
@@ -133,7 +115,7 @@ class Desk:
             if str(row["status"]) in _CONFLICTS and str(row["source_id"]) in self._flags
         ]
         rows.sort(key=lambda row: _CONFLICTS.index(row["status"]))
-        mine = self.store.outcomes(voter)
+        mine = self.journal.outcomes(voter)
         for row in rows:
             row["mine"] = mine.get(row["source_id"], "")
         return {"conflicts": rows}
@@ -144,21 +126,17 @@ class Desk:
         self._check_source(source_id)
         if class_name and self._hidden(voter, source_id):
             raise NotAllowedError("the activation map is shown after the vote")
-        try:
-            scale = Scale(stretch, float(low), float(high))
-        except ValueError as error:
-            raise SchemaError(str(error)) from None
-        return self.pictures.png(source_id, picture, scale, class_name)
+        return self.sources.png(source_id, picture, Scale(stretch, float(low), float(high)), class_name)
 
     def votes(self):
         """The votes as the text of an ECSV file."""
         file = io.StringIO()
-        self.store.votes().write(file, format="ascii.ecsv")
+        self.journal.votes().write(file, format="ascii.ecsv")
         return file.getvalue()
 
     def _ballot(self, voter, source):
-        path = self.store.answers(voter, source)
-        _, question, outcome = follow(self.store.workflow, path)
+        path = self.journal.answers(voter, source)
+        _, question, outcome = follow(self.journal.workflow, path)
         hidden = self._hidden(voter, source)
         ballot = {
             "source_id": source,
@@ -172,15 +150,15 @@ class Desk:
         if voter in self.moderators:
             others = {
                 other: end
-                for other in self.store.voters()
-                if other != voter and (end := self.store.outcomes(other).get(source))
+                for other in self.journal.voters()
+                if other != voter and (end := self.journal.outcomes(other).get(source))
             }
-            # A moderator who votes as one of two experts must not know what the other one said.
+            # A moderator who votes as one of two experts must not see the other expert's answer.
             ballot["others"] = others if len(set(others.values())) > 1 else {}
         return ballot
 
     def _hidden(self, voter, source):
-        return self.blind and source not in self.store.outcomes(voter)
+        return self.blind and source not in self.journal.outcomes(voter)
 
     def _check_source(self, source_id):
         if source_id not in self._flags:
@@ -189,7 +167,7 @@ class Desk:
     def _check_moderator(self, voter_id):
         voter = voter_name(voter_id)
         if voter not in self.moderators:
-            raise NotAllowedError(f"conflicts are for moderators, {voter!r} is none")
+            raise NotAllowedError(f"conflicts are for moderators, {voter!r} is not one")
         return voter
 
     def _read_predictions(self, predictions):
@@ -209,8 +187,8 @@ class Desk:
 
     def _notice(self):
         notes = []
-        if self.store.torn:
-            notes.append("the last write had been cut short: it was put aside and does not count")
-        if self.store.problems:
-            notes.append(f"{len(self.store.problems)} lines of the journal cannot be read and do not count")
+        if self.journal.torn:
+            notes.append("the last write was incomplete: it was moved to a file of its own and does not count")
+        if self.journal.problems:
+            notes.append(f"{len(self.journal.problems)} lines of the journal cannot be read and do not count")
         return "; ".join(notes)
