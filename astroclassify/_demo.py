@@ -92,7 +92,7 @@ def score_all(sample, predictions):
     scheme = ClassScheme.from_dict(dict(next(iter(predictions.values())).meta["scheme"]))
     if scheme == COOL_CORE:
         predictions = predictions | classify_conventional(sample)
-    by_method = {name: score(table) for name, table in predictions.items()}
+    by_method = {name: score(table, rng=0) for name, table in predictions.items()}
     rows = []
     for name, table in by_method.items():
         table = table.copy()

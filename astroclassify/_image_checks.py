@@ -2,16 +2,19 @@
 
 import numpy as np
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.nddata import CCDData, NDData
-from astropy.wcs.utils import proj_plane_pixel_scales
+from astropy.wcs.utils import proj_plane_pixel_area, proj_plane_pixel_scales
 
+from ._checks import shorten
 from .exceptions import GeometryError
 from .schemes import Flag
 
 EXPOSURE_MAP = "exposure_map"
 """Entry of an image's ``meta`` that holds its exposure map [s], an array of the image's shape."""
 
-EXPOSURE_KEYS = ("EXPOSURE", "LIVETIME", "ONTIME", "EXPTIME")
+SQUARE = 0.02
+"""By which share the sides of a pixel may differ where pixels are taken to be square."""
 
 
 def check_image(image):
@@ -87,6 +90,11 @@ def as_image(image):
     return result
 
 
+def is_time_unit(unit):
+    """Whether a unit is one of time; no unit (None) is not."""
+    return unit is not None and unit.is_equivalent(u.s)
+
+
 def plain_exposure(image):
     """Exposure map as plain seconds, zero where it is masked; one of plain numbers is taken as it is."""
     exposure, shape = image.meta[EXPOSURE_MAP], np.shape(image.data)
@@ -95,10 +103,19 @@ def plain_exposure(image):
     masked = getattr(exposure, "mask", False)
     exposure = getattr(exposure, "unmasked", exposure)  # of astropy's masked quantities
     if isinstance(exposure, u.Quantity):
-        if not exposure.unit.is_equivalent(u.s):
+        if not is_time_unit(exposure.unit):
             raise GeometryError(f"exposure_map must be in seconds, got {exposure.unit}")
         exposure = exposure.to_value(u.s)
     return np.where(masked, 0.0, exposure) if np.any(masked) else np.asarray(exposure)
+
+
+def check_position(name, position):
+    """Raise unless something is one finite SkyCoord."""
+    if not isinstance(position, SkyCoord) or not position.isscalar:
+        raise TypeError(f"{name} must be one SkyCoord, got {shorten(position)}")
+    for angle in (position.spherical.lon, position.spherical.lat):
+        if np.any(getattr(angle, "mask", False)) or not np.isfinite(angle):
+            raise GeometryError(f"{name} must be a finite position, got {shorten(position)}")
 
 
 def celestial(image):
@@ -110,7 +127,7 @@ def celestial(image):
 
 def pixel_scale(image):
     """
-    Side of a pixel at the reference point.
+    Side of a pixel at the reference point: the root of its area.
 
     Parameters
     ----------
@@ -120,14 +137,23 @@ def pixel_scale(image):
     Returns
     -------
     `~astropy.units.Quantity`
-        Geometric mean of the two sides, in arcsec.
+        In arcsec; for pixels that are not square that of a square of the same area.
 
     Raises
     ------
     GeometryError
         If there is no celestial WCS.
     """
-    return np.sqrt(np.prod(proj_plane_pixel_scales(celestial(image)))) * u.deg.to(u.arcsec) * u.arcsec
+    return np.sqrt(proj_plane_pixel_area(celestial(image))) * u.deg.to(u.arcsec) * u.arcsec
+
+
+def square_pixels(image):
+    """Side of a pixel [arcsec], or an error where the sides differ: for measures that take pixels to be square."""
+    sides = 3600 * proj_plane_pixel_scales(celestial(image))
+    pixel = pixel_scale(image).to_value(u.arcsec)
+    if np.ptp(sides) > SQUARE * sides.max() or np.prod(sides) > (1 + SQUARE) * pixel**2:  # the latter: they are skewed
+        raise GeometryError(f"image must have square pixels, got {sides[0]:.4g} by {sides[1]:.4g} arcsec")
+    return pixel
 
 
 def valid_pixels(image):

@@ -11,38 +11,37 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.nddata import CCDData
 from astropy.utils.exceptions import AstropyDeprecationWarning, AstropyUserWarning
-from astropy.wcs import WCS, FITSFixedWarning
+from astropy.wcs import WCS, FITSFixedWarning, Wcsprm
 
-from ._image_checks import EXPOSURE_MAP, as_image, check_image, full_mask, image_flags, plain_exposure
+from ._headers import read_header
+from ._image_checks import EXPOSURE_MAP, as_image, check_image, full_mask, image_flags, is_time_unit, plain_exposure
 from .exceptions import GeometryError, ImageWarning
 from .schemes import Flag
 from .tables import write_beside
 
-# What astropy raises over a damaged file (a warning that the file is truncated is turned into an error).
+# What astropy raises for a damaged file (the warning that a file is truncated is turned into an error).
 _DAMAGE = (OSError, TypeError, ValueError, EOFError, LookupError, zlib.error, fits.VerifyError, AstropyUserWarning)
-# Words for counts that headers use and astropy does not know, and what it calls them.
-_UNIT_WORDS = (
-    (r"\b(counts?|cts|ct)\b", "ct"),
-    (r"\b(photons?|ph)\b", "photon"),
-    (r"\b(pixels?|pix)\b", "pix"),
-    (r"\b(kiloseconds?|ksecs?)\b", "ks"),
-    (r"\b(seconds?|secs?)\b", "s"),
-)
 _COUNT_UNITS = (u.ct, u.photon, u.ct / u.pix, u.photon / u.pix)
-# What describes the array or the coordinate system, and is written anew with them.
+# Keywords of the array and the coordinate system, which are written anew with them.
 _STRUCTURE_KEYS = frozenset(
     "SIMPLE XTENSION BITPIX NAXIS EXTEND PCOUNT GCOUNT GROUPS BSCALE BZERO BLANK EXTNAME EXTVER EXTLEVEL CHECKSUM "
-    "DATASUM BUNIT COMMENT HISTORY WCSAXES RADECSYS RADESYS EQUINOX EPOCH LONPOLE LATPOLE".split()
+    "DATASUM BUNIT COMMENT HISTORY WCSAXES RADECSYS RADESYS EQUINOX EPOCH LONPOLE LATPOLE WCSNAME SPECSYS SSYSOBS "
+    "SSYSSRC VELOSYS VELREF ZSOURCE VELANGL RESTFRQ RESTFREQ RESTWAV".split()
 ) | {""}
-_WCS_KEY = re.compile(
-    r"(NAXIS|CTYPE|CUNIT|CRPIX|CRVAL|CDELT|CROTA)\d+[A-Z]?$|(CD|PC|PV|PS)\d+_\d+[A-Z]?$|"
-    r"(A|B|AP|BP)_(\d_\d|ORDER|DMAX)$|(AMD|PPO|AMDR)[XYE]?\d+$|(PLT|CNPIX|XPIXELSZ|YPIXELSZ)|"
-    r"(DQ|DP|CQDIS|CPDIS|DVERR|CQERR)\d"
+_LINEAR_KEY = re.compile(
+    r"(NAXIS|CTYPE|CUNIT|CRPIX|CRVAL|CDELT|CROTA|CNAME|CRDER|CSYER)\d+[A-Z]?$|(CD|PC)\d+_\d+[A-Z]?$"
 )
+_DISTORTION_KEY = re.compile(
+    r"(PV|PS)\d+_\d+[A-Z]?$|(A|B|AP|BP)_(\d_\d|ORDER|DMAX)$|(AMD|PPO|AMDR)[XYE]?\d+$|(PLT|CNPIX|XPIXELSZ|YPIXELSZ)|"
+    r"(DQ|DP|CQDIS|CPDIS|DVERR|CQERR|D2IM)"
+)
+# Keywords of times, which a coordinate system may have and an image keeps.
+_TIME_KEY = re.compile(r"DATE|MJD|TIME")
 
 
 def _is_structure(key):
-    return key.upper() in _STRUCTURE_KEYS or _WCS_KEY.match(key.upper()) is not None
+    key = key.upper()
+    return key in _STRUCTURE_KEYS or bool(_LINEAR_KEY.match(key) or _DISTORTION_KEY.match(key))
 
 
 @contextmanager
@@ -53,10 +52,10 @@ def open_fits(path):
         raise FileNotFoundError(f"path: no file {str(path)!r}")
     try:
         with warnings.catch_warnings():
-            # Deprecated keywords (RADECSYS, missing units of the WCS) are repaired by astropy: nothing to tell.
+            # astropy repairs deprecated keywords (RADECSYS, missing units of the WCS): no reason to warn.
             warnings.simplefilter("ignore", FITSFixedWarning)
             warnings.filterwarnings("ignore", category=fits.verify.VerifyWarning)
-            # Of damaged files astropy 6 tells with a function of its own that it deprecates.
+            # For damaged files astropy 6 calls a function of its own that it deprecates.
             warnings.filterwarnings("ignore", "The indent function", AstropyDeprecationWarning)
             warnings.filterwarnings("error", "(?s).*truncated", AstropyUserWarning)
             # Opened here, so that it is closed even where astropy gives up half-way.
@@ -93,32 +92,21 @@ def _find_image(hdus, hdu, path):
 
 def _read_unit(header, path):
     """Unit of an image and whether it had to be assumed."""
-    text = str(header.get("BUNIT", "")).strip()
-    words = text
-    for pattern, word in _UNIT_WORDS:
-        words = re.sub(pattern, word, words, flags=re.IGNORECASE)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", u.UnitsWarning)  # of style: "counts/s/deg2" is understood
-            unit = u.Unit(words)
-    except (ValueError, TypeError):
+    text, unit = str(header.get("BUNIT", "")).strip(), read_header(header).unit
+    if unit is None and text:
         warnings.warn(f"{path}: BUNIT {text!r} is not a unit; counts are assumed", ImageWarning, stacklevel=6)
-        return u.ct, True
     if unit in _COUNT_UNITS:
         return u.ct, False
-    return (u.ct, True) if unit == u.dimensionless_unscaled else (unit, False)
+    return (u.ct, True) if unit in (None, u.dimensionless_unscaled) else (unit, False)
 
 
 def _read_meta(header):
     """Header entries as a dict, without those that describe the array or the coordinate system."""
-    header = header.copy(strip=True)
-    written_anew = set(WCS(header).to_header(relax=True)) if "CTYPE1" in header else set()
-    meta = {}
-    for key, value in header.items():
-        if value is None or isinstance(value, fits.card.Undefined) or _is_structure(key):
-            continue
-        if key not in written_anew or key.startswith(("DATE", "MJD", "TIME")):
-            meta[key] = value
+    meta = {
+        key: value
+        for key, value in header.items()
+        if not (value is None or isinstance(value, fits.card.Undefined) or _is_structure(key))
+    }
     for key in ("HISTORY", "COMMENT"):
         if key in header:
             meta[key] = "\n".join(str(line) for line in header[key])
@@ -127,13 +115,29 @@ def _read_meta(header):
 
 def _read_wcs(hdu, hdus):
     """Celestial WCS of the two axes that are longer than one, or None."""
-    wcs = WCS(hdu.header, fobj=hdus)
+    wcs = _parse_wcs(hdu.header, hdus)
     if not wcs.has_celestial:
         return None
     sky_axes = {wcs.naxis - 1 - axis for axis in (wcs.wcs.lng, wcs.wcs.lat)}
     if any(length > 1 and axis not in sky_axes for axis, length in enumerate(hdu.data.shape)):
         return None
     return wcs.celestial
+
+
+def _parse_wcs(header, hdus):
+    """WCS of a header. `WCS` parses the whole header three times; without distortions its linear terms say it all."""
+    cards = [card for card in header.cards if _is_structure(card.keyword) or _TIME_KEY.match(card.keyword)]
+    kinds = [str(card.value) for card in cards if card.keyword.startswith("CTYPE")]
+    if any(_DISTORTION_KEY.match(card.keyword) for card in cards) or any(kind[8:] for kind in kinds):
+        return WCS(header, fobj=hdus)
+    cards = fits.Header([card for card in cards if card.keyword not in ("", "COMMENT", "HISTORY")])
+    linear = Wcsprm(header=cards.tostring(endcard=False).encode("ascii"), key=" ", relax=True, keysel=-1)
+    wcs = WCS(naxis=linear.naxis)
+    wcs.wcs = linear
+    wcs.fix()
+    wcs.wcs.set()
+    wcs.pixel_shape = [header.get(f"NAXIS{axis + 1}", 1) for axis in range(wcs.naxis)]
+    return wcs
 
 
 def _companion(hdus, name, image_hdu):
@@ -151,7 +155,7 @@ def _check_exposure(data, header, shape, path):
     unit, _ = _read_unit(header, path)
     if unit == u.ct:  # no unit
         unit = u.s
-    if not unit.is_equivalent(u.s):
+    if not is_time_unit(unit):
         raise GeometryError(
             f"exposure map in {str(path)!r} must be in seconds, got {unit} (survey.read_field scales such maps)"
         )

@@ -7,20 +7,10 @@ __all__ = ["attach"]
 
 def attach(room, homes):
     """
-    Make the module-level ``__getattr__``, ``__dir__`` and ``__all__`` of a room (PEP 562).
+    Module-level ``__getattr__``, ``__dir__`` and ``__all__`` of a package (PEP 562).
 
-    Parameters
-    ----------
-    room : str
-        Name of the package.
-    homes : dict
-        Private module, relative to the room -> public names that live in it: ``"extents._classes"`` lies in a folder of
-        the room, ``".fields._field"`` in the room ``fields`` beside it.
-
-    Returns
-    -------
-    tuple
-        ``__getattr__``, ``__dir__``, ``__all__``.
+    ``homes`` maps a private module, relative to the room, to the public names that live in it: ``"extents._classes"``
+    lies in a folder of the room, ``".fields._field"`` in the room ``fields`` beside it.
     """
     home_of = {name: home for home, names in homes.items() for name in names}
 

@@ -290,9 +290,11 @@ def _write_tables(paper, sample, out):
         path = _target(out, name)
         if path.is_file():
             predictions = tables.read(path)
-            scores[row.table][row.method] = nn.score(predictions) if paper == "su2020" else nn.score_seeds(predictions)
+            of_paper = nn.score(predictions, rng=0) if paper == "su2020" else nn.score_seeds(predictions)
+            scores[row.table][row.method] = of_paper
     if paper == "su2020":
-        scores["su2020"] |= {name: nn.score(table) for name, table in nn.classify_conventional(sample).items()}
+        conventional = nn.classify_conventional(sample)
+        scores["su2020"] |= {name: nn.score(table, rng=0) for name, table in conventional.items()}
     results = {}
     for name, ours in scores.items():
         results[name] = nn.paper_table(name, ours)

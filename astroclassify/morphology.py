@@ -4,11 +4,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import SkyCoord
 
 from . import _morphology as core
-from ._image_checks import EXPOSURE_MAP, as_image, celestial, counts_factor, pixel_scale, valid_pixels
 from ._checks import check_quantity
+from ._image_checks import (
+    EXPOSURE_MAP,
+    as_image,
+    celestial,
+    check_position,
+    counts_factor,
+    square_pixels,
+    valid_pixels,
+)
+from ._resample import find_pixel
 from .exceptions import GeometryError
 from .images import DEFAULT_COSMOLOGY, Geometry
 
@@ -104,7 +112,7 @@ def _pixels_of(image, r_500, redshift, cosmology):
     kpc = None  # angle of a kiloparsec
     if redshift is not None or not is_angle:
         kpc = Geometry(8 * u.kpc, (8, 8)).pixel_width(redshift, cosmology=cosmology).to_value(u.arcsec)
-    scale = pixel_scale(image).to_value(u.arcsec)
+    scale = square_pixels(image)
     pixel = value * (1.0 if is_angle else kpc) / scale
     if pixel < MIN_PIXELS:
         raise _NotMeasurable(f"r_500 must be at least {MIN_PIXELS} pixels, got {pixel:.1f} ({r_500})")
@@ -128,12 +136,8 @@ def _background_of(background, shape):
 
 def _place_of(centre, image):
     """Pixels from the middle of the image to a position."""
-    if not isinstance(centre, SkyCoord) or not centre.isscalar:
-        raise TypeError(f"centre must be one SkyCoord or None, got {type(centre).__name__}")
-    if np.any(getattr(centre.spherical.lon, "mask", False)):
-        raise GeometryError("centre must not be masked")
-    x, y = celestial(image).world_to_pixel(centre)
-    place = np.array([x - (image.shape[1] - 1) / 2, y - (image.shape[0] - 1) / 2], dtype=float)
+    check_position("centre", centre)
+    place = find_pixel(celestial(image), centre) - (np.array(image.shape[::-1]) - 1) / 2
     if not np.all(np.isfinite(place)) or np.any(np.abs(place) > np.array(image.shape[::-1]) / 2):
         raise GeometryError(f"centre {centre.to_string('hmsdms')} lies off the image")
     return place

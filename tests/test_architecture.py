@@ -18,9 +18,8 @@ ROOMS = ("sim", "survey", "nn", "plots")
 HALL = ("batch", "exceptions", "images", "morphology", "schemes", "tables")
 # Modules that are part of the hall without being a door of it, and the hall's order from the ground up.
 PRIVATE_HALL = ("_checks", "_grid", "_http", "_image_checks", "_image_files", "_lazy", "_morphology", "_pictures")
-PRIVATE_HALL += ("_sample_folders",)
-ABOVE = ("cli", "_cli_nn", "_cli_people", "_cli_sim", "_cli_survey", "_cli_tools", "_cli_workflows", "_demo", "_inspect")
-ABOVE += ("_reproduce", "__main__")
+PRIVATE_HALL += ("_fields_beta", "_fields_sky", "_sample_folders", "_sample_writer")
+ABOVE = ("cli", "_cli_people", "_cli_survey", "_cli_tools", "_cli_votes", "_demo", "_inspect", "_reproduce", "__main__")
 DATA = ("data",)
 # Optional or slow: imported inside the functions that need them.
 LAZY = ("torch", "torchvision", "onnx", "safetensors", "matplotlib", "astroquery", "h5py", "illustris_python")
@@ -74,7 +73,8 @@ def allowed(part):
     if part in ABOVE:
         return {*ABOVE, *ROOMS, *HALL, *PRIVATE_HALL, *DATA}
     if part in ROOMS:
-        return {part, *HALL, "_http", "_lazy", "_pictures", "_sample_folders", *DATA}
+        shared = {"_checks", "_fields_beta", "_fields_sky", "_http", "_lazy", "_pictures", "_sample_writer"}
+        return {part, *HALL, *shared, *DATA}
     if part in HALL or part in PRIVATE_HALL:
         return {*HALL, *PRIVATE_HALL, *DATA}
     return {*DATA}

@@ -1,4 +1,4 @@
-"""Sample folders as all that write them use them: claimed once, swept with care, read back only when whole."""
+"""Sample folders as all writers of samples use them: begun once, cleared with care, read back only when whole."""
 
 import json
 import os
@@ -6,11 +6,13 @@ import os
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.io import fits
 from astropy.nddata import CCDData
 from astropy.wcs import WCS
 
 from astroclassify import _sample_folders as folders
 from astroclassify import tables
+from astroclassify._sample_writer import DIGEST_KEY, SampleWriter, pack_whole
 from astroclassify.exceptions import OutputError
 from astroclassify.images import Cutout
 
@@ -37,27 +39,32 @@ def one_row():
     return sample
 
 
+def writer(folder, **changes):
+    (folder / "images").mkdir(exist_ok=True)
+    return SampleWriter(folder, {"seed": 1}, NAME, **{"digest": "abc", **changes})
+
+
 def test_of_two_runs_that_begin_at_once_with_other_settings_one_is_refused(tmp_path):
     path = tmp_path / NAME
-    folders.claim(path, '{"seed": 1}')
-    folders.claim(path, '{"seed": 2}')  # as if both had found the folder empty
+    folders.write_settings(path, '{"seed": 1}')
+    folders.write_settings(path, '{"seed": 2}')  # as if both had found the folder empty
     folders.check_settings(path, {"seed": 1})
     with pytest.raises(OutputError, match="seed is 1 there and 2 now"):
         folders.check_settings(path, {"seed": 2})
     assert content(tmp_path) == [NAME]
 
 
-def test_run_whose_settings_another_has_written_and_swept_goes_on(tmp_path, monkeypatch):
+def test_run_whose_settings_another_has_written_and_cleared_goes_on(tmp_path, monkeypatch):
     path = tmp_path / NAME
     link = os.link
 
     def be_second(temporary, target):
-        folders.claim(path, '{"seed": 1}')
-        folders.sweep(tmp_path, NAME)
+        folders.write_settings(path, '{"seed": 1}')
+        folders.remove_leftovers(tmp_path, NAME)
         link(temporary, target)
 
     monkeypatch.setattr(os, "link", lambda *names: (monkeypatch.setattr(os, "link", link), be_second(*names)))
-    folders.claim(path, '{"seed": 2}')
+    folders.write_settings(path, '{"seed": 2}')
     folders.check_settings(path, {"seed": 1})
 
 
@@ -68,7 +75,7 @@ def test_settings_are_written_where_there_are_no_hard_links(tmp_path, monkeypatc
     monkeypatch.setattr(os, "link", no_links)
     path = tmp_path / NAME
     for seed in (1, 2):
-        folders.claim(path, json.dumps({"seed": seed}))
+        folders.write_settings(path, json.dumps({"seed": seed}))
     folders.check_settings(path, {"seed": 1})
     assert content(tmp_path) == [NAME]
 
@@ -96,12 +103,12 @@ def test_what_is_in_the_way_is_named(tmp_path):
     assert content(tmp_path) == ["file", NAME]
 
 
-def test_a_sample_that_holds_more_is_refused_before_anything_is_swept(tmp_path):
+def test_a_sample_that_holds_more_is_refused_before_anything_is_removed(tmp_path):
     folders.prepare(tmp_path, {"seed": 1}, NAME)
-    folders.write_table(one_row(), tmp_path)
+    writer(tmp_path).finish(one_row())
     (tmp_path / "images" / ".a-xyz.fits").touch()
-    with pytest.raises(OutputError, match=r"has 1 images that are not asked for now \(e.g. a\)"):
-        folders.prepare(tmp_path, {"seed": 1}, NAME, wanted={"b"})
+    with pytest.raises(OutputError, match=r"has 1 images \(e.g. a\)"):
+        folders.prepare(tmp_path, {"seed": 1}, NAME, wanted=["b"])
     with pytest.raises(OutputError, match="already holds a sample"):
         folders.prepare(tmp_path, {"seed": 1}, NAME, resume=False)
     assert (tmp_path / "images" / ".a-xyz.fits").exists()
@@ -109,7 +116,7 @@ def test_a_sample_that_holds_more_is_refused_before_anything_is_swept(tmp_path):
     assert content(tmp_path) == ["sample.ecsv", NAME]
 
 
-def test_only_what_a_run_leaves_is_swept(tmp_path):
+def test_only_what_a_run_leaves_is_removed(tmp_path):
     folders.prepare(tmp_path, {}, NAME)
     for name in (".settings-1f.json", ".sample-2e.ecsv", "images/.b-3d.fits", ".notes.json", ".b.ecsv", "images/.b"):
         (tmp_path / name).touch()
@@ -117,29 +124,60 @@ def test_only_what_a_run_leaves_is_swept(tmp_path):
     assert content(tmp_path) == [".b.ecsv", ".notes.json", "images/.b", NAME]
 
 
-def test_a_file_that_cannot_be_written_is_told(tmp_path):
+def test_a_file_that_cannot_be_written_is_an_error(tmp_path):
     with pytest.raises(OutputError, match="cannot write in"):
-        folders.write_image(image(), tmp_path / "none" / "a.fits")
+        SampleWriter(tmp_path / "none", {}, NAME).write("a", image())
 
 
 @pytest.mark.parametrize("keep", [0, 100, 2880, 2880 + 100, -1, None])
 def test_only_whole_files_of_the_same_settings_are_finished(tmp_path, keep):
-    (tmp_path / "images").mkdir()
-    path = tmp_path / "images" / "a.fits"
-    folders.write_image(image(**{folders.DIGEST_KEY: "abc"}), path)
+    sample = writer(tmp_path)
+    sample.write("a", image(**{DIGEST_KEY: "abc"}))
+    path = tmp_path / sample.path("a")
     path.write_bytes(path.read_bytes()[:keep])
-    found = folders.finished_headers(tmp_path, ["a", "b"], "abc")
-    assert list(found) == (["a"] if keep is None else [])
-    assert folders.finished_headers(tmp_path, ["a"], "abd") == {}
-    assert folders.finished_header(tmp_path / "images" / "b.fits", "abc") is None
+    assert (sample.header("a") is not None) == (keep is None)
+    assert sample.header("a", "abd") is None
+    assert sample.header("b") is None
 
 
 def test_cutouts_are_finished_by_a_band(tmp_path):
-    bands = {"optical": image(), "xray": image(**{folders.DIGEST_KEY: "abc"})}
-    path = tmp_path / "a.fits"
-    folders.write_cutout(Cutout("a", bands), path)
-    assert folders.finished_header(path, "abc", extension="XRAY")["EXTNAME"] == "XRAY"
-    assert folders.finished_header(path, "abc") is None
-    assert folders.finished_header(path, "abc", extension="RADIO") is None
-    back = Cutout.read(path).bands["xray"]
+    bands = {"optical": image(), "xray": image()}
+    sample = writer(tmp_path, band="xray", pack=pack_whole)
+    sample.keep_or_make("a", lambda: Cutout("a", bands))
+    assert sample.header("a")["EXTNAME"] == "XRAY"
+    assert writer(tmp_path).header("a") is None
+    assert writer(tmp_path, band="radio").header("a") is None
+    with fits.open(tmp_path / "images" / "a.fits") as hdus:
+        assert hdus["XRAY"].header["BITPIX"] == 16
+    back = Cutout.read(tmp_path / "images" / "a.fits").bands["xray"]
     assert back.data.dtype.kind == "f" and np.array_equal(back.data, bands["xray"].data)
+
+
+def test_an_image_is_made_only_where_there_is_none_of_use(tmp_path):
+    sample, made = writer(tmp_path), []
+
+    def make():
+        made.append(len(made))
+        return image(NUMBER=len(made))
+
+    assert sample.keep_or_make("a", make)["NUMBER"] == 1
+    assert sample.keep_or_make("a", make)["NUMBER"] == 1
+    assert sample.keep_or_make("a", make, usable=lambda header: header["NUMBER"] > 1)["NUMBER"] == 2
+    assert sample.keep_or_make("a", make, digest="abd")["NUMBER"] == 3
+    assert len(made) == 3
+
+
+def test_items_that_fail_give_what_the_caller_says(tmp_path, caplog):
+    rows = writer(tmp_path).run(
+        lambda item: 1 / item, [1, 0, 2], keys="abc", failed=lambda item, reason: (item, reason), progress=False
+    )
+    assert list(rows) == [1.0, (0, "ZeroDivisionError: division by zero"), 0.5]
+    assert "b failed" in caplog.text
+
+
+def test_the_table_holds_no_date(tmp_path):
+    sample = writer(tmp_path).finish(one_row(), survey={"seed": 1})
+    assert "date" not in sample.meta and sample.meta["survey"] == {"seed": 1} and "numpy" in sample.meta
+    first = (tmp_path / "sample.ecsv").read_bytes()
+    writer(tmp_path).finish(one_row(), survey={"seed": 1})
+    assert (tmp_path / "sample.ecsv").read_bytes() == first

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from astropy.table import QTable, Table
+from astropy.io import fits
+from astropy.table import Column, MaskedColumn, QTable, Table
+from astropy.utils.masked import Masked
 
 from astroclassify import tables
 from astroclassify.exceptions import MissingDependencyError, OutputError, SchemaError
@@ -154,7 +156,7 @@ def test_read_errors(tmp_path):
 
 
 def test_parquet_without_pyarrow(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "find_spec", lambda name: None)
+    monkeypatch.setattr("astroclassify._table_files.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match="pip install pyarrow"):
         tables.write(filled(tables.VOTES), tmp_path / "votes.parquet")
     assert not list(tmp_path.iterdir())
@@ -245,3 +247,61 @@ def test_image_paths_stay_inside(name):
     sample.meta["folder"] = "/data"
     with pytest.raises(SchemaError, match="inside the sample folder"):
         tables.image_paths(sample)
+
+
+@pytest.mark.parametrize(
+    ("column", "plain"),
+    [
+        (Column([b"a", b"\xc3\xa9"]), ["a", "é"]),
+        (MaskedColumn(["a", "hidden"], mask=[False, True]), ["a", ""]),
+        (MaskedColumn([b"a", b"hidden"], mask=[False, True]), ["a", ""]),
+        (Column(["a", None, b"b"], dtype=object), ["a", "", "b"]),
+        (Column([], dtype="S4"), []),
+        (["a", "b"], ["a", "b"]),
+        (["a", np.ma.masked], ["a", ""]),
+        (Masked(["a", "hidden"], mask=[False, True]), ["a", ""]),
+    ],
+)
+def test_plain_texts(column, plain):
+    found = tables.plain_column(column)
+    assert type(found) is np.ndarray and found.dtype.kind == "U" and found.tolist() == plain
+
+
+def test_texts_of_variable_length_from_fits(tmp_path):
+    texts = fits.Column("name", "PA(8)", array=np.array(["SRC7", "B12"], dtype=object))
+    fits.BinTableHDU.from_columns([texts]).writeto(tmp_path / "names.fits")
+    assert tables.plain_column(Table.read(tmp_path / "names.fits")["name"]).tolist() == ["SRC7", "B12"]
+    assert tables.read(tmp_path / "names.fits")["name"].tolist() == ["SRC7", "B12"]
+
+
+@pytest.mark.parametrize("masked", [MaskedColumn, np.ma.array, Masked])
+def test_numbers_behind_a_mask_are_not_used(masked):
+    found = tables.plain_column(masked(np.array([16, 999999]), mask=[False, True]))
+    assert found[0] == 16 and np.isnan(found[1])
+    found = tables.plain_column(masked(np.array([16, 999999]), mask=[False, True]), 0)
+    assert found.tolist() == [16, 0] and found.dtype.kind == "i"
+    assert tables.plain_column(masked(np.array([True, True]), mask=[False, True])).tolist() == [True, False]
+    assert tables.plain_column(masked(np.array([1, 2]), mask=[False, False])).dtype.kind == "i"
+
+
+def test_plain_quantities_keep_their_unit():
+    found = tables.plain_column(Masked([1.0, 2.0] * u.kpc, mask=[False, True]))
+    assert found.unit == u.kpc and found[0].value == 1 and np.isnan(found[1].value)
+    sky = SkyCoord([1, 2] * u.deg, [3, 4] * u.deg)
+    assert tables.plain_column(sky) is sky
+
+
+def test_texts_of_a_validated_table_are_plain():
+    """Tables read with astropy have bytes (FITS) or masked texts (ECSV): both are understood, the table is kept."""
+    votes = QTable({name: np.array([b"a", b"b"]) for name, _ in tables.VOTES.columns})
+    votes["time"] = MaskedColumn(["1", "2"], mask=[False, True])
+    checked = tables.validate(votes, tables.VOTES)
+    assert checked["source_id"].tolist() == ["a", "b"] and checked["time"].tolist() == ["1", ""]
+    assert votes["source_id"].dtype.kind == "S" and votes["time"].mask.any()
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_object_texts_can_be_written(ending, tmp_path):
+    """As TAP services and pandas give them."""
+    table = QTable({"source_id": np.array(["a", "a longer one"], dtype=object), "x": [1, 2]})
+    assert tables.read(tables.write(table, tmp_path / f"table{ending}"))["source_id"].tolist() == ["a", "a longer one"]

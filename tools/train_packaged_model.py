@@ -103,7 +103,7 @@ def rows_of(scores):
 def compare(sample, network_scores):
     """Mean scores of the network beside those of the conventional methods on the same clusters."""
     tables_of = {"network": network_scores}
-    tables_of |= {name: score(predictions) for name, predictions in classify_conventional(sample).items()}
+    tables_of |= {name: score(predictions, rng=0) for name, predictions in classify_conventional(sample).items()}
     names = [f"{key}{end}" for key in ("f1", "bacc") for end in ("", "_lo", "_hi")]
     return [
         {"method": method} | {name: round(float(table[name][-1]), 3) for name in names}
@@ -156,7 +156,7 @@ def beside_ext_like(test, predictions):
 
 def calibration_error(predictions):
     """Expected calibration error, and what exact probabilities would have on the same rows."""
-    error = expected_calibration_error(predictions)
+    error = expected_calibration_error(predictions, rng=0)
     row = error[-1]
     return {key: round(float(row[key]), 4) for key in ("ece", "ece_exact") if key in error.colnames}
 
@@ -179,7 +179,7 @@ def main(argv=None):
     before = calibration_error(model.classify(test))
     model.calibrate(validation)
     predictions = model.classify(test)
-    scores = score(predictions)
+    scores = score(predictions, rng=0)
     parts = {"train": train, "validation": validation, "test": test}
     model.card_ = {
         "name": arguments.name,

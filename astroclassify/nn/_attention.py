@@ -3,6 +3,7 @@
 from functools import cache
 
 from .._checks import require
+from ._layers import kaiming_start
 
 __all__ = ["build_attention"]
 
@@ -57,18 +58,18 @@ def _attention_class():
     class AttentionNet(nn.Module):
         """See `build_attention`."""
 
-        def __init__(self, n_bands, n_classes, shape, width, dropout):
+        def __init__(self, n_bands, n_classes, shape, n_filters, dropout):
             super().__init__()
-            block, filters = _block_class(), [width * 2**level for level in range(len(_BLOCKS))]
+            block, filters = _block_class(), [n_filters * 2**level for level in range(len(_BLOCKS))]
             self.grids = [tuple(side // (4 * 2**level) for side in shape) for level in range(len(_BLOCKS))]
             self.stem = nn.Sequential(
-                nn.Conv2d(n_bands, width, kernel_size=6, stride=2, padding=2, bias=False),
-                nn.BatchNorm2d(width),
+                nn.Conv2d(n_bands, n_filters, kernel_size=6, stride=2, padding=2, bias=False),
+                nn.BatchNorm2d(n_filters),
                 nn.ReLU(inplace=True),
             )
             self.pool = nn.Sequential(nn.MaxPool2d(kernel_size=3, stride=1, padding=1), nn.AvgPool2d(2))
             self.stages, self.laterals = nn.ModuleList(), nn.ModuleList()
-            channels, depth = width, 2 * width
+            channels, depth = n_filters, 2 * n_filters
             for n_blocks, count in zip(_BLOCKS, filters, strict=True):
                 blocks = [block(channels if i == 0 else count, count) for i in range(n_blocks)]
                 self.stages.append(nn.Sequential(*blocks))
@@ -82,14 +83,12 @@ def _attention_class():
             self.dropout = nn.Dropout(dropout) if dropout else None
             self.norm = nn.BatchNorm1d(len(_APERTURES) * depth)
             self.fc = nn.Linear(len(_APERTURES) * depth, n_classes)
-            for module in self.modules():
-                if isinstance(module, nn.Conv2d):
-                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            kaiming_start(self)
             with torch.no_grad():
                 self.stem[0].weight.mul_(_STEM_SCALE)
 
         def pyramid(self, images):
-            """Feature maps of all scales on the finest grid, ``(n, 2 width, ny/4, nx/4)``."""
+            """Feature maps of all scales on the finest grid, ``(n, 2 n_filters, ny/4, nx/4)``."""
             maps, levels = self.stem(images), []
             for stage in self.stages:
                 maps = stage(self.pool(maps))
@@ -101,7 +100,7 @@ def _attention_class():
             return self.merge(merged)
 
         def _attend(self, images):
-            """Features at each position ``(n, 2 width, m)`` and their weights in each aperture ``(n, 4, m)``."""
+            """Features at each position ``(n, 2 n_filters, m)`` and their weights in each aperture ``(n, 4, m)``."""
             flat = torch.flatten(self.pyramid(images), 2)
             scores = self.score @ flat + self.start * torch.exp(-2 * self.log_scale)[:, None]
             return flat, torch.softmax(scores, dim=2)
@@ -111,7 +110,7 @@ def _attention_class():
             return flat, weights, self.norm(torch.flatten(weights @ flat.transpose(1, 2), 1))
 
         def features(self, images):
-            """Means of the features in the apertures, normalised, ``(n, 8 width)``."""
+            """Means of the features in the apertures, normalised, ``(n, 8 n_filters)``."""
             return self._pooled(images)[2]
 
         def forward(self, images):
@@ -143,46 +142,27 @@ def _exponents(torch, shape):
     return -0.5 * radius2[None, :] / torch.tensor(_APERTURES)[:, None] ** 2
 
 
-def build_attention(n_bands, n_classes, shape, width, dropout):
+def build_attention(n_bands, n_classes, shape, n_filters, dropout):
     """
-    Build the attention network.
+    The attention network, for images from 32 pixels. Its class maps are exact and have cells of 4 pixels.
 
-    Parameters
-    ----------
-    n_bands, n_classes : int
-        Number of bands and classes.
-    shape : tuple of int
-        Image shape; any from 32 pixels.
-    width : int
-        Filters of the stem and of the first stage.
-    dropout : float or None
-        Share of the pooled features that are dropped in training; None is none.
-
-    Returns
-    -------
-    `torch.nn.Module`
-        The network. Its class maps are exact and have cells of 4 pixels, where those of ResNet-18 have 32.
-
-    Notes
-    -----
     What the design owes to the images:
 
     - Whether a core is cool shows at r < 40 kpc, against the level of the whole cluster. ResNet-18 decides on 8 x 8
-      cells of 125 kpc, four of which share the core. Here the maps of four scales are brought together on cells of
-      4 pixels (16 kpc of 1 Mpc in 256 pixels) before anything is averaged (Lin et al. 2017, CVPR, feature pyramids).
+      cells of 125 kpc, four of which share the core. Here the maps of four scales are brought together on cells of 4
+      pixels (16 kpc of 1 Mpc in 256 pixels) before anything is averaged (Lin et al. 2017, CVPR, feature pyramids).
     - They are averaged in four apertures whose weights are a softmax over position of a learned score of the features
       plus ``-(r / radius)^2 / 2`` about the centre. Learning starts from the apertures alone (40, 100, 250 kpc and all
-      but flat, for 1 Mpc), so the start is aperture photometry of learned features, of which the concentration C_SB is
-      the best known; radii and scores are then free to move. As the average is linear in the features, class maps
-      ``m sum_h a_h(x, y) sum_k w_hk^c f_k(x, y)`` are exact.
-    - Features differ far more between centre and outskirts than between images. The means are therefore normalised
-      over images once more before the last layer; without, learning was seen to start slower.
-    - Concentration is a ratio: squeeze-excitation (Hu et al. 2018, CVPR) tells each block the level of the whole image.
+      but flat, for 1 Mpc): aperture photometry of learned features, of which the concentration C_SB is the best known.
+      As the average is linear in the features, class maps ``m sum_h a_h(x, y) sum_k w_hk^c f_k(x, y)`` are exact.
+    - Features differ far more between centre and outskirts than between images, so the means are normalised over images
+      before the last layer; without, learning started slower.
+    - Concentration is a ratio: squeeze-excitation (Hu et al. 2018, CVPR) gives each block the level of the whole image.
     - Counts carry white noise up to the pixel scale, which subsampling would fold into the large scales, and a core can
       be one bright pixel. Maps shrink by the means of 2 x 2 cells of a running 3 x 3 maximum, the stem by a 6 x 6
-      convolution that sees each pixel equally often; with even sizes both are symmetric under the turns and mirrors of
-      the augmentation (Zhang 2019, ICML, on aliasing in networks). Plain means were seen to learn slower.
+      convolution that sees each pixel equally often; even sizes are symmetric under turns and mirrors (Zhang 2019,
+      ICML, on aliasing in networks). Plain means learned slower.
 
-    At width 16 and 256 pixels it costs fewer multiplications than ResNet-18 of width 16.
+    With 16 filters and 256 pixels it costs fewer multiplications than ResNet-18 with 16.
     """
-    return _attention_class()(n_bands, n_classes, shape, width, dropout)
+    return _attention_class()(n_bands, n_classes, shape, n_filters, dropout)

@@ -5,12 +5,13 @@ import warnings
 import numpy as np
 from astropy.table import QTable
 from scipy.optimize import brentq
-from scipy.special import logsumexp, softmax
+from scipy.special import softmax
 
+from .._checks import check_choice, check_integer
 from ..batch import derive_rng, master_seed
 from ..exceptions import AstroclassifyWarning
 from ._labelled import unpack
-from ._scores import resample
+from ._scores import resample, take
 
 __all__ = ["correct_prior", "expected_calibration_error", "fit_temperature", "reliability"]
 
@@ -128,27 +129,6 @@ def fit_temperature(logits, labels, *, groups=None, sample_weight=None):
     return float(1 / brentq(slope, 1 / _GREATEST, 1 / _LEAST, xtol=1e-12))
 
 
-def mean_log_loss(logits, labels, *, temperature=1.0):
-    """
-    Mean of -log p(true class), what `fit_temperature` minimises.
-
-    Parameters
-    ----------
-    logits, labels : `~numpy.ndarray`
-        As for `fit_temperature`.
-    temperature : float, optional
-        The temperature.
-
-    Returns
-    -------
-    float
-        In nats.
-    """
-    scaled = np.asarray(logits, dtype=float) / temperature
-    truth = _targets(labels, scaled.shape)
-    return float(np.mean(logsumexp(scaled, axis=1) - (truth * scaled).sum(axis=1)))
-
-
 def _prior(values, n_classes, name):
     values = np.asarray(values, dtype=float)
     if values.shape != (n_classes,) or not np.all(np.isfinite(values)) or np.any(values < 0) or not values.sum() > 0:
@@ -210,9 +190,8 @@ def correct_prior(probabilities, from_prior, to_prior):
 
 def _says(predictions, scheme, stacklevel):
     """
-    What was said and whether it was so, for each class and for the most probable one.
-
-    Returns the labelled rows with probabilities, and (p, right) of shape (n_classes + 1, n).
+    Labelled rows with probabilities; and p, and whether it was so, of each class and of the most probable one:
+    (n_classes + 1, n).
     """
     labelled = unpack(predictions, scheme)
     good = labelled.has_p
@@ -221,7 +200,7 @@ def _says(predictions, scheme, stacklevel):
     if not good.all():
         text = f"{np.sum(~good)} rows without probabilities are left out of the calibration, of {len(good)}"
         warnings.warn(text, AstroclassifyWarning, stacklevel=stacklevel)
-    labelled = _take(labelled, good)
+    labelled = take(labelled, good)
     p = labelled.probabilities
     if np.any((p < 0) | (p > 1)):
         raise ValueError(f"probabilities of predictions must be from 0 to 1, got {p.min():g} to {p.max():g}")
@@ -232,41 +211,19 @@ def _says(predictions, scheme, stacklevel):
     return labelled, said, np.vstack([right.T, right[rows, best]])
 
 
-def _take(labelled, rows):
-    same = {"scheme": labelled.scheme, "has_groups": labelled.has_groups, "n_unlabelled": labelled.n_unlabelled}
-    names = ("truth", "predicted", "probabilities", "groups", "source_ids")
-    return type(labelled)(**same, **{name: getattr(labelled, name)[rows] for name in names})
-
-
 def _edges(p, n_bins, binning):
-    if isinstance(n_bins, bool) or not isinstance(n_bins, (int, np.integer)) or n_bins < 1:
-        raise ValueError(f"n_bins must be a whole number from 1, got {n_bins!r}")
-    if binning == "width":
-        return np.linspace(0, 1, n_bins + 1)
-    if binning == "count":
-        return np.concatenate([[0], np.quantile(p, np.linspace(0, 1, n_bins + 1)[1:-1]), [1]])
-    raise ValueError(f"binning must be 'width' or 'count', got {binning!r}")
+    edges = np.linspace(0, 1, check_integer("n_bins", n_bins, 1) + 1)
+    if check_choice("binning", binning, ("width", "count")) == "count":
+        edges[1:-1] = np.quantile(p, edges[1:-1])
+    return edges
 
 
 def wilson(fraction, n):
     """
-    Wilson's 95% interval of a fraction.
+    Limits of Wilson's 95% interval of a fraction of n trials; NaN where n is 0.
 
-    Parameters
-    ----------
-    fraction : `~numpy.ndarray`
-        Fraction seen.
-    n : `~numpy.ndarray`
-        Number of independent trials, not necessarily whole; NaN limits where it is 0.
-
-    Returns
-    -------
-    low, high : `~numpy.ndarray`
-        Limits.
-
-    References
-    ----------
-    Wilson 1927, JASA 22, 209; Brown, Cai & DasGupta 2001, Statistical Science 16, 101, equation 4.
+    Wilson 1927, JASA 22, 209; Brown, Cai & DasGupta 2001, Statistical Science 16, 101, equation 4. Not astropy's
+    ``binom_conf_interval``, which takes whole numbers of trials: here they are those of independent groups.
     """
     fraction, n = np.asarray(fraction, dtype=float), np.asarray(n, dtype=float)
     safe = np.where(n > 0, n, np.nan)
@@ -368,7 +325,7 @@ def _simulated(labelled, rng, n_draws):
     return np.concatenate([right, (truth == p.argmax(axis=1))[:, None, :]], axis=1)
 
 
-def expected_calibration_error(predictions, *, scheme=None, n_bins=10, binning="width", n_bootstrap=1000, rng=0):
+def expected_calibration_error(predictions, *, scheme=None, n_bins=10, binning="width", n_bootstrap=1000, rng=None):
     """
     Expected calibration error: mean distance between what was said and how often it was so, over bins.
 
@@ -379,7 +336,7 @@ def expected_calibration_error(predictions, *, scheme=None, n_bins=10, binning="
     n_bootstrap : int, optional
         Number of resamplings of groups for the interval; 0 gives none (NaN).
     rng : int or `~numpy.random.Generator`, optional
-        Seed of the resampling and of ``ece_exact``.
+        Seed of the resampling and of ``ece_exact``; by default a fresh one. It is recorded in ``meta["seed"]``.
 
     Returns
     -------
@@ -438,7 +395,7 @@ def expected_calibration_error(predictions, *, scheme=None, n_bins=10, binning="
     once = np.ones((1, len(labelled.truth)))
     ece = errors(once, right[None])[0]
     low, high = resample(
-        labelled, lambda weights: errors(weights, right[None]), n_bootstrap=n_bootstrap, rng=seed, name="calibration"
+        labelled, lambda weights: errors(weights, right[None]), n_bootstrap=n_bootstrap, seed=seed, name="calibration"
     )
     generator = derive_rng(seed, "exact")
     n_draws = max(1, min(50, _MAX_CELLS // right.size))
@@ -449,5 +406,5 @@ def expected_calibration_error(predictions, *, scheme=None, n_bins=10, binning="
     table["ece_lo"] = np.where(perhaps_exact & np.isfinite(low), 0, np.clip(2 * ece - high, 0, 1))
     table["ece_hi"] = np.clip(2 * ece - low, 0, 1)
     table["ece_exact"] = exact.mean(axis=0)
-    table.meta = labelled.meta(n_bins=int(n_bins), binning=binning, n_bootstrap=int(n_bootstrap))
+    table.meta = labelled.meta(n_bins=int(n_bins), binning=binning, n_bootstrap=int(n_bootstrap), seed=seed)
     return table

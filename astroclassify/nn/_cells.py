@@ -31,24 +31,8 @@ class Cells:
     """
     Grid of the cells of a map on the pixels of an image.
 
-    Cell ``(i, j)`` is centred on pixel ``(first[0] + i pitch[0], first[1] + j pitch[1])``, counted from 0.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Cells along y and x.
-    image_shape : tuple of int
-        Pixels along y and x.
-    pitch : tuple of float
-        Pixels a cell along y and x.
-    first : tuple of float
-        Pixel on which the first cell is centred, along y and x.
-
-    Examples
-    --------
-    >>> from astroclassify.nn._cells import Cells
-    >>> Cells.blocks((8, 8), (256, 256)).first
-    (15.5, 15.5)
+    Cell ``(i, j)`` is centred on pixel ``(first[0] + i pitch[0], first[1] + j pitch[1])``, counted from 0, along y and
+    x.
     """
 
     shape: tuple
@@ -59,19 +43,7 @@ class Cells:
     @classmethod
     def blocks(cls, shape, image_shape, pitch=None):
         """
-        Cells that are blocks of pixels, the first one in the corner.
-
-        Parameters
-        ----------
-        shape, image_shape : tuple of int
-            Cells, and pixels, along y and x.
-        pitch : tuple of float, optional
-            Pixels a cell; by default the image is divided evenly.
-
-        Returns
-        -------
-        Cells
-            The grid.
+        Cells that are blocks of ``pitch`` pixels, the first one in the corner; by default the image is divided evenly.
         """
         pitch = tuple(n / m for n, m in zip(image_shape, shape, strict=True)) if pitch is None else tuple(pitch)
         return cls(tuple(shape), tuple(image_shape), pitch, tuple((p - 1) / 2 for p in pitch))
@@ -84,17 +56,9 @@ class Cells:
 
     def wcs(self, image_wcs):
         """
-        Coordinate system of the cells.
+        WCS of the cells, from that of the image on the model's grid: the same projection with one pixel a cell.
 
-        Parameters
-        ----------
-        image_wcs : `~astropy.wcs.WCS`
-            That of the image on the model's grid. Distortions (below a tenth of a pixel there) are dropped.
-
-        Returns
-        -------
-        `~astropy.wcs.WCS`
-            The same projection with one pixel a cell.
+        Distortions (below a tenth of a pixel on such a grid) are dropped.
         """
         wcs = image_wcs.celestial.deepcopy()
         wcs.sip = wcs.cpdis1 = wcs.cpdis2 = wcs.det2im1 = wcs.det2im2 = None
@@ -110,19 +74,7 @@ class Cells:
         return wcs
 
     def offset_wcs(self, geometry):
-        """
-        Coordinate system of the offsets from the middle of the field, for maps of many sources.
-
-        Parameters
-        ----------
-        geometry : `~astroclassify.images.Geometry`
-            The model's grid.
-
-        Returns
-        -------
-        `~astropy.wcs.WCS`
-            Linear, in kpc or arcmin; x grows to the west, y to the north.
-        """
+        """Linear WCS of offsets from the middle of the field in kpc or arcmin; x grows to the west, y to the north."""
         unit = _unit(geometry)
         pixel = geometry.width.to_value(unit) / geometry.shape[1]
         wcs = WCS(naxis=2)
@@ -141,27 +93,11 @@ def cells_of(architecture, shape, image_shape):
     """
     Cells of the feature maps of a network.
 
-    Parameters
-    ----------
-    architecture : str or callable
-        The network.
-    shape, image_shape : tuple of int
-        Cells, and pixels, along y and x.
-
-    Returns
-    -------
-    Cells
-        The grid.
-
-    Notes
-    -----
-    A cell is put where it looks, the centre of its receptive field, which follows from strides and padding alone
-    (Araujo et al. 2019, Distill, "Computing receptive fields of convolutional neural networks"). In ResNet-18 and the
-    MobileNets each halving is a strided convolution or pooling of odd size, padded alike on both sides, and is centred
-    on every second pixel from the first: cell ``j`` is centred on pixel ``32 j``, not on the middle ``32 j + 15.5`` of
-    a block, and the middle of a 256-pixel image lies in cell (4, 4). As if the cells divided the image evenly, maps
-    would be half a cell (62 kpc of 1 Mpc in 256 pixels) off along both axes. The other networks of this package halve
-    by blocks. Cells of a network of the user are taken to divide the image evenly.
+    A cell is put at the centre of its receptive field, which follows from strides and padding (Araujo et al. 2019,
+    Distill, "Computing receptive fields of convolutional neural networks"). In ResNet-18 and the MobileNets each
+    halving is centred on every second pixel from the first: cell ``j`` is centred on pixel ``32 j``, not on the middle
+    ``32 j + 15.5`` of a block, which would be half a cell (62 kpc of 1 Mpc in 256 pixels) off. The other networks of
+    this package halve by blocks. Cells of a network of the user are taken to divide the image evenly.
     """
     if min(shape) > 1 and isinstance(architecture, str) and architecture in _LAYOUTS:
         pitch, first = _LAYOUTS[architecture]
@@ -173,25 +109,11 @@ def cells_of(architecture, shape, image_shape):
 
 def map_meta(classifier, cells, geometry, *, redshift=None):
     """
-    What every map says of itself, under keys that fit in a FITS header.
+    Entries of every map's ``meta``, under keys that fit in a FITS header.
 
-    Parameters
-    ----------
-    classifier : CutoutClassifier
-        The classifier.
-    cells : Cells
-        Cells of the map.
-    geometry : `~astroclassify.images.Geometry`
-        The model's grid.
-    redshift : float, optional
-        Redshift of the source: gives lengths where the grid is in angles.
-
-    Returns
-    -------
-    dict
-        ``MODEL``; ``CELLPIX`` and ``CELLPIXY``, pixels of the model's grid per cell; ``CELLSIZE`` per cell along x and
-        ``FIELD``, the shorter side of the field, in ``CELLUNIT`` (kpc; arcmin where no redshift is known); ``XMIDDLE``
-        and ``YMIDDLE``, where the middle of the field lies, in cells from the centre of the first; ``CREATOR``.
+    ``MODEL``; ``CELLPIX``, ``CELLPIXY`` (pixels of the model's grid per cell along x, y); ``CELLSIZE`` (per cell along
+    x) and ``FIELD`` (shorter side) in ``CELLUNIT``, kpc, or arcmin where no redshift is known; ``XMIDDLE``, ``YMIDDLE``
+    (middle of the field in cells from the centre of the first); ``CREATOR``.
     """
     unit, width = _unit(geometry), geometry.width
     if not geometry.is_physical and redshift is not None:
@@ -213,52 +135,16 @@ def map_meta(classifier, cells, geometry, *, redshift=None):
 
 
 def map_image(data, wcs, meta):
-    """
-    Put a map into an image.
-
-    Parameters
-    ----------
-    data : `~numpy.ndarray`
-        The map.
-    wcs : `~astropy.wcs.WCS` or None
-        Coordinate system of its cells.
-    meta : dict
-        What it says of itself.
-
-    Returns
-    -------
-    `~astropy.nddata.CCDData`
-        Without unit (dimensionless), as logits are.
-    """
+    """A map as an image without unit (dimensionless), as logits are."""
     return CCDData(np.asarray(data, dtype=float), unit=u.dimensionless_unscaled, wcs=wcs, meta=meta)
 
 
 def load_one(predictor, image, *, redshift, centre):
     """
-    Load the one image of which there is to be a map.
+    Counts (n_bands, ny, nx), WCS of the grid (None for an array) and ``meta`` of the one image of which there is to be
+    a map.
 
-    Parameters
-    ----------
-    predictor : Predictor
-        Of the classifier.
-    image : `~astropy.nddata.CCDData`, Cutout, path or array
-        The image; an array of counts on the model's grid has shape ([n_bands,] ny, nx).
-    redshift, centre : optional
-        As for ``CutoutClassifier.classify``.
-
-    Returns
-    -------
-    counts : `~numpy.ndarray`
-        Shape (n_bands, ny, nx).
-    wcs : `~astropy.wcs.WCS` or None
-        Coordinate system of the grid; None for an array.
-    meta : dict
-        ``SOURCEID``, ``FLAGS`` and, where known, ``REDSHIFT``.
-
-    Raises
-    ------
-    GeometryError, TypeError, ValueError, OSError
-        If it cannot be used.
+    ``meta`` has ``SOURCEID``, ``FLAGS`` and, where known, ``REDSHIFT``.
     """
     bands, geometry = predictor.bands, predictor.geometry
     (item,), _ = as_items([image], bands=bands, shape=geometry.shape, redshift=redshift)

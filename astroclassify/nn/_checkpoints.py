@@ -29,19 +29,8 @@ _SECONDS = 30.0
 
 def fingerprint(settings, *arrays):
     """
-    Digest of all that decides how a training goes.
-
-    Parameters
-    ----------
-    settings : Settings
-        How to train; where (``device``) and what is shown (``verbose``) do not count.
-    *arrays : `~numpy.ndarray`, bytes or str
-        Images, targets, start values, preprocessing.
-
-    Returns
-    -------
-    str
-        Hexadecimal digits.
+    Digest of all that decides how a training goes: settings (but for ``device`` and ``verbose``), and arrays, bytes or
+    texts.
     """
     told = {name: value for name, value in asdict(settings).items() if name not in ("device", "verbose")}
     digest = hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16)
@@ -66,22 +55,7 @@ def _read_document(folder):
 
 def stored_seed(folder):
     """
-    Seed of the training whose state a folder holds.
-
-    Parameters
-    ----------
-    folder : str or path-like or None
-        The folder.
-
-    Returns
-    -------
-    int or None
-        The seed; None if there is no checkpoint.
-
-    Raises
-    ------
-    ModelError
-        If there is one that cannot be read.
+    Seed of the training whose state a folder holds; None if there is no checkpoint, ModelError if it cannot be read.
     """
     if folder is None or not (Path(folder) / DOCUMENT).exists():
         return None
@@ -110,19 +84,8 @@ class Checkpoint:
     A folder with ``checkpoint.json`` and the file ``state-<epoch>.safetensors`` that it names.
 
     The arrays are written first, under a name of their own, then the JSON takes the place of the old one, then the old
-    arrays go: whenever the process is killed, the JSON names a whole file.
-
-    Parameters
-    ----------
-    folder : str or path-like
-        The folder; made if it is not there.
-    digest : str
-        See `fingerprint`: a training goes on only from its own state.
-
-    Raises
-    ------
-    OutputError
-        If the folder cannot be made.
+    arrays go: whenever the process is killed, the JSON names a whole file. A training goes on only from a state with
+    its own ``digest`` (see `fingerprint`).
     """
 
     def __init__(self, folder, digest):
@@ -135,19 +98,7 @@ class Checkpoint:
 
     def save(self, trainer, *, now=False):
         """
-        Write the state after an epoch, unless the last one was written less than half a minute ago.
-
-        Parameters
-        ----------
-        trainer : object
-            The training.
-        now : bool, optional
-            Whether to write in any case.
-
-        Raises
-        ------
-        OutputError
-            If it cannot be written.
+        Write the state after an epoch; unless ``now``, only if the last one was written half a minute ago or more.
         """
         if not now and time.monotonic() - self._written < _SECONDS:
             return
@@ -177,17 +128,8 @@ class Checkpoint:
 
     def restore(self, trainer):
         """
-        Bring a training that has not begun to the state in the folder, if there is one.
-
-        Parameters
-        ----------
-        trainer : object
-            The training.
-
-        Raises
-        ------
-        ModelError
-            If the state is of another training, damaged or altered.
+        Bring a training that has not begun to the state in the folder, if there is one; ModelError if it is not its
+        own.
         """
         if not (self.folder / DOCUMENT).exists():
             return

@@ -4,7 +4,7 @@ import numpy as np
 from astropy.table import Table
 
 from ..exceptions import SchemaError
-from ._items import filled
+from ..tables import plain_column
 from ._training import cross_entropy, macro_f1
 
 __all__ = ["ClassTask", "class_weights", "decode_labels", "in_sorted_order", "sorted_classes"]
@@ -27,7 +27,7 @@ def decode_labels(labels, scheme):
     Whole numbers that are no labels of the scheme count the sorted classes, as those of scikit-learn's LabelEncoder do
     (``cross_val_predict`` trains on them, for example).
     """
-    values = filled(labels)
+    values = plain_column(labels)
     names = np.array([str(label) for label in values], dtype=str)
     if values.dtype.kind not in "iu" or set(names.tolist()) <= set(scheme.classes):
         return names, False
@@ -46,7 +46,7 @@ def soft_labels(y, items, scheme, name):
 
     A hard label is a class, or empty for none; a soft one is a row of probabilities, or NaN for none.
     """
-    values = filled([item.label for item in items] if y is None else y)
+    values = plain_column([item.label for item in items] if y is None else y)
     if len(values) != len(items):
         raise ValueError(f"labels of {name} must be one per image ({len(items)}), got {len(values)}")
     if values.ndim != 2:

@@ -6,9 +6,10 @@ import numpy as np
 from astropy.table import QTable
 from scipy.stats import binomtest, chi2
 
+from ..batch import master_seed
 from ..exceptions import SchemaError
 from ._labelled import unpack
-from ._scores import evaluate, resample, score_table
+from ._scores import evaluate, resample, score_table, take
 
 __all__ = ["mcnemar", "score_difference"]
 
@@ -32,8 +33,7 @@ def _unpack_pair(predictions_a, predictions_b, scheme):
         raise SchemaError(f"both predictions must be of the same labelled images, got {odd[:3]} in one only")
     place = {name: row for row, name in enumerate(second.source_ids)}
     rows = np.array([place[name] for name in first.source_ids])
-    names = ("truth", "predicted", "probabilities", "groups", "source_ids")
-    second = replace(second, **{name: getattr(second, name)[rows] for name in names})
+    second = take(second, rows)
     if np.any(first.truth != second.truth):
         raise SchemaError("both predictions must have the same true labels")
     if first.has_groups and second.has_groups and np.any(first.groups != second.groups):
@@ -55,8 +55,7 @@ def _swap_test(differences):
     """
     Two-sided p-value of the sum of whole numbers if the sign of each could as well be the other.
 
-    The distribution of the sum over all choices of signs is exact, by convolution; for very many numbers its normal
-    limit.
+    Exact by convolution over all choices of signs; for very many numbers the normal limit.
     """
     sizes = np.abs(differences[differences != 0]).astype(np.int64)
     if not len(sizes):
@@ -73,7 +72,7 @@ def _swap_test(differences):
     return float(min(1.0, chance[np.abs(sums) >= seen].sum()))
 
 
-def mcnemar(predictions_a, predictions_b, *, scheme=None, n_bootstrap=1000, rng=0):
+def mcnemar(predictions_a, predictions_b, *, scheme=None, n_bootstrap=1000, rng=None):
     """
     Compare two classifiers by the images that only one of them has right (McNemar's test).
 
@@ -86,7 +85,7 @@ def mcnemar(predictions_a, predictions_b, *, scheme=None, n_bootstrap=1000, rng=
     n_bootstrap : int, optional
         Number of resamplings of groups for the interval of the difference; 0 gives none (NaN).
     rng : int or `~numpy.random.Generator`, optional
-        Seed of the resampling.
+        Seed of the resampling; by default a fresh one. It is recorded in ``meta["seed"]``.
 
     Returns
     -------
@@ -132,14 +131,14 @@ def mcnemar(predictions_a, predictions_b, *, scheme=None, n_bootstrap=1000, rng=
     >>> int(test["only_a"][0]), int(test["only_b"][0]), float(test["p_value"][0])
     (1, 0, 1.0)
     """
-    first, second = _unpack_pair(predictions_a, predictions_b, scheme)
+    (first, second), seed = _unpack_pair(predictions_a, predictions_b, scheme), master_seed(rng)
     right_a, right_b = first.predicted == first.truth, second.predicted == second.truth
     difference = right_a.astype(np.int64) - right_b
     low, high = resample(
         first,
         lambda weights: (weights @ difference) / weights.sum(axis=1),
         n_bootstrap=n_bootstrap,
-        rng=rng,
+        seed=seed,
         name="comparison",
     )
     only_a, only_b = int(np.sum(difference > 0)), int(np.sum(difference < 0))
@@ -162,11 +161,11 @@ def mcnemar(predictions_a, predictions_b, *, scheme=None, n_bootstrap=1000, rng=
         "p_groups": _swap_test(np.bincount(first.membership, weights=difference)),
     }
     table = QTable({name: [value] for name, value in row.items()})
-    table.meta = first.meta(n_failed_b=second.n_failed, n_bootstrap=int(n_bootstrap))
+    table.meta = first.meta(n_failed_b=second.n_failed, n_bootstrap=int(n_bootstrap), seed=seed)
     return table
 
 
-def score_difference(predictions_a, predictions_b, *, scheme=None, n_bootstrap=1000, rng=0):
+def score_difference(predictions_a, predictions_b, *, scheme=None, n_bootstrap=1000, rng=None):
     """
     Difference of every score of two classifiers on the same images, with intervals by bootstrap over groups.
 
@@ -179,7 +178,7 @@ def score_difference(predictions_a, predictions_b, *, scheme=None, n_bootstrap=1
     n_bootstrap : int, optional
         Number of resamplings; 0 gives no intervals (NaN).
     rng : int or `~numpy.random.Generator`, optional
-        Seed of the resampling.
+        Seed of the resampling; by default a fresh one. It is recorded in ``meta["seed"]``.
 
     Returns
     -------
@@ -201,13 +200,13 @@ def score_difference(predictions_a, predictions_b, *, scheme=None, n_bootstrap=1
     >>> score_difference(a, b, n_bootstrap=0)["recall"][:3].tolist()
     [0.5, 0.0, 0.0]
     """
-    first, second = _unpack_pair(predictions_a, predictions_b, scheme)
+    (first, second), seed = _unpack_pair(predictions_a, predictions_b, scheme), master_seed(rng)
 
     def difference(weights):
         return evaluate(first, weights) - evaluate(second, weights)
 
-    low, high = resample(first, difference, n_bootstrap=n_bootstrap, rng=rng, name="comparison")
+    low, high = resample(first, difference, n_bootstrap=n_bootstrap, seed=seed, name="comparison")
     values = difference(np.ones((1, len(first.truth))))[0]
     table = score_table(first.scheme, values, low, high)
-    table.meta = first.meta(n_failed_b=second.n_failed, n_bootstrap=int(n_bootstrap))
+    table.meta = first.meta(n_failed_b=second.n_failed, n_bootstrap=int(n_bootstrap), seed=seed)
     return table

@@ -6,7 +6,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from ..exceptions import AstroclassifyWarning
-from ._items import as_items, filled, group_names, load_pixels
+from ..tables import plain_column
+from ._items import as_items, group_names, load_pixels
 
 __all__ = ["TrainingSet", "load_training_set"]
 
@@ -44,8 +45,8 @@ class TrainingSet:
         ``in_counts`` says which of the bands hold counts; only these enter the total counts.
         """
         headers = [header for header in self.headers if header is not None]
-        instruments = sorted({(header["telescope"], header["instrument"]) for header in headers} - {("", "")})
-        energies = {tuple(header["energy_range"] or ()) for header in headers}
+        instruments = sorted({(header.telescope or "", header.instrument or "") for header in headers} - {("", "")})
+        energies = {tuple(header.energy_range or ()) for header in headers}
         totals = self.counts.sum(axis=(2, 3), dtype=float)[:, np.array(in_counts, dtype=bool)].sum(axis=1)
         return {
             "n_images": len(self),
@@ -54,7 +55,7 @@ class TrainingSet:
             **extra,
             "instruments": [list(pair) for pair in instruments],
             "energy_range": list(energies.pop()) or None if len(energies) == 1 else None,
-            "exposure_range": _span([header["exposure"] for header in headers]),
+            "exposure_range": _span([header.exposure for header in headers]),
             "redshift_range": _span(self.redshifts),
             "counts_range": _span(totals) if any(in_counts) else None,
         }
@@ -68,7 +69,7 @@ def _span(values):
 def _sample_weights(weights, n, name):
     if weights is None:
         return np.ones(n)
-    values = np.asarray(filled(weights), dtype=float)
+    values = np.asarray(plain_column(weights), dtype=float)
     if values.shape != (n,) or not np.all(np.isfinite(values)) or np.any(values < 0) or not values.any():
         raise ValueError(f"sample_weight of {name} must be {n} finite numbers from 0, not all 0, got {weights!r:.100}")
     return values

@@ -9,6 +9,7 @@ import numpy as np
 
 from .._checks import require
 from ..exceptions import ModelError
+from ._onnx_trial import first_line, start_session, trust
 
 __all__ = ["export_onnx", "network_outputs"]
 
@@ -20,26 +21,11 @@ _TOLERANCE = 1e-4
 
 def network_outputs(network, images):
     """
-    All that a network gives.
+    All that a network gives for a tensor of preprocessed images (n, n_bands, ny, nx), in evaluation mode.
 
-    Parameters
-    ----------
-    network : `torch.nn.Module`
-        The network, in evaluation mode. Its ``outputs(images)`` gives all in one pass; a network without it is asked
-        for ``maps(images)``, or called, and for ``features(images)``.
-    images : `torch.Tensor`
-        Preprocessed images, shape (n, n_bands, ny, nx).
-
-    Returns
-    -------
-    dict
-        ``logits`` (n, n_classes) and, where the network has them, ``class_maps`` (n, n_classes, my, mx) and
-        ``features`` (n, k).
-
-    Raises
-    ------
-    ModelError
-        If an output has another shape.
+    A dict with ``logits`` (n, n_classes) and, where the network has them, ``class_maps`` (n, n_classes, my, mx) and
+    ``features`` (n, k). Its ``outputs(images)`` gives all in one pass; a network without it is asked for
+    ``maps(images)``, or called, and for ``features(images)``. An output of another shape is a ModelError.
     """
     if hasattr(network, "outputs"):
         outputs = network.outputs(images)
@@ -75,30 +61,10 @@ def _wrapper_class():
 
 def export_onnx(network, *, n_bands, shape):
     """
-    Write a network in evaluation mode as ONNX.
+    A network as ONNX (bytes): input ``images`` (n, n_bands, ny, nx), outputs as in `network_outputs`.
 
-    Parameters
-    ----------
-    network : `torch.nn.Module`
-        The network; left as it is.
-    n_bands : int
-        Number of image bands.
-    shape : tuple of int
-        Image shape ``(ny, nx)``.
-
-    Returns
-    -------
-    bytes
-        The ONNX file: input ``images`` (n, n_bands, ny, nx), outputs ``logits`` (n, n_classes) and, where the network
-        has them, ``class_maps`` (n, n_classes, my, mx) and ``features`` (n, k). Batch normalisation is folded into the
-        convolutions.
-
-    Raises
-    ------
-    ModelError
-        If ONNX Runtime does not give what torch gives, to 1e-4.
-    MissingDependencyError
-        If torch is not installed.
+    ModelError if ONNX Runtime does not give what torch gives, to 1e-4. Batch normalisation is folded into the
+    convolutions; the network itself is left as it is.
     """
     torch = require("torch", extra="train")
     with torch.random.fork_rng(devices=[]):  # a new layer draws start values, which must not touch torch's generator
@@ -122,22 +88,18 @@ def export_onnx(network, *, n_bands, shape):
             output_names=list(expected),
             dynamic_axes={name: {0: "n"} for name in ["images", *expected]},
         )
-    _compare(buffer.getvalue(), images.numpy(), expected)
-    return buffer.getvalue()
+    data = buffer.getvalue()
+    _compare(data, images.numpy(), expected)
+    trust(data)
+    return data
 
 
 def _compare(data, images, expected):
     """Run the file on more images than it was traced with; it must give what torch gives."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        results = session.run(list(expected), {"images": images})
+        results = start_session(data).run(list(expected), {"images": images})
     except Exception as error:  # onnxruntime raises a dozen types of its own
-        text = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise ModelError(f"the exported network cannot be run: {text}") from None
+        raise ModelError(f"the exported network cannot be run: {first_line(error)}") from None
     for (name, theirs), ours in zip(expected.items(), results, strict=True):
         scale = max(1.0, float(np.max(np.abs(theirs), initial=0.0)))
         if ours.shape != theirs.shape or not np.max(np.abs(ours - theirs), initial=0.0) <= _TOLERANCE * scale:

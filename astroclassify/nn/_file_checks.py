@@ -60,34 +60,11 @@ def _check_depth(data):
 
 def read_json_limited(data, *, limit, where):
     """
-    Parse JSON that is not trusted.
+    Parse JSON that is not trusted; ``where`` names it in messages.
 
-    Parameters
-    ----------
-    data : bytes
-        The text.
-    limit : int
-        Largest number of bytes.
-    where : str
-        What to call it in messages.
-
-    Returns
-    -------
-    object
-        What it holds.
-
-    Raises
-    ------
-    ModelError
-        If it is larger than the limit, not JSON, nested deeper than 32 levels, holds more than 50,000 lists and
-        objects or a million values, a key twice, NaN, an infinite number, one of more than 40 digits, or text that is
-        no Unicode.
-
-    Examples
-    --------
-    >>> from astroclassify.nn._file_checks import read_json_limited
-    >>> read_json_limited(b'{"width": 64}', limit=100, where="model.json")
-    {'width': 64}
+    ModelError if it has more than ``limit`` bytes, is nested deeper than 32 levels, holds more than 50,000 lists and
+    objects or a million values, a key twice, NaN, an infinite number, one of more than 40 digits, or text that is no
+    Unicode.
     """
     if len(data) > limit:
         raise ModelError(f"{where} must have at most {limit} bytes, got {len(data)}")
@@ -133,28 +110,11 @@ def _tensor_span(name, entry):
 
 def check_safetensors(data):
     """
-    Check the header of a safetensors file before anything reads it.
+    Shape of each tensor by name, from the checked header of a safetensors file.
 
-    Parameters
-    ----------
-    data : bytes
-        The file.
-
-    Returns
-    -------
-    dict
-        Shape of each tensor, by name.
-
-    Raises
-    ------
-    ModelError
-        If the header is larger than 4 MB or than the file, is not JSON (see `read_json_limited`), or a tensor has an
-        unknown dtype, a size that is not that of its shape, or a place that overlaps another's, leaves a gap or lies
-        outside the file.
-
-    References
-    ----------
-    "Format" in the README of https://github.com/huggingface/safetensors.
+    ModelError if the header is larger than 4 MB or than the file, or a tensor has an unknown dtype, a size that is not
+    that of its shape, or a place that overlaps another's, leaves a gap or lies outside the file. Format: README of
+    https://github.com/huggingface/safetensors.
     """
     where = "weights.safetensors"
     length = int.from_bytes(data[:8], "little")

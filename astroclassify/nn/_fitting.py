@@ -154,7 +154,7 @@ def raw_logits(predictor, counts):
 
 def _described(predictor, data):
     """Features and statistics of the images of a set, a few at a time."""
-    network, exposures = predictor.network, [header and header["exposure"] for header in data.headers]
+    network, exposures = predictor.network, [header and header.exposure for header in data.headers]
     source, features, statistics = feature_source(network.outputs), [], []
     for start in range(0, len(data.counts), _CHUNK):
         counts = data.counts[start : start + _CHUNK]

@@ -56,41 +56,13 @@ def _gradient_maps(torch, network, layer, images, classes):
 
 def torch_maps(network, pixels, classes):
     """
-    Map of one class per image.
+    Logits (n, n_classes), maps of one class per image (n, my, mx), and the method: ``"exact"`` or ``"gradient"``.
 
-    Parameters
-    ----------
-    network : `torch.nn.Module`
-        The network, in evaluation mode on the CPU. Its attribute ``gradcam_layer`` names the layer whose output is
-        weighted by gradients; without it, that is the last one that gives maps of more than one cell.
-    pixels : `~numpy.ndarray`
-        Preprocessed images, shape (n, n_bands, ny, nx).
-    classes : sequence of int
-        Class of each image.
-
-    Returns
-    -------
-    logits : `~numpy.ndarray`
-        Shape (n, n_classes).
-    maps : `~numpy.ndarray`
-        Shape (n, my, mx).
-    method : str
-        ``"exact"`` if the network has class maps of its own, else ``"gradient"``.
-
-    Raises
-    ------
-    ModelError
-        If the network has no maps at all.
-
-    Notes
-    -----
-    Gradient maps are ``sum_k a_k f_k(x, y)`` with ``a_k = sum_xy dz / df_k(x, y)`` for the logit ``z``: equations 1 and
-    2 of Selvaraju et al. (2017) without the rectifier, so that what speaks against the class stays, and with a sum in
-    place of a mean, so that a network with mean pooling and one linear layer has its exact map (their section 3.1).
-
-    References
-    ----------
-    Selvaraju et al. 2017, ICCV, "Grad-CAM"; Zhou et al. 2016, CVPR, for exact maps.
+    The network is in evaluation mode on the CPU; ``gradcam_layer`` names the layer whose output is weighted by
+    gradients, by default the last that gives maps of more than one cell. Gradient maps are ``sum_k a_k f_k(x, y)`` with
+    ``a_k = sum_xy dz / df_k(x, y)`` for the logit ``z``: equations 1 and 2 of Selvaraju et al. (2017, ICCV, "Grad-CAM")
+    without the rectifier, so that what speaks against the class stays, and with a sum in place of a mean, so that a
+    network with mean pooling and one linear layer has its exact map (their section 3.1).
     """
     torch = require("torch", extra="train")
     exact = callable(getattr(network, "maps", None)) or hasattr(network, "outputs")

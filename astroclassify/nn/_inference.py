@@ -24,46 +24,34 @@ log = logging.getLogger(__name__)
 
 def feature_source(names):
     """
-    Output of a network that tells most of an image.
-
-    Parameters
-    ----------
-    names : sequence of str
-        The outputs that it has.
-
-    Returns
-    -------
-    str
-        ``"features"``, else ``"class_maps"``, else ``"logits"``.
+    The output of a network that says most about an image: ``"features"``, else ``"class_maps"``, else ``"logits"``.
     """
     return next(name for name in ("features", "class_maps", "logits") if name in names)
 
 
 def novelty_features(outputs):
     """
-    Numbers by which a network tells images apart, for `Novelty`.
-
-    Parameters
-    ----------
-    outputs : dict
-        Outputs of the network by name, one row per image.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        Shape (n, k): ``features``, else mean and standard deviation of each class map, else the logits.
+    Numbers (n, k) for `Novelty`: ``features``, else mean and standard deviation of each class map, else the logits.
     """
     name = feature_source(outputs)
     values = np.asarray(outputs[name], dtype=float)
     return np.concatenate([values.mean(axis=(2, 3)), values.std(axis=(2, 3))], axis=1) if values.ndim == 4 else values
 
 
+def attempt(function, item):
+    """What a function makes of an item and "", or None and why in one line: one bad file must not end a run."""
+    try:
+        return function(item), ""
+    except Exception as error:  # files hold anything, and so do the exceptions of those who read them
+        message = f"{type(error).__name__}: {first_line(error)}"
+        log.warning("%s failed: %s", item.source_id, message)
+        return None, message
+
+
 class Row(NamedTuple):
     """
-    What became of one image.
-
-    ``probabilities`` (NaN where it failed), ``flags``, ``message`` (one line where it failed) and ``extras``: further
-    outputs of the network by name.
+    Result for one image: ``probabilities`` (NaN where it failed), ``flags``, ``message`` (one line where it failed),
+    and ``extras``, further outputs of the network by name.
     """
 
     probabilities: np.ndarray
@@ -74,24 +62,10 @@ class Row(NamedTuple):
 
 class Predictor:
     """
-    All that inference needs of a fitted classifier: network, grid, preprocessing, and what it was trained on.
+    All that inference needs of a fitted classifier.
 
-    Parameters
-    ----------
-    network : OnnxNetwork
-        The network.
-    bands : tuple of str
-        Bands of its input.
-    geometry : `~astroclassify.images.Geometry`
-        Its grid.
-    preprocessing : Preprocessing
-        From counts to its input.
-    training : dict
-        Description of the training set; ``instruments`` and ``energy_range`` are used for flags.
-    temperature : float, optional
-        What logits are divided by.
-    novelty : Novelty, optional
-        Tells images unlike the training set.
+    ``training`` describes the training set: its ``instruments`` and ``energy_range`` decide about flags. Logits are
+    divided by ``temperature``; ``novelty`` recognises images unlike the training set.
     """
 
     def __init__(self, network, *, bands, geometry, preprocessing, training, temperature=1.0, novelty=None):
@@ -104,23 +78,7 @@ class Predictor:
         self.novelty = novelty
 
     def load(self, item, *, centre=None):
-        """
-        Read one image as counts on the grid, with its flags.
-
-        Parameters
-        ----------
-        item : Item
-            The image.
-        centre : `~astropy.coordinates.SkyCoord`, optional
-            Centre of the field.
-
-        Returns
-        -------
-        pixels : `~numpy.ndarray`
-            Counts, float32, shape (n_bands, ny, nx).
-        flags : int
-            Flags.
-        """
+        """Counts on the grid, float32, shape (n_bands, ny, nx), and flags of one item."""
         return self._load(item, centre)[:2]
 
     def _load(self, item, centre):
@@ -128,82 +86,54 @@ class Predictor:
         pixels, flags, header = load_pixels(item, bands=self.bands, geometry=self.geometry, centre=centre)
         if header is None:
             return pixels, flags, None
-        return pixels, flags | self._strangeness(header), header["exposure"]
+        return pixels, flags | self._strangeness(header), header.exposure
 
     def _strangeness(self, header):
         """Flags of an image that is not, or not known to be, of the kind seen in training."""
         flags = Flag(0)
         known = self.training.get("instruments") or []
-        if known and [header["telescope"], header["instrument"]] not in [list(pair) for pair in known]:
+        if known and [header.telescope or "", header.instrument or ""] not in [list(pair) for pair in known]:
             flags |= Flag.OTHER_INSTRUMENT
         energy = self.training.get("energy_range")
-        if energy and (header["energy_range"] is None or not np.allclose(header["energy_range"], energy, rtol=0.05)):
+        if energy and (header.energy_range is None or not np.allclose(header.energy_range, energy, rtol=0.05)):
             flags |= Flag.OTHER_BAND
         return int(flags)
 
     def logits(self, counts):
-        """
-        Run the network on counts.
-
-        Parameters
-        ----------
-        counts : `~numpy.ndarray`
-            Shape (n, n_bands, ny, nx).
-
-        Returns
-        -------
-        `~numpy.ndarray`
-            Logits divided by the temperature, shape (n, n_classes): their softmax are the probabilities.
-        """
+        """Logits (n, n_classes) of counts (n, n_bands, ny, nx), divided by the temperature."""
         return self.network.logits(self.preprocessing(counts)) / np.float32(self.temperature)
+
+    def probabilities(self, counts):
+        """Probabilities (n, n_classes) of counts (n, n_bands, ny, nx), in scheme order."""
+        return softmax(self.logits(counts).astype(float), axis=1)
 
     def load_batch(self, items, *, centre=None):
         """
         Read a few items; one that cannot be read keeps its row.
 
-        Parameters
-        ----------
-        items : list of Item
-            The images.
-        centre : `~astropy.coordinates.SkyCoord`, optional
-            Centre of the field, the same for all.
-
-        Returns
-        -------
-        rows : list of Row
-            One per item; those that can be read still without probabilities.
-        images : dict
-            Counts, shape (n_bands, ny, nx), and exposure (s, or None) of these, by their place in ``rows``.
+        A list of Row, those that can be read still without probabilities; and a dict of their place in that list to
+        (counts of shape (n_bands, ny, nx), exposure in s or None).
         """
         rows, images = [], {}
         for place, item in enumerate(items):
-            try:
-                counts, flags, exposure = self._load(item, centre)
-                images[place] = counts, exposure
-                rows.append(Row(np.full(self.network.n_classes, np.nan), flags))
-            except Exception as error:  # one bad file must not end the run: it becomes its row
-                rows.append(self._failed(item.source_id, item.flags, f"{type(error).__name__}: {first_line(error)}"))
+            loaded, message = attempt(partial(self._load, centre=centre), item)
+            if message:
+                rows.append(self._no_answer(item.flags | int(Flag.FAILED), message))
+                continue
+            counts, flags, exposure = loaded
+            images[place] = counts, exposure
+            rows.append(self._no_answer(flags))
         return rows, images
 
-    def _failed(self, source_id, flags, message):
-        log.warning("%s failed: %s", source_id, message)
-        return Row(np.full(self.network.n_classes, np.nan), flags | int(Flag.FAILED), message)
+    def _no_answer(self, flags, message=""):
+        """Row without probabilities."""
+        return Row(np.full(self.network.n_classes, np.nan), flags, message)
 
     def classify_batch(self, rows, images, *, extras=()):
         """
-        Give probabilities to rows whose images have been read.
+        Rows with probabilities, from what `load_batch` gave; ``extras`` are further outputs of the network to keep.
 
-        Parameters
-        ----------
-        rows, images
-            What `load_batch` gave.
-        extras : tuple of str, optional
-            Further outputs of the network that the rows should carry.
-
-        Returns
-        -------
-        list of Row
-            The rows. An image for which the network gives no finite number has failed.
+        An image for which the network gives no finite number has failed.
         """
         if not images:
             return rows
@@ -227,7 +157,8 @@ class Predictor:
                 flags |= int(Flag.UNFAMILIAR) if unfamiliar[number] else 0
                 rows[place] = Row(p[number], flags, "", {name: outputs[name][number] for name in extras})
             else:
-                rows[place] = self._failed("image", flags, "ModelError: the network gives no finite numbers for it")
+                message = "ModelError: the network gives no finite numbers for it"
+                rows[place] = self._no_answer(flags | int(Flag.FAILED), message)
         return rows
 
     def _unfamiliar(self, outputs, counts, exposure):
@@ -244,23 +175,7 @@ class Predictor:
         return self.novelty.unfamiliar(**known)
 
     def run(self, items, *, centre=None, extras=()):
-        """
-        Classify items one batch after the other, in the calling thread.
-
-        Parameters
-        ----------
-        items : list of Item
-            The images.
-        centre : `~astropy.coordinates.SkyCoord`, optional
-            Centre of the field, the same for all.
-        extras : tuple of str, optional
-            Further outputs of the network that the rows should carry.
-
-        Returns
-        -------
-        list of Row
-            One per item; NaN, `~astroclassify.schemes.Flag.FAILED` and one line of text where it failed.
-        """
+        """Rows of all items, one batch after the other in the calling thread; ``extras`` as in `classify_batch`."""
         rows = []
         for start in range(0, len(items), BATCH):
             loaded = self.load_batch(items[start : start + BATCH], centre=centre)
@@ -269,21 +184,7 @@ class Predictor:
 
     def stream(self, items, *, centre=None, extras=()):
         """
-        Classify any number of items with bounded memory: this thread reads ahead while others run the network.
-
-        Parameters
-        ----------
-        items : list of Item
-            The images.
-        centre : `~astropy.coordinates.SkyCoord`, optional
-            Centre of the field, the same for all.
-        extras : tuple of str, optional
-            Further outputs of the network that the rows should carry.
-
-        Yields
-        ------
-        Row
-            One per item, in order; the same as from `run`.
+        Yield the rows of any number of items, in bounded memory: this thread reads ahead while others run the network.
         """
         self.network.start()
         waiting, pool = deque(), ThreadPoolExecutor(lanes())
@@ -320,8 +221,7 @@ def _run_chunks(predictor, items, centre, executor, progress):
 def _one_row(predictor, item, centre):
     """Row of an image that came alone: what is wrong with it is an error."""
     counts, flags, exposure = predictor._load(item, centre)
-    unknown = Row(np.full(predictor.network.n_classes, np.nan), flags)
-    (row,) = predictor.classify_batch([unknown], {0: (counts, exposure)})
+    (row,) = predictor.classify_batch([predictor._no_answer(flags)], {0: (counts, exposure)})
     if row.message:
         raise ModelError(f"the network gives no finite numbers for {item.source_id!r}")
     return row
@@ -339,40 +239,9 @@ def _check_labels(items, scheme):
 
 def classify(predictor, images, *, scheme, redshift=None, centre=None, executor=None, progress=None, model=""):
     """
-    Classify images and say what is doubtful about each; see `CutoutClassifier.classify`.
+    Table of predictions, one row per image in the order given; see `CutoutClassifier.classify`.
 
-    Parameters
-    ----------
-    predictor : Predictor
-        The fitted classifier's.
-    images : table, array, `~astropy.nddata.CCDData`, Cutout, path, folder, or list of these
-        The images.
-    scheme : ClassScheme
-        The classes.
-    redshift : float or sequence of float, optional
-        Redshift of all or of each.
-    centre : `~astropy.coordinates.SkyCoord`, optional
-        Centre of the field of every image.
-    executor : `~concurrent.futures.Executor`, optional
-        Where to run; by default on the cores of this machine.
-    progress : bool, optional
-        Whether to show a bar on standard error.
-    model : str, optional
-        Name of the model for ``meta``.
-
-    Returns
-    -------
-    `~astropy.table.QTable`
-        PREDICTIONS, one row per image in the order given.
-
-    Raises
-    ------
-    SchemaError
-        If the images carry labels of another scheme.
-    ModelError
-        If the model cannot be run.
-    GeometryError, ValueError, OSError
-        If ``images`` is a single image and cannot be used.
+    An image that comes alone raises what is wrong with it; in a list it becomes a row with the flag FAILED.
     """
     images = open_folder(images)
     items, single = as_items(images, bands=predictor.bands, shape=predictor.geometry.shape, redshift=redshift)
@@ -397,32 +266,11 @@ def classify(predictor, images, *, scheme, redshift=None, centre=None, executor=
 
 
 def probabilities(predictor, images):
-    """
-    Probability of each class; an image that cannot be used is an error.
-
-    Parameters
-    ----------
-    predictor : Predictor
-        The fitted classifier's.
-    images : table, array, `~astropy.nddata.CCDData`, Cutout, path, folder, or list of these
-        The images.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        Shape (n, n_classes), rows sum to 1.
-
-    Raises
-    ------
-    GeometryError, ValueError, OSError
-        If an image cannot be read or put on the grid.
-    ModelError
-        If the model cannot be run.
-    """
+    """Probabilities (n, n_classes) of images; one that cannot be used is an error."""
     items, _ = as_items(images, bands=predictor.bands, shape=predictor.geometry.shape)
     result = np.zeros((len(items), predictor.network.n_classes))
     size = BATCH * (lanes() + 1)
     for start in range(0, len(items), size):
         counts = np.stack([predictor.load(item)[0] for item in items[start : start + size]])
-        result[start : start + size] = softmax(predictor.logits(counts).astype(float), axis=1)
+        result[start : start + size] = predictor.probabilities(counts)
     return result

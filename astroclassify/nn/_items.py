@@ -1,4 +1,4 @@
-"""What users hand to a classifier, as one list of items that are read one at a time."""
+"""The images that users hand to a classifier, as one list of items that are read one at a time."""
 
 import dataclasses
 import re
@@ -14,19 +14,18 @@ from astropy.cosmology.units import dimensionless_redshift
 from astropy.io import fits
 from astropy.nddata import CCDData
 from astropy.table import Table
-from astropy.utils.masked import Masked
 
 from .. import images as _images
 from .. import tables
 from ..exceptions import EmptyResultWarning, GeometryError, SchemaError
 from ..schemes import Flag
+from ..tables import plain_column
 
-__all__ = ["Item", "as_items", "column_values", "filled", "group_names", "instrument_of", "load_pixels", "open_folder"]
+__all__ = ["Item", "as_items", "column_values", "group_names", "load_pixels", "open_folder"]
 
-_ENERGY_KEYS = (("E_MIN", "E_MAX"), ("ENERG_LO", "ENERG_HI"))
 _FITS_NAME = re.compile(r"[^.].*\.(fits|fit|fts|img)(\.gz|\.bz2|\.xz)?", re.IGNORECASE | re.DOTALL)
 _ENDINGS = (".gz", ".bz2", ".xz", ".fits", ".fit", ".fts", ".img")
-# Bands whose pixels are not counts: any unit will do, and what is said of counts does not hold for them.
+# Bands whose pixels are not counts: any unit will do, and the flags for counts do not apply.
 _NOT_COUNTS = ("optical",)
 _OF_ANY_BAND = Flag.OFF_EDGE | Flag.MASKED | Flag.NON_FINITE | Flag.COARSE_PIXELS | Flag.NO_OPTICAL
 # Counts have Poisson noise: pixels above this value that share the largest one exactly, so many of them, were clipped.
@@ -35,7 +34,7 @@ _CLIPPED_FROM, _CLIPPED_PIXELS = 50, 16
 
 @dataclass(frozen=True)
 class Item:
-    """One image to be: an array, CCDData, Cutout or path, with what its row of a sample table says of it."""
+    """One image (array, CCDData, Cutout or path), with the entries of its row in a sample table."""
 
     source_id: str
     value: Any
@@ -54,23 +53,9 @@ def _file_stem(path):
 
 def open_folder(images):
     """
-    Look into a folder, where one is given in place of images.
+    The SAMPLE table of a sample folder, or the sorted paths of the FITS files in any other folder (`_FITS_NAME`).
 
-    Parameters
-    ----------
-    images : object
-        Anything that `as_items` takes.
-
-    Returns
-    -------
-    object
-        The SAMPLE table of a sample folder; the sorted paths of the FITS files (``.fits``, ``.fit``, ``.fts`` or
-        ``.img``, compressed or not) that lie in any other folder itself; everything else as it came.
-
-    Warns
-    -----
-    EmptyResultWarning
-        If there is no FITS file in the folder.
+    Everything that is no folder is returned as it is. Warns (EmptyResultWarning) where a folder has no FITS file.
     """
     if not isinstance(images, (str, PathLike)) or not Path(images).is_dir():
         return images
@@ -96,56 +81,15 @@ def _identifier(value, index):
 
 
 def column_values(table, name, default):
-    """
-    Values of a column, with a default where they are masked or the table has no such column.
-
-    Parameters
-    ----------
-    table : `~astropy.table.Table`
-        The table.
-    name : str
-        The column.
-    default : object
-        What stands for a missing value.
-
-    Returns
-    -------
-    list
-        One value for each row.
-    """
+    """Values of a column as a list, ``default`` where they are masked or the table has no such column."""
     if name not in table.colnames:
         return [default] * len(table)
-    column = table[name]
-    if getattr(column, "mask", None) is not None:
-        column = column.filled(default)
-    return list(np.asarray(column))
-
-
-def filled(values):
-    """
-    Values as a plain array, masked ones (numpy's or astropy's) as NaN or an empty text.
-
-    Parameters
-    ----------
-    values : sequence
-        Numbers or texts.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        The values; numbers are floats where one is masked.
-    """
-    if not isinstance(values, np.ma.MaskedArray | Masked):
-        return np.asarray(values)
-    mask, plain = np.asarray(values.mask), np.asarray(getattr(values, "unmasked", values))
-    if not mask.any():
-        return plain
-    return np.where(mask, "", plain) if plain.dtype.kind in "USO" else np.where(mask, np.nan, plain.astype(float))
+    return plain_column(table[name], default).tolist()
 
 
 def group_names(values):
     """Names of groups as text, shape (n,); a row without one is a group of its own."""
-    names = filled(values).tolist()
+    names = plain_column(values).tolist()
     return np.array([str(name) or f"row {row}" for row, name in enumerate(names)], dtype=str)
 
 
@@ -156,7 +100,7 @@ def _sample_items(sample):
     redshifts = [float(value) for value in column_values(sample, "redshift", np.nan)]
     # FAILED in a sample may speak of its label; whether there is a prediction is for the classifier to say.
     flags = [int(value) & ~int(Flag.FAILED) for value in column_values(sample, "flags", 0)]
-    ids = [str(value) for value in sample["source_id"]]
+    ids = plain_column(sample["source_id"]).astype(str).tolist()
     groups = [str(value) for value in column_values(sample, "group_id", "")]
     labels = [str(value) for value in column_values(sample, "label", "")]
     return [
@@ -201,32 +145,11 @@ def _redshift_values(redshift):
 
 def as_items(images, *, bands, shape, redshift=None):
     """
-    List the images that came, without reading any.
+    List what a classifier was given, one `Item` per image, without reading any; and whether it was a single image.
 
-    Parameters
-    ----------
-    images : `~astropy.table.QTable`, `~numpy.ndarray`, CCDData, Cutout, path, or sequence of the last four
-        A SAMPLE table with its folder in ``meta``, an array of counts (n, [n_bands,] ny, nx) on the grid of the
-        model, images, or a folder (see `open_folder`).
-    bands : tuple of str
-        Bands of the model.
-    shape : tuple of int
-        Image shape of the model.
-    redshift : float or sequence of float, optional
-        Redshift of all or of each; goes before what tables and headers say. Masked or NaN in a sequence: not known,
-        what they say counts.
-
-    Returns
-    -------
-    items : list of Item
-        One per image, in the order given.
-    single : bool
-        Whether one image came that was not in a list.
-
-    Raises
-    ------
-    SchemaError, GeometryError, TypeError, ValueError
-        If it is nothing of these.
+    ``images``: a SAMPLE table with its folder in ``meta``, an array of counts (n, [n_bands,] ny, nx) on the grid of the
+    model, CCDData, Cutout, a path, a sequence of these, or a folder. ``redshift``: one number or one per image, which
+    replaces those of the table; NaN or masked where the image's own counts.
     """
     kinds = (CCDData, _images.Cutout, str, PathLike)
     images = open_folder(images)
@@ -260,44 +183,8 @@ def as_items(images, *, bands, shape, redshift=None):
     ], single
 
 
-def _number(value):
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return np.nan
-
-
-def instrument_of(meta):
-    """
-    Telescope, instrument, energy range and exposure that a header names.
-
-    Parameters
-    ----------
-    meta : mapping
-        The header.
-
-    Returns
-    -------
-    dict
-        ``telescope`` and ``instrument`` (upper case, empty if not named), ``energy_range`` (list of two floats in
-        keV, or None), ``exposure`` (s, or None).
-    """
-    energy = None
-    for keys in _ENERGY_KEYS:
-        low, high = (_number(meta.get(key)) for key in keys)
-        if np.isfinite([low, high]).all() and 0 <= low < high:
-            energy = [low, high]
-            break
-    return {
-        "telescope": str(meta.get("TELESCOP", "") or "").strip().upper(),
-        "instrument": str(meta.get("INSTRUME", "") or "").strip().upper(),
-        "energy_range": energy,
-        "exposure": exposure if np.isfinite(exposure := _number(meta.get("EXPOSURE"))) else None,
-    }
-
-
 def _is_cutout_file(path):
-    """Whether a file says that it holds the bands of a cutout; what cannot be read does not."""
+    """Whether the header of a file names the bands of a cutout; False for a file that cannot be read."""
     try:
         with open(path, "rb") as file:
             block = file.read(2880)
@@ -305,7 +192,7 @@ def _is_cutout_file(path):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return {"SOURCEID", "BANDS"} <= set(fits.getheader(path, 0))
-    except Exception:  # whatever is wrong with it, the reader says it better
+    except Exception:  # a damaged file: the reader, which comes next, has the better message
         return False
     return b"SOURCEID=" in block and b"BANDS   =" in block
 
@@ -332,7 +219,7 @@ def _bands_of(item, bands):
 
 
 def _content_flags(values, band):
-    """Flags for what the valid pixels of a band say before they are put on the grid."""
+    """Flags that follow from the valid pixels of a band before it is put on the grid."""
     top = values.max(initial=-np.inf)
     n_top = np.count_nonzero(values == top)
     if band in _NOT_COUNTS:
@@ -378,37 +265,15 @@ def load_pixels(item, *, bands, geometry, centre=None):
     """
     Read one image and put it on the grid of a model.
 
-    Parameters
-    ----------
-    item : Item
-        The image.
-    bands : tuple of str
-        Bands wanted.
-    geometry : `~astroclassify.images.Geometry`
-        The grid.
-    centre : `~astropy.coordinates.SkyCoord`, optional
-        Centre of the field wanted; by default that of the image.
-
-    Returns
-    -------
-    pixels : `~numpy.ndarray`
-        Counts, float32, shape (n_bands, ny, nx); the band ``optical`` in whatever unit it has. Masked pixels are zero.
-    flags : int
-        Flags of the image and of its way to the grid.
-    header : dict or None
-        What `instrument_of` finds in the header of the first band of counts; None for an array, which has none.
-
-    Raises
-    ------
-    GeometryError, ValueError, OSError
-        If it cannot be done.
+    Returns float32 counts, shape (n_bands, ny, nx), zero where masked (the band ``optical`` in any unit); the flags of
+    the image and of its way to the grid; and the `Header` of the first band of counts, None for an array.
     """
     shape = tuple(geometry.shape)
     if isinstance(item.value, np.ndarray):
         return *_array_pixels(item, bands, shape), None
     flags, headers, planes = item.flags, {}, []
     for image, band in zip(_bands_of(item, bands), bands, strict=True):
-        headers[band] = instrument_of(image.meta)
+        headers[band] = _images.read_header(image.meta)
         plane, plane_flags = _on_grid(image, band, geometry, redshift=item.redshift, centre=centre)
         if plane.shape != shape or not np.all(np.isfinite(plane)):
             raise GeometryError(f"image {item.source_id!r} must be finite and of shape {shape} on the model's grid")

@@ -22,11 +22,11 @@ def _kosiba_class():
         # After the activation of the last convolution, before its pooling: 12 x 12 cells of a 356-pixel image.
         gradcam_layer = "block6.activation"
 
-        def __init__(self, n_bands, n_classes, shape, width, dropout):
+        def __init__(self, n_bands, n_classes, shape, n_filters, dropout):
             super().__init__()
             channels, (ny, nx) = n_bands, shape
             for number in range(1, _N_CONVOLUTIONS + 1):
-                filters = width if number == 1 else max(1, width // 2)
+                filters = n_filters if number == 1 else max(1, n_filters // 2)
                 layers = {
                     "convolution": nn.Conv2d(channels, filters, kernel_size=3, padding="same"),
                     "activation": nn.ReLU(),
@@ -34,16 +34,16 @@ def _kosiba_class():
                 }
                 self.add_module(f"block{number}", nn.Sequential(OrderedDict(layers)))
                 channels, ny, nx = filters, -(-ny // 2), -(-nx // 2)
-            self.dense1 = nn.Linear(channels * ny * nx, 4 * width)
+            self.dense1 = nn.Linear(channels * ny * nx, 4 * n_filters)
             self.dropout = nn.Dropout(dropout)
-            self.dense2 = nn.Linear(4 * width, n_classes)
+            self.dense2 = nn.Linear(4 * n_filters, n_classes)
             for module in self.modules():
                 if isinstance(module, (nn.Conv2d, nn.Linear)):
                     nn.init.xavier_uniform_(module.weight)
                     nn.init.zeros_(module.bias)
 
         def features(self, images):
-            """Activations of the first dense layer, ``(n, 4 width)``."""
+            """Activations of the first dense layer, ``(n, 4 n_filters)``."""
             maps = images
             for number in range(1, _N_CONVOLUTIONS + 1):
                 maps = self.get_submodule(f"block{number}")(maps)
@@ -60,37 +60,14 @@ def _kosiba_class():
     return Kosiba2020
 
 
-def build_kosiba2020(n_bands, n_classes, shape, width, dropout):
+def build_kosiba2020(n_bands, n_classes, shape, n_filters, dropout):
     """
-    Build the custom network of Kosiba et al.
+    The custom network of Kosiba et al. (2020, MNRAS 496, 4141, table of its layers), for 356 x 356 pixels as published.
 
-    Parameters
-    ----------
-    n_bands, n_classes : int
-        Number of bands and classes.
-    shape : tuple of int
-        Image shape, 356 x 356 as published. The first dense layer, and with it the number of parameters, depends on it.
-    width : int
-        Filters of the first convolution, 64 as published; the others have half as many, the dense layer four times.
-    dropout : float or None
-        Share of the dense layer that is dropped in training; None is 0.65 as published.
-
-    Returns
-    -------
-    `torch.nn.Module`
-        The network. It has no pooled head and so no exact class maps; ``gradcam_layer`` names the layer for gradient
-        maps.
-
-    Notes
-    -----
-    The printed input has three channels: an empty one, optical, X-ray. An empty channel adds exactly nothing to a
-    convolution, so with the bands that exist the network is the same function, with fewer parameters that never matter:
-    352,930 with three channels (as the printed layers give), 352,354 with two bands, 351,778 with one.
-
-    The start values (uniform as in Glorot & Bengio 2010, biases zero) are not printed and are our choice.
-
-    References
-    ----------
-    Kosiba et al. 2020, MNRAS 496, 4141 (table of the layers of the custom network).
+    The first convolution has ``n_filters`` (64), the others half as many, the dense layer four times; dropout is 0.65.
+    The printed input has three channels: an empty one, optical, X-ray. An empty channel adds nothing to a convolution,
+    so with the bands that exist the network is the same function: 352,930 parameters with three channels (as printed),
+    352,354 with two bands, 351,778 with one. The start values (uniform as in Glorot & Bengio 2010, biases zero) are our
+    choice.
     """
-    return _kosiba_class()(n_bands, n_classes, shape, width, _DROPOUT if dropout is None else dropout)
+    return _kosiba_class()(n_bands, n_classes, shape, n_filters, _DROPOUT if dropout is None else dropout)

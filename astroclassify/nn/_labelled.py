@@ -7,8 +7,8 @@ import numpy as np
 
 from ..exceptions import AstroclassifyWarning, SchemaError
 from ..schemes import ClassScheme, get_scheme
-from ..tables import PREDICTIONS, provenance, validate
-from ._items import filled, group_names
+from ..tables import PREDICTIONS, plain_column, provenance, validate
+from ._items import group_names
 
 __all__ = ["Labelled", "unpack"]
 
@@ -95,7 +95,7 @@ def unpack(predictions, scheme=None, *, name="predictions", failed=None, stackle
     has_groups = "group_id" in predictions.colnames
     groups = group_names(predictions["group_id"]) if has_groups else np.arange(len(predictions)).astype(str)
     index = {label: number for number, label in enumerate(scheme.classes)} | {"": -1}
-    p = np.stack([filled(predictions[f"p_{each}"]) for each in scheme.classes], axis=1, dtype=float)
+    p = np.stack([plain_column(predictions[f"p_{each}"]) for each in scheme.classes], axis=1, dtype=float)
     labelled = Labelled(
         scheme=scheme,
         truth=np.array([scheme.index(label) for label in labels[known]]),

@@ -5,24 +5,17 @@ from functools import cache
 
 from .._checks import require
 
-__all__ = ["Pooled", "band_conv_class"]
+__all__ = ["Pooled", "first_convolution", "kaiming_start"]
 
 
 @cache
-def band_conv_class():
+def _band_conv_class():
     """
     Class of a first convolution that takes one band as if it came as three equal channels.
 
-    Returns
-    -------
-    type
-        Subclass of `torch.nn.Conv2d`.
-
-    Notes
-    -----
-    By linearity ``sum_c W_c * x = (sum_c W_c) * x``. The parameter stays the three-channel weight and is summed in
-    each forward pass, so start values, gradients (the same for each channel), weight decay and every optimiser step
-    are those of a three-channel network on a repeated image, at a third of the arithmetic.
+    By linearity ``sum_c W_c * x = (sum_c W_c) * x``. The parameter stays the three-channel weight and is summed in each
+    forward pass, so start values, gradients, weight decay and every step of an optimiser are those of a three-channel
+    network on a repeated image, at a third of the arithmetic.
     """
     nn = require("torch.nn", extra="train")
 
@@ -36,15 +29,27 @@ def band_conv_class():
     return BandConv2d
 
 
+def first_convolution(n_bands, n_filters, kernel_size):
+    """Convolution of stride 2 on bands; a single band is treated exactly as if it came as three equal channels."""
+    channels = 3 if n_bands == 1 else n_bands
+    return _band_conv_class()(
+        channels, n_filters, kernel_size=kernel_size, stride=2, padding=kernel_size // 2, bias=False
+    )
+
+
+def kaiming_start(network):
+    """Give all convolutions the start values of torchvision's networks (He et al. 2015, ICCV), in order."""
+    nn = require("torch.nn", extra="train")
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
 class Pooled:
     """
     What networks have in common that end with mean pooling and one linear layer; to be inherited before torch's class.
 
-    They have ``n_bands``, and ``features(images)`` that gives their last feature maps, shape (n, k, my, mx).
-
-    References
-    ----------
-    Zhou et al. 2016, CVPR, "Learning deep features for discriminative localization", section 2 (class maps).
+    They have ``n_bands``, and ``features(images)`` gives their last feature maps, shape (n, k, my, mx).
     """
 
     #: Dotted name of the first convolution.
@@ -62,18 +67,11 @@ class Pooled:
 
     def outputs(self, images):
         """
-        All outputs in one pass, in evaluation.
+        All outputs in one pass, in evaluation: ``logits`` (n, n_classes), ``class_maps`` (n, n_classes, my, mx), pooled
+        ``features`` (n, k).
 
-        Parameters
-        ----------
-        images : `torch.Tensor`
-            Preprocessed images, shape (n, n_bands, ny, nx).
-
-        Returns
-        -------
-        dict
-            ``logits`` (n, n_classes); ``class_maps`` (n, n_classes, my, mx), ``sum_k w_k^c f_k(x, y)``, whose mean plus
-            the bias is the logit; ``features`` (n, k), the pooled ones.
+        A class map is ``sum_k w_k^c f_k(x, y)``, whose mean plus the bias is the logit (Zhou et al. 2016, CVPR, section
+        2).
         """
         functional = require("torch.nn.functional", extra="train")
         maps, linear = self.features(images), self.head()[1]
@@ -87,14 +85,7 @@ class Pooled:
         return outputs["logits"], outputs["class_maps"]
 
     def folded(self):
-        """
-        Copy for inference on one band: its first convolution gets the summed weight.
-
-        Returns
-        -------
-        `torch.nn.Module`
-            The copy; for another number of bands, an exact copy.
-        """
+        """Copy for inference; for one band, its first convolution is a plain one with the summed weight."""
         torch = require("torch", extra="train")
         folded = copy.deepcopy(self)
         first = self.get_submodule(self.first)

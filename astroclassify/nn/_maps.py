@@ -1,6 +1,5 @@
 """Where a network looks: activation maps of images, their means by class, and radial profiles of these."""
 
-import logging
 import warnings
 
 import numpy as np
@@ -9,17 +8,16 @@ from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.table import QTable, Table
 from scipy.special import softmax
 
-from .._checks import check_quantity
+from .._checks import check_number, check_quantity
 from ..exceptions import AstroclassifyWarning, EmptyResultWarning, GeometryError, ModelError, SchemaError
 from ..schemes import get_scheme
 from ..tables import provenance
 from ._cells import cells_of, load_one, map_image, map_meta
 from ._gradient_maps import torch_maps
+from ._inference import attempt
 from ._items import as_items
 
 __all__ = ["MapSource", "activation_map", "load_counts", "mean_activation_maps", "radial_profiles"]
-
-log = logging.getLogger(__name__)
 
 _CHUNK = 32
 # Points along each side of a cell at which its distance from the middle is taken.
@@ -28,17 +26,9 @@ _POINTS = 16
 
 class MapSource:
     """
-    Class maps of a fitted classifier, from ONNX Runtime where they are exact, else from torch.
+    Class maps of a fitted classifier, from ONNX Runtime where they are exact, else from torch by gradients.
 
-    Parameters
-    ----------
-    classifier : CutoutClassifier
-        A fitted or loaded classifier.
-
-    Attributes
-    ----------
-    method : str
-        ``"exact"`` or ``"gradient"``.
+    ``method`` is ``"exact"`` or ``"gradient"``.
     """
 
     def __init__(self, classifier):
@@ -49,38 +39,14 @@ class MapSource:
         self._torch = None if self.method == "exact" else classifier.build_network().eval()
 
     def probabilities(self, logits):
-        """
-        Probabilities as the classifier gives them, calibrated if it is.
-
-        Parameters
-        ----------
-        logits : `~numpy.ndarray`
-            Shape (n, n_classes).
-
-        Returns
-        -------
-        `~numpy.ndarray`
-            Same shape.
-        """
+        """Probabilities (n, n_classes) as the classifier gives them, calibrated if it is."""
         return softmax(np.asarray(logits, dtype=float) / getattr(self.predictor, "temperature", 1.0), axis=1)
 
     def __call__(self, counts, choose):
         """
-        Logits, and the map of one class of each image.
+        Logits (n, n_classes) of counts (n, n_bands, ny, nx), and a dict of image number to its map (my, mx).
 
-        Parameters
-        ----------
-        counts : `~numpy.ndarray`
-            Counts on the grid, shape (n, n_bands, ny, nx).
-        choose : callable
-            Takes logits (n, n_classes), gives the class of each image, -1 where no map is wanted.
-
-        Returns
-        -------
-        logits : `~numpy.ndarray`
-            float, shape (n, n_classes).
-        maps : dict
-            Index of an image -> its map, shape (my, mx).
+        ``choose`` takes the logits and gives the class of each image, -1 where no map is wanted.
         """
         network, pixels = self.predictor.network, self.predictor.preprocessing(counts)
         if self.method == "exact":
@@ -97,22 +63,10 @@ class MapSource:
 
     def checked(self, counts, truth, p_min):
         """
-        Maps of the true classes of a few images, where they are predicted with confidence.
+        For each image: whether its true class is predicted, the map if that is so with p > ``p_min``, and an error
+        text.
 
-        Parameters
-        ----------
-        counts : `~numpy.ndarray`
-            Counts on the grid, shape (n, n_bands, ny, nx).
-        truth : `~numpy.ndarray`
-            Index of the true class of each.
-        p_min : float
-            Least probability of the true class.
-
-        Returns
-        -------
-        list of tuple
-            Per image: whether the true class is predicted, its map (None where it is not, or not surely), and an error
-            as text (else empty), as when counts so large overflow that the network gives no finite number.
+        An error is that counts so large overflow that the network gives no finite number.
         """
 
         def choose(logits):
@@ -132,70 +86,14 @@ class MapSource:
 
 def activation_map(classifier, image, class_name, *, redshift=None, centre=None):
     """
-    Map of what in an image speaks for a class (positive) and against it (negative).
+    Map of what in an image speaks for a class (positive) and against it (negative); see
+    `CutoutClassifier.activation_map`.
 
-    Parameters
-    ----------
-    classifier : CutoutClassifier
-        A fitted or loaded classifier.
-    image : `~astropy.nddata.CCDData`, Cutout, path or `~numpy.ndarray`
-        The image, or an array ([n_bands,] ny, nx) of counts on the model's grid.
-    class_name : str
-        A class of the scheme.
-    redshift : float, optional
-        Redshift; by default that of the header.
-    centre : `~astropy.coordinates.SkyCoord`, optional
-        Centre of the field; by default the middle of the image.
-
-    Returns
-    -------
-    `~astropy.nddata.CCDData`
-        One pixel a cell, dimensionless: signed, not scaled, not interpolated. Its WCS is that of the image on the
-        model's grid, in cells; an array has none. ``meta`` holds ``MODEL``, ``CLASS``, ``LOGIT``, ``PROB``, ``METHOD``
-        (``"exact"`` or ``"gradient"``), ``CELLPIX`` (pixels of the model's grid per cell along x; ``CELLPIXY`` along
-        y), ``CELLSIZE`` and ``FIELD`` (shorter side) in ``CELLUNIT``, ``XMIDDLE`` and ``YMIDDLE`` (middle of the field
-        in cells), ``FLAGS``, ``REDSHIFT``, ``SOURCEID``. An exact map has ``BIAS`` too: its mean plus that is
-        ``LOGIT``.
-
-    Raises
-    ------
-    SchemaError
-        If there is no such class.
-    GeometryError, TypeError, ValueError, OSError
-        If the image cannot be used.
-    MissingDependencyError
-        If the network has no exact maps and the extra ``train`` is not installed.
-
-    Notes
-    -----
-    For a network that ends with a mean over positions and one linear layer, the map ``sum_k w_k^c f_k(x, y)`` over its
-    last feature maps is exact: the logit is its mean plus the bias (Zhou et al. 2016). No torch is needed. For other
-    networks the feature maps are weighted by gradients, ``sum_k a_k f_k(x, y)`` with ``a_k = sum_xy dz / df_k(x, y)``
-    for the logit z (Selvaraju et al. 2017, without the rectifier and with a sum in place of a mean, so that a pooled
-    network has its exact map): an approximation to first order, whose mean is not the logit.
-
-    A cell is put where it looks, the centre of its receptive field. In ResNet-18 and the MobileNets that is pixel
-    ``32 j`` for cell ``j``, so that their grid of cells begins half a cell before the image.
-
-    Cells are large: of ResNet-18, 32 pixels, 8 x 8 cells of 125 kpc for 1 Mpc in 256 pixels. What is finer than a
-    cell is not in the map, and interpolating it would only hide that. Besides, each cell sees more than its own area.
-
-    References
-    ----------
-    Su et al. 2020, MNRAS 498, 5620, section on class activation maps; Zhou et al. 2016, CVPR, section 2; Selvaraju et
-    al. 2017, ICCV.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from astroclassify.nn import load_classifier
-    >>> classifier = load_classifier("coolcore-embedded")
-    >>> counts = np.random.default_rng(0).poisson(2.0, (256, 256))
-    >>> found = classifier.activation_map(counts, "CC")
-    >>> found.shape, found.meta["METHOD"], found.meta["CELLSIZE"]
-    ((64, 64), 'exact', 15.625)
-    >>> bool(np.isclose(found.data.mean() + found.meta["BIAS"], found.meta["LOGIT"]))
-    True
+    For a network that ends with a mean over positions and one linear layer, ``sum_k w_k^c f_k(x, y)`` over its last
+    feature maps is exact: the logit is its mean plus the bias (Zhou et al. 2016, CVPR, section 2). Otherwise gradients
+    give ``sum_k a_k f_k(x, y)`` with ``a_k = sum_xy dz / df_k(x, y)``, an approximation to first order (see
+    `torch_maps`). ``meta``: that of `map_meta`, ``CLASS``, ``LOGIT``, ``PROB``, ``METHOD`` ("exact" or "gradient"),
+    ``FLAGS``, ``REDSHIFT``, ``SOURCEID``; for an exact map ``BIAS`` too, which is ``LOGIT`` minus the mean of the map.
     """
     index = get_scheme(classifier.scheme).index(class_name)
     source = MapSource(classifier)
@@ -213,34 +111,16 @@ def activation_map(classifier, image, class_name, *, redshift=None, centre=None)
 
 def load_counts(predictor, items):
     """
-    Load a few images; those that cannot be used are told apart.
-
-    Parameters
-    ----------
-    predictor : Predictor
-        Of the classifier.
-    items : list of Item
-        The images.
-
-    Returns
-    -------
-    kept : list of int
-        Indices of the items that were loaded.
-    counts : `~numpy.ndarray`
-        Their counts, shape (n, n_bands, ny, nx).
-    failed : list of str
-        One line for each of the others.
+    Indices of the items that can be loaded, their counts (n, n_bands, ny, nx), and one line for each of the others.
     """
     kept, counts, failed = [], [np.zeros((0, len(predictor.bands), *predictor.geometry.shape), np.float32)], []
     for index, item in enumerate(items):
-        try:
-            counts.append(predictor.load(item)[0][None])
-        except Exception as error:  # one bad file must not end the run
-            text = (str(error) or "no message").strip().splitlines()[0]
-            failed.append(f"{item.source_id}: {type(error).__name__}: {text}")
-            log.warning("%s failed: %s", item.source_id, text)
-            continue
-        kept.append(index)
+        loaded, message = attempt(predictor.load, item)
+        if message:
+            failed.append(f"{item.source_id}: {message}")
+        else:
+            kept.append(index)
+            counts.append(loaded[0][None])
     return kept, np.concatenate(counts), failed
 
 
@@ -334,8 +214,7 @@ def mean_activation_maps(classifier, sample, *, p_min=0.9):
     ----------
     Su et al. 2020, MNRAS 498, 5620 (class-averaged maps over images predicted correctly with p > 0.9).
     """
-    if isinstance(p_min, bool) or not isinstance(p_min, (int, float, np.number)) or not 0 <= p_min < 1:
-        raise ValueError(f"p_min must lie from 0 to below 1, got {p_min!r}")
+    p_min = check_number("p_min", p_min, 0, 1, open_high=True)
     source, scheme = MapSource(classifier), get_scheme(classifier.scheme)
     predictor = source.predictor
     items, n_unlabelled = _labelled_items(sample, predictor, scheme)
@@ -361,7 +240,7 @@ def mean_activation_maps(classifier, sample, *, p_min=0.9):
     _warn_failed(failed, len(items))
     cells = cells_of(classifier.architecture, shape, predictor.geometry.shape)
     common = map_meta(classifier, cells, predictor.geometry)
-    common |= {"METHOD": source.method, "PMIN": float(p_min), "NNOLABEL": n_unlabelled}
+    common |= {"METHOD": source.method, "PMIN": p_min, "NNOLABEL": n_unlabelled}
     result, n_label = {}, [sum(item.label == name for item in items) for name in scheme.classes]
     for index, name in enumerate(scheme.classes):
         mean, error = means[index].result()

@@ -3,7 +3,7 @@
 from functools import cache
 
 from .._checks import require
-from ._layers import Pooled, band_conv_class
+from ._layers import Pooled, first_convolution, kaiming_start
 
 __all__ = ["build_mobilenet", "build_mobilenet_v2"]
 
@@ -27,66 +27,40 @@ def _mobilenet_class():
 
         first = "conv1.0"
 
-        def __init__(self, n_bands, n_classes, width, dropout):
+        def __init__(self, n_bands, n_classes, n_filters, dropout):
             super().__init__()
             self.n_bands = n_bands
-            channels = 3 if n_bands == 1 else n_bands
-            self.conv1 = nn.Sequential(
-                *activated(band_conv_class()(channels, width, kernel_size=3, stride=2, padding=1, bias=False))
-            )
-            blocks, channels = [], width
+            self.conv1 = nn.Sequential(*activated(first_convolution(n_bands, n_filters, 3)))
+            blocks, channels = [], n_filters
             for factor, stride in _SEPARABLE:
                 depthwise = nn.Conv2d(
                     channels, channels, kernel_size=3, stride=stride, padding=1, groups=channels, bias=False
                 )
-                pointwise = nn.Conv2d(channels, factor * width, kernel_size=1, bias=False)
+                pointwise = nn.Conv2d(channels, factor * n_filters, kernel_size=1, bias=False)
                 blocks.append(nn.Sequential(*activated(depthwise), *activated(pointwise)))
-                channels = factor * width
+                channels = factor * n_filters
             self.blocks = nn.Sequential(*blocks)
             self.dropout = nn.Dropout(dropout)
             self.fc = nn.Linear(channels, n_classes)
-            for module in self.modules():
-                if isinstance(module, nn.Conv2d):
-                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            kaiming_start(self)
 
         def features(self, images):
-            """Last feature maps, ``(n, 32 width, ny/32, nx/32)``."""
+            """Last feature maps, ``(n, 32 n_filters, ny/32, nx/32)``."""
             return self.blocks(self.conv1(images))
 
     return MobileNet
 
 
-def build_mobilenet(n_bands, n_classes, shape, width, dropout):
+def build_mobilenet(n_bands, n_classes, shape, n_filters, dropout):
     """
-    Build MobileNet (version 1).
+    MobileNet, version 1, for images from 32 pixels (224 as published); 32 alpha filters are the width multiplier alpha.
 
-    Parameters
-    ----------
-    n_bands, n_classes : int
-        Number of bands and classes. One band is treated exactly as if it came as three equal channels.
-    shape : tuple of int
-        Image shape; any from 32 pixels, 224 x 224 as published.
-    width : int
-        Filters of the first convolution, 32 as published; a width of 32 alpha is the paper's width multiplier alpha.
-    dropout : float or None
-        Share of the pooled features that are dropped in training; None is 0.001.
-
-    Returns
-    -------
-    `torch.nn.Module`
-        The network. With 1000 classes it has the 4,231,976 parameters of the original.
-
-    Notes
-    -----
-    Kosiba et al. name "MobileNet" at 224 x 224 pixels without a version. We read it as version 1: the rest of their
-    settings (Adadelta at rate 1 with rho 0.95) are the defaults of the library whose ``MobileNet`` is version 1 and
-    whose version 2 has another name. Strided convolutions are padded on both sides.
-
-    References
-    ----------
-    Howard et al. 2017, arXiv:1704.04861, table 1; Kosiba et al. 2020, MNRAS 496, 4141.
+    With 1000 classes it has the 4,231,976 parameters of Howard et al. 2017, arXiv:1704.04861, table 1. Kosiba et al.
+    2020 (MNRAS 496, 4141) name "MobileNet" without a version; we read it as version 1, as the rest of their settings
+    (Adadelta at rate 1 with rho 0.95) are the defaults of the library whose ``MobileNet`` is version 1. Strided
+    convolutions are padded on both sides. Dropout is 0.001 by default.
     """
-    return _mobilenet_class()(n_bands, n_classes, width, _DROPOUT if dropout is None else dropout)
+    return _mobilenet_class()(n_bands, n_classes, n_filters, _DROPOUT if dropout is None else dropout)
 
 
 @cache
@@ -99,13 +73,12 @@ def _mobilenet_v2_class():
 
         first = "features.0.0"
 
-        def __init__(self, n_bands, n_classes, width, dropout):
-            super().__init__(num_classes=n_classes, width_mult=width / 32, dropout=dropout)
+        def __init__(self, n_bands, n_classes, n_filters, dropout):
+            super().__init__(num_classes=n_classes, width_mult=n_filters / 32, dropout=dropout)
             self.n_bands = n_bands
             theirs = self.features[0][0]
-            channels = 3 if n_bands == 1 else n_bands
-            first = band_conv_class()(channels, theirs.out_channels, kernel_size=3, stride=2, padding=1, bias=False)
-            if channels == 3:
+            first = first_convolution(n_bands, theirs.out_channels, 3)
+            if first.in_channels == 3:
                 first.weight = theirs.weight
             else:
                 nn.init.kaiming_normal_(first.weight, mode="fan_out")
@@ -118,28 +91,10 @@ def _mobilenet_v2_class():
     return MobileNetV2
 
 
-def build_mobilenet_v2(n_bands, n_classes, shape, width, dropout):
+def build_mobilenet_v2(n_bands, n_classes, shape, n_filters, dropout):
     """
-    Build torchvision's MobileNetV2.
+    torchvision's MobileNetV2 (Sandler et al. 2018, CVPR, table 2), parameter by parameter, with one or three bands.
 
-    Parameters
-    ----------
-    n_bands, n_classes : int
-        Number of bands and classes. One band is treated exactly as if it came as three equal channels.
-    shape : tuple of int
-        Image shape; any from 32 pixels.
-    width : int
-        Filters of the first convolution, 32 as published (torchvision rounds to multiples of 8).
-    dropout : float or None
-        Share of the pooled features that are dropped in training; None is 0.2, as in torchvision.
-
-    Returns
-    -------
-    `torch.nn.Module`
-        The network: torchvision's, parameter by parameter, with one or three bands.
-
-    References
-    ----------
-    Sandler et al. 2018, CVPR, table 2.
+    torchvision rounds the number of filters (32 as published) to multiples of 8. Dropout is 0.2 by default.
     """
-    return _mobilenet_v2_class()(n_bands, n_classes, width, _DROPOUT_V2 if dropout is None else dropout)
+    return _mobilenet_v2_class()(n_bands, n_classes, n_filters, _DROPOUT_V2 if dropout is None else dropout)

@@ -1,11 +1,10 @@
 """Torch networks by name or by a function of the user, with start values that depend on the seed alone."""
 
 import math
-import numbers
 from dataclasses import dataclass
 from typing import Any
 
-from .._checks import require
+from .._checks import check_number, require
 from ..exceptions import ModelError
 from ._attention import build_attention
 from ._export import export_onnx
@@ -28,8 +27,8 @@ class Architecture:
     """
     A network that can be asked for by name.
 
-    ``build(n_bands, n_classes, shape, width, dropout)`` gives a module that takes images ``(n, n_bands, ny, nx)`` and
-    gives logits ``(n, n_classes)``. A module, also one of the user, may have besides
+    ``build(n_bands, n_classes, shape, n_filters, dropout)`` gives a module that takes images ``(n, n_bands, ny, nx)``
+    and gives logits ``(n, n_classes)``. A module, also one of the user, may have besides
 
     - ``maps(images) -> (logits, class_maps)``: exact class maps ``(n, n_classes, my, mx)``, whose mean plus a constant
       is the logit;
@@ -43,7 +42,7 @@ class Architecture:
     description: str
     build: Any
     smallest: int
-    width: int
+    n_filters: int
 
 
 ARCHITECTURES = {
@@ -51,82 +50,59 @@ ARCHITECTURES = {
     for architecture in (
         Architecture(
             "resnet18",
-            "ResNet-18 (He et al. 2016), the network of Su et al. 2020; width 64 is the original",
+            "ResNet-18 (He et al. 2016), the network of Su et al. 2020; 64 filters in the original",
             build_resnet18,
             smallest=32,
-            width=64,
+            n_filters=64,
         ),
         Architecture(
             "kosiba2020",
-            "custom network of Kosiba et al. 2020: six convolutions, two dense layers; width 64 is the original",
+            "custom network of Kosiba et al. 2020: six convolutions, two dense layers; 64 filters in the original",
             build_kosiba2020,
             smallest=32,
-            width=64,
+            n_filters=64,
         ),
         Architecture(
             "mobilenet",
-            "MobileNet, version 1 (Howard et al. 2017), as Kosiba et al. 2020 used it; width 32 is the original",
+            "MobileNet, version 1 (Howard et al. 2017), as Kosiba et al. 2020 used it; 32 filters in the original",
             build_mobilenet,
             smallest=32,
-            width=32,
+            n_filters=32,
         ),
         Architecture(
             "mobilenet_v2",
-            "MobileNetV2 of torchvision (Sandler et al. 2018); width 32 is the original",
+            "MobileNetV2 of torchvision (Sandler et al. 2018); 32 filters in the original",
             build_mobilenet_v2,
             smallest=32,
-            width=32,
+            n_filters=32,
         ),
         Architecture(
             "attention",
             "small residual network with squeeze-excitation, feature pyramid and pooling in learned apertures",
             build_attention,
             smallest=32,
-            width=16,
+            n_filters=16,
         ),
     )
 }
 
 
 def check_architecture(architecture):
-    """
-    Look up an architecture.
-
-    Parameters
-    ----------
-    architecture : str or callable
-        A name, or a function ``f(n_bands, n_classes, shape) -> torch.nn.Module``.
-
-    Returns
-    -------
-    Architecture
-        What is known of it.
-
-    Raises
-    ------
-    ValueError
-        If there is none of that name.
-
-    Examples
-    --------
-    >>> from astroclassify.nn._networks import check_architecture
-    >>> check_architecture("kosiba2020").width
-    64
-    """
+    """The Architecture of a name, or of a function ``f(n_bands, n_classes, shape) -> torch.nn.Module`` of the user."""
     if isinstance(architecture, str) and architecture in ARCHITECTURES:
         return ARCHITECTURES[architecture]
     if callable(architecture) and (isinstance(architecture, type) or not hasattr(architecture, "state_dict")):
         name = getattr(architecture, "__qualname__", type(architecture).__qualname__)
-        return Architecture(name, "network of the user", _adapt(architecture), smallest=1, width=0)
+        return Architecture(name, "network of the user", _adapt(architecture), smallest=1, n_filters=0)
     raise ValueError(
         f"architecture must be one of {sorted(ARCHITECTURES)} or a function that builds one, got {architecture!r:.200}"
     )
 
 
 def _adapt(function):
-    """Builder for a function of the user, which knows nothing of width and dropout."""
+    """Builder for a function of the user, which takes neither number of filters nor dropout."""
 
-    def builder(n_bands, n_classes, shape, width, dropout):
+    def builder(n_bands, n_classes, shape, n_filters, dropout):
         torch = require("torch", extra="train")
         if dropout is not None:
             raise ValueError("dropout must be None for a network of your own: set it in your function")
@@ -140,48 +116,23 @@ def _adapt(function):
 
 def build(architecture, *, n_bands, n_classes, shape, n_filters=None, seed, dropout=None):
     """
-    Build an untrained network whose start values depend on ``seed`` alone.
+    An untrained network in training mode; start values depend on ``seed`` alone, and torch's own generator is left as
+    it was.
 
-    Parameters
-    ----------
-    architecture : str or callable
-        Name of the architecture, or a function ``f(n_bands, n_classes, shape) -> torch.nn.Module``.
-    n_bands, n_classes : int
-        Number of image bands and of classes.
-    shape : tuple of int
-        Image shape ``(ny, nx)`` in pixels.
-    n_filters : int, optional
-        Number of filters in the first stage; by default as published. A function is not told.
-    seed : int
-        Seed of the start values; torch's own generator is left as it was.
-    dropout : float, optional
-        Share of the last features that are dropped in training; by default as published.
-
-    Returns
-    -------
-    `torch.nn.Module`
-        The network, in training mode.
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range, or a function's network does not give ``n_classes`` logits an image or cannot
-        be exported to ONNX.
-    TypeError
-        If a function does not give a network.
-    MissingDependencyError
-        If torch or torchvision is not installed.
+    ``n_filters`` in the first stage and ``dropout`` of the last features are by default as published. The network that
+    a user's function gives is tried out: ValueError if it does not give ``n_classes`` logits or cannot be exported to
+    ONNX.
     """
     known = check_architecture(architecture)
     if min(shape) < known.smallest:
         raise ValueError(f"geometry must have at least {known.smallest} pixels a side for {known.name}, got {shape}")
-    if dropout is not None and not (isinstance(dropout, numbers.Real) and 0 <= dropout < 1):
-        raise ValueError(f"dropout must be None or lie from 0 to below 1, got {dropout!r}")
+    if dropout is not None:
+        check_number("dropout", dropout, 0, 1, open_high=True)
     torch = require("torch", extra="train")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        filters = known.width if n_filters is None else n_filters
-        network = known.build(n_bands, n_classes, tuple(shape), filters, dropout)
+        n_filters = known.n_filters if n_filters is None else n_filters
+        network = known.build(n_bands, n_classes, tuple(shape), n_filters, dropout)
         if callable(architecture):
             _try_out(torch, network, n_bands, n_classes, shape)
     return network.train()
@@ -206,31 +157,14 @@ def _try_out(torch, network, n_bands, n_classes, shape):
 
 def load_pretrained(network, path):
     """
-    Start from weights of the same architecture, such as torchvision's for ImageNet.
+    Start from the safetensors file of weights of the same architecture, such as torchvision's for ImageNet.
 
-    Parameters
-    ----------
-    network : `torch.nn.Module`
-        The network; its weights are replaced.
-    path : str or path-like
-        A safetensors file with the network's own names, which for ``"resnet18"`` and ``"mobilenet_v2"`` are those of
-        torchvision; nothing is downloaded. From torchvision's weights one is written by
-        ``safetensors.torch.save_file(torchvision.models.resnet18(weights="DEFAULT").state_dict(), path)``.
-
-    Returns
-    -------
-    list of str
-        Names of the tensors that were not taken because they are for other classes: those of the last layer.
-
-    Raises
-    ------
-    ModelError
-        If the file cannot be read or does not hold weights of that network.
-
-    Notes
-    -----
-    Where the network has another number of bands than the file has channels, each band starts with the channels' sum
-    over the number of bands: equal bands then give what equal channels gave.
+    The names are the network's own, which for ``"resnet18"`` and ``"mobilenet_v2"`` are torchvision's; nothing is
+    downloaded. From torchvision's weights one is written by
+    ``safetensors.torch.save_file(torchvision.models.resnet18(weights="DEFAULT").state_dict(), path)``. Where the number
+    of bands is not that of the channels, each band starts with the channels' sum over the number of bands: equal bands
+    then give what equal channels gave. The names of tensors that are not taken, as the last layer is for other classes,
+    are returned. ModelError if the file does not hold weights of that network.
     """
     torch = require("torch", extra="train")
     safetensors = require("safetensors.torch", extra="train")

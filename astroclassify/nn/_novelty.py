@@ -30,36 +30,20 @@ _MAX_NUMBERS = 1 << 22  # in one array of a stored score
 
 def image_statistics(counts, exposure=None):
     """
-    Simple statistics of images, in which another telescope, a much shorter exposure or a processed image stand out.
+    Simple statistics of images (n, n_bands, ny, nx) of counts: (n, 5 n_bands + 1), finite but for an unknown exposure.
 
-    Parameters
-    ----------
-    counts : `~numpy.ndarray`
-        Counts on the grid of the model, before any stretch, shape (n, n_bands, ny, nx).
-    exposure : sequence of float or None, optional
-        Mean exposure of each image [s]; None or NaN where it is not known.
+    They show another telescope, a much shorter exposure, or a processed image. For each band, with lg(x) = sign(x)
+    log10(1 + abs(x)):
 
-    Returns
-    -------
-    `~numpy.ndarray`
-        Shape (n, 5 n_bands + 1). For each band, with lg(x) = sign(x) log10(1 + abs(x)):
+    - ``total``: lg of the sum;
+    - ``centre``: lg of the sum within 1/10 of the side from the middle;
+    - ``outskirts``: lg of the sum beyond 0.45 of the side, scaled to the area of the image: mostly background;
+    - ``brightest``: lg of the largest pixel;
+    - ``grain``: log10 of (0.01 + mean of (a - b)^2 / (abs(a) + abs(b)) over neighbours that are not both empty). The
+      mean is 1 for raw counts where the image is flat, at any brightness (given a + b = N the expectation of (a - b)^2
+      is N); far less for an image that was smoothed or resampled from larger pixels.
 
-        - ``total``: lg of the sum;
-        - ``centre``: lg of the sum within 1/10 of the side from the middle;
-        - ``outskirts``: lg of the sum beyond 0.45 of the side, times the ratio of all pixels to these: the background
-          in the whole image, and what is left of the source there;
-        - ``brightest``: lg of the largest pixel;
-        - ``grain``: log10 of (0.01 + mean of (a - b)^2 / (abs(a) + abs(b)) over neighbours that are not both empty).
-          The mean is 1 for raw counts where the image is flat, at any brightness (given a + b = N the expectation of
-          (a - b)^2 is N); far less for an image that was smoothed or resampled from larger pixels, another number for
-          one whose pixels are not counts.
-
-        The last one is log10 of the exposure, NaN where unknown. Each is finite for any finite image.
-
-    Raises
-    ------
-    ValueError
-        If ``counts`` has not four dimensions or ``exposure`` is not one per image.
+    The last one is log10 of the exposure (s).
     """
     counts = np.asarray(counts)
     if counts.ndim != 4:
@@ -111,9 +95,9 @@ class _Gaussians:
     """
     Normal distributions with a mean for each class and one covariance, short enough for a JSON file.
 
-    ``scale`` (k,) brings each value to unit variance within classes (0: not used), ``means`` (n_classes, k),
-    ``directions`` (m, k) and ``variances`` (m,) the leading eigenvectors and eigenvalues of the shrunk covariance,
-    ``rest`` the mean of the other eigenvalues, ``shrinkage`` that of the covariance.
+    ``scale`` (k,) brings each value to unit variance within classes (0: not used); ``means`` (n_classes, k);
+    ``directions`` (m, k) and ``variances`` (m,) are the leading eigenvectors and eigenvalues of the shrunk covariance,
+    ``rest`` the mean of the other eigenvalues.
     """
 
     scale: np.ndarray

@@ -5,7 +5,7 @@ from astropy import units as u
 from scipy.special import logsumexp
 
 from .. import batch
-from .._checks import check_quantity
+from .._checks import check_choice, check_quantity
 from ..schemes import get_scheme
 from ._cells import Cells, load_one, map_image, map_meta
 
@@ -17,28 +17,7 @@ _PARTS = 8
 
 
 def log_odds(logits, index):
-    """
-    Logarithm of p / (1 - p) of one class.
-
-    Parameters
-    ----------
-    logits : `~numpy.ndarray`
-        Shape (n, n_classes).
-    index : int
-        The class.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        Shape (n,). From logits, so that it does not saturate where p rounds to 1.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from astroclassify.nn._occlusion import log_odds
-    >>> log_odds(np.log([[0.8, 0.2]]), 0).round(6).tolist()
-    [1.386294]
-    """
+    """ln p / (1 - p) of one class (n,) from logits (n, n_classes), so that it does not saturate where p rounds to 1."""
     logits = np.asarray(logits, dtype=float)
     return logits[:, index] - logsumexp(np.delete(logits, index, axis=1), axis=1)
 
@@ -155,8 +134,7 @@ def occlusion_map(classifier, image, class_name, *, size=None, fill="azimuthal",
     predictor = classifier._fitted()
     geometry = predictor.geometry
     pixels = _patch_pixels(size, geometry)
-    if not isinstance(fill, str) or fill not in FILLS:
-        raise ValueError(f"fill must be one of {FILLS}, got {fill!r}")
+    check_choice("fill", fill, FILLS)
     counts, wcs, meta = load_one(predictor, image, redshift=redshift, centre=centre)
     shape = tuple(-(-n // pixels) for n in geometry.shape)
     patches = [

@@ -2,21 +2,40 @@
 Look an ONNX file over before ONNX Runtime sees it, with no more than a bounded walk through its protobuf fields.
 
 Only what the networks of this package write is let through: known fields, once where once is due; plain tensors inside
-the file; one input; a list of operators without control flow, functions or custom domains; and shapes that can be told
-without running anything and that fit the input (`_onnx_shapes`).
+the file; one input; operators from a list without control flow, functions or custom domains; and shapes that do not
+depend on pixels.
 """
 
-from dataclasses import dataclass, field
+import math
 
 import numpy as np
 
 from ..exceptions import ModelError
-from ._onnx_shapes import DTYPES, Value, infer_shapes
 
-__all__ = ["OUTPUTS", "check_onnx"]
+__all__ = ["OUTPUTS", "check_onnx", "check_outputs"]
 
-OUTPUTS = ("logits", "class_maps", "features")
-"""Outputs that a network may have; the first it must have."""
+OUTPUTS = {"logits": 2, "class_maps": 4, "features": 2}
+"""Outputs that a network may have, and their numbers of dimensions; the first it must have."""
+
+OPERATORS = frozenset(
+    "Abs Add And AveragePool BatchNormalization Cast Ceil Celu Clip Concat Constant ConstantOfShape Conv Cos Div "
+    "Dropout Elu Equal Erf Exp Expand Flatten Floor Gather Gelu Gemm GlobalAveragePool GlobalMaxPool Greater "
+    "GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization LRN LayerNormalization LeakyRelu Less "
+    "Log LogSoftmax LpNormalization MatMul Max MaxPool Mean Min Mish Mul Neg Or PRelu Pad Pow Reciprocal ReduceL1 "
+    "ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape "
+    "Resize Selu Shape Sigmoid Sign Sin Slice Softmax Softplus Softsign Split Sqrt Squeeze Sub Sum Tanh "
+    "ThresholdedRelu Tile Transpose Unsqueeze Where".split()
+)
+"""Operators that a network may use."""
+
+# The first input whose numbers (not only its shape) decide the shape of what an operator gives.
+_SHAPED_FROM = {
+    "ConstantOfShape": 0,
+    **dict.fromkeys("Expand Pad Reshape Resize Slice Split Squeeze Tile Unsqueeze".split(), 1),
+    **{kind: 1 for kind in OPERATORS if kind.startswith("Reduce")},
+}
+# Bytes of an element of the tensor types of onnx.proto that are read: float32, int32, int64, bool, float16, float64.
+_ITEM_SIZES = {1: 4, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8}
 
 # A network of 200 nodes has about 5000 fields; a walk through this many takes a quarter of a second.
 _MAX_FIELDS = 100_000
@@ -93,16 +112,6 @@ _REFUSED = {
 }
 # Attribute types of onnx.proto and the field that holds the value.
 _ATTRIBUTE_FIELDS = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints"}
-
-
-@dataclass
-class Node:
-    """One operator: ``kind``, names of inputs and outputs, attributes as plain values."""
-
-    kind: str
-    inputs: list
-    outputs: list
-    attributes: dict = field(default_factory=dict)
 
 
 def _refuse(text):
@@ -207,86 +216,87 @@ class _Walker:
             return _refuse(f"is not a usable ONNX file: {name} is not text")
 
 
-def _tensor(entry):
-    """A tensor as a `Value`; its content is kept where it may tell a shape."""
+def _check_tensor(entry):
+    """Refuse a tensor whose data are not those of its type and shape."""
     dims, code = tuple(entry.get("dims", ())), entry.get("data_type")
-    if code not in DTYPES:
-        _refuse(f"has a tensor of type {code}, known are {sorted(DTYPES)}")
+    if code not in _ITEM_SIZES:
+        _refuse(f"has a tensor of type {code}, known are {sorted(_ITEM_SIZES)}")
     if len(dims) > _MAX_DIMS or any(not 0 <= n < 2**31 for n in dims):
         _refuse(f"has a tensor of shape {str(dims)[:80]}")
-    value, data = Value(dims), entry.get("raw_data", b"")
-    dtype = np.dtype(DTYPES[code])
-    if value.size * dtype.itemsize != len(data):
-        _refuse(f"has a tensor of shape {dims} with {len(data)} bytes, should be {value.size * dtype.itemsize}")
-    return value.known(np.frombuffer(data, dtype).reshape(dims))
+    found, due = len(entry.get("raw_data", b"")), math.prod(dims) * _ITEM_SIZES[code]
+    if found != due:
+        _refuse(f"has a tensor of shape {dims} with {found} bytes, should be {due}")
 
 
-def _node(entry):
-    if entry.get("domain", "") not in _DOMAINS:
-        _refuse(f"must use operators of ONNX itself, got the domain {entry['domain']!r}")
-    attributes = {}
-    for each in entry.get("attribute", ()):
-        name = _ATTRIBUTE_FIELDS.get(each.get("type"))
-        if name is None or set(each) - {"name", "type", "doc_string", name} or each.get("name", "") in attributes:
-            _refuse(f"has an attribute {each.get('name')!r} that no operator here has")
-        # Protobuf leaves out an empty list, and so may it a zero.
-        value = each.get(name, {"f": 0.0, "i": 0, "s": "", "floats": [], "ints": []}.get(name))
-        attributes[each.get("name", "")] = _tensor(value or {}) if name == "t" else value
-    return Node(entry.get("op_type", ""), entry.get("input", []), entry.get("output", []), attributes)
+def _check_attribute(entry):
+    name = _ATTRIBUTE_FIELDS.get(entry.get("type"))
+    if name is None or set(entry) - {"name", "type", "doc_string", name}:
+        _refuse(f"has an attribute {entry.get('name')!r} that no operator here has")
+    if name == "t":
+        _check_tensor(entry.get("t", {}))
+
+
+def _check_nodes(nodes, weights):
+    """
+    Refuse operators that are not in the list, and shapes that depend on pixels.
+
+    ``moving`` are the tensors whose numbers depend on the pixels. No shape may be made from them: then shapes follow
+    from the number of images alone, and a trial with each number (`_onnx_trial`) has seen all that the file can do.
+    """
+    moving, known = {"images"}, {"images", *weights}
+    for node in nodes:
+        kind, inputs, outputs = node.get("op_type", ""), node.get("input", []), node.get("output", [])
+        if node.get("domain", "") not in _DOMAINS:
+            _refuse(f"must use operators of ONNX itself, got the domain {node['domain']!r}")
+        if kind not in OPERATORS:
+            _refuse(f"has the operator {kind[:80]!r}, which is not one of those that networks here may use")
+        missing = [name for name in inputs if name and name not in known]
+        if missing:
+            _refuse(f"has an operator {kind} that takes what no operator before it gives: {missing[:4]}")
+        for attribute in node.get("attribute", ()):
+            _check_attribute(attribute)
+        if moving.intersection(inputs[_SHAPED_FROM.get(kind, len(inputs)) :]):
+            _refuse(f"has an operator {kind} whose shape depends on the pixels of the image")
+        known.update(outputs)
+        if kind != "Shape" and moving.intersection(inputs):
+            moving.update(outputs)
+
+
+def _dimensions(entry):
+    """Number of each dimension that is declared, None where any is allowed."""
+    shape = entry.get("type", {}).get("tensor_type", {}).get("shape", {})
+    return [dim.get("dim_value") for dim in shape.get("dim", ())]
 
 
 def _check_input(graph, input_shape):
     inputs = graph.get("input", [])
     if [each.get("name") for each in inputs] != ["images"]:
         _refuse(f"must take images alone, got the inputs {[each.get('name') for each in inputs][:8]}")
-    kind = inputs[0].get("type", {}).get("tensor_type", {})
-    dims = [dim.get("dim_value") for dim in kind.get("shape", {}).get("dim", ())]
-    if kind.get("elem_type") != 1 or tuple(dims[1:]) != tuple(input_shape) or dims[0] is not None:
+    dims, code = _dimensions(inputs[0]), inputs[0].get("type", {}).get("tensor_type", {}).get("elem_type")
+    if code != 1 or tuple(dims[1:]) != tuple(input_shape) or dims[0] is not None:
         _refuse(f"must take images of shape {tuple(input_shape)}, any number at a time, got {dims}")
 
 
-def _check_outputs(graph, values, n_images, n_classes):
-    for each in graph["output"]:
-        name = each.get("name")
-        shape = values[name].shape if name in values else None
-        wanted = {"logits": 2, "class_maps": 4, "features": 2}[name]
-        if shape is None or len(shape) != wanted or shape[0] != n_images:
-            _refuse(f"must give {name} in {wanted} dimensions, one row per image, got {shape}")
-        if name != "features" and shape[1] != n_classes:
-            _refuse(f"must give {n_classes} logits, got {name} of shape {shape}")
+def check_outputs(shapes, n_images, n_classes):
+    """Refuse outputs (shape by name) that are not those of a network with so many classes on so many images."""
+    for name, shape in shapes.items():
+        ndim = OUTPUTS[name]
+        if len(shape) != ndim or shape[0] not in (n_images, None):
+            _refuse(f"must give {name} in {ndim} dimensions, one row per image, got {tuple(shape)}")
+        if name != "features" and shape[1] not in (n_classes, None):
+            _refuse(f"must give {n_classes} logits, got {name} of shape {tuple(shape)}")
 
 
-def check_onnx(data, *, input_shape, n_classes, n_images=1):
+def check_onnx(data, *, input_shape, n_classes):
     """
-    Refuse an ONNX file that is not a plain network on images; nothing of it is run.
+    Names of the outputs of an ONNX file, if it may be a plain network on images of shape (n_bands, ny, nx).
 
-    Parameters
-    ----------
-    data : bytes
-        The file.
-    input_shape : tuple of int
-        ``(n_bands, ny, nx)``.
-    n_classes : int
-        Number of logits.
-    n_images : int, optional
-        How many images will be given at most at a time; shapes are worked out for one and for this many.
+    Raises ModelError if it is not ONNX, or has external data, subgraphs, functions, an operator that is not in the
+    list, a shape that depends on pixels, or other inputs or outputs. Nothing of the file is run.
 
-    Returns
-    -------
-    tuple of str
-        Names of the outputs.
-
-    Raises
-    ------
-    ModelError
-        If the file is not such a network: not ONNX, external data, subgraphs, functions, an operator that is not in
-        the list, a shape that depends on pixels, tensors far larger than the images, or other inputs and outputs.
-
-    Notes
-    -----
-    The walk reads at most 100,000 protobuf fields and copies no weights, so that it takes less than a second and a few
-    megabytes whatever the file. Fields that the networks of this package never have are refused, not skipped: what is
-    not understood here might be understood by ONNX Runtime.
+    The walk reads at most 100,000 protobuf fields and copies no weights, so it takes less than a second and a few
+    megabytes for any file. Fields that the networks of this package never have are refused, not skipped: ONNX Runtime
+    might understand what is not understood here. How much memory and time the network takes is found by `_onnx_trial`.
     """
     if len(data) < 16 or bytes(data[4:8]) == b"ORTM":  # the latter: ONNX Runtime would take it for its own format
         _refuse("is not a usable ONNX file")
@@ -297,17 +307,17 @@ def check_onnx(data, *, input_shape, n_classes, n_images=1):
     graph = model.get("graph", {})
     names = [each.get("name") for each in graph.get("output", ())]
     if "logits" not in names or len(set(names)) != len(names) or set(names) - set(OUTPUTS):
-        _refuse(f"must give logits, and may give {OUTPUTS[1:]}, got {names[:8]}")
+        _refuse(f"must give logits, and may give {tuple(OUTPUTS)[1:]}, got {names[:8]}")
     if len(graph.get("node", ())) > _MAX_NODES:
         _refuse(f"has {len(graph['node'])} operators, at most {_MAX_NODES} are read")
     _check_input(graph, input_shape)
-    nodes = [_node(entry) for entry in graph.get("node", ())]
-    weights = {}
+    declared = {each["name"]: _dimensions(each) for each in graph["output"]}
+    check_outputs({name: dims for name, dims in declared.items() if dims}, None, n_classes)
+    weights = set()
     for entry in graph.get("initializer", ()):
         if not entry.get("name") or entry["name"] in weights or entry["name"] == "images":
             _refuse(f"is not a usable ONNX file: weights {entry.get('name')!r} have no name of their own")
-        weights[entry["name"]] = _tensor(entry)
-    for n in sorted({1, int(n_images)}):
-        values = infer_shapes(nodes, {**weights, "images": Value((n, *input_shape))}, keep=names)
-        _check_outputs(graph, values, n, n_classes)
+        _check_tensor(entry)
+        weights.add(entry["name"])
+    _check_nodes(graph.get("node", ()), weights)
     return tuple(names)

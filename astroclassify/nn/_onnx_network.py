@@ -11,11 +11,10 @@ import numpy as np
 
 from ..exceptions import ModelError
 from ._onnx_check import check_onnx
+from ._onnx_trial import BATCH, first_line, start_session, try_network
 
 __all__ = ["BATCH", "OnnxNetwork", "first_line", "lanes"]
 
-# Images in one call of ONNX Runtime. More gain nothing and cost memory: see benchmarks/bench_nn.py.
-BATCH = 4
 # Threads at most: each holds the feature maps of one batch.
 _MAX_LANES = 16
 # Sessions that a process keeps for networks that were sent to it: starting one takes as long as some images.
@@ -24,46 +23,16 @@ _sessions = OrderedDict()
 _starting = threading.Lock()
 
 
-def first_line(error):
-    """Message of an exception on one line."""
-    return (str(error) or type(error).__name__).strip().splitlines()[0][:300]
-
-
 def lanes():
     """How many batches run side by side: one on each core that this process may use."""
     return max(1, min(_MAX_LANES, joblib.cpu_count()))
-
-
-def _start_session(data, input_shape, n_classes):
-    """Session of a file that has been checked, and the names of its outputs."""
-    import onnxruntime
-
-    outputs = check_onnx(data, input_shape=input_shape, n_classes=n_classes, n_images=BATCH)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    # One thread to a call and one call to a core: no waiting for each other within a layer, and the same numbers on
-    # any machine and for any executor.
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # what was checked, whatever it looks like
-    try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises a dozen types of its own
-        raise ModelError(f"model.onnx is not a usable ONNX file: {first_line(error)}") from None
-    return session, outputs
 
 
 class OnnxNetwork:
     """
     A network in ONNX Runtime, started when first used, and once in every process that gets copies.
 
-    Parameters
-    ----------
-    data : bytes
-        The ONNX file.
-    input_shape : tuple of int
-        ``(n_bands, ny, nx)``.
-    n_classes : int
-        Number of logits.
+    ``data`` is the ONNX file (bytes), ``input_shape`` (n_bands, ny, nx), ``n_classes`` the number of logits.
     """
 
     def __init__(self, data, *, input_shape, n_classes):
@@ -72,6 +41,7 @@ class OnnxNetwork:
         self.n_classes = n_classes
         self._session = None
         self._key = None
+        self._tried = False
 
     def __getstate__(self):
         key = (hashlib.sha256(self.data).hexdigest(), self.input_shape, self.n_classes)
@@ -81,26 +51,18 @@ class OnnxNetwork:
         return OnnxNetwork(self.data, input_shape=self.input_shape, n_classes=self.n_classes)
 
     def start(self):
-        """
-        Start the session, or raise if the file is not such a network.
-
-        Returns
-        -------
-        `onnxruntime.InferenceSession`
-            The session.
-
-        Raises
-        ------
-        ModelError
-            If the file is not a plain network (see `check_onnx`), ONNX Runtime does not take it, or its input or
-            output is not as expected.
-        """
+        """The session; ModelError if the file is not a plain network (`check_onnx`) or its trial fails."""
         with _starting:
             if self._session is None and self._key in _sessions:  # another copy of it came to this process before
                 self._session = _sessions[self._key]
                 _sessions.move_to_end(self._key)
             if self._session is None:
-                self._session = _start_session(self.data, self.input_shape, self.n_classes)
+                what = {"input_shape": self.input_shape, "n_classes": self.n_classes}
+                outputs = check_onnx(self.data, **what)
+                if not self._tried:
+                    try_network(self.data, outputs=outputs, **what)
+                    self._tried = True
+                self._session = start_session(self.data), outputs
                 if self._key is not None:
                     _sessions[self._key] = self._session
                     while len(_sessions) > _MAX_SESSIONS:
@@ -120,33 +82,18 @@ class OnnxNetwork:
 
     def run_batch(self, pixels, names=("logits",)):
         """
-        Run the network once, in the calling thread.
+        Outputs of one call in this thread for preprocessed images (n, n_bands, ny, nx), n up to `BATCH`.
 
-        Parameters
-        ----------
-        pixels : `~numpy.ndarray`
-            Preprocessed images, shape (n, n_bands, ny, nx); all their feature maps are in memory at one time.
-        names : tuple of str, optional
-            The outputs wanted.
-
-        Returns
-        -------
-        list of `~numpy.ndarray`
-            One array for each name, float32, one row per image; not checked to be finite.
-
-        Raises
-        ------
-        ModelError
-            If there is no such output or ONNX Runtime fails.
+        One float32 array for each name, one row per image; they may hold numbers that are not finite.
         """
         session = self.start()
         for name in names:
-            if name not in self._session[1]:
+            if name not in self.outputs:
                 raise ModelError(f"model.onnx has no output {name}")
         pixels = np.ascontiguousarray(pixels, dtype=np.float32)
         try:
             results = session.run(list(names), {"images": pixels})
-        except Exception as error:  # as above
+        except Exception as error:  # onnxruntime raises a dozen types of its own
             raise ModelError(f"model.onnx cannot be run: {first_line(error)}") from None
         for name, values in zip(names, results, strict=True):
             if len(values) != len(pixels) or (name == "logits" and values.shape[1:] != (self.n_classes,)):
@@ -154,26 +101,7 @@ class OnnxNetwork:
         return results
 
     def run(self, pixels, names=("logits",)):
-        """
-        Run the network on any number of images, a few at a time on each core.
-
-        Parameters
-        ----------
-        pixels : `~numpy.ndarray`
-            Preprocessed images, shape (n, n_bands, ny, nx).
-        names : tuple of str, optional
-            The outputs wanted.
-
-        Returns
-        -------
-        list of `~numpy.ndarray`
-            One array for each name, float32, one row per image.
-
-        Raises
-        ------
-        ModelError
-            If there is no such output, ONNX Runtime fails, or a number is not finite.
-        """
+        """Outputs of any number of images, a batch at a time on each core; ModelError if a number is not finite."""
         parts = [pixels[start : start + BATCH] for start in range(0, max(1, len(pixels)), BATCH)]
         with ThreadPoolExecutor(min(lanes(), len(parts))) as pool:
             done = list(pool.map(partial(self.run_batch, names=names), parts))
@@ -184,43 +112,9 @@ class OnnxNetwork:
         return results
 
     def logits(self, pixels):
-        """
-        Logits.
-
-        Parameters
-        ----------
-        pixels : `~numpy.ndarray`
-            Preprocessed images, shape (n, n_bands, ny, nx).
-
-        Returns
-        -------
-        `~numpy.ndarray`
-            float32, shape (n, n_classes).
-
-        Raises
-        ------
-        ModelError
-            If ONNX Runtime fails or the logits are not finite.
-        """
+        """Logits, float32, shape (n, n_classes)."""
         return self.run(pixels)[0]
 
     def class_maps(self, pixels):
-        """
-        Class maps of the last feature maps, whose mean plus a constant is the logit.
-
-        Parameters
-        ----------
-        pixels : `~numpy.ndarray`
-            Preprocessed images, shape (n, n_bands, ny, nx).
-
-        Returns
-        -------
-        `~numpy.ndarray`
-            float32, shape (n, n_classes, my, mx).
-
-        Raises
-        ------
-        ModelError
-            If the file has no such output.
-        """
+        """Class maps (n, n_classes, my, mx), whose mean plus a constant is the logit."""
         return self.run(pixels, ("class_maps",))[0]

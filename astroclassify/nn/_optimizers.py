@@ -25,29 +25,10 @@ _LEAST_CHANGE = 1e-4
 
 def one_cycle(step, n_steps):
     """
-    Learning rate of a step as a fraction of the largest: a cosine up over the first quarter, then a cosine to zero.
+    Learning rate of a step as a fraction of the largest: a cosine from 1/25 up to 1 over the first quarter, then one to
+    zero.
 
-    Parameters
-    ----------
-    step : int
-        The step, from 0.
-    n_steps : int
-        Number of all steps.
-
-    Returns
-    -------
-    float
-        From 1/25 at the start, 1 after a quarter, 0 at the end.
-
-    References
-    ----------
-    Smith & Topin 2018, arXiv:1708.07120 (the idea).
-
-    Examples
-    --------
-    >>> from astroclassify.nn._optimizers import one_cycle
-    >>> [round(one_cycle(step, 100), 3) for step in (0, 25, 100)]
-    [0.04, 1.0, 0.0]
+    The idea is that of Smith & Topin 2018, arXiv:1708.07120.
     """
     rise = max(1.0, n_steps / 4)
     if step < rise:
@@ -56,66 +37,18 @@ def one_cycle(step, n_steps):
 
 
 def time_decay(step, decay):
-    """
-    Fraction of the learning rate that is left at a step: ``1 / (1 + decay * step)``.
-
-    The argument ``decay`` of the optimisers of Keras 2 means this; the step counts batches, not epochs.
-
-    Parameters
-    ----------
-    step : int
-        The step, from 0.
-    decay : float
-        Decay per step.
-
-    Returns
-    -------
-    float
-        The fraction.
-
-    Examples
-    --------
-    >>> from astroclassify.nn._optimizers import time_decay
-    >>> round(1e-4 * time_decay(153_000, 1e-6), 10)
-    8.67303e-05
-    """
+    """Fraction of the rate left at a step (counted in batches): the argument ``decay`` of the optimisers of Keras 2."""
     return 1 / (1 + decay * step)
 
 
 @dataclass
 class Schedule:
     """
-    Learning rate of every step.
+    Learning rate of every step; ``kind`` is a key of `SCHEDULES`.
 
-    Parameters
-    ----------
-    kind : str
-        Key of `SCHEDULES`.
-    rate : float
-        The learning rate. A plateau lowers it.
-    n_steps : int
-        Number of all steps, for ``"one-cycle"``.
-    decay : float
-        See `time_decay`; acts on top of a plateau, as in Keras.
-    patience, factor, least : int, float, float
-        Plateau: after ``patience`` epochs without a validation loss that is lower by more than 1e-4, the rate is
-        multiplied by ``factor`` but not brought below ``least``.
-    best, wait : float, int
-        State of the plateau.
-
-    Notes
-    -----
-    ``"plateau"`` is Keras's ``ReduceLROnPlateau`` with its defaults: the rate before decay is what is lowered and
-    bounded.
-
-    Examples
-    --------
-    >>> from astroclassify.nn._optimizers import Schedule
-    >>> schedule = Schedule("plateau", 1.0, 100, patience=1, factor=0.85, least=0.8)
-    >>> for loss in (0.5, 0.6, 0.6):
-    ...     schedule.end_epoch(loss)
-    >>> schedule.rate_of(0)
-    0.8
+    ``"plateau"`` is Keras's ``ReduceLROnPlateau`` with its defaults: after ``patience`` epochs without a validation
+    loss that is lower by more than 1e-4, the rate (before decay) is multiplied by ``factor``, but not brought below
+    ``least``.
     """
 
     kind: str
@@ -159,25 +92,10 @@ class Schedule:
 
 def make_optimizer(name, parameters, *, learning_rate, momentum=None, weight_decay=0.0):
     """
-    Make a torch optimiser.
+    A torch optimiser; ``name`` is a key of `OPTIMIZERS`.
 
-    Parameters
-    ----------
-    name : str
-        Key of `OPTIMIZERS`.
-    parameters : iterable of `torch.nn.Parameter`
-        What is trained.
-    learning_rate : float
-        Rate of the first step.
-    momentum : float, optional
-        Nesterov momentum of ``"sgd"`` (by default 0.9), rho of ``"adadelta"`` (0.95).
-    weight_decay : float, optional
-        Decoupled from the gradient in AdamW, added to it (as L2 penalty) in the others.
-
-    Returns
-    -------
-    `torch.optim.Optimizer`
-        The optimiser.
+    ``momentum`` is Nesterov momentum of SGD, rho of Adadelta. ``weight_decay`` is decoupled from the gradient in AdamW,
+    added to it in the others.
     """
     torch = require("torch", extra="train")
     settings = {"lr": learning_rate, "weight_decay": weight_decay}

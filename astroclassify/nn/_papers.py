@@ -6,6 +6,7 @@ from importlib.resources import files
 import numpy as np
 from astropy.table import QTable, Table
 
+from .._checks import check_choice
 from ..exceptions import SchemaError
 from ..schemes import CANDIDATE, CLUSTER, COOL_CORE
 from ..tables import provenance
@@ -122,8 +123,7 @@ def paper_table(paper, ours=None, *, as_text=False):
     CN, expert labels 0.90+-0.03 0.89+-0.05 0.91+-0.03
     MN, expert labels 0.88+-0.02 0.87+-0.03 0.91+-0.03
     """
-    if paper not in _LAYOUTS:
-        raise ValueError(f"paper must be one of {sorted(_LAYOUTS)}, got {paper!r}")
+    check_choice("paper", paper, sorted(_LAYOUTS))
     layout, printed = _LAYOUTS[paper], _printed_rows(paper)
     measured = {str(name): _measured_cells(name, scores, layout) for name, scores in (ours or {}).items()}
     rows = []

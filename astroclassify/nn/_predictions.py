@@ -4,7 +4,7 @@ import numpy as np
 from astropy.table import QTable
 
 from ..schemes import Flag
-from ..tables import PREDICTIONS, provenance, validate
+from ..tables import PREDICTIONS, plain_column, provenance, validate
 
 __all__ = ["prediction_table"]
 
@@ -29,6 +29,6 @@ def prediction_table(source_ids, probabilities, flags, messages, scheme, *, samp
     if sample is not None:
         for name in ("label", "group_id"):
             if name in sample.colnames:
-                table[name] = np.array([str(value) for value in sample[name]], dtype=str)
+                table[name] = plain_column(sample[name]).astype(str)
     table.meta = {"scheme": scheme.to_dict(), **provenance(**extra)}
     return validate(table, PREDICTIONS)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .._checks import check_choice
+
 __all__ = ["STRETCHES", "Preprocessing", "check_stretch", "stretch_counts"]
 
 STRETCHES = {
@@ -14,52 +16,15 @@ STRETCHES = {
 
 
 def check_stretch(stretch):
-    """
-    Check the name of a stretch.
-
-    Parameters
-    ----------
-    stretch : str
-        The name.
-
-    Returns
-    -------
-    str
-        The same.
-
-    Raises
-    ------
-    ValueError
-        If there is none of that name.
-    """
-    if not isinstance(stretch, str) or stretch not in STRETCHES:
-        raise ValueError(f"stretch must be one of {sorted(STRETCHES)}, got {stretch!r}")
-    return stretch
+    """The name of a stretch, checked."""
+    return check_choice("stretch", stretch, STRETCHES)
 
 
 def stretch_counts(counts, stretch):
     """
-    Compress the range of counts.
+    Stretched counts, float32, any shape; negative ones (of a background-subtracted image) count as zero.
 
-    Parameters
-    ----------
-    counts : `~numpy.ndarray`
-        Counts per pixel, any shape. Negative values (of a background-subtracted image) are taken as zero.
-    stretch : str
-        ``"log"``: log10(1 + counts); ``"sqrt"``: sqrt(counts), which makes Poisson noise about the same everywhere;
-        ``"linear"``: as they are.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        float32, same shape.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from astroclassify.nn._preprocess import stretch_counts
-    >>> stretch_counts(np.array([-1.0, 0.0, 9.0]), "log").tolist()
-    [0.0, 0.0, 1.0]
+    The square root makes Poisson noise about the same everywhere.
     """
     check_stretch(stretch)
     pixels = np.maximum(np.asarray(counts, dtype=np.float32), np.float32(0))
@@ -70,17 +35,7 @@ def stretch_counts(counts, stretch):
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """
-    Stretch, and the mean and standard deviation of the stretched training pixels, one per band.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from astroclassify.nn._preprocess import Preprocessing
-    >>> rule = Preprocessing("linear", (1.0,), (2.0,))
-    >>> rule(np.full((1, 1, 2, 2), 5.0)).max().item()
-    2.0
-    """
+    """Stretch, and the mean and standard deviation of the stretched training pixels, one per band."""
 
     stretch: str
     mean: tuple
@@ -88,21 +43,7 @@ class Preprocessing:
 
     @classmethod
     def measure(cls, counts, stretch):
-        """
-        Measure the statistics of a training set.
-
-        Parameters
-        ----------
-        counts : `~numpy.ndarray`
-            Counts, shape (n, n_bands, ny, nx).
-        stretch : str
-            Name of the stretch.
-
-        Returns
-        -------
-        Preprocessing
-            The rule.
-        """
+        """Measure the statistics of a training set: counts of shape (n, n_bands, ny, nx)."""
         sums = np.zeros((2, counts.shape[1]))
         for image in counts:  # image by image: a second array of the size of the training set would not be bounded
             stretched = stretch_counts(image, stretch).astype(float)
@@ -113,19 +54,7 @@ class Preprocessing:
         return cls(stretch, tuple(map(float, mean)), tuple(map(float, std)))
 
     def __call__(self, counts):
-        """
-        Apply the rule.
-
-        Parameters
-        ----------
-        counts : `~numpy.ndarray`
-            Counts, shape (n, n_bands, ny, nx).
-
-        Returns
-        -------
-        `~numpy.ndarray`
-            float32, same shape: what the network takes.
-        """
+        """Apply the rule to counts of shape (n, n_bands, ny, nx): float32, same shape."""
         pixels = stretch_counts(counts, self.stretch)
         shape = (1, -1, 1, 1)
         return (pixels - np.float32(self.mean).reshape(shape)) / np.float32(self.std).reshape(shape)
@@ -141,26 +70,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, mapping, *, n_bands):
-        """
-        Build a rule from what `to_dict` gives.
-
-        Parameters
-        ----------
-        mapping : dict
-            With ``stretch``, ``mean`` and ``std``.
-        n_bands : int
-            How many bands the statistics must be of.
-
-        Returns
-        -------
-        Preprocessing
-            The rule.
-
-        Raises
-        ------
-        ValueError
-            If the mapping does not hold such a rule.
-        """
+        """Build a rule from the result of `to_dict`, for ``n_bands`` bands; ValueError if it does not hold one."""
         stretch = check_stretch(mapping["stretch"])
         mean, std = (tuple(float(value) for value in mapping[name]) for name in ("mean", "std"))
         if not len(mean) == len(std) == n_bands or not np.all(np.isfinite([*mean, *std])) or min(std) <= 0:

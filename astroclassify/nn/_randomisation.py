@@ -1,16 +1,15 @@
 """Do maps depend on what the network has learned? Weights are replaced by start values, from the last layer down."""
 
 import copy
-import numbers
 import warnings
 
 import numpy as np
 from astropy.table import QTable
-from scipy.stats import rankdata
+from scipy.stats import spearmanr
 from sklearn.base import clone
 
 from .. import batch
-from .._checks import require
+from .._checks import check_integer, require
 from ..exceptions import AstroclassifyWarning
 from ..tables import provenance
 from ._gradient_maps import torch_maps
@@ -22,29 +21,10 @@ __all__ = ["randomisation_check", "rank_correlation"]
 
 
 def rank_correlation(first, second):
-    """
-    Spearman's rank correlation of two maps.
-
-    Parameters
-    ----------
-    first, second : `~numpy.ndarray`
-        Maps of one shape.
-
-    Returns
-    -------
-    float
-        From -1 to 1; 0 if one of the two is constant, for then its order tells nothing of the other's.
-
-    Examples
-    --------
-    >>> from astroclassify.nn._randomisation import rank_correlation
-    >>> rank_correlation([[1, 2], [3, 4]], [[1, 4], [9, 16]])
-    1.0
-    """
-    ranks = [rankdata(values, axis=None) for values in (first, second)]
-    deviations = [rank - rank.mean() for rank in ranks]
-    norm = np.sqrt(np.prod([np.sum(deviation**2) for deviation in deviations]))
-    return float(np.sum(deviations[0] * deviations[1]) / norm) if norm > 0 else 0.0
+    """Spearman's rank correlation of two maps of one shape; 0 if one of the two is constant."""
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
+    return float(spearmanr(first, second, axis=None).statistic)
 
 
 def _own_tensors(module):
@@ -83,7 +63,7 @@ def _replace(torch, network, fresh, names):
                 tensor.copy_(source[key])
 
 
-def randomisation_check(classifier, images, rng, *, n_draws=5):
+def randomisation_check(classifier, images, rng=None, *, n_draws=5):
     """
     Rank correlation of activation maps before and after the network's weights are replaced, layer by layer.
 
@@ -94,8 +74,8 @@ def randomisation_check(classifier, images, rng, *, n_draws=5):
     images : table, array or list of images
         As for ``CutoutClassifier.classify``; some tens are enough. All are held in memory; those that cannot be used
         are left out with a warning.
-    rng : int or `~numpy.random.Generator`
-        Seed of the new weights.
+    rng : int or `~numpy.random.Generator`, optional
+        Seed of the new weights; by default a fresh one. It is recorded in ``meta["seed"]``.
     n_draws : int, optional
         How often the weights are drawn.
 
@@ -129,8 +109,7 @@ def randomisation_check(classifier, images, rng, *, n_draws=5):
     ----------
     Adebayo et al. 2018, NeurIPS, "Sanity checks for saliency maps", section 3 (cascading randomisation).
     """
-    if not isinstance(n_draws, numbers.Integral) or isinstance(n_draws, bool) or n_draws < 1:
-        raise ValueError(f"n_draws must be a whole number from 1, got {n_draws!r}")
+    n_draws = check_integer("n_draws", n_draws, 1)
     seed = batch.master_seed(rng)
     predictor = classifier._fitted()
     torch = require("torch", extra="train")
@@ -164,7 +143,7 @@ def randomisation_check(classifier, images, rng, *, n_draws=5):
         model=str(getattr(classifier, "card_", {}).get("name", architecture_name(classifier.architecture))),
         method=method,
         n_images=len(pixels),
-        n_draws=int(n_draws),
+        n_draws=n_draws,
         n_cells=int(n_cells),
         abs_by_chance=float(np.sqrt(2 / (np.pi * max(n_cells - 1, 1)))),
         seed=seed,

@@ -1,11 +1,13 @@
 """Scores of predictions, one class against the others, with intervals from a bootstrap over groups."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 from astropy.table import QTable
-from sklearn.metrics import precision_recall_curve, roc_curve
+from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
+from .._checks import check_choice, check_integer
 from ..batch import derive_rng, master_seed
 from ..exceptions import AstroclassifyWarning
 from ..tables import SCORES, validate
@@ -27,11 +29,10 @@ def _divide(a, b, empty):
 
 def _rates(tp, fp, fn, tn, lost=0):
     """
-    The five scores from counts (arrays of any shape), stacked along a new first axis.
+    The five scores from counts (arrays of any shape), stacked along a new first axis; what is undefined is as in
+    `score`.
 
     ``lost`` are rows of other classes without prediction: they are not right, so they are no true negatives.
-    Nothing predicted to be of the class: precision 0. Class absent from the truth: precision, recall, F1 and BAcc NaN.
-    Nothing but the class in the truth: BAcc NaN.
     """
     positive, negative = tp + fn, fp + tn + lost
     absent = positive == 0
@@ -45,9 +46,10 @@ def _rates(tp, fp, fn, tn, lost=0):
 
 def _weighted_auc(truth, scores, weights):
     """
-    Area under the ROC curve: the chance that a member outranks another, ties half.
+    Area under the ROC curve: the chance that a member outranks another, ties half. NaN where a side is empty.
 
-    ``truth`` (n,) bool, ``scores`` (n,), ``weights`` (m, n) -> (m,); NaN where a side is empty.
+    ``truth`` (n,) bool, ``scores`` (n,), ``weights`` (m, n) -> (m,): scikit-learn's ``roc_auc_score`` for all
+    resamplings at once, which takes hundreds of calls one by one.
     """
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.concatenate([[True], np.diff(scores[order]) != 0]))
@@ -73,19 +75,9 @@ def _counts(truth, predicted, index):
 
 def evaluate(labelled, weights):
     """
-    Scores of weighted rows.
+    Scores (m, n_classes + 1, 6) of the n rows for weights (m, n), which say how often each counts in each of m samples.
 
-    Parameters
-    ----------
-    labelled : `~astroclassify.nn._labelled.Labelled`
-        The n rows.
-    weights : `~numpy.ndarray`
-        Shape (m, n): how often each row counts in each of m samples.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        Shape (m, n_classes + 1, 6), in the order of ``SCORE_NAMES``; the last class is the mean.
+    The order is that of `SCORE_NAMES`; the last class is the mean.
     """
     good = labelled.has_p
     rows = []
@@ -100,36 +92,15 @@ def evaluate(labelled, weights):
     return np.moveaxis(np.concatenate([rows, _mean_present(rows)[None]]), 2, 0)
 
 
-def resample(labelled, function, *, n_bootstrap, rng, name):
+def resample(labelled, function, *, n_bootstrap, seed, name):
     """
-    95% intervals of what a function makes of the rows, over samples of groups drawn with replacement.
+    95% intervals (2.5 and 97.5 percentiles of what is not NaN) over samples of groups drawn with replacement.
 
-    Parameters
-    ----------
-    labelled : `~astroclassify.nn._labelled.Labelled`
-        The n rows.
-    function : callable
-        Takes weights (m, n), gives an array with m along the first axis.
-    n_bootstrap : int
-        Number of samples; 0 gives NaN.
-    rng : int or `~numpy.random.Generator`
-        Seed.
-    name : str
-        What the seed is for.
-
-    Returns
-    -------
-    low, high : `~numpy.ndarray`
-        2.5 and 97.5 percentiles of what is not NaN.
-
-    Raises
-    ------
-    ValueError
-        If ``n_bootstrap`` is not a whole number from 0.
+    ``function`` takes weights (m, n) and gives an array with m along the first axis; ``name`` is what the seed is for.
+    ``n_bootstrap`` 0, or a single group, gives NaN.
     """
-    if isinstance(n_bootstrap, bool) or not isinstance(n_bootstrap, (int, np.integer)) or n_bootstrap < 0:
-        raise ValueError(f"n_bootstrap must be a whole number from 0, got {n_bootstrap!r}")
-    generator = derive_rng(master_seed(rng), name)
+    n_bootstrap = check_integer("n_bootstrap", n_bootstrap, 0)
+    generator = derive_rng(seed, name)
     membership, n_groups = labelled.membership, labelled.n_groups
     if n_bootstrap and n_groups < 2:
         warnings.warn("intervals need at least two groups, got one", AstroclassifyWarning, stacklevel=3)
@@ -142,6 +113,12 @@ def resample(labelled, function, *, n_bootstrap, rng, name):
         draws = generator.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n)
         parts.append(function(draws[:, membership].astype(float)))
     return _percentiles(np.concatenate(parts))
+
+
+def take(labelled, rows):
+    """Some of the labelled rows, by number or mask."""
+    names = ("truth", "predicted", "probabilities", "groups", "source_ids")
+    return replace(labelled, **{name: getattr(labelled, name)[rows] for name in names})
 
 
 def _percentiles(resampled):
@@ -160,7 +137,7 @@ def score_table(scheme, values, low, high):
     return validate(table, SCORES)
 
 
-def score(predictions, *, scheme=None, n_bootstrap=1000, rng=0):
+def score(predictions, *, scheme=None, n_bootstrap=1000, rng=None):
     """
     Score predictions against the truth, each class against the others.
 
@@ -173,7 +150,7 @@ def score(predictions, *, scheme=None, n_bootstrap=1000, rng=0):
     n_bootstrap : int, optional
         Number of resamplings; 0 gives no intervals (NaN).
     rng : int or `~numpy.random.Generator`, optional
-        Seed of the resampling.
+        Seed of the resampling; by default a fresh one. It is recorded in ``meta["seed"]``.
 
     Returns
     -------
@@ -222,14 +199,14 @@ def score(predictions, *, scheme=None, n_bootstrap=1000, rng=0):
     >>> float(scores["bacc"][0]), float(scores["auc"][0])
     (0.5, 0.75)
     """
-    labelled = unpack(predictions, scheme, failed=_WRONG)
+    labelled, seed = unpack(predictions, scheme, failed=_WRONG), master_seed(rng)
     low, high = resample(
-        labelled, lambda weights: evaluate(labelled, weights), n_bootstrap=n_bootstrap, rng=rng, name="score"
+        labelled, lambda weights: evaluate(labelled, weights), n_bootstrap=n_bootstrap, seed=seed, name="score"
     )
     values = evaluate(labelled, np.ones((1, len(labelled.truth))))[0]
     table = score_table(labelled.scheme, values, low, high)
     accuracy = float(np.mean(labelled.truth == labelled.predicted))
-    table.meta = labelled.meta(n_bootstrap=int(n_bootstrap), accuracy=accuracy)
+    table.meta = labelled.meta(n_bootstrap=int(n_bootstrap), accuracy=accuracy, seed=seed)
     return table
 
 
@@ -321,13 +298,12 @@ def confusion(predictions, *, scheme=None, normalise=None):
     cluster            1          0      0
       other            1          2      0
     """
-    if normalise not in (None, "true", "predicted"):
-        raise ValueError(f"normalise must be None, 'true' or 'predicted', got {normalise!r}")
+    if normalise is not None:
+        check_choice("normalise", normalise, ("true", "predicted"))
     labelled = unpack(predictions, scheme, failed="are in the column 'failed'")
     n_classes = labelled.scheme.n_classes
-    matrix = np.zeros((n_classes, n_classes + 1), dtype=np.int64)
-    # The index -1 of a failed row is the last column.
-    np.add.at(matrix, (labelled.truth, labelled.predicted), 1)
+    # A row that failed has the class -1, here the last column.
+    matrix = confusion_matrix(labelled.truth, labelled.predicted, labels=[*range(n_classes), -1])[:n_classes]
     if normalise:
         matrix = _divide(matrix, matrix.sum(axis=int(normalise == "true"), keepdims=True), np.nan)
     names = [f"pred_{name}" for name in labelled.scheme.classes]
@@ -371,12 +347,7 @@ def roc(predictions, *, scheme=None):
     >>> curve["fpr"].tolist(), curve["tpr"].tolist()
     ([0.0, 0.0, 1.0, 1.0], [0.0, 0.5, 0.5, 1.0])
     """
-
-    def curve(members, p):
-        fpr, tpr, threshold = roc_curve(members, p)
-        return threshold, fpr, tpr
-
-    return _curves(unpack(predictions, scheme), ("threshold", "fpr", "tpr"), curve)
+    return _curves(unpack(predictions, scheme), ("fpr", "tpr", "threshold"), roc_curve)
 
 
 def precision_recall(predictions, *, scheme=None):
@@ -413,16 +384,15 @@ def precision_recall(predictions, *, scheme=None):
     >>> curve["recall"].tolist()
     [1.0, 0.5, 0.5, 0.0]
     """
-
-    def curve(members, p):
-        precision, recall, threshold = precision_recall_curve(members, p)
-        return np.append(threshold, np.inf), precision, recall
-
-    return _curves(unpack(predictions, scheme), ("threshold", "precision", "recall"), curve)
+    return _curves(unpack(predictions, scheme), ("precision", "recall", "threshold"), precision_recall_curve)
 
 
 def _curves(labelled, names, curve):
-    """One curve after another, for the classes that have members and others among the rows with probabilities."""
+    """
+    One of scikit-learn's curves after another, for each class that has members and others among the rows with p.
+
+    ``names`` are those of what ``curve`` gives, the threshold last; where it is one short, an infinite one is added.
+    """
     good = labelled.has_p
     if not good.all():
         text = f"{np.sum(~good)} rows without probabilities are left out of the curves, of {len(good)}"
@@ -431,9 +401,11 @@ def _curves(labelled, names, curve):
     for index, name in enumerate(labelled.scheme.classes):
         members = labelled.truth[good] == index
         if members.any() and not members.all():
-            parts.append(np.stack(curve(members, labelled.probabilities[good, index])))
-            labels += [name] * parts[-1].shape[1]
+            *rates, threshold = curve(members, labelled.probabilities[good, index])
+            threshold = np.append(threshold, np.full(len(rates[0]) - len(threshold), np.inf))
+            parts.append(np.stack([threshold, *rates]))
+            labels += [name] * len(threshold)
     columns = np.concatenate(parts, axis=1)
-    table = QTable([np.array(labels, dtype=str), *columns], names=("class", *names))
+    table = QTable([np.array(labels, dtype=str), *columns], names=("class", names[-1], *names[:-1]))
     table.meta = labelled.meta()
     return table

@@ -2,17 +2,18 @@
 
 import numpy as np
 
+from .._checks import check_integer
 from ..batch import derive_rng, master_seed
 from ..schemes import Flag, get_scheme
 from ._augment import augment, check_augmentation
-from ._inference import probabilities
+from ._inference import attempt
 from ._items import as_items
 from ._predictions import prediction_table
 
 __all__ = ["spread"]
 
 
-def spread(classifier, images, *, n=16, rng=0):
+def spread(classifier, images, *, n=16, rng=None):
     """
     How much an answer changes with what must not matter: mirroring, turns by 90 degrees, a shorter exposure.
 
@@ -25,7 +26,8 @@ def spread(classifier, images, *, n=16, rng=0):
     n : int, optional
         Number of changed copies of each image, at least 2.
     rng : int or `~numpy.random.Generator`, optional
-        Seed. Each image draws from its own, so its row does not depend on the others.
+        Seed, by default a fresh one; it is recorded in ``meta["seed"]``. Each image draws from a generator of its own,
+        so its row does not depend on the others.
 
     Returns
     -------
@@ -49,8 +51,7 @@ def spread(classifier, images, *, n=16, rng=0):
     ----------
     Ayhan & Berens 2018, MIDL, "Test-time data augmentation for estimation of heteroscedastic aleatoric uncertainty".
     """
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 2:
-        raise ValueError(f"n must be a whole number from 2, got {n!r}")
+    n = check_integer("n", n, 2)
     scheme = get_scheme(classifier.scheme)
     predictor = classifier._fitted()
     counts = tuple(band in classifier.count_bands for band in predictor.bands)
@@ -60,20 +61,19 @@ def spread(classifier, images, *, n=16, rng=0):
     nan = np.full(scheme.n_classes, np.nan)
     rows = []
     for item in items:
-        try:
-            pixels, flags = predictor.load(item)
-        except Exception as error:  # one bad file must not end the run: it becomes its row
-            text = (str(error) or "no message").splitlines()[0]
-            rows.append((nan, nan, np.nan, item.flags | int(Flag.FAILED), f"{type(error).__name__}: {text}"))
+        loaded, message = attempt(predictor.load, item)
+        if message:
+            rows.append((nan, nan, np.nan, item.flags | int(Flag.FAILED), message))
             continue
+        pixels, flags = loaded
         copies = np.repeat(pixels[None], n, axis=0)
         copies = augment(copies, derive_rng(seed, "spread", item.source_id), names=names, counts=counts)
-        p = probabilities(predictor, copies)
+        p = predictor.probabilities(copies)
         agreement = np.mean(p.argmax(axis=1) == p.mean(axis=0).argmax())
         rows.append((p.mean(axis=0), p.std(axis=0, ddof=1), agreement, flags, ""))
     means, deviations, agreements, flags, messages = zip(*rows, strict=True) if rows else ((), (), (), (), ())
     table = prediction_table(
-        [item.source_id for item in items], np.array(means), flags, messages, scheme, n_copies=int(n), seed=seed
+        [item.source_id for item in items], np.array(means), flags, messages, scheme, n_copies=n, seed=seed
     )
     deviations = np.reshape(deviations, (len(items), scheme.n_classes)).astype(float)
     for index, name in enumerate(scheme.classes):

@@ -7,8 +7,7 @@ from astropy import units as u
 from astropy.table import Table
 
 from ..exceptions import SchemaError
-from ..tables import SAMPLE
-from ._items import filled
+from ..tables import SAMPLE, plain_column
 
 __all__ = ["Scaling", "Target", "TargetTask", "check_targets", "gaussian_loss", "moments", "r2", "target_values"]
 
@@ -73,7 +72,7 @@ def target_values(X, y, targets, name):
     ``y`` is as predicted: logarithms for ``log_`` targets, shape (n, n_targets), or (n,) for one.
     """
     if y is not None:
-        values = filled(y)
+        values = np.asarray(plain_column(y))
         values = values[:, None] if values.ndim == 1 and len(targets) == 1 else values
         if values.ndim != 2 or values.shape[1] != len(targets) or values.dtype.kind not in "fiu":
             raise ValueError(f"y of {name} must be numbers of shape (n, {len(targets)}), got {np.shape(y)}")

@@ -53,22 +53,7 @@ class Settings:
 
 def choose_device(name):
     """
-    Device to train on.
-
-    Parameters
-    ----------
-    name : str
-        ``"auto"`` for a GPU (CUDA) if there is one, else the CPU; or what torch calls a device.
-
-    Returns
-    -------
-    `torch.device`
-        The device.
-
-    Raises
-    ------
-    ValueError
-        If torch knows no such device, or it is not there.
+    The torch device: ``"auto"`` is a GPU (CUDA) if there is one, else the CPU. ValueError if torch does not find it.
     """
     torch = require("torch", extra="train")
     if name == "auto":
@@ -84,38 +69,19 @@ def choose_device(name):
 
 def cross_entropy(logits, targets):
     """
-    Sum over images of the cross-entropy between soft labels and the network's probabilities.
+    Sum over images of the cross-entropy, and sum of weights: their ratio is the loss.
 
-    Parameters
-    ----------
-    logits : `torch.Tensor`
-        Shape (n, n_classes).
-    targets : `torch.Tensor`
-        Probability of each class in the label, times the weight of the class, times the weight of the image; shape
-        (n, n_classes).
-
-    Returns
-    -------
-    total, weight : `torch.Tensor`
-        Sums of weighted loss and of weights: their ratio is the loss. With one class per image it is torch's
-        ``cross_entropy(..., weight=)``; an image of weight 2 counts as two images.
+    ``targets`` (n, n_classes) are the probability of each class in the label, times the weights of class and image.
+    With one class per image the ratio is torch's ``cross_entropy(..., weight=)``; an image of weight 2 counts as two
+    images.
     """
     return -(targets * logits.log_softmax(dim=1)).sum(), targets.sum()
 
 
 def macro_f1(logits, labels):
     """
-    Mean over classes of F1 of the most probable class.
-
-    Parameters
-    ----------
-    logits, labels : `~numpy.ndarray`
-        Shape (n, n_classes) each: what the network gives, and labels (hard or soft, not weighted).
-
-    Returns
-    -------
-    float
-        The mean; classes in neither count as 0.
+    Mean over classes of F1 of the most probable class, from logits and labels (n, n_classes); absent classes count as
+    0.
     """
     return float(f1_score(labels.argmax(axis=1), logits.argmax(axis=1), average="macro", zero_division=0))
 
@@ -127,11 +93,10 @@ def _batches(n, batch_size, rng):
 
 def _memory_format(torch, network):
     """
-    Channels last where it is safe.
+    Channels last where it is safe: all numbers of filters multiples of 16.
 
-    It is faster for wide networks, but in torch 2.14.1 (oneDNN, x86, more than one thread) the gradient of a strided
-    1x1 convolution writes outside its memory for fewer than 16 input channels: seen with 8, 10 and 12 channels and most
-    batch sizes, never with 16, 24 or 64, never with contiguous tensors. Multiples of 16 throughout keep clear of it.
+    It is faster for wide networks, but in torch 2.14.1 (oneDNN, x86, several threads) the gradient of a strided 1x1
+    convolution writes outside its memory for fewer than 16 input channels (seen with 8, 10, 12; never with 16, 24, 64).
     """
     filters = [module.out_channels for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
     return torch.channels_last if all(n % 16 == 0 for n in filters) else torch.contiguous_format
@@ -215,10 +180,9 @@ class _Trainer:
 
     def _running_mean(self):
         """
-        Follow the network as an exponential running mean of its weights and statistics.
+        Exponential running mean of weights and statistics, or None.
 
-        With the few steps of an epoch of a small sample, those of one epoch (and the statistics of batch normalisation)
-        are too noisy to choose by.
+        With the few steps per epoch of a small sample, those of a single epoch are too noisy to choose by.
         """
         if not self.settings.mean_epochs:
             return None
@@ -278,10 +242,10 @@ class _Trainer:
 
     def _renew_statistics(self):
         """
-        Measure the statistics of batch normalisation in the mean network anew, on some training images as they are.
+        Measure the statistics of batch normalisation anew in the mean network, on some unchanged training images.
 
-        Means of statistics are not the statistics of mean weights: with many normalisations in a row (MobileNet) the
-        difference made the mean network worse than chance for ten epochs (Izmailov et al. 2018, UAI, section 3.2).
+        Means of statistics are not the statistics of mean weights; with many normalisations in a row (MobileNet) the
+        mean network was worse than chance for ten epochs (Izmailov et al. 2018, UAI, section 3.2).
         """
         network = self.mean.module.eval()
         norms = [
@@ -366,42 +330,13 @@ def train(
     score=macro_f1,
 ):  # fmt: skip
     """
-    Train a network in place and leave its best weights in it.
+    Train a network in place, leave its best weights in it, and return the history: one dict per epoch.
 
-    Parameters
-    ----------
-    network : `torch.nn.Module`
-        The network.
-    counts : `~numpy.ndarray`
-        Images as counts, float32, shape (n, n_bands, ny, nx). Augmentation acts on them, then ``rule``.
-    targets : `~numpy.ndarray`
-        What ``loss`` takes, float32, shape (n, ...); for `cross_entropy` the weighted labels.
-    rule : callable
-        From counts to what the network takes.
-    settings : Settings
-        How to train.
-    seed : int
-        Seed of order, augmentation and dropout. Each epoch draws from seeds of its own, so that a resumed training goes
-        on as if it had not stopped; torch's own generators are left as they were.
-    validation : tuple of `~numpy.ndarray`, optional
-        Counts, targets and (for ``score``) labels on which to choose the epoch; without, the last epoch is kept.
-    checkpoint : Checkpoint, optional
-        Where to save the state, and to go on from.
-    loss : callable, optional
-        ``loss(outputs, targets)`` gives the sum of weighted losses and the sum of weights, as tensors.
-    score : callable, optional
-        ``score(outputs, labels)`` gives a number on arrays: ``validation_f1``.
-
-    Returns
-    -------
-    list of dict
-        One per epoch: ``epoch``, ``learning_rate`` (of its first step), ``loss``, ``validation_loss``,
-        ``validation_f1``, ``seconds``, and ``best`` on the epoch whose weights were kept.
-
-    Raises
-    ------
-    ValueError
-        If the loss stops being a finite number, ``frozen`` names no parameter, or there is no such device.
+    ``counts`` (n, n_bands, ny, nx) are augmented, then preprocessed by ``rule``; ``targets`` (n, ...) are what ``loss``
+    takes, which gives the sum of weighted losses and the sum of weights. ``validation`` is (counts, targets, labels for
+    ``score``), on which the epoch is chosen; without it the last one is kept. Each epoch draws from seeds of its own,
+    so that a training resumed from ``checkpoint`` goes on as if it had not stopped; torch's own generators do not
+    change. ValueError if the loss becomes infinite or NaN, ``frozen`` names no parameter, or there is no such device.
     """
     trainer = _Trainer(
         network, counts, targets, rule=rule, validation=validation, settings=settings, seed=seed, loss=loss,

@@ -3,79 +3,29 @@
 import numpy as np
 from astropy import units as u
 
+from .._fields_sky import draw_fluxes, source_counts
 from ._background import SOURCE_INDEX, power_law_rate
 
-__all__ = ["FAINTEST", "cumulative_counts", "draw_fluxes", "draw_point_sources"]
+__all__ = ["FAINTEST", "draw_point_sources"]
 
 FAINTEST = 2.4e-17
 """Flux in 0.5 to 2 keV [erg s-1 cm-2] of the faintest source that is drawn: where the counts of Moretti et al. (2003)
 end, the limit of the Chandra Deep Fields. What is fainter is the unresolved background of Hickox & Markevitch (2006),
 which is what the same fields show without their sources: nothing is counted twice."""
 
-# Moretti et al. (2003, ApJ 588, 696), soft band: N(>S) = N0 (2e-15)^a / (S^a + S0^(a - b) S^b) per deg2.
-_BRIGHT_SLOPE, _FAINT_SLOPE, _BREAK, _NUMBER, _PIVOT = 1.82, 0.60, 1.48e-14, 6150.0, 2e-15
 # Sources up to this many standard deviations outside still count; so many shares of pixels are held at once.
 _MARGIN = 5.0
 _CHUNK_CELLS = 2**20
-_FLUX_NODES = 2048
-
-
-def cumulative_counts(flux):
-    """
-    Sources brighter than a flux, per square degree.
-
-    Parameters
-    ----------
-    flux : float or array_like
-        Flux in 0.5 to 2 keV, corrected for absorption [erg s-1 cm-2].
-
-    Returns
-    -------
-    float or `~numpy.ndarray`
-        N(>S) [deg-2].
-
-    References
-    ----------
-    Moretti et al. 2003, ApJ 588, 696 (soft band).
-    """
-    relative = np.asarray(flux, dtype=float) / _PIVOT
-    knee = (_BREAK / _PIVOT) ** (_BRIGHT_SLOPE - _FAINT_SLOPE)
-    return _NUMBER / (relative**_BRIGHT_SLOPE + knee * relative**_FAINT_SLOPE)
-
-
-def draw_fluxes(number, brightest, rng):
-    """Fluxes [erg s-1 cm-2] of a number of sources between `FAINTEST` and a brightest one, by the inverse of N(>S)."""
-    flux = np.geomspace(FAINTEST, brightest, _FLUX_NODES)
-    counts = cumulative_counts(flux)
-    place = counts[-1] + (counts[0] - counts[-1]) * rng.random(number)
-    # N(>S) falls; np.interp wants it rising.
-    return np.exp(np.interp(np.log(place), np.log(counts[::-1]), np.log(flux[::-1])))
 
 
 def draw_point_sources(observation, telescope, rng):
     """
-    Draw sources and give the counts that they are expected to leave on the image.
+    Draw sources and give the counts that they are expected to leave on the image, shape (rows, columns).
 
-    Parameters
-    ----------
-    observation : Observation
-        Settings; ``point_sources`` is the flux of the brightest source, None for no sources.
-    telescope : Telescope
-        Made of the same settings.
-    rng : `~numpy.random.Generator`
-        Where numbers, places and fluxes come from.
-
-    Returns
-    -------
-    `~numpy.ndarray`, shape (rows, columns)
-        Expected counts.
-
-    Notes
-    -----
     A Poisson number of sources, uniform over the part of the image that has exposure and a margin of the point spread
-    function around it, with fluxes from `cumulative_counts`. Each is a power law of photon index 1.4 behind the
-    Galaxy's absorption; its counts in the energy range are spread over the pixels as a Gaussian with
-    `Telescope.psf_sigma` of its place.
+    function around it, with fluxes from `draw_fluxes` up to ``observation.point_sources`` (None: no sources). Each is a
+    power law of photon index 1.4 behind the Galaxy's absorption; its counts in the energy range are spread over the
+    pixels as a Gaussian with `Telescope.psf_sigma` of its place.
     """
     rows, columns = telescope.fraction.shape
     image = np.zeros((rows, columns))
@@ -84,10 +34,10 @@ def draw_point_sources(observation, telescope, rng):
         return image
     brightest = float(observation.point_sources.to_value(u.erg / u.s / u.cm**2))
     area = float(np.prod(high - low)) * (telescope.pixel_arcsec / 3600.0) ** 2
-    density = float(cumulative_counts(FAINTEST) - cumulative_counts(brightest))
+    density = float(source_counts(FAINTEST) - source_counts(brightest))
     number = rng.poisson(density * area)
     column, row = low[:, np.newaxis] + (high - low)[:, np.newaxis] * rng.random((2, number))
-    counts = counts_per_flux(observation) * telescope.exposure_s * draw_fluxes(number, brightest, rng)
+    counts = counts_per_flux(observation) * telescope.exposure_s * draw_fluxes(number, FAINTEST, brightest, rng)
     sigma = telescope.psf_sigma(column, row)
     chunk = max(1, _CHUNK_CELLS // max(rows, columns))
     for start in range(0, number, chunk):

@@ -3,9 +3,9 @@
 import numpy as np
 from astropy import constants
 from astropy import units as u
-from astropy.wcs import WCS
 
 from ..exceptions import GeometryError
+from ..images import target_wcs
 
 __all__ = [
     "AXES",
@@ -93,13 +93,6 @@ def tan_wcs(shape, scale):
     degrees = scale.to_value(u.deg)
     if not 0 < degrees * max(shape) < 90:
         raise GeometryError(f"image must be smaller than 90 deg, got {degrees * max(shape):.3g} deg")
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.cunit = ["deg", "deg"]
-    wcs.wcs.crval = SKY_CENTRE
-    wcs.wcs.crpix = [0.5 * (shape[1] + 1), 0.5 * (shape[0] + 1)]
-    wcs.wcs.cdelt = [-degrees, degrees]
-    wcs.wcs.radesys = "ICRS"
+    wcs = target_wcs(SKY_CENTRE, scale, shape)
     wcs.array_shape = shape
-    wcs.wcs.set()
     return wcs

@@ -5,28 +5,21 @@ from dataclasses import dataclass
 import numpy as np
 from astropy import units as u
 
+from .._fields_instruments import (
+    ACIS_DITHER,
+    ACIS_I_AIM_POINT,
+    ACIS_I_CHIP_EDGES,
+    ACIS_PIXEL,
+    CHANDRA_R90_GROWTH,
+    R90_PER_SIGMA,
+    vignetting,
+)
+
 __all__ = ["DETECTORS", "Telescope", "make_telescope"]
 
 DETECTORS = ("uniform", "acis-i")
 
-# Geometry of ACIS-I, as in SOXS 5.3 (instrument_registry.py, chandra_acisi_cy0): side of a pixel [arcsec]; along either
-# axis, pixels from the middle of the four chips to the inner and outer edge of a chip; the optical axis from there.
-_CHIP_PIXEL = 0.492
-_CHIP_EDGES = (11.0, 1035.0)
-_AIM_POINT = (86.0, 57.0)
-# Amplitude of the Lissajous figure along either axis [arcsec]: 16" from end to end for ACIS (Chandra Proposers'
-# Observatory Guide, section 5.8.2 [from memory]; the default of SOXS as well).
-_DITHER = 8.0
-# Effective area over that on axis at 1.5 keV, mean over azimuth: 1 - a theta - b theta^2, theta in arcmin, through 0.95
-# at 5' and 0.85 at 10', from memory of the figure in chapter 4 of the Chandra Proposers' Observatory Guide, unverified.
-# Photons of 5 keV lose about twice as much [from memory]. The chips end at 12.8'.
-_VIGNETTING = (0.005, 0.001)
-# Growth of the radius with 90% of the light [arcsec] at 10' off axis, as the square of the angle: Hickox & Markevitch
-# (2006, ApJ 645, 95).
-_R90_GROWTH = 10.0
 _SIGMA_PER_FWHM = 1.0 / np.sqrt(8.0 * np.log(2.0))
-#: r90 over sigma of a Gaussian in two dimensions.
-R90_PER_SIGMA = np.sqrt(2.0 * np.log(10.0))
 # Step of the table of a chip's profile, a small part of the dither [arcsec].
 _STEP = 0.05
 
@@ -57,7 +50,7 @@ class Telescope:
         return np.hypot(right, up) / 60.0
 
     def psf_sigma(self, column, row):
-        """Standard deviation [pixel] of the Gaussian point spread function; pixel k covers [k, k + 1)."""
+        """Standard deviation [pixel] of the Gaussian point spread function at continuous pixel coordinates."""
         theta = self.off_axis(column, row)
         sigma = self.sigma_arcsec + self.growth / R90_PER_SIGMA * (theta / 10.0) ** 2
         return sigma / self.pixel_arcsec
@@ -65,18 +58,19 @@ class Telescope:
 
 def make_telescope(observation, cosmology):
     """
-    Exposure, background and point spread function of an observation; the cosmology gives the angular size of a pixel.
+    Exposure, background and point spread function of each pixel for an observation.
 
-    ``"uniform"`` has the whole exposure and one point spread function everywhere. ``"acis-i"`` has
+    With ``detector="uniform"`` every pixel has the whole exposure and one point spread function. With ``"acis-i"``:
 
-    - the four chips and the gaps between them, smoothed by the dither: along either axis of the detector the Lissajous
-      figure spends its time as an arcsine distribution, so the share of time on a chip is F(x - low) - F(x - high) with
-      F(x) = 1/2 + asin(x / 8") / pi, averaged over the pixel;
-    - vignetting, that at 1.5 keV for all energies;
-    - r90 = r90 on axis + 10" (theta / 10')^2 (Hickox & Markevitch 2006, ApJ 645, 95, at 1.5 keV [from memory]).
+    - The four chips and the gaps between them are as SOXS has them, smoothed by the dither: along either axis of the
+      detector the Lissajous figure spends its time as an arcsine distribution, so the share of time on a chip is
+      F(x - low) - F(x - high) with F(x) = 1/2 + asin(x / 8") / pi, averaged over the pixel.
+    - Vignetting is that at 1.5 keV for all energies.
+    - The point spread function grows as r90 = r90 on axis + 10" (theta / 10')^2 (see `CHANDRA_R90_GROWTH`).
 
-    As in SOXS, detector coordinates are those of the sky rotated counter-clockwise by the roll, so that on the image a
-    positive roll turns the chips clockwise. Particles fall on the chips alone; the sky is vignetted as well.
+    The detector turns as in SOXS: its coordinates are those of the sky (right, up) rotated counter-clockwise by the
+    roll, so that on the image a positive roll turns the chips clockwise. Particles fall on the chips alone; the sky is
+    vignetted.
     """
     pixel = float(observation.pixel_scale(cosmology).to_value(u.arcsec))
     exposure = float(observation.exposure.to_value(u.s))
@@ -91,17 +85,11 @@ def make_telescope(observation, cosmology):
     else:
         right, up = _sky_grid(observation.shape, pixel, offset)
         chips = _chip_fraction(right, up, pixel, float(observation.roll.to_value(u.rad)))
-        fraction = chips * vignetting(np.hypot(right, up) / 60.0)
+        fraction = chips * vignetting("ACIS", np.hypot(right, up) / 60.0)
         background = particles * chips + sky * fraction
-        growth = _R90_GROWTH
+        growth = CHANDRA_R90_GROWTH
     fraction.flags.writeable = background.flags.writeable = False
     return Telescope(fraction, background, pixel, exposure, offset, sigma, growth)
-
-
-def vignetting(theta):
-    """Effective area over that on axis at off-axis angles [arcmin], energy-independent."""
-    linear, square = _VIGNETTING
-    return np.clip(1.0 - linear * theta - square * theta**2, 0.0, 1.0)
 
 
 def _sky_grid(shape, pixel, offset):
@@ -114,8 +102,8 @@ def _sky_grid(shape, pixel, offset):
 def to_detector(right, up, roll):
     """Detector coordinates [arcsec from the middle of the chips] of places [arcsec from the optical axis]."""
     cos, sin = np.cos(roll), np.sin(roll)
-    x = cos * right - sin * up + _AIM_POINT[0] * _CHIP_PIXEL
-    y = sin * right + cos * up + _AIM_POINT[1] * _CHIP_PIXEL
+    x = cos * right - sin * up + ACIS_I_AIM_POINT[0] * ACIS_PIXEL
+    y = sin * right + cos * up + ACIS_I_AIM_POINT[1] * ACIS_PIXEL
     return x, y
 
 
@@ -135,8 +123,8 @@ def _chip_profile(side, other):
     """
     Share of time on a chip along one axis, averaged over two widths [arcsec], against the distance from the middle.
     """
-    low, high = (edge * _CHIP_PIXEL for edge in _CHIP_EDGES)
-    reach = high + _DITHER + 0.5 * (side + other) + _STEP
+    low, high = (edge * ACIS_PIXEL for edge in ACIS_I_CHIP_EDGES)
+    reach = high + ACIS_DITHER + 0.5 * (side + other) + _STEP
     side, other = max(side, other), min(side, other)
     distance = np.arange(0.0, reach + _STEP, _STEP)
     # The average over the larger width is analytic; Gauss-Legendre nodes suffice for the smaller one.
@@ -152,6 +140,6 @@ def _chip_profile(side, other):
 
 def _dither_integral(x):
     """Integral of the arcsine distribution's cumulative function, from far below to ``x`` [arcsec]."""
-    inside = np.clip(x / _DITHER, -1.0, 1.0)
-    value = _DITHER * (0.5 * inside + (inside * np.arcsin(inside) + np.sqrt(1.0 - inside**2)) / np.pi)
-    return value + np.maximum(x - _DITHER, 0.0)
+    inside = np.clip(x / ACIS_DITHER, -1.0, 1.0)
+    value = ACIS_DITHER * (0.5 * inside + (inside * np.arcsin(inside) + np.sqrt(1.0 - inside**2)) / np.pi)
+    return value + np.maximum(x - ACIS_DITHER, 0.0)

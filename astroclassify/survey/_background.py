@@ -101,7 +101,7 @@ def estimate_background(counts, exposure, mask, pixel):
     return model
 
 
-def _find_sources(counts, model, valid):
+def find_sources(counts, model, valid):
     """Where counts stand out from the model at one of the scales, and the faint surroundings of such places."""
     area = 4 * np.pi * SCALE**2  # as many pixels does the Gaussian average over
     skew = (SIGNIFICANCE**2 - 1) / 6  # of the Poisson distribution: its quantile to this order (Cornish and Fisher)
@@ -156,7 +156,7 @@ def _alternate(counts, templates, valid, smooth):
         if abs(total - last) <= TOLERANCE * total:
             break
         last = total
-        sources = _find_sources(counts, model, valid)
+        sources = find_sources(counts, model, valid)
     return weights, sources, factor
 
 

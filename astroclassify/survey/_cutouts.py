@@ -1,8 +1,6 @@
 """Two-band cutouts of candidates: X-ray counts, exposure and an optical image on one grid, the source in the middle."""
 
 import functools
-import hashlib
-import json
 import logging
 import re
 import warnings
@@ -15,11 +13,11 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable, Table
 
-from .. import _sample_folders as folders
 from .. import batch, tables
 from .._checks import check_quantity
-from ..exceptions import EmptyResultWarning, GeometryError, ImageWarning, OutputError, SchemaError
-from ..images import Cutout, Geometry, cutout_to_hdus, image_flags, target_wcs, write_hdus
+from .._sample_writer import RowFormat, SampleWriter, digest_of, one_line, pack_single
+from ..exceptions import EmptyResultWarning, GeometryError, ImageWarning, SchemaError
+from ..images import Cutout, Geometry, image_flags, target_wcs
 from ..schemes import Flag
 from ._cutouts_bands import Piece, optical_band, xray_band
 from ._optical import NoImageError
@@ -73,10 +71,10 @@ def extract_cutouts(
     -------
     list of Cutout, or `~astropy.table.QTable`
         Without ``out`` one entry for each candidate (3 MB; None, with a warning, where there is no cutout). With
-        ``out`` a SAMPLE table with one row for each candidate in their order: the columns that came, those of a SAMPLE
+        ``out`` a SAMPLE table with one row for each candidate in their order: its own columns, those of a SAMPLE
         table, and ``message``. A candidate without a cutout keeps its row, with the flag ``FAILED``, no path and the
-        reason. A ``source_id`` that comes again has a number after it, one that cannot name a file is replaced; what
-        came is in ``group_id``.
+        reason. A ``source_id`` that comes again has a number after it, one that cannot name a file is replaced; the
+        original is in ``group_id``.
 
     Raises
     ------
@@ -106,7 +104,7 @@ def extract_cutouts(
 
     A grid that reaches beyond the image is padded, so that the source stays in the middle. Pixels less than half of
     which come from valid ones are masked. ``flags``: ``off_edge``, part of the field lies off the X-ray or the optical
-    image; ``masked``, pixels in it are masked or have no exposure; ``no_exposure``, the field came without exposure;
+    image; ``masked``, pixels in it are masked or have no exposure; ``no_exposure``, the field has no exposure map;
     ``no_optical``, there is no optical image and ``message`` says why; ``low_counts``; and those of the candidate.
 
     References
@@ -129,38 +127,26 @@ def extract_cutouts(
         raise TypeError(f"optical must be a function of position and size, got {type(optical).__name__}")
     image = Piece.of(field)
     sample = _skeleton(candidates)
-    job = _Job(geometry, optical, None if out is None else Path(out), "" if out is None else image.name)
+    job = _Job(geometry, optical, out, "" if out is None else image.name)
     if not len(sample):
         warnings.warn("candidates has no rows: there are no cutouts", EmptyResultWarning, stacklevel=2)
     items = _items(sample, image, geometry)
-    run = functools.partial(_run, items=items, executor=executor, progress=progress)
-    if job.folder is None:
-        outcomes = run(job.cutout)
-        missing = [f"{outcome.key}: {outcome.error}" for outcome in outcomes if outcome.error is not None]
-        if missing:
-            text = f"{len(missing)} of {len(outcomes)} candidates have no cutout ({missing[0]})"
-            warnings.warn(text, ImageWarning, stacklevel=2)
-        return [outcome.value for outcome in outcomes]
-    names = {item.name for item in items}
-    folders.prepare(job.folder, job.settings, SETTINGS_FILE, wanted=names, others="other candidates")
-    return folders.write_table(_filled(sample, run(job.row), job.settings), job.folder)
-
-
-def _run(function, *, items, executor, progress):
-    return list(
-        batch.run(
-            function,
-            items,
-            keys=[item.name for item in items],
-            executor=executor,
-            progress=progress,
-            description="cutouts",
-        )
-    )
+    names = [item.name for item in items]
+    how = {"keys": names, "executor": executor, "progress": progress, "description": "cutouts"}
+    if out is not None:
+        job.writer.prepare(wanted=names, others="other candidates")
+        rows = list(job.writer.run(job.row, items, failed=_failed, **how))
+        return job.writer.finish(_filled(sample, rows), cutouts=job.writer.settings)
+    outcomes = list(batch.run(job.cutout, items, **how))
+    missing = [f"{outcome.key}: {outcome.error}" for outcome in outcomes if outcome.error is not None]
+    if missing:
+        text = f"{len(missing)} of {len(outcomes)} candidates have no cutout ({missing[0]})"
+        warnings.warn(text, ImageWarning, stacklevel=2)
+    return [outcome.value for outcome in outcomes]
 
 
 def _skeleton(candidates):
-    """SAMPLE table of the candidates, still without paths and flags of cutouts; the columns that came are kept."""
+    """SAMPLE table of the candidates, still without paths and flags of cutouts; their own columns are kept."""
     if isinstance(candidates, SkyCoord):
         candidates = QTable({"sky_position": candidates.reshape(-1)})
     if not isinstance(candidates, Table):
@@ -176,15 +162,9 @@ def _skeleton(candidates):
     fixed = {"source_id": _names(given), "path": np.zeros(n, "U1")}
     if "group_id" not in candidates.colnames:
         fixed["group_id"] = np.array(given, dtype="U") if n else np.zeros(0, "U1")
-    columns = {}
-    for name, kind in tables.SAMPLE.kinds().items():
-        if name in fixed or name not in candidates.colnames:
-            empty = {"str": np.zeros(n, "U1"), "int": np.zeros(n, np.int64)}
-            missing = empty[kind] if kind in empty else np.full(n, np.nan) * (1 if kind == "float" else kind)
-            columns[name] = fixed.get(name, missing)
-        else:
-            columns[name] = candidates[name]
-    columns |= {name: candidates[name] for name in candidates.colnames if name not in columns}
+    blank = RowFormat(tables.SAMPLE.kinds()).table([{}] * n)
+    columns = {name: candidates[name] if name in candidates.colnames else blank[name] for name in blank.colnames}
+    columns = {**columns, **fixed, **{name: candidates[name] for name in candidates.colnames if name not in columns}}
     columns.setdefault("message", np.zeros(n, "U1"))
     return tables.validate(QTable(columns, meta=dict(candidates.meta)), tables.SAMPLE)
 
@@ -252,17 +232,18 @@ class _Job:
 
     geometry: Geometry
     optical: Any
-    folder: Path | None
+    out: Any
     field: str
 
-    @property
-    def settings(self):
-        """What decides the content of a cutout at a given position, as plain types."""
+    @functools.cached_property
+    def writer(self):
+        """Writer of the sample; its settings decide the content of a cutout at a given position."""
         optical = None
         if self.optical is not None:
             name = getattr(self.optical, "__qualname__", type(self.optical).__qualname__)
             optical = getattr(self.optical, "settings", {"kind": name})
-        return {"geometry": self.geometry.to_dict(), "field": self.field, "optical": optical, "recipe": RECIPE}
+        settings = {"geometry": self.geometry.to_dict(), "field": self.field, "optical": optical, "recipe": RECIPE}
+        return SampleWriter(Path(self.out), settings, SETTINGS_FILE, band="xray", pack=pack_single)
 
     def cutout(self, item):
         """Make one cutout; its row is in the meta of the X-ray band."""
@@ -282,23 +263,24 @@ class _Job:
                 log.warning("%s has no optical image: %s", item.name, error)
                 flags |= Flag.NO_OPTICAL
                 meta["FLAGS"] = (image_flags(meta) | Flag.NO_OPTICAL).value
-                meta["MESSAGE"] = f"no optical image: {' '.join(str(error).split()) or type(error).__name__}"[:400]
+                meta["MESSAGE"] = f"no optical image: {one_line(error) or type(error).__name__}"[:400]
                 meta["AGAIN"] = not isinstance(error, NoImageError)
         meta["ROWFLAGS"] = flags.value
         return Cutout(item.name, bands)
 
     def row(self, item):
-        """Make one cutout and write it, unless it is there; return its row."""
-        text = json.dumps([self.settings, item.name, item.position], sort_keys=True)
-        digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-        path = self.folder / tables.IMAGE_FOLDER / f"{item.name}.fits"
-        header = folders.finished_header(path, digest, extension="XRAY")
-        if header is None or header.get("AGAIN", False):
-            cutout = self.cutout(item)
-            header = cutout.bands["xray"].meta
-            header[folders.DIGEST_KEY] = digest
-            _write(cutout, path)
-        return f"{tables.IMAGE_FOLDER}/{path.name}", int(header["ROWFLAGS"]), str(header.get("MESSAGE", ""))
+        """Make one cutout and write it, unless it is there; return its path, flags and message."""
+        header = self.writer.keep_or_make(
+            item.name,
+            lambda: self.cutout(item),
+            digest=digest_of([self.writer.settings, item.name, item.position]),
+            usable=lambda header: not header.get("AGAIN", False),
+        )
+        return self.writer.path(item.name), int(header["ROWFLAGS"]), str(header.get("MESSAGE", ""))
+
+
+def _failed(item, reason):
+    return "", Flag.FAILED.value, reason
 
 
 @functools.lru_cache(maxsize=1)
@@ -312,29 +294,12 @@ def _keep_memory():
     np.empty(2**24, np.uint8)
 
 
-def _write(cutout, path):
-    """Write a cutout in single precision: seven digits, in half the space."""
-    hdus = cutout_to_hdus(cutout.source_id, cutout.bands)
-    for hdu in hdus[1:]:
-        if hdu.data.dtype == np.float64:
-            hdu.data = hdu.data.astype(np.float32)
-    try:
-        write_hdus(hdus, path, overwrite=True)
-    except OutputError as error:  # a second run that has just started may have swept the temporary file away
-        log.debug("writing once more after %s", error)
-        write_hdus(hdus, path, overwrite=True)
-
-
-def _filled(sample, outcomes, settings):
-    """The table with what became of each row."""
-    rows = [
-        ("", Flag.FAILED.value, outcome.error) if outcome.error is not None else outcome.value for outcome in outcomes
-    ]
-    paths, flags, messages = zip(*rows, strict=True) if rows else ((), (), ())
-    texts = ["; ".join(filter(None, pair)) for pair in zip(map(str, sample["message"]), messages, strict=True)]
+def _filled(sample, rows):
+    """The table with path, flags and message of each row."""
     if rows:
+        paths, flags, messages = zip(*rows, strict=True)
+        texts = ["; ".join(filter(None, pair)) for pair in zip(map(str, sample["message"]), messages, strict=True)]
         sample["path"] = np.array(paths, dtype="U")
         sample["flags"] = np.asarray(sample["flags"], dtype=np.int64) | np.array(flags, dtype=np.int64)
         sample["message"] = np.array(texts, dtype="U")
-    sample.meta |= {key: value for key, value in tables.provenance(cutouts=settings).items() if key != "date"}
     return sample

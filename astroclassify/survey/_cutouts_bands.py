@@ -11,19 +11,19 @@ from astropy.nddata import CCDData, NDData
 from astropy.wcs import WCS, FITSFixedWarning
 from astropy.wcs.utils import wcs_to_celestial_frame
 
+from .._resample import brightness, centres, corners, holds, resample, sky_to_pixels, window
 from ..images import (
-    EXPOSURE_KEYS,
     EXPOSURE_MAP,
     LOW_COUNTS,
     as_image,
     celestial,
     counts_factor,
+    has_exposure,
     image_flags,
     valid_pixels,
 )
 from ..schemes import Flag
 from ._optical import NoImageError
-from ._warp import integrate, interpolate, pixel_grid, quadrilaterals, sky_to_pixels
 
 __all__ = ["Piece", "optical_band", "xray_band"]
 
@@ -31,8 +31,6 @@ __all__ = ["Piece", "optical_band", "xray_band"]
 _INHERITED = Flag.NO_EXPOSURE | Flag.NO_UNIT | Flag.NEGATIVE
 # Entries of the field's meta that say nothing of a cutout or are written anew.
 _NOT_KEPT = ("HISTORY", "COMMENT", "FLAGS")
-# Pixels of a plate smaller than this share of the grid's are averaged: interpolation would leave most of them out.
-_FINE = 0.5
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Piece:
         flags = image_flags(image.meta) & _INHERITED
         if exposure is not None:
             exposure = np.nan_to_num(np.asarray(exposure, dtype=float))
-        elif not any(_is_time(image.meta.get(key)) for key in EXPOSURE_KEYS):
+        elif not has_exposure(image.meta):
             flags |= Flag.NO_EXPOSURE
         if np.any(image.data[valid] < 0):
             flags |= Flag.NEGATIVE
@@ -93,156 +91,54 @@ class Piece:
         )
 
     def windows(self, positions, radius):
-        """
-        Which part holds everything within a radius of a position.
-
-        Parameters
-        ----------
-        positions : `~astropy.coordinates.SkyCoord`, shape (n,)
-            Finite positions.
-        radius : `~astropy.units.Quantity`
-            Angle.
-
-        Returns
-        -------
-        list of (slice, slice) or None
-            Rows and columns for each position; None where there is nothing.
-        """
+        """Rows and columns that hold all within a radius (angle) of each position (SkyCoord, (n,)), or None."""
         # The circle lies within an octagon whose corners are 1.1 radii away.
         angles = np.arange(8) * 45 * u.deg
         ring = positions[:, np.newaxis].directional_offset_by(angles[np.newaxis, :], 1.1 * radius)
         ring = ring.transform_to(wcs_to_celestial_frame(self.wcs)).spherical
         x, y = sky_to_pixels(self.wcs, ring.lon.deg, ring.lat.deg)
-        return [self._slices(rows, columns) for rows, columns in zip(y, x, strict=True)]
-
-    def _slices(self, *places):
-        slices = []
-        for place, length in zip(places, self.counts.shape, strict=True):
-            finite = np.isfinite(place)
-            if not finite.any():
-                return None
-            low, high = (int(np.floor(place.min())) - 2, int(np.ceil(place.max())) + 3) if finite.all() else (0, length)
-            if high <= 0 or low >= length:
-                return None
-            slices.append(slice(max(low, 0), min(high, length)))
-        return tuple(slices)
-
-
-def _is_time(value):
-    value = value[0] if isinstance(value, tuple) else value  # value and comment
-    try:
-        return float(value) > 0
-    except (TypeError, ValueError):
-        return False
+        # A corner that is not on the image's sky says nothing of how far the others are from the edge of the circle.
+        partial = np.isfinite(x).any(axis=1) & ~np.isfinite(x + y).all(axis=1)
+        whole = tuple(slice(0, length) for length in self.counts.shape)
+        return [
+            whole if each else window(*places, self.counts.shape)
+            for each, *places in zip(partial, x, y, strict=True)
+        ]
 
 
 def xray_band(piece, target, shape):
-    """
-    X-ray counts on the grid of a cutout.
-
-    Parameters
-    ----------
-    piece : Piece
-        The part of the field in which the grid lies.
-    target : `~astropy.wcs.WCS`
-        Coordinate system of the grid.
-    shape : tuple of int
-        Shape of the grid.
-
-    Returns
-    -------
-    `~astropy.nddata.CCDData`
-        Counts, with the exposure map and the flags in its meta.
-
-    Raises
-    ------
-    GeometryError
-        If no pixel of the grid is valid.
-    """
-    x, y = pixel_grid(target, piece.wcs, np.arange(shape[1] + 1) - 0.5, np.arange(shape[0] + 1) - 0.5)
-    x, y = x - piece.corner[1], y - piece.corner[0]
-    planes = {"counts": piece.counts}
-    if piece.exposure is not None:
-        planes["exposure"] = piece.exposure
-    if not piece.valid.all():
-        planes["valid"] = piece.valid
-    if not _holds(piece.counts.shape, x, y):
-        planes["covered"] = np.ones(piece.counts.shape)
-    contents, area = integrate(np.stack([*planes.values()]).astype(float), x, y)
-    contents = dict(zip(planes, contents, strict=True))
-    if Flag.NEGATIVE not in piece.flags:
-        # Sums along the sides leave -1e-14 where nothing is, which would be flagged as no raw counts.
-        np.maximum(contents["counts"], 0.0, out=contents["counts"])
-    shares = {
-        name: np.divide(contents[name], area, out=np.zeros(shape), where=area > 0)
-        for name in ("exposure", "valid", "covered")
-        if name in contents
-    }
-    covered = shares.get("covered", 1.0)
-    valid = shares.get("valid", covered)
+    """X-ray counts of a `Piece` on a grid (WCS and shape), with exposure map [s] and flags in the meta."""
+    x, y = corners(target, piece.wcs, shape)
+    data, valid, covered, exposure = resample(
+        piece.counts, x - piece.corner[1], y - piece.corner[0], valid=piece.valid, exposure=piece.exposure
+    )
     flags = piece.flags
-    if np.min(covered) < 0.5:
+    if covered.min() < 0.5:
         flags |= Flag.OFF_EDGE
     if np.any(covered - valid > 1e-6):
         flags |= Flag.MASKED
-    if contents["counts"].sum() < LOW_COUNTS:
+    if data.sum() < LOW_COUNTS:
         flags |= Flag.LOW_COUNTS
     meta = {**piece.meta, "FLAGS": flags.value}
-    if "exposure" in shares:
-        meta[EXPOSURE_MAP] = shares["exposure"].astype(np.float32)
-    mask = np.broadcast_to(valid < 0.5, shape)
-    return as_image(CCDData(contents["counts"], unit=u.ct, mask=mask if mask.any() else None, wcs=target, meta=meta))
-
-
-def _holds(shape, x, y):
-    """Whether an image of this shape holds all these places."""
-    return x.min() >= -0.5 and y.min() >= -0.5 and x.max() <= shape[1] - 0.5 and y.max() <= shape[0] - 0.5
+    if exposure is not None:
+        meta[EXPOSURE_MAP] = exposure.astype(np.float32)
+    mask = valid < 0.5
+    return as_image(CCDData(data, unit=u.ct, mask=mask if mask.any() else None, wcs=target, meta=meta))
 
 
 def optical_band(image, target, shape):
-    """
-    Optical image on the grid of a cutout.
-
-    Parameters
-    ----------
-    image : `~astropy.nddata.CCDData`
-        What a source of optical images gave.
-    target : `~astropy.wcs.WCS`
-        Coordinate system of the grid.
-    shape : tuple of int
-        Shape of the grid.
-
-    Returns
-    -------
-    `~astropy.nddata.CCDData`
-        Values, unit adu, flags in its meta.
-
-    Raises
-    ------
-    TypeError
-        If it is not CCDData.
-    NoImageError
-        If no valid pixel is on the grid.
-    """
+    """What a source of optical images gave, on a grid (WCS and shape): unit adu, flags in the meta."""
     if not isinstance(image, CCDData):
         raise TypeError(f"optical must give CCDData, got {type(image).__name__}")
     image = as_image(image)
     wcs, valid = celestial(image), None if image.mask is None else ~image.mask
-    x, y = pixel_grid(target, wcs, np.arange(shape[1] + 1) - 0.5, np.arange(shape[0] + 1) - 0.5)
-    # Areas of blocks of 8 x 8 pixels tell how fine the image's pixels are.
-    if np.nanmedian(np.abs(quadrilaterals(x[::8, ::8], y[::8, ::8]))) > 64 / _FINE**2:
-        content = np.stack([image.data, np.ones(image.shape)]) * (1.0 if valid is None else valid)
-        (data, share), area = integrate(content, x, y)
-        data = np.divide(data, share, out=np.zeros(shape), where=share > 1e-6)
-        share = np.divide(share, area, out=np.zeros(shape), where=area > 0)
-    else:
-        x, y = ((each[:-1, :-1] + each[1:, :-1] + each[:-1, 1:] + each[1:, 1:]) / 4 for each in (x, y))
-        data, share = interpolate(image.data, valid, x, y)
+    x, y = corners(target, wcs, shape)
+    data, share = brightness(image.data, x, y, valid=valid)
     mask = share < 0.5
     if mask.all():
         raise NoImageError("the optical image does not overlap with the field")
     flags = image_flags(image.meta)
-    if not _holds(image.shape, x, y):
+    if not holds(image.shape, *centres(x, y)):
         flags |= Flag.OFF_EDGE
     if valid is not None and mask.any():
         flags |= Flag.MASKED

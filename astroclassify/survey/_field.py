@@ -13,34 +13,34 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import CCDData, NDData
 from astropy.wcs import WCS, FITSFixedWarning
-from astropy.wcs.utils import proj_plane_pixel_scales
-from reproject import reproject_interp
 
 from .._checks import check_quantity
+from .._image_checks import is_time_unit, square_pixels
+from .._resample import brightness, corners, nearest, quadrilaterals
 from ..exceptions import GeometryError, ImageWarning
 from ..images import (
     EXPOSURE_MAP,
+    LOW_COUNTS,
     as_image,
     counts_factor,
     image_flags,
     image_from_hdus,
     pixel_scale,
+    read_header,
     read_image,
     same_grid,
 )
 from ..schemes import Flag
 from ._background import estimate_background
-from ._exposure import estimate_exposure, find_instrument, header_band, header_time
+from ._exposure import estimate_exposure, header_time, instrument_name
 from ._out_of_time import has_streaks, out_of_time
 from ._psf import MixedPsf, default_psf
 
 __all__ = ["Field", "combine_fields", "read_field"]
 
-LOW_COUNTS = 100  # as in `astroclassify.images`
 WHOLE = 1e-4  # how far counts may lie from whole numbers
 ROUNDING = 1e-3  # how far below zero, in units of the largest value, an exposure or background may lie
 FARTHEST = 5.0  # deg between the middle of an image and where its header says that the telescope points
-_SQUARE = 0.02  # by which share the sides of a pixel may differ
 ALSO = {"exposure": ", array or Quantity", "background": " or array", "mask": " or bool array"}
 
 
@@ -225,21 +225,24 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
     ('EPN', 10000.0)
     """
     image = _load("image", image)
-    pixel = _check_pixels(image)
+    pixel = square_pixels(image)
     counts, unusable, flags = _check_counts(image)
-    instrument = find_instrument(image.meta)
-    energy_range = _energy_range(energy_range, image.meta)
+    header = read_header(image.meta, image.wcs)
+    instrument = instrument_name(header)
+    energy_range = _energy_range(energy_range, header)
     psf = _check_psf(psf, instrument, energy_range)
-    axis = _find_axis(image)
+    for conflict in header.conflicts:
+        warnings.warn(f"image: {conflict}", ImageWarning, stacklevel=2)
+    axis = _find_axis(image, header)
     if mask is not None:
         unusable |= _read_mask(mask, image)
         flags |= Flag.MASKED
     counts[unusable] = 0.0
     if exposure is None and EXPOSURE_MAP not in image.meta:
-        exposure = estimate_exposure(counts, unusable, _off_axis(image, axis), image.meta, instrument)
+        exposure = estimate_exposure(counts, unusable, _off_axis(image, axis), header)
         flags |= Flag.NO_EXPOSURE
     else:
-        exposure = _read_exposure(exposure, image)
+        exposure = _read_exposure(exposure, image, header)
         flags &= ~Flag.NO_EXPOSURE  # which an image that was a field once may carry
     unusable |= exposure <= 0
     if unusable.all():
@@ -352,7 +355,7 @@ def combine_fields(fields):
 
 @contextmanager
 def _named(name):
-    """Put the name of another map before what is wrong with it."""
+    """Put the name of a map that is not the image before the message of its error."""
     try:
         yield
     except GeometryError as error:
@@ -362,7 +365,7 @@ def _named(name):
 
 
 def _load(name, value):
-    """Image from whatever holds one."""
+    """Image of a path, HDU, HDUList or NDData."""
     if isinstance(value, (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)):
         value = fits.HDUList([value])
     with _named(name):
@@ -402,15 +405,6 @@ def _check_counts(image):
     return np.where(unusable, 0.0, np.round(counts)), unusable, flags
 
 
-def _check_pixels(image):
-    """Side of a pixel [arcsec]; angles from the axis and the point spread function take pixels to be square."""
-    pixel = pixel_scale(image).to_value(u.arcsec)
-    sides = 3600 * proj_plane_pixel_scales(image.wcs.celestial)
-    if np.ptp(sides) > _SQUARE * sides.max():
-        raise GeometryError(f"image must have square pixels, got {sides[0]:.4g} by {sides[1]:.4g} arcsec")
-    return pixel
-
-
 def _check_psf(psf, instrument, energy_range):
     if psf is None:
         if instrument == "UNKNOWN":
@@ -418,7 +412,8 @@ def _check_psf(psf, instrument, energy_range):
                 "psf must be given (for example GaussianPsf(6 * u.arcsec)): the header's TELESCOP and INSTRUME name no "
                 "instrument that is known (EPN, EMOS1, EMOS2, ACIS, PSPC, eROSITA)"
             )
-        energy = 1.0 if energy_range is None else np.sqrt(np.prod(energy_range.to_value(u.keV)))
+        low, high = (1.0, 1.0) if energy_range is None else energy_range.to_value(u.keV)
+        energy = np.sqrt(low * high) if low > 0 else high / 2
         return default_psf(instrument, np.clip(energy, 0.1, 10) * u.keV)
     missing = [name for name in ("profile", "encircled", "radius", "limit") if not hasattr(psf, name)]
     if missing:
@@ -426,27 +421,22 @@ def _check_psf(psf, instrument, energy_range):
     return psf
 
 
-def _energy_range(energy_range, meta):
+def _energy_range(energy_range, header):
     """Band as two energies, from the argument or from the header; None where neither says."""
     if energy_range is not None:
         low, high = check_quantity("energy_range", energy_range, u.keV, positive=True, shape=(2,))
         if low >= high:
             raise ValueError(f"energy_range must rise, got {energy_range}")
         return u.Quantity([low, high], u.keV)
-    return None if (band := header_band(meta)) is None else u.Quantity(band, u.keV)
+    return None if header.energy_range is None else u.Quantity(header.energy_range, u.keV)
 
 
-def _find_axis(image):
+def _find_axis(image, header):
+    """Optical axis: where the header says that the telescope points, if that can be true, else the middle."""
     ny, nx = image.shape
     middle = image.wcs.celestial.pixel_to_world((nx - 1) / 2, (ny - 1) / 2)
-    for ra, dec in (("RA_PNT", "DEC_PNT"), ("RA_NOM", "DEC_NOM")):
-        try:
-            axis = SkyCoord(float(image.meta[ra]), float(image.meta[dec]), unit=u.deg, frame="icrs")
-        except (KeyError, TypeError, ValueError):
-            continue
-        if axis.separation(middle).deg < FARTHEST:  # false for NaN
-            return axis
-    return middle
+    axis = header.axis()
+    return axis if axis is not None and axis.separation(middle.icrs).deg < FARTHEST else middle
 
 
 def _off_axis(image, axis):
@@ -456,7 +446,7 @@ def _off_axis(image, axis):
     return np.hypot(x - column, y - row) * pixel_scale(image).to_value(u.arcmin)
 
 
-def _on_grid(name, other, image, *, order="bilinear"):
+def _on_grid(name, other, image, *, nearest_pixel=False):
     """Data of another image on the pixels of this one, NaN where it has none; and the ratio of the pixels' areas."""
     data = other.data if other.mask is None else np.where(other.mask, np.nan, other.data)
     if not getattr(other.wcs, "has_celestial", False):
@@ -467,12 +457,13 @@ def _on_grid(name, other, image, *, order="bilinear"):
         return data, 1.0
     if same_grid(other.wcs.celestial, data.shape, image.wcs.celestial, image.shape):
         return data, 1.0
-    moved = reproject_interp(
-        (data, other.wcs.celestial), image.wcs.celestial, shape_out=image.shape, order=order, return_footprint=False
-    )
-    if not np.any(np.isfinite(moved)):
+    x, y = corners(image.wcs.celestial, other.wcs.celestial, image.shape)
+    if nearest_pixel:
+        return nearest(data, x, y), None
+    moved, share = brightness(data, x, y, valid=np.isfinite(data))
+    if not np.any(share > 0.5):
         raise GeometryError(f"{name} does not overlap the image")
-    return moved, float((pixel_scale(image) / pixel_scale(other)) ** 2)
+    return np.where(share > 0.5, moved, np.nan), np.abs(quadrilaterals(x, y))
 
 
 def _read_mask(mask, image):
@@ -482,7 +473,9 @@ def _read_mask(mask, image):
                 f"mask must be a bool array of the image's shape {image.shape}, got {mask.dtype} {mask.shape}"
             )
         return mask
-    usable, _ = _on_grid("mask", _load("mask", mask), image, order="nearest-neighbor")
+    usable, _ = _on_grid("mask", _load("mask", mask), image, nearest_pixel=True)
+    if not np.any(usable > 0):
+        raise GeometryError("mask does not overlap the image")
     return ~(usable > 0)
 
 
@@ -497,24 +490,26 @@ def _read_background(value, image):
     return np.where(np.isfinite(data), _not_negative("background", data) * (area * factor), np.nan)
 
 
-def _read_exposure(exposure, image):
+def _read_exposure(exposure, image, header):
     """Exposure [s] on the image's grid."""
     if exposure is None:
         return np.asarray(image.meta[EXPOSURE_MAP], float)
     if isinstance(exposure, u.Quantity) and exposure.isscalar:
         return np.full(image.shape, check_quantity("exposure", exposure, u.s, positive=True))
     if isinstance(exposure, np.ndarray):
-        exposure = CCDData(np.asarray(exposure), unit=getattr(exposure, "unit", None) or u.s)
+        unit = getattr(exposure, "unit", None) or u.s
+        mask = np.broadcast_to(getattr(exposure, "mask", False), exposure.shape)
+        exposure = CCDData(np.where(mask, 0.0, np.asarray(getattr(exposure, "unmasked", exposure))), unit=unit)
     other = _load("exposure", exposure)
     data = _not_negative("exposure", _on_grid("exposure", other, image)[0])
     unit = other.unit
-    if unit.is_equivalent(u.s):
+    if is_time_unit(unit):
         return data * unit.to(u.s)
     if unit in (u.ct, u.dimensionless_unscaled):  # no unit in the file
         return data
     for area_time in (u.cm**2 * u.s, u.cm**2 * u.s * u.ct / u.photon, u.cm**2 * u.s * u.ct):
         if unit.is_equivalent(area_time):
-            return data * (header_time(image.meta) / max(data.max(), 1e-300))
+            return data * (header_time(header) / max(data.max(), 1e-300))
     raise GeometryError(f"exposure must be in seconds (or area times time), got {unit}")
 
 

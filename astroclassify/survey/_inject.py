@@ -7,6 +7,7 @@ from astropy import units as u
 
 from .. import batch
 from .._checks import check_quantity
+from .._fields_beta import beta_radius
 from ..exceptions import SchemaError
 
 __all__ = ["inject_sources", "live_pixels"]
@@ -77,7 +78,7 @@ def _photons(field, share, x, y, counts, core, rng):
     number = rng.poisson(counts * largest)
     off_axis = float(field.off_axis(x, y))
     places = np.zeros((2, number))
-    for radius in (core * _beta_radius(rng.random(number)), field.psf.radius(rng.random(number), off_axis)):
+    for radius in (core * beta_radius(rng.random(number)), field.psf.radius(rng.random(number), off_axis)):
         phase = 2 * np.pi * rng.random(number)
         places += radius / field.pixel * np.stack([np.cos(phase), np.sin(phase)])
     # Beta models have no end: a photon may land anywhere.
@@ -87,11 +88,6 @@ def _photons(field, share, x, y, counts, core, rng):
     kept = rng.random(rows.size) * largest < share[rows, columns]
     index = np.ravel_multi_index((rows[kept], columns[kept]), share.shape)
     return np.bincount(index, minlength=share.size).reshape(share.shape)
-
-
-def _beta_radius(share):
-    """Radius [core radii] within which a beta model (2/3) has a share of its photons."""
-    return np.sqrt((1 - share) ** -2.0 - 1)
 
 
 def live_pixels(field):

@@ -1,6 +1,7 @@
-"""The public X-CLASS training set of Kosiba et al. (2020), as it lies in the archive."""
+"""Reader of the public X-CLASS training set of Kosiba et al. (2020)."""
 
 import csv
+import functools
 import hashlib
 import logging
 import re
@@ -9,15 +10,14 @@ from pathlib import Path
 
 import numpy as np
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.nddata import CCDData
-from astropy.table import QTable
-from astropy.wcs import WCS
 
-from .. import _sample_folders as folders
 from .. import tables
 from .._checks import require
+from .._sample_writer import DIGEST_KEY, RowFormat, SampleWriter, dateless_provenance, pack_whole
 from ..exceptions import GeometryError, SchemaError
-from ..images import Cutout
+from ..images import Cutout, target_wcs
 from ..schemes import CANDIDATE, Flag
 
 __all__ = ["read_kosiba2020"]
@@ -29,6 +29,7 @@ LABELS = {"low-z": "low_z", "hi-z": "high_z", "galaxy": "galaxy", "point": "poin
 SPLITS = ("train", "test")
 SHAPE = (356, 356)
 SIZE = 7.0  # arcmin
+_ROWS = RowFormat({**tables.SAMPLE.kinds(), "split": "str", "message": "str"})
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
 # A layout of this many bytes cannot be a picture of 356 x 356 x 3.
 _LARGEST = 4_000_000
@@ -62,7 +63,7 @@ def read_kosiba2020(path, out=None):
     FileNotFoundError
         If a list is missing.
     SchemaError
-        If a list has not the columns or cannot be read.
+        If a list lacks a column or cannot be read.
     OutputError
         If ``out`` cannot be written or holds something else.
     MissingDependencyError
@@ -75,7 +76,7 @@ def read_kosiba2020(path, out=None):
     nominal: 7 arcmin, north up, centred on RA = Dec = 0. The first line of a picture is its upper edge; it becomes the
     last row of the array.
 
-    ``group_id`` is the ``image_id``: which of them show the same source in two observations is not told by the archive.
+    ``group_id`` is the ``image_id``: the archive does not say which of them show the same source in two observations.
     An ``image_id`` that comes again, in the same list or the other, is flagged the second time and after, so that no
     image counts twice or is in both roles; its ``source_id`` has a number after it.
 
@@ -95,20 +96,24 @@ def read_kosiba2020(path, out=None):
     rows = [row for split in SPLITS for row in _lines(root / f"{split}.csv", split)]
     _name(rows)
     _find(rows, root)
+    meta = {"source": "Kosiba et al. 2020, MNRAS 496, 4141", "scheme": CANDIDATE.to_dict()}
     if out is None:
-        sample = _table(rows)
-        sample.meta["folder"] = str(root.resolve())
+        sample = _ROWS.table(rows)
+        sample.meta |= dateless_provenance(**meta, folder=str(root.resolve()))
         return sample
     pillow = require("PIL.Image", extra="plots")
-    out = Path(out)
-    folders.prepare(out, {"source": "Kosiba et al. 2020", "layout": 1}, SETTINGS_FILE)
-    for row in rows:
-        if row["path"]:
-            _convert(row, root, out, pillow)
+    settings = {"source": "Kosiba et al. 2020", "layout": 1}
+    writer = SampleWriter(Path(out), settings, SETTINGS_FILE, band="xray", pack=pack_whole)
+    writer.prepare()
+    found = [row for row in rows if row["path"]]
+    convert = functools.partial(_convert, root, writer, pillow)
+    how = {"keys": [row["source_id"] for row in found], "failed": _failed, "progress": False}
+    for row, changes in zip(found, writer.run(convert, found, **how), strict=True):
+        row.update(changes)
     failed = sum(bool(row["message"]) for row in rows)
     if failed:
         log.warning("%d of %d images have a fault; column 'message' of the sample says which", failed, len(rows))
-    return folders.write_table(_table(rows), out)
+    return writer.finish(_ROWS.table(rows), **meta)
 
 
 def _root(path):
@@ -142,7 +147,8 @@ def _lines(path, split):
             "label": LABELS.get(label, ""),
             "split": split,
             "path": "",
-            "flags": Flag(0),
+            "group_id": identifier.removesuffix(".png"),
+            "flags": 0 if label in LABELS else Flag.FAILED.value,
             "message": "" if label in LABELS else f"class must be one of {list(LABELS)}, got {label[:40]!r}",
         }
         for identifier, label in lines
@@ -156,29 +162,26 @@ def _name(rows):
         identifier = row["image_id"]
         if not _IDENTIFIER.fullmatch(identifier):
             row["source_id"] = f"row-{number + 1}"
-            _fault(row, f"image_id must be letters, digits and _.+-, got {identifier[:40]!r}")
+            row.update(_with_fault(row, f"image_id must be letters, digits and _.+-, got {identifier[:40]!r}"))
         elif identifier in first:
             copy = next(name for name in (f"{identifier}-{k}" for k in range(2, len(rows) + 3)) if name not in used)
             used.add(copy)
             row["source_id"] = copy
             earlier = first[identifier]
             other = "" if earlier["label"] == row["label"] else f" with another class ({earlier['label'] or 'unknown'})"
-            _fault(row, f"image_id {identifier!r} is in the {earlier['split']} list already{other}")
+            row.update(_with_fault(row, f"image_id {identifier!r} is in the {earlier['split']} list already{other}"))
         else:
             row["source_id"], first[identifier] = identifier, row
-            if not row["label"]:
-                row["flags"] |= Flag.FAILED
 
 
-def _fault(row, message):
-    row["flags"] |= Flag.FAILED
-    row["message"] = "; ".join(text for text in (row["message"], message) if text)
-    row["path"] = ""
-    row["faulty"] = True
+def _with_fault(row, message):
+    """What changes in the row of an image that cannot be used."""
+    text = "; ".join(filter(None, (row["message"], message)))
+    return {"flags": row["flags"] | Flag.FAILED.value, "message": text, "path": "", "faulty": True}
 
 
 def _find(rows, root):
-    """Path of each picture; flag what is missing, tell what is in no list."""
+    """Put the path of each picture into its row; flag what is missing, log what is in no list."""
     there = {
         split: {each.name for each in (root / f"{split}_images").glob("*.png")}
         if (root / f"{split}_images").is_dir()
@@ -192,30 +195,25 @@ def _find(rows, root):
         if name in there[row["split"]]:
             row["path"] = f"{row['split']}_images/{name}"
         else:
-            _fault(row, f"no file {row['split']}_images/{name}")
+            row.update(_with_fault(row, f"no file {row['split']}_images/{name}"))
     for split in SPLITS:
         extra = there[split] - {f"{row['image_id']}.png" for row in rows if row["split"] == split}
         if extra:
             log.warning("%d images in %s_images are in no list (e.g. %s)", len(extra), split, min(extra))
 
 
-def _convert(row, root, out, pillow):
-    """Write the two bands of a picture, unless they are there; put what is wrong with the picture into the row."""
+def _convert(root, writer, pillow, row):
+    """Write the two bands of a picture, unless they are there; return what changes in its row."""
     name, source = row["source_id"], root / row["path"]
-    target = out / tables.IMAGE_FOLDER / f"{name}.fits"
-    try:
-        if source.stat().st_size > _LARGEST:
-            raise GeometryError(f"picture must be smaller than {_LARGEST} bytes")
-        digest = hashlib.blake2b(source.read_bytes(), digest_size=8).hexdigest()
-        there = folders.finished_header(target, digest, extension="XRAY") is not None
-        cutout = None if there else _cutout(name, _pixels(source, pillow), digest)
-    except Exception as error:  # whatever a damaged picture raises is told in its row
-        _fault(row, f"{row['path']}: {' '.join(str(error).split()) or type(error).__name__}")
-        return
-    if cutout is not None:
-        folders.write_cutout(cutout, target)
-    row["path"] = f"{tables.IMAGE_FOLDER}/{name}.fits"
-    row["flags"] |= Flag.NO_UNIT
+    if source.stat().st_size > _LARGEST:
+        raise GeometryError(f"picture must be smaller than {_LARGEST} bytes")
+    digest = hashlib.blake2b(source.read_bytes(), digest_size=8).hexdigest()
+    writer.keep_or_make(name, lambda: _cutout(name, _pixels(source, pillow), digest), digest=digest)
+    return {"path": writer.path(name), "flags": row["flags"] | Flag.NO_UNIT.value}
+
+
+def _failed(row, reason):
+    return _with_fault(row, f"{row['path']}: {reason}")
 
 
 def _pixels(source, pillow):
@@ -230,14 +228,9 @@ def _pixels(source, pillow):
 
 
 def _cutout(name, pixels, digest):
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.cunit = ["deg", "deg"]
-    wcs.wcs.crval = [0.0, 0.0]
-    wcs.wcs.crpix = [(SHAPE[1] + 1) / 2, (SHAPE[0] + 1) / 2]
-    wcs.wcs.cdelt = [-SIZE / 60 / SHAPE[1], SIZE / 60 / SHAPE[0]]
+    wcs = target_wcs(SkyCoord(0, 0, unit="deg"), SIZE / SHAPE[1] * u.arcmin, SHAPE)
     meta = {"OBJECT": name, "ORIGIN": "Kosiba et al. 2020", "COORDS": "nominal"}
-    xray = {**meta, "TELESCOP": "XMM", folders.DIGEST_KEY: digest, "FLAGS": Flag.NO_UNIT.value}
+    xray = {**meta, "TELESCOP": "XMM", DIGEST_KEY: digest, "FLAGS": Flag.NO_UNIT.value}
     return Cutout(
         name,
         {
@@ -245,18 +238,3 @@ def _cutout(name, pixels, digest):
             "optical": CCDData(pixels[:, :, 1], unit=u.adu, wcs=wcs, meta={**meta, "SURVEY": "DSS2"}),
         },
     )
-
-
-def _table(rows):
-    columns = {}
-    for name, kind in {**tables.SAMPLE.kinds(), "split": "str", "message": "str"}.items():
-        if kind == "str":
-            values = [row.get("image_id" if name == "group_id" else name, "") for row in rows]
-            columns[name] = np.array(values, dtype="U") if values else np.zeros(0, "U1")
-        elif kind == "int":
-            columns[name] = np.array([row["flags"].value for row in rows], dtype=np.int64)
-        else:
-            columns[name] = np.full(len(rows), np.nan) * (1 if kind == "float" else kind)
-    meta = tables.provenance(source="Kosiba et al. 2020, MNRAS 496, 4141", scheme=CANDIDATE.to_dict())
-    del meta["date"]
-    return QTable(columns, meta=meta)

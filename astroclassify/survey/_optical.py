@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import SkyCoord
 from astropy.nddata import CCDData
 from astropy.wcs import WCS
 
 from .._checks import check_quantity
+from .._resample import transform, window
 from ..exceptions import GeometryError
-from ..images import as_image, open_fits, target_wcs
-from ._warp import transform
+from ..images import as_image, check_position, open_fits, target_wcs
 
 __all__ = ["LocalOptical", "NoImageError", "check_field", "find_plate", "plate_image"]
 
@@ -40,10 +39,7 @@ class NoImageError(GeometryError):
 
 def check_field(position, size):
     """Plain side [deg] of a field, or an error that names the argument."""
-    if not isinstance(position, SkyCoord) or not position.isscalar:
-        raise TypeError(f"position must be one SkyCoord, got {' '.join(repr(position).split())[:80]}")
-    if not (np.isfinite(position.spherical.lon.deg) and np.isfinite(position.spherical.lat.deg)):
-        raise GeometryError("position must be finite, got NaN")
+    check_position("position", position)
     return check_quantity("size", size, u.deg, positive=True, shape=())
 
 
@@ -149,8 +145,7 @@ class LocalOptical:
     Examples
     --------
     >>> from astropy import units as u
-    >>> from astropy.coordinates import SkyCoord
-    >>> from astroclassify.survey import LocalOptical
+    >>>     >>> from astroclassify.survey import LocalOptical
     >>> optical = LocalOptical("plates/")  # doctest: +SKIP
     >>> optical(SkyCoord(132.85, 11.81, unit="deg"), 7 * u.arcmin).shape  # doctest: +SKIP
     (254, 254)
@@ -230,29 +225,26 @@ class LocalOptical:
         near = np.flatnonzero(distance < self._reaches + np.radians(side))
         field = target_wcs(position, side / (_POINTS - 1) * u.deg, (_POINTS, _POINTS))
         rows, columns = np.mgrid[0:_POINTS, 0:_POINTS]
-        best, window = 0.0, None
+        best, found = 0.0, None
         for number in near[np.argsort(distance[near], kind="stable")]:
             path = self.paths[number]
             _, shape, wcs = plate_of(path)
-            places = transform(field, wcs, columns, rows)[::-1]
-            inside = [(place >= -0.5) & (place <= n - 0.5) for place, n in zip(places, shape, strict=True)]
-            covered = np.mean(inside[0] & inside[1])
+            x, y = transform(field, wcs, columns, rows)
+            covered = np.mean((x >= -0.5) & (x <= shape[1] - 0.5) & (y >= -0.5) & (y <= shape[0] - 0.5))
             if covered > best:
-                best, window = covered, (path, places)
+                best, found = covered, (path, x, y)
             if covered == 1.0:
                 break
-        if window is None:
+        if found is None:
             where = position.to_string("hmsdms", precision=0)
             raise NoImageError(f"no plate covers the field at {where} ({len(self.paths)} in all)")
-        return self._read(*window)
+        return self._read(*found)
 
     @staticmethod
-    def _read(path, places):
+    def _read(path, x, y):
+        """The part of a plate that holds these pixels."""
         number, shape, wcs = plate_of(path)
-        rows, columns = (
-            slice(max(int(np.nanmin(place)) - _MARGIN, 0), min(int(np.nanmax(place)) + _MARGIN + 2, n))
-            for place, n in zip(places, shape, strict=True)
-        )
+        rows, columns = window(x, y, shape, _MARGIN)
         with open_fits(path) as hdus:
             hdu = hdus[number]
             # Whole rows are read in one go, parts of rows one by one.

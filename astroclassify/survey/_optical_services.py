@@ -15,8 +15,8 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyDeprecationWarning, AstropyUserWarning
 from astropy.wcs import FITSFixedWarning
 
-from .._http import Client, bare, check_address, one_line
 from .._checks import check_quantity
+from .._http import Client, bare, check_address, one_line
 from ..exceptions import FetchError, OutputError
 from ..tables import write_beside
 from ._optical import NoImageError, check_field, find_plate, plate_image

@@ -1,19 +1,16 @@
 """Out-of-time events of EPIC pn: the streaks that bright sources leave along the columns of the chips."""
 
-from numbers import Real
-
 import numpy as np
 from astropy import units as u
 from scipy.ndimage import label
 
-from .._checks import check_quantity
-from ._background import _find_sources
-from ._simulate_xmm import AXIS, READOUT_LENGTH
+from .._checks import check_number, check_quantity
+from .._fields_instruments import EPN_AXIS, EPN_OUT_OF_TIME, EPN_READOUT_LENGTH
+from ..images import read_header
+from ._background import find_sources
 
 __all__ = ["has_streaks", "out_of_time"]
 
-# Share of the events that are out of time, by SUBMODE: the documentation of SAS's epchain ("Out-of-time events").
-FRACTIONS = {"PRIMEFULLWINDOW": 0.063, "PRIMEFULLWINDOWEXTENDED": 0.023}
 LEAST_COUNTS = 1000.0  # of a source; the streak of a fainter one is lost in the background
 STEPS = 4  # parts of a pixel along each side
 LEVER = 5 * u.arcmin  # over which directions are measured
@@ -78,8 +75,9 @@ def out_of_time(field, *, fraction=None, position_angle=None):
     """
     if field.instrument != "EPN":
         raise ValueError(f"field must be one of EPIC pn (instrument EPN), got {field.instrument}")
-    fraction = _check_fraction(fraction, field.meta)
-    across, along, unit = _detector_frame(field, _check_angle(position_angle, field.meta))
+    header = read_header(field.meta)
+    fraction = _check_fraction(fraction, header)
+    across, along, unit = _detector_frame(field, _check_angle(position_angle, header))
     valid = ~field.mask & (field.exposure > 0)
     excess = _bright_excess(field, valid)
     streaks = np.zeros(field.shape)
@@ -88,49 +86,38 @@ def out_of_time(field, *, fraction=None, position_angle=None):
     for half in (along < 0, along >= 0):
         centres, summed = _column_sums(across, np.where(half, excess, 0.0), unit)
         streaks += np.where(half & valid, np.interp(across, centres, np.maximum(summed, 0.0)), 0.0)
-    return streaks * (fraction / (1 - fraction) * field.pixel / READOUT_LENGTH)
+    return streaks * (fraction / (1 - fraction) * field.pixel / EPN_READOUT_LENGTH)
 
 
 def has_streaks(field):
     """Whether a field is one of EPIC pn whose header says where its chips lie, in a mode whose fraction is known."""
-    known = all(_number(field.meta.get(key)) is not None for key in ("RA_PNT", "DEC_PNT", "PA_PNT"))
-    return field.instrument == "EPN" and known and _mode(field.meta) in FRACTIONS
+    header = read_header(field.meta)
+    known = header.pointing_keyword == "RA_PNT" and header.position_angle is not None
+    return field.instrument == "EPN" and known and _mode(header) in EPN_OUT_OF_TIME
 
 
-def _mode(meta):
-    return str(meta.get("SUBMODE", "PrimeFullWindow")).strip().upper()
+def _mode(header):
+    return (header.mode or "PrimeFullWindow").upper()
 
 
-def _number(value):
-    """Finite float, or None."""
-    try:
-        value = float(value)
-    except (TypeError, ValueError):
-        return None
-    return value if np.isfinite(value) else None
+def _check_fraction(fraction, header):
+    if fraction is not None:
+        return check_number("fraction", fraction, 0, 0.5)
+    if _mode(header) not in EPN_OUT_OF_TIME:
+        raise ValueError(
+            f"fraction must be given for the mode {header.mode!r}: known are PrimeFullWindow and "
+            "PrimeFullWindowExtended"
+        )
+    return EPN_OUT_OF_TIME[_mode(header)]
 
 
-def _check_fraction(fraction, meta):
-    if fraction is None:
-        if _mode(meta) not in FRACTIONS:
-            raise ValueError(
-                f"fraction must be given for the mode {meta['SUBMODE']!r}: known are PrimeFullWindow and "
-                "PrimeFullWindowExtended"
-            )
-        return FRACTIONS[_mode(meta)]
-    if not isinstance(fraction, Real) or not 0 <= fraction <= 0.5:
-        raise ValueError(f"fraction must be a number between 0 and 0.5, got {fraction!r}")
-    return float(fraction)
-
-
-def _check_angle(position_angle, meta):
+def _check_angle(position_angle, header):
     """Position angle [deg]."""
     if position_angle is not None:
         return check_quantity("position_angle", position_angle, u.deg, shape=())
-    angle = _number(meta.get("PA_PNT"))
-    if angle is None:
-        raise ValueError(f"position_angle must be given: the header's PA_PNT is {meta.get('PA_PNT')!r}")
-    return angle
+    if header.position_angle is None:
+        raise ValueError("position_angle must be given: the header has no PA_PNT from 0 to 360 degrees")
+    return header.position_angle
 
 
 def _detector_frame(field, angle):
@@ -147,7 +134,7 @@ def _detector_frame(field, angle):
         axes.append(step / np.hypot(*step))
     across, along = (
         axis[0] * (x - middle[0]) + axis[1] * (y - middle[1]) + offset / field.pixel
-        for axis, offset in zip(axes, AXIS, strict=True)
+        for axis, offset in zip(axes, EPN_AXIS, strict=True)
     )
     return across, along, axes[0]
 
@@ -155,7 +142,7 @@ def _detector_frame(field, angle):
 def _bright_excess(field, valid):
     """Counts above the background in the pixels of bright sources, zero elsewhere."""
     excess = np.where(valid, field.counts - field.background, 0.0)
-    segments, number = label(_find_sources(field.counts, field.background, valid), np.ones((3, 3)))
+    segments, number = label(find_sources(field.counts, field.background, valid), np.ones((3, 3)))
     bright = np.bincount(segments.ravel(), excess.ravel(), number + 1) >= LEAST_COUNTS
     bright[0] = False
     return np.where(bright[segments], excess, 0.0)

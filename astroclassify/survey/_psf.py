@@ -7,6 +7,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.special import exprel
 
 from .._checks import check_quantity
+from .._fields_instruments import CHANDRA_R90_GROWTH, R90_PER_SIGMA
 from ..images import pixel_scale
 
 __all__ = ["INSTRUMENTS", "GaussianPsf", "ImagePsf", "KingPsf", "MixedPsf", "default_psf"]
@@ -23,13 +24,12 @@ INSTRUMENTS = (*KING, "ACIS", "PSPC", "EROSITA")
 KING_LIMIT = 300.0  # arcsec
 KING_OFF_AXIS = 17.0  # arcmin, the edge of EPIC's field: the King formulas are not used beyond it
 FWHM = np.sqrt(8 * np.log(2))  # of a Gaussian, in units of its sigma
-SIGMA_90 = np.sqrt(2 * np.log(10))  # radius that encircles 90 % of a Gaussian, in units of its sigma
 GAUSSIAN_LIMIT = 6.0  # sigma; beyond it lie 1.5e-8 of a Gaussian
 EROSITA_HALF, EROSITA_SLOPE = 13.0, 1.75  # arcsec, half-energy radius; slope of the wings
 
 
 class _Psf:
-    """What all have in common; a subclass has ``limit``, ``_density`` and ``_share`` (of plain arrays)."""
+    """Base class; a subclass has ``limit``, ``_density`` and ``_share`` (of plain arrays)."""
 
     def profile(self, radius, off_axis=0.0):
         """
@@ -310,7 +310,7 @@ class _ChandraPsf(GaussianPsf):
         return "default_psf('ACIS')"
 
     def sigma(self, off_axis=0.0):
-        return (1.0 + 10.0 * np.square(np.true_divide(off_axis, 10.0))) / SIGMA_90
+        return (1.0 + CHANDRA_R90_GROWTH * np.square(np.true_divide(off_axis, 10.0))) / R90_PER_SIGMA
 
 
 class ImagePsf(_Psf):

@@ -1,31 +1,26 @@
 """Selection function: sources put into a field at random, searched for, found or not."""
 
-import dataclasses
 import functools
-import pickle
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.stats import binom_conf_interval, poisson_conf_interval
 from astropy.table import QTable
-from scipy.ndimage import distance_transform_edt
 
 from .. import batch, tables
-from .._checks import check_quantity
+from .._checks import check_integer, check_quantity
+from .._sample_writer import SampleWriter, digest_of
 from ..schemes import Flag
-from ._classes import INTERVAL, Cuts, get_cuts, in_any
+from ._classes import INTERVAL, Cuts, get_cuts
 from ._detect import detect
-from ._inject import inject_sources, live_pixels
+from ._inject import live_pixels
+from ._selection_runs import RING, Grid, Places, Search, as_sent, field_digest, match_sources, plan_runs
 
 __all__ = ["selection_function"]
 
-# Angles off axis are met within this [arcmin].
-RING = 0.5
-# Places tried for a source before it waits for the next run, or is given up if there was no other in the field; and
-# how many must wait before a field counts as full.
-_TRIES, _FULL = 400, 8
+SETTINGS_FILE, TABLE_FILE = "selection.json", "selection.ecsv"
 _NO_PLACE = "no free place at this off-axis angle"
 
 
@@ -43,6 +38,7 @@ def selection_function(
     separation=4 * u.arcmin,
     detector=detect,
     rng,
+    out=None,
     executor=None,
     progress=True,
 ):
@@ -78,7 +74,10 @@ def selection_function(
         Takes a field and returns a CANDIDATES table; by default `detect`. With an executor of processes it must be
         picklable, such as a ``functools.partial`` of `detect`.
     rng : int or `~numpy.random.Generator`
-        A seed or a generator; the result is the same for any executor.
+        A seed or a generator; the result is the same for any executor. To resume, give the same seed.
+    out : str or path-like, optional
+        Folder to write: the table as ``selection.ecsv``, the settings as ``selection.json``, what was found in each run
+        in ``images``. The same call goes on from where a run was ended, and repeats runs that failed.
     executor : `~concurrent.futures.Executor`, optional
         Where to run; by default here, one run after the other.
     progress : bool, optional
@@ -99,6 +98,8 @@ def selection_function(
     ------
     TypeError, ValueError
         If an argument is not allowed.
+    OutputError
+        If the folder cannot be written, holds something else or runs with other settings.
 
     Notes
     -----
@@ -117,62 +118,76 @@ def selection_function(
     >>> [str(name) for name in table["x_class"]], [int(number) for number in table["n_found"]]
     (['any', 'C1', 'C1+C2'], [1, 1, 1])
     """
-    fields = [_as_sent(field) for field in ([fields] if hasattr(fields, "counts") else fields)]
+    fields = [as_sent(field) for field in ([fields] if hasattr(fields, "counts") else fields)]
     if not fields:
         raise ValueError("fields must be a Field or several, got none")
-    grid = _Grid(
-        *(_check_values(*each) for each in (("off_axis", off_axis, u.arcmin), ("core_radius", core_radius, u.arcsec))),
+    grid = Grid(
+        _check_values("off_axis", off_axis, u.arcmin),
+        _check_values("core_radius", core_radius, u.arcsec),
         _check_values("counts", counts, u.ct),
-        _check_number(n),
+        check_integer("n", n, 1),
     )
-    match, apart, clear = (
+    radius, apart, clear = (
         check_quantity(name, value, u.arcsec, shape=())
         for name, value in (("match_radius", match_radius), ("separation", separation), ("clearance", clearance))
     )
-    if not 0 < 2 * match <= apart:
+    if not 0 < 2 * radius <= apart:
         raise ValueError(f"separation must be at least twice match_radius, got {separation} and {match_radius}")
-    seed, job = batch.master_seed(rng), _Job(detector, _named(cuts), match)
-    runs = []
+    seed, classes, avoid = batch.master_seed(rng), _named(cuts), _positions(avoid)
+    writer = None
+    if out is not None:
+        settings = {
+            "seed": seed,
+            "fields": [field_digest(field) for field in fields],
+            **grid.settings(),
+            "cuts": {name: [str(part.bounds) for part in parts or ()] for name, parts in classes.items()},
+            "avoid": None
+            if avoid is None
+            else digest_of([np.ravel(avoid.ra.deg).tolist(), np.ravel(avoid.dec.deg).tolist()]),
+            "separation": apart,
+            "clearance": clear,
+            "detector": _name_of(detector),
+        }
+        writer = SampleWriter(Path(out), settings, SETTINGS_FILE, digest=digest_of(settings))
+        writer.prepare(what="a selection function")
+    search = Search(detector, classes, grid, writer)
+    runs = []  # field number, name, sources, generator; the first run of a field has no sources
     for number, field in enumerate(fields):
-        runs.append((number, np.zeros((0, 3)), None))
-        places = _Places(field, apart, clear, _positions(avoid))
-        plan = _plan(grid, places, batch.derive_rng(seed, "plan", number))
-        runs += [(number, sources, batch.derive_rng(seed, number, run)) for run, sources in enumerate(plan)]
+        plan = plan_runs(grid, Places(field, apart, clear, avoid), batch.derive_rng(seed, "plan", number))
+        runs.append((number, f"field-{number:03d}-blank", np.zeros((0, 3)), None))
+        for run, sources in enumerate(plan):
+            runs.append((number, f"field-{number:03d}-{run:04d}", sources, batch.derive_rng(seed, number, run)))
     outcomes = batch.run(
-        functools.partial(_run_item, job, grid),
-        [(fields[number], sources, generator) for number, sources, generator in runs],
-        keys=[f"field {number}, run {run}" for run, (number, _, _) in enumerate(runs)],
+        search.run_item,
+        [(fields[number], *run) for number, *run in runs],
+        keys=[name for _, name, _, _ in runs],
         executor=executor,
         progress=progress,
         description="runs",
     )
     found = [[] for _ in fields]
-    for (number, sources, _), outcome in zip(runs, outcomes, strict=True):
+    for (number, _, sources, _), outcome in zip(runs, outcomes, strict=True):
         found[number].append((sources, outcome))
-    rows = [row for number, field in enumerate(fields) for row in _rows(number, field, found[number], grid, job)]
-    return _table(rows, job, seed)
+    rows = [row for number, field in enumerate(fields) for row in _rows(number, field, found[number], search, radius)]
+    table = _table(rows, radius, seed)
+    if writer is not None:
+        tables.write(table, writer.folder / TABLE_FILE, overwrite=True)
+    return table
 
 
-def _as_sent(field):
-    """
-    Field as another process gets it.
-
-    A WCS that is pickled keeps 12 digits of the size of a pixel: fits made here would differ from theirs by 1e-11.
-    """
-    return dataclasses.replace(field, wcs=pickle.loads(pickle.dumps(field.wcs)))
+def _name_of(detector):
+    """Name of a detector, with the arguments that a partial holds."""
+    if isinstance(detector, functools.partial):
+        return f"{_name_of(detector.func)}{detector.args}{detector.keywords}"
+    return getattr(detector, "__qualname__", type(detector).__qualname__)
 
 
 def _check_values(name, values, unit):
+    """One or more values from zero as plain numbers."""
     plain = np.atleast_1d(check_quantity(name, values, unit))
     if plain.ndim != 1 or not plain.size or np.any(plain < 0):
         raise ValueError(f"{name} must be one or more values from zero, got {values}")
     return plain
-
-
-def _check_number(n):
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise ValueError(f"n must be a whole number from one, got {n!r}")
-    return int(n)
 
 
 def _named(cuts):
@@ -185,150 +200,40 @@ def _named(cuts):
 
 
 def _positions(avoid):
+    """Positions (ICRS) to stay away from."""
     if avoid is None:
         return None
     avoid = avoid["sky_position"] if hasattr(avoid, "colnames") else avoid
     if not isinstance(avoid, SkyCoord):
         raise TypeError(f"avoid must be a SkyCoord or a table with sky_position, got {type(avoid).__name__}")
-    return avoid
+    return avoid.icrs
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """Values of what is asked for, as plain arrays, and how many sources each combination gets."""
-
-    off_axis: np.ndarray
-    core_radius: np.ndarray
-    counts: np.ndarray
-    n: int
-
-    @property
-    def shape(self):
-        return len(self.off_axis), len(self.core_radius), len(self.counts)
-
-    def values(self, combination):
-        """Off-axis angle, core radius and counts of combinations by their number."""
-        indices = np.unravel_index(np.asarray(combination, int), self.shape)
-        arrays = (self.off_axis, self.core_radius, self.counts)
-        return tuple(values[index] for values, index in zip(arrays, indices, strict=True))
-
-
-class _Places:
-    """Where in a field a source may lie."""
-
-    def __init__(self, field, separation, clearance, avoid):
-        self.pixel, self.separation = field.pixel, separation / field.pixel
-        self.axis = np.array([float(value) for value in field.wcs.world_to_pixel(field.axis)])
-        # A frame: beyond the image nothing is exposed.
-        live = np.pad(live_pixels(field), 1)
-        self.free = (distance_transform_edt(live) * field.pixel > clearance)[1:-1, 1:-1] & live[1:-1, 1:-1]
-        if avoid is not None:
-            x, y = (np.atleast_1d(values) for values in field.wcs.world_to_pixel(avoid))
-            rows, columns = np.indices(self.free.shape)
-            for near_x, near_y in zip(x, y, strict=True):
-                self.free &= np.hypot(columns - near_x, rows - near_y) * field.pixel > clearance
-
-    def draw(self, off_axis, taken, rng):
-        """Place (x, y) near an off-axis angle [arcmin], away from the places that are taken; None if none is found."""
-        low, high = max(off_axis - RING, 0), off_axis + RING
-        radius = np.sqrt(rng.uniform(low**2, high**2, _TRIES)) * 60 / self.pixel
-        phase = rng.uniform(0, 2 * np.pi, _TRIES)
-        places = self.axis + np.stack([radius * np.cos(phase), radius * np.sin(phase)], axis=1)
-        columns, rows = np.rint(places).astype(int).T
-        inside = (columns >= 0) & (rows >= 0) & (columns < self.free.shape[1]) & (rows < self.free.shape[0])
-        good = inside & self.free[np.where(inside, rows, 0), np.where(inside, columns, 0)]
-        for other in taken:
-            good &= np.hypot(*(places - other).T) >= self.separation
-        return places[np.argmax(good)] if good.any() else None
-
-
-def _plan(grid, places, rng):
-    """Sources of each run: arrays of combination, x, y. What finds no place in an empty field is left out."""
-    waiting = list(rng.permutation(np.repeat(np.arange(np.prod(grid.shape)), grid.n)))
-    runs = []
-    while waiting:
-        sources, taken, later = [], [], []
-        while waiting and len(later) < _FULL:
-            combination = waiting.pop()
-            place = places.draw(float(grid.values(combination)[0]), taken, rng)
-            if place is not None:
-                taken.append(place)
-                sources.append((combination, *place))
-            elif taken:
-                later.append(combination)
-        waiting += later[::-1]
-        if sources:
-            runs.append(np.array(sources))
-    return runs
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What is the same for every run; sent to the workers."""
-
-    detector: object
-    classes: dict
-    match_radius: float
-
-    def candidates(self, field):
-        """Positions [pixel], EXT [arcsec], counts, and membership (class, candidate) of what is found in a field."""
-        table = self.detector(field)
-        member = [np.ones(len(table), bool) if cuts is None else in_any(table, cuts) for cuts in self.classes.values()]
-        columns = (table["x"].to_value(u.pix), table["y"].to_value(u.pix))
-        return np.array(
-            [*columns, table["ext"].to_value(u.arcsec), table["counts"].to_value(u.ct), *member], dtype=float
-        )
-
-
-def _run_item(job, grid, item):
-    field, sources, rng = item
-    if len(sources):
-        _, core, counts = grid.values(sources[:, 0])
-        columns = {"x": sources[:, 1] * u.pix, "y": sources[:, 2] * u.pix}
-        added = QTable({**columns, "counts": counts * u.ct, "core_radius": core * u.arcsec})
-        field = inject_sources(field, added, rng=rng)
-    return job.candidates(field)
-
-
-def _match(sources, candidates, radius):
-    """
-    For each class and source the nearest candidate of the class within a radius [pixel], as its number, or -1.
-
-    ``candidates`` is what `_Job.candidates` gives.
-    """
-    distance = np.hypot(sources[:, 1, None] - candidates[0], sources[:, 2, None] - candidates[1])
-    member = candidates[4:, None, :] > 0
-    near = np.where(member & (distance <= radius), distance, np.inf)
-    if not candidates.shape[1]:
-        return np.full(near.shape[:2], -1)
-    return np.where(np.isfinite(near.min(axis=2)), near.argmin(axis=2), -1)
-
-
-def _rows(number, field, found, grid, job):
+def _rows(number, field, found, search, match_radius):
     """Rows of one field from its runs, the first of which has no sources."""
-    radius = job.match_radius / field.pixel
+    radius, grid = match_radius / field.pixel, search.grid
     blank = found[0][1].value
     sources, hits, chance, ext, counts, lost = [], [], [], [], [], []
     for placed, outcome in found[1:]:
         if outcome.error is not None:
             lost.append(placed[:, 0])
             continue
-        match = _match(placed, outcome.value, radius)
+        match = match_sources(placed, outcome.value, radius)
         sources.append(placed[:, 0])
         hits.append(match >= 0)
         values = np.pad(outcome.value[2:4], ((0, 0), (0, 1)), constant_values=np.nan)
         ext.append(values[0][match])
         counts.append(values[1][match])
-        chance.append(_match(placed, blank, radius) >= 0 if blank is not None else np.full(match.shape, np.nan))
+        chance.append(match_sources(placed, blank, radius) >= 0 if blank is not None else np.full(match.shape, np.nan))
     sources = np.concatenate([np.zeros(0), *sources]).astype(int)
     lost = np.concatenate([np.zeros(0), *lost]).astype(int)
-    empty = np.zeros((len(job.classes), 0))
+    empty = np.zeros((len(search.classes), 0))
     measured = [np.concatenate([empty, *each], axis=1) for each in (hits, chance, ext, counts)]
     errors = {outcome.error for _, outcome in found if outcome.error is not None}
-    contamination = [_contamination(field, blank, index, grid) for index in range(len(job.classes))]
+    contamination = [_contamination(field, blank, index, grid) for index in range(len(search.classes))]
     for combination in range(int(np.prod(grid.shape))):
         mine = sources == combination
-        for index, name in enumerate(job.classes):
+        for index, name in enumerate(search.classes):
             yield {
                 "field": number,
                 "exposure": float(field.livetime),
@@ -381,11 +286,11 @@ def _remarks(n, n_lost, wanted, errors):
     return {"flags": 0 if n else Flag.FAILED.value, "message": "; ".join(parts)}
 
 
-def _table(rows, job, seed):
+def _table(rows, match_radius, seed):
     units = {"exposure": u.s, "off_axis": u.arcmin, "core_radius": u.arcsec, "counts": u.ct}
     units |= {"ext_median": u.arcsec, "counts_median": u.ct}
     units |= dict.fromkeys(("contamination", "contamination_lo", "contamination_hi"), u.deg**-2)
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     table = QTable({name: values * units[name] if name in units else values for name, values in columns.items()})
-    table.meta.update(tables.provenance(seed=seed, match_radius=f"{job.match_radius:g} arcsec", interval=INTERVAL))
+    table.meta.update(tables.provenance(seed=seed, match_radius=f"{match_radius:g} arcsec", interval=INTERVAL))
     return table

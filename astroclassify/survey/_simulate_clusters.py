@@ -5,6 +5,7 @@ import functools
 import numpy as np
 from scipy.special import gammaincc, ndtr
 
+from .._fields_beta import beta_share
 from ..images import DEFAULT_COSMOLOGY
 from ._simulate_population import POPULATION as P
 from ._simulate_xmm import Beta, vignetting
@@ -89,27 +90,11 @@ def _band_table():
 
 def draw_cluster(redshifts, pointing, rng):
     """
-    Draw a cluster as an X-ray survey would find it.
+    Draw a cluster as an X-ray survey with this pointing would find it, in a range of redshift.
 
-    Parameters
-    ----------
-    redshifts : tuple of float
-        Range of redshift.
-    pointing : Pointing
-        How it is observed: decides which clusters are found.
-    rng : `~numpy.random.Generator`
-        Source of randomness.
-
-    Returns
-    -------
-    dict
-        ``redshift``, ``m_500`` [Msun], ``r_500`` [kpc], ``flux`` [erg s-1 cm-2, 0.5 to 2 keV, within
-        `Population.extent_limit` R500], ``core_radius`` and ``r_500_arcsec`` [arcsec].
-
-    Notes
-    -----
-    Candidates for the candidate are drawn uniformly in comoving volume and from a Schechter function of luminosity; one
-    is taken with the probability that its counts stand out of the background and its core radius out of the PSF.
+    ``redshift``, ``m_500`` [Msun], ``r_500`` [kpc], ``flux`` [erg s-1 cm-2, 0.5 to 2 keV, within
+    `Population.extent_limit` R500], ``core_radius`` and ``r_500_arcsec`` [arcsec]. Of many drawn by `draw_population`
+    one is taken with the probability that its counts stand out of the background and its core radius out of the PSF.
     """
     drawn = draw_population(2048, redshifts, rng)
     chance = _detection(drawn["flux"], drawn["core_radius"], pointing)
@@ -121,19 +106,7 @@ def draw_population(number, redshifts, rng):
     """
     Draw clusters from the luminosity function, uniformly in comoving volume, whether an X-ray survey finds them or not.
 
-    Parameters
-    ----------
-    number : int
-        How many.
-    redshifts : tuple of float
-        Range of redshift.
-    rng : `~numpy.random.Generator`
-        Source of randomness.
-
-    Returns
-    -------
-    dict of `~numpy.ndarray`, each of shape (number,)
-        As from `draw_cluster`.
+    Values as in `draw_cluster`, arrays of shape (number,).
     """
     z, _, _, log_volume, _ = cosmology_table()
     low, high = _volumes(redshifts)
@@ -144,7 +117,7 @@ def draw_population(number, redshifts, rng):
     share = P.core_fraction * np.exp(P.core_scatter * rng.standard_normal(number))
     core = share * r_500 / kpc_per_arcsec(redshift)
     # L500 is what lies within R500; the beta model goes on to its limit.
-    outside = _beta_share(P.extent_limit / share) / _beta_share(1 / share)
+    outside = beta_share(P.extent_limit / share) / beta_share(1 / share)
     k = k_factor(redshift, temperature_of(mass, redshift))
     return {
         "redshift": redshift,
@@ -172,11 +145,6 @@ def cluster_density(redshifts):
     return float(np.sum((density[1:] + density[:-1]) / 2) * step * (high - low) / _SKY)
 
 
-def _beta_share(x):
-    """Share of a beta model (2/3) within x core radii."""
-    return 1 - (1 + x**2) ** -0.5
-
-
 @functools.lru_cache(maxsize=1)
 def _luminosity_table():
     luminosity = np.geomspace(*P.luminosities, _NODES)
@@ -194,7 +162,7 @@ def _detection(flux, core, pointing):
     """Probability to be a candidate: Gaussian ramps of significance in the best simple aperture and of core radius."""
     vignette = vignetting(pointing.off_axis)
     aperture = np.maximum(1.5 * core, 15.0)
-    source = flux * P.counts_per_flux * pointing.exposure * vignette * _beta_share(aperture / core)
+    source = flux * P.counts_per_flux * pointing.exposure * vignette * beta_share(aperture / core)
     sky = (pointing.sky * vignette + pointing.particles) * pointing.exposure * np.pi * (aperture / 60) ** 2
     significance = source / np.sqrt(source + sky)
     middle, width = P.cluster_significance
@@ -204,20 +172,9 @@ def _detection(flux, core, pointing):
 
 def cluster_light(cluster, rng):
     """
-    X-ray light of a cluster about its centre.
+    X-ray light of a cluster (from `draw_cluster`) about its centre, as a list of Beta whose fluxes add up to its flux.
 
-    Parameters
-    ----------
-    cluster : dict
-        From `draw_cluster`.
-    rng : `~numpy.random.Generator`
-        Source of randomness.
-
-    Returns
-    -------
-    list of Beta
-        The cluster; its second clump if it merges; its cool core if it has one. Their fluxes add up to that of the
-        cluster.
+    The cluster; its second clump if it merges; its cool core if it has one.
     """
     limit = P.extent_limit * cluster["r_500_arcsec"]
     ratio, angle, core = rng.uniform(*P.axis_ratios), rng.uniform(0, np.pi), cluster["core_radius"]
@@ -242,24 +199,10 @@ def apparent_magnitude(absolute, redshift):
 
 def cluster_galaxies(cluster, rng):
     """
-    Galaxies of a cluster about its X-ray centre.
+    Galaxies of a cluster (``redshift``, ``m_500``, ``r_500``) about its X-ray centre, shape (n, 7), the central first.
 
-    Parameters
-    ----------
-    cluster : dict
-        From `draw_cluster`: ``redshift``, ``m_500``, ``r_500`` are used.
-    rng : `~numpy.random.Generator`
-        Source of randomness.
-
-    Returns
-    -------
-    `~numpy.ndarray`, shape (n, 7)
-        x, y [arcsec], R magnitude, half-light radius [arcsec], axis ratio, angle, Sersic index; the central galaxy
-        first.
-
-    Notes
-    -----
-    A Poisson number of galaxies from a Schechter function down to M* + 4, in a projected NFW profile out to 2 R500.
+    x, y [arcsec], R magnitude, half-light radius [arcsec], axis ratio, angle, Sersic index. A Poisson number from a
+    Schechter function down to M* + 4, in a projected NFW profile out to 2 R500.
     """
     mass, redshift, r_500 = cluster["m_500"], cluster["redshift"], cluster["r_500"]
     relative, profile = _luminosity_function(), _nfw_table()

@@ -11,16 +11,17 @@ from astropy.coordinates import SkyCoord
 from astropy.nddata import CCDData
 from astropy.table import QTable, Table
 
-from .. import batch, tables
-from .._checks import check_quantity
+from .. import batch
+from .._checks import check_number, check_quantity
+from .._sample_writer import dateless_provenance
 from ..exceptions import SchemaError
 from ..images import EXPOSURE_MAP, Geometry
 from ..schemes import CANDIDATE, Flag
 from ._field import Field, read_field
-from ._simulate import _wcs
+from ._simulate_candidate import sky_grid
+from ._simulate_counterparts import add_plate_sky
 from ._simulate_plate import expose_plate
 from ._simulate_population import POPULATION as P
-from ._simulate_scene import add_plate_sky
 from ._simulate_sky import KINDS, draw_sky
 from ._simulate_xmm import (
     AXIS,
@@ -43,7 +44,7 @@ LEAST_COUNTS = 3.0
 """Sources that are expected to leave fewer counts have no row of truth."""
 
 TRUE_BACKGROUND = "true_background"
-"""Where the expected counts of sky and particles stand in ``field.meta``."""
+"""Key of ``field.meta`` for the map of expected counts of sky and particles."""
 
 _PLATE_PIXEL = 1.0  # arcsec, as DSS2
 _LONGEST = 1e6  # s
@@ -130,7 +131,7 @@ def simulate_field(
 
     Notes
     -----
-    All numbers and their sources stand in ``_simulate_population.py``. Active nuclei follow Moretti et al. (2003, ApJ
+    All numbers and their sources are in ``_simulate_population.py``. Active nuclei follow Moretti et al. (2003, ApJ
     588, 696) from 1e-16 to 2e-12 erg s-1 cm-2. Clusters come from a luminosity function that does not evolve (Rosati et
     al. 1998; amplitude between Ebeling et al. 1997 and De Grandi et al. 1999) at 0.01 < z < 1.3, all of them, found or
     not: 14 per deg2 brighter than 1e-14, where surveys give 5 to 20. Nearby galaxies are 1.5 per deg2 above 1e-14, near
@@ -149,7 +150,7 @@ def simulate_field(
     """
     seed = batch.master_seed(rng)
     pointing, grid = _check_pointing(exposure, seed), _check_grid(pixel, shape)
-    wcs = _wcs(_check_position(position, seed), grid.shape, grid.pixel)
+    wcs = sky_grid(_check_position(position, seed), grid.shape, grid.pixel)
     density = check_density(density)
     injected = [] if injected is None else _injected_rows(injected, wcs, pointing, grid)
     scene, rows = draw_sky(pointing, grid.half, density, seed)
@@ -170,6 +171,7 @@ def simulate_field(
 
 
 def _check_pointing(exposure, seed):
+    """Pointing of the whole field, its optical axis in the middle of the image."""
     seconds = check_quantity("exposure", exposure, u.s, positive=True, shape=())
     if seconds > _LONGEST:
         raise ValueError(f"exposure must be at most {_LONGEST:g} s, got {exposure}")
@@ -202,12 +204,7 @@ def check_density(density):
     for kind, value in (density or {}).items():
         if kind not in multiples:
             raise ValueError(f"density must name kinds out of {KINDS}, got {kind!r}")
-        try:
-            multiples[kind] = float(value)
-        except (TypeError, ValueError):
-            raise ValueError(f"density of {kind!r} must be a number, got {value!r}") from None
-        if not 0 <= multiples[kind] < 1e4:
-            raise ValueError(f"density of {kind!r} must lie between 0 and 10000, got {value!r}")
+        multiples[kind] = check_number(f"density of {kind!r}", value, 0, 1e4, open_high=True)
     return multiples
 
 
@@ -286,8 +283,8 @@ def _as_field(counts, exposure, wcs, meta):
 
 
 def _truth(injected, rows, pointing, grid, live, wcs):
-    """Table of the sources that matter."""
-    rows = injected + _that_matter(rows, pointing, grid)
+    """Table of the injected sources and of those that are visible."""
+    rows = injected + _visible(rows, pointing, grid)
     columns = {
         name: np.array([row.get(name, math.nan) for row in rows], dtype=float)
         for name in ("x", "y", "flux", "counts", "core_radius", "redshift", "m_500")
@@ -301,8 +298,6 @@ def _truth(injected, rows, pointing, grid, live, wcs):
     flags[inside] |= np.where(live.ravel()[index[inside]], 0, Flag.MASKED.value)
     column, row = x / grid.pixel + (grid.shape[1] - 1) / 2, y / grid.pixel + (grid.shape[0] - 1) / 2
     names = [each["source_id"] for each in injected] + _names("source", len(rows) - len(injected))
-    meta = tables.provenance(scheme=CANDIDATE.to_dict())
-    del meta["date"]
     return QTable(
         {
             "source_id": np.array(names, dtype="U"),
@@ -319,11 +314,11 @@ def _truth(injected, rows, pointing, grid, live, wcs):
             "off_axis": np.hypot(x, y) / 60 * u.arcmin,
             "flags": flags.astype(np.int64),
         },
-        meta=meta,
+        meta=dateless_provenance(scheme=CANDIDATE.to_dict()),
     )
 
 
-def _that_matter(rows, pointing, grid):
+def _visible(rows, pointing, grid):
     """Rows of sources on the image that are expected to leave enough counts."""
     half_x, half_y = grid.half
     return [
@@ -342,4 +337,4 @@ def _plate(scene, grid, wcs, seed, meta):
     rng = batch.derive_rng(seed, "field", "plate")
     plate = expose_plate(scene.stars, seen, Grid(shape, _PLATE_PIXEL), rng, painted=scene.painted)
     header = {**meta, "SURVEY": "POSS-II red, simulated", "BANDPASS": "R"}
-    return CCDData(plate, unit=u.adu, wcs=_wcs(wcs.wcs.crval, shape, _PLATE_PIXEL), meta=header)
+    return CCDData(plate, unit=u.adu, wcs=sky_grid(wcs.wcs.crval, shape, _PLATE_PIXEL), meta=header)

@@ -31,26 +31,10 @@ def sersic_radius(share, index):
 @functools.lru_cache(maxsize=8)
 def star_kernel(shape, pixel, seeing):
     """
-    Image of a star: seeing, aureole and the spikes of the plate holder's vanes, as a Fourier transform.
+    Image of a star (seeing: FWHM [arcsec]) on a periodic grid, total 1, at pixel (0, 0), as `scipy.fft.rfft2` gives it.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Pixels along y and x of the (periodic) grid.
-    pixel : float
-        Pixel [arcsec].
-    seeing : float
-        Full width at half maximum [arcsec].
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        As `scipy.fft.rfft2` of an image with the star at pixel (0, 0) and total 1 gives it.
-
-    Notes
-    -----
     A Moffat profile (beta = 3) with 3 % of the light in an aureole that falls as r^-2 (King 1971, PASP 83, 199) and 0.7
-    % in four spikes along the pixel axes.
+    % in four spikes along the pixel axes (vanes of the plate holder).
     """
     y = np.fft.fftfreq(shape[0], 1 / (shape[0] * pixel))[:, np.newaxis]
     x = np.fft.fftfreq(shape[1], 1 / (shape[1] * pixel))[np.newaxis, :]
@@ -67,29 +51,12 @@ def star_kernel(shape, pixel, seeing):
 
 def expose_plate(stars, galaxies, grid, rng, *, painted=()):
     """
-    Make a digitised plate.
+    Make a digitised plate: densities [adu], whole numbers, float32, shape (ny, nx).
 
-    Parameters
-    ----------
-    stars : `~numpy.ndarray`, shape (n, 3)
-        x, y [arcsec], R magnitude.
-    galaxies : `~numpy.ndarray`, shape (n, 7)
-        x, y [arcsec], R magnitude, half-light radius [arcsec], axis ratio, angle, Sersic index (1 or 4).
-    grid : Grid
-        The grid.
-    rng : `~numpy.random.Generator`
-        Source of randomness.
-    painted : sequence of Spiral, optional
-        Further light within ``reach`` [arcsec] of ``x``, ``y``: called with offsets x and y [arcsec], gives light per
-        square arcsecond in units of the sky's.
+    ``stars`` (n, 3): x, y [arcsec], R. ``galaxies`` (n, 7): x, y [arcsec], R, half-light radius [arcsec], axis ratio,
+    angle, Sersic index (1 or 4). ``painted``: further light (`Spiral`), called with offsets x and y [arcsec] within
+    ``reach`` of its place, in units of the sky's per square arcsecond.
 
-    Returns
-    -------
-    `~numpy.ndarray`, shape (ny, nx)
-        Densities [adu], whole numbers, float32.
-
-    Notes
-    -----
     Light I in units of the sky becomes density D = top I^g / (I^g + K), with K from the density of the sky: linear in
     log I in the middle, flat where the emulsion is saturated. Grain has a standard deviation that grows as the root of
     the density and vanishes at saturation, and is smoothed by the scanner.

@@ -7,7 +7,9 @@ neither is a published formula or was measured, and the tests hold it against th
 
 import dataclasses
 
-__all__ = ["POPULATION", "Population"]
+from .._fields_instruments import EPN_FRAME_TIME, EPN_OOTFRAC
+
+__all__ = ["POPULATION", "Population", "power_law"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,15 +23,13 @@ class Population:
     counts_per_flux: float = 6.0e11
     effective_energy: float = 1.0  # keV, at which the PSF is taken; choice
     psf_limit: float = 300.0  # arcsec, where the King profile is cut off; choice
-    # arcmin: V = 1 / (1 + (theta/scale)^2), 0.74 at 7', 0.45 at 13'; memory (Users' Handbook)
-    vignetting_scale: float = 11.8
     sky_rate: float = 1.6e-3  # ct s-1 arcmin-2 on axis: Galaxy and what is fainter than `faintest`; memory, +-30 %
     particle_rate: float = 1.0e-3  # ct s-1 arcmin-2, not vignetted; memory, +-30 %
     background_scatter: float = 0.25  # natural log, of each of the two from pointing to pointing; choice
-    out_of_time: float = 0.0636  # share of photons smeared along the column, full frame (OOTFRAC of OBSID 0827340901)
+    out_of_time: float = EPN_OOTFRAC  # share of photons smeared along the column, full frame
     max_off_axis: float = 13.0  # arcmin; X-CLASS detects within this (Clerc et al. 2012, MNRAS 423, 3561; memory)
     centring: float = 3.0  # arcsec, scatter of the detected position about the source, each axis; choice
-    frame_time: float = 0.0734  # s, of the full-frame mode; photons of one frame in neighbouring pixels are lost as one
+    frame_time: float = EPN_FRAME_TIME  # s; photons of one frame in neighbouring pixels are lost as one
     all_events: float = 1.6  # events of all energies for each in 0.5-2 keV, for pile-up; choice
     dead_columns: float = 12.0  # bad columns of a pointing, on average; as many as on the mask of OBSID 0827340901
 
@@ -139,3 +139,8 @@ class Population:
 
 
 POPULATION = Population()
+
+
+def power_law(low, high, power, rng):
+    """Draw from dN/dlnC ~ C^power between two bounds."""
+    return (low**power + (high**power - low**power) * rng.random()) ** (1 / power)

@@ -5,6 +5,9 @@ import numpy as np
 from ..batch import derive_rng
 from . import _simulate_clusters as clusters
 from . import _simulate_scene as scenes
+from ._simulate_artefacts import add_arc, add_hot
+from ._simulate_counterparts import agn_magnitude, host_galaxies, star_magnitude, x_ray_flux
+from ._simulate_galaxies import add_galaxy
 from ._simulate_population import POPULATION as P
 from ._simulate_xmm import CHIP_GAP, CHIP_LENGTH, CHIP_WIDTH, on_chips
 
@@ -16,26 +19,12 @@ _HOST_LIMIT = 20.5  # R, fainter hosts of active nuclei are as small as stars
 
 def draw_sky(pointing, half, density, seed):
     """
-    Draw the sources of a field.
+    Draw the sources of a field of half sides ``half`` (x, y) [arcsec], offsets being from the optical axis.
 
-    Parameters
-    ----------
-    pointing : Pointing
-        The pointing, offsets being from the optical axis.
-    half : tuple of float
-        Half the sides of the image along x and y [arcsec].
-    density : dict
-        Multiple of the sky's density for each of `KINDS`.
-    seed : int
-        Every kind has a generator of its own: a multiple of one leaves the others as they are.
-
-    Returns
-    -------
-    scene : Scene
-        Everything that has light.
-    rows : list of dict
-        One for each source: ``kind``, ``label``, ``x``, ``y`` [arcsec], ``flux`` [erg s-1 cm-2] or ``counts``, and
-        where there are ``core_radius`` [arcsec], ``redshift``, ``m_500`` [Msun].
+    ``density``: multiple of the sky's density for each of `KINDS`; every kind has a generator of its own, so that a
+    multiple of one leaves the others as they are. Returns the scene, and a row for each source: ``kind``, ``label``,
+    ``x``, ``y`` [arcsec], ``flux`` [erg s-1 cm-2] or ``counts``, and where there are ``core_radius`` [arcsec],
+    ``redshift``, ``m_500`` [Msun].
     """
     scene, rows = scenes.Scene("", "", pointing), []
     for kind, draw in _DRAW.items():
@@ -65,7 +54,7 @@ def _nuclei(scene, half, multiple, rng):
     """Active nuclei after Moretti et al. (2003)."""
     flux, place, magnitude = scenes.add_nuclei(scene, half, MARGIN, multiple, rng)
     hosted = (rng.random(flux.size) < P.host_share) & (magnitude < _HOST_LIMIT)
-    scene.galaxies.append(scenes.host_galaxies(*place[:, hosted], magnitude[hosted], rng))
+    scene.galaxies.append(host_galaxies(*place[:, hosted], magnitude[hosted], rng))
     return _point_rows("agn", flux, place)
 
 
@@ -76,7 +65,7 @@ def _stars(scene, half, multiple, rng):
     flux = 1e-14 * (high + (low - high) * rng.random(number)) ** (-1 / P.star_slope)
     place = _places(number, half, rng)
     scene.points.append(np.column_stack([flux, *place]))
-    scene.stars.append(np.column_stack([*place, scenes.star_magnitude(flux, rng)]))
+    scene.stars.append(np.column_stack([*place, star_magnitude(flux, rng)]))
     return _point_rows("star", flux, place)
 
 
@@ -106,11 +95,11 @@ def _galaxies(scene, half, multiple, rng):
     number = rng.poisson(multiple * P.galaxy_density * 10 ** (0.6 * (high - 16.5)) * _area(half))
     magnitude = high + np.log10(10 ** (0.6 * (low - high)) + rng.random(number)) / 0.6
     mean, scatter = P.galaxy_x_to_optical
-    flux = scenes.x_ray_flux(magnitude, mean + scatter * rng.standard_normal(number))
+    flux = x_ray_flux(magnitude, mean + scatter * rng.standard_normal(number))
     for each, light, (x, y) in zip(
         magnitude.tolist(), flux.tolist(), _places(number, half, rng).T.tolist(), strict=True
     ):
-        scenes.add_galaxy(scene, each, light, x, y, rng)
+        add_galaxy(scene, each, light, x, y, rng)
         rows.append({"kind": "galaxy", "label": "galaxy", "x": x, "y": y, **scene.truth})
     return rows
 
@@ -121,7 +110,7 @@ def _targets(scene, half, multiple, rng):
     low, high = np.log(P.bright_fluxes)
     flux, place = np.exp(rng.uniform(low, high, number)), P.bright_place * rng.standard_normal((2, number))
     star = rng.random(number) < P.star_share
-    magnitude = np.where(star, scenes.star_magnitude(flux, rng), np.maximum(scenes.agn_magnitude(flux, rng), 13.5))
+    magnitude = np.where(star, star_magnitude(flux, rng), np.maximum(agn_magnitude(flux, rng), 13.5))
     scene.points.append(np.column_stack([flux, *place]))
     scene.stars.append(np.column_stack([*place, magnitude]))
     return _point_rows("bright", flux, place)
@@ -158,7 +147,7 @@ _DRAW = {
     "cluster": _clusters,
     "galaxy": _galaxies,
     "bright": _targets,
-    "hot": _flaws("hot", P.hot_rate, scenes.add_hot),
-    "arc": _flaws("arc", P.arc_rate, scenes.add_arc),
+    "hot": _flaws("hot", P.hot_rate, add_hot),
+    "arc": _flaws("arc", P.arc_rate, add_arc),
 }
 KINDS = tuple(_DRAW)

@@ -1,6 +1,7 @@
 """Training samples from simulated fields: what detection finds there, cut out in two bands, labelled by the truth."""
 
 import dataclasses
+import functools
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,9 @@ import numpy as np
 from astropy import units as u
 from astropy.table import vstack
 
-from .. import _sample_folders as folders
 from .. import batch, tables
-from .._checks import check_quantity
+from .._checks import check_integer, check_quantity
+from .._sample_writer import SampleWriter
 from ..exceptions import AstroclassifyError, EmptyResultWarning, SchemaError
 from ..images import Geometry
 from ..schemes import CANDIDATE
@@ -174,18 +175,14 @@ def simulate_survey(
     >>> from astroclassify.survey import simulate_survey
     >>> sample = simulate_survey(60, rng=1, out="survey", density={"cluster": 20})  # doctest: +SKIP
     """
-    if isinstance(n_fields, bool) or not isinstance(n_fields, int | np.integer) or not 1 <= n_fields <= 100_000:
-        raise ValueError(f"n_fields must be a whole number from 1 to 100000, got {n_fields!r}")
+    n_fields = check_integer("n_fields", n_fields, 1, 100_000)
     seconds = np.atleast_1d(check_quantity("exposures", exposures, u.s, positive=True)).tolist()
     check_quantity("size", size, u.arcmin, positive=True, shape=())
     cuts = (cuts,) if isinstance(cuts, str | Cuts) else tuple(cuts)
     job = _Job(batch.master_seed(rng), Path(out), tuple(seconds), check_density(density), cuts, Geometry(size, shape))
-    settings = job.settings()
-    folders.prepare(job.folder, settings, SETTINGS_FILE, what="such a survey")
+    job.writer.prepare(what="such a survey")
     names = [f"{number:05d}" for number in range(n_fields)]
-    outcomes = list(
-        batch.run(job.field, names, keys=names, executor=executor, progress=progress, description="fields")
-    )
+    outcomes = list(batch.run(job.field, names, keys=names, executor=executor, progress=progress, description="fields"))
     failed = [f"field {outcome.key}: {outcome.error}" for outcome in outcomes if outcome.error is not None]
     if failed:
         raise AstroclassifyError(f"{len(failed)} of {n_fields} fields failed ({failed[0]}); the same call goes on")
@@ -194,9 +191,8 @@ def simulate_survey(
     if not filled:
         warnings.warn("no candidate was found in any field", EmptyResultWarning, stacklevel=2)
     sample = vstack(filled, metadata_conflicts="silent") if filled else samples[0]
-    sample.meta = {key: value for key, value in tables.provenance(survey=settings).items() if key != "date"}
-    sample.meta["scheme"] = CANDIDATE.to_dict()
-    return folders.write_table(sample, job.folder)
+    sample.meta = {}
+    return job.writer.finish(sample, survey=job.writer.settings, scheme=CANDIDATE.to_dict())
 
 
 @dataclass(frozen=True)
@@ -210,9 +206,10 @@ class _Job:
     cuts: tuple
     geometry: Geometry
 
-    def settings(self):
-        """What decides the content of a field, as plain types."""
-        return {
+    @functools.cached_property
+    def writer(self):
+        """Writer of the sample of all fields; its settings decide the content of a field."""
+        settings = {
             "seed": self.seed,
             "exposures": list(self.exposures),
             "density": self.density,
@@ -221,6 +218,7 @@ class _Job:
             "recipe": RECIPE,
             "population": dataclasses.asdict(POPULATION),
         }
+        return SampleWriter(self.folder, settings, SETTINGS_FILE)
 
     def field(self, name):
         """Candidates of a field, made unless they are there."""

@@ -6,6 +6,16 @@ import numpy as np
 from astropy import units as u
 from scipy.ndimage import uniform_filter
 
+from .._fields_beta import beta_radius, beta_share
+from .._fields_instruments import EPN_AXIS as AXIS
+from .._fields_instruments import EPN_CHIP_GAP as CHIP_GAP
+from .._fields_instruments import EPN_CHIP_LENGTH as CHIP_LENGTH
+from .._fields_instruments import EPN_CHIP_WIDTH as CHIP_WIDTH
+from .._fields_instruments import EPN_FIELD_RADIUS as FIELD_RADIUS
+from .._fields_instruments import EPN_PIXEL
+from .._fields_instruments import EPN_READOUT_LENGTH as READOUT_LENGTH
+from .._fields_instruments import EPN_ROW_GAP as ROW_GAP
+from .._fields_instruments import vignetting as _vignetting
 from ._psf import KingPsf
 from ._simulate_population import POPULATION as P
 
@@ -27,13 +37,6 @@ __all__ = [
     "vignetting",
 ]
 
-# Chips: two rows of six, each 64 x 200 pixels of 4.1", of which the edges and the 12 rows at the readout are not used.
-# Measured on the mask of a real observation (OBSID 0827340901, the test compares them).
-CHIP_GAP, ROW_GAP = 11.0, 9.3  # arcsec, unusable edges included
-CHIP_WIDTH, CHIP_LENGTH = 269.7 - CHIP_GAP, 772.0  # arcsec
-READOUT_LENGTH = 200 * 4.1  # arcsec, over which photons out of time are spread
-FIELD_RADIUS = 898.0  # arcsec, of the round field about the middle of the chips
-AXIS = (-57.8, 128.2)  # arcsec, optical axis in the frame of the chips
 PSF = KingPsf("EPN", P.effective_energy * u.keV)
 # arcmin off axis, beyond which no photon is scattered into the field
 _FARTHEST = (FIELD_RADIUS + np.hypot(*AXIS) + P.psf_limit) / 60
@@ -90,7 +93,7 @@ class Pointing:
         return self.x + cos * x - sin * y, self.y + sin * x + cos * y
 
     def to_sky(self, x, y):
-        """The way back from `to_detector`."""
+        """The inverse of `to_detector`."""
         cos, sin = np.cos(self.roll), np.sin(self.roll)
         return cos * (x - self.x) + sin * (y - self.y), cos * (y - self.y) - sin * (x - self.x)
 
@@ -108,9 +111,8 @@ class Beta:
     angle: float = 0.0
 
     def draw(self, number, rng):
-        """Places of photons [arcsec]: S(r) ~ (1 + (r/core)^2)^(-3/2), so F(<r) ~ 1 - (1 + (r/core)^2)^(-1/2)."""
-        share = rng.random(number) * (1 - (1 + (self.limit / self.core) ** 2) ** -0.5)
-        radius = self.core * np.sqrt((1 - share) ** -2 - 1)
+        """Places of photons [arcsec]."""
+        radius = self.core * beta_radius(rng.random(number) * beta_share(self.limit / self.core))
         phase = rng.random(number) * (2 * np.pi)
         stretch = np.sqrt(self.axis_ratio)
         along, across = radius * np.cos(phase) / stretch, radius * np.sin(phase) * stretch
@@ -120,7 +122,7 @@ class Beta:
 
 def vignetting(off_axis):
     """Effective area at an off-axis angle [arcmin], relative to the axis."""
-    return 1 / (1 + (off_axis / P.vignetting_scale) ** 2)
+    return _vignetting("EPN", off_axis)
 
 
 def on_chips(x, y, dead=()):
@@ -142,20 +144,10 @@ def on_chips(x, y, dead=()):
 
 def draw_pointing(rng, *, on_edge=False):
     """
-    Draw where and how a candidate is observed.
+    Draw where and how a candidate is observed: on a chip, or with ``on_edge`` on a gap or the edge of the field.
 
-    Parameters
-    ----------
-    rng : `~numpy.random.Generator`
-        Source of randomness.
-    on_edge : bool, optional
-        Whether the candidate lies on a gap between chips or on the edge of the field; else it lies on a chip.
-
-    Returns
-    -------
-    Pointing
-        The pointing. Positions within `Population.max_off_axis` (a little more on edges) are as frequent per area as
-        the effective area is large.
+    Positions within `Population.max_off_axis` (a little more on edges) are as frequent per area as the effective area
+    is large.
     """
     detector = draw_detector(rng)
     x, y = _draw_place(rng, detector["dead"], on_edge)
@@ -172,7 +164,7 @@ def draw_detector(rng):
 
 def _dead_column(rng):
     """A bad column and its neighbours, whose events are not used either; most are bad from end to end."""
-    width, low = 4.1 * (2.5 + rng.choice([0, 0, 0, 1, 3])), max(rng.uniform(-1200, 600), 0)
+    width, low = EPN_PIXEL * (2.5 + rng.choice([0, 0, 0, 1, 3])), max(rng.uniform(-1200, 600), 0)
     return rng.uniform(-3, 3) * CHIP_WIDTH, width, low, bool(rng.random() < 0.5)
 
 
@@ -193,7 +185,7 @@ def _draw_place(rng, dead, on_edge):
 
 
 def leaves_field(pointing, grid):
-    """Whether part of the grid lies outside the outline of the detector (which is convex: the corners tell)."""
+    """Whether part of the grid lies outside the outline of the detector (which is convex, so that its corners decide)."""
     half_x, half_y = grid.half
     x, y = pointing.to_detector(np.array([-1, -1, 1, 1]) * half_x, np.array([-1, 1, -1, 1]) * half_y)
     inside = (np.abs(x) < 3 * (CHIP_WIDTH + CHIP_GAP)) & (np.abs(y) < ROW_GAP / 2 + CHIP_LENGTH)
@@ -201,23 +193,7 @@ def leaves_field(pointing, grid):
 
 
 def exposure_map(pointing, grid):
-    """
-    Exposure of each pixel: time, vignetting, chips.
-
-    Parameters
-    ----------
-    pointing : Pointing
-        The pointing.
-    grid : Grid
-        The grid.
-
-    Returns
-    -------
-    exposure : `~numpy.ndarray`, shape (ny, nx)
-        Exposure [s], equivalent to that on axis.
-    live : `~numpy.ndarray`, shape (ny, nx)
-        Whether a pixel lies on a chip.
-    """
+    """Exposure [s], equivalent to that on axis, and whether a pixel lies on a chip: arrays of shape (ny, nx)."""
     x, y = pointing.to_detector(*grid.centres())
     live = on_chips(x, y, pointing.dead)
     off_axis = np.hypot(x - AXIS[0], y - AXIS[1]) / 60
@@ -226,32 +202,11 @@ def exposure_map(pointing, grid):
 
 def observe(extended, points, pointing, grid, rng, *, detector_light=()):
     """
-    Draw the photons of an observation.
+    Draw the photons of an observation: whole counts and exposure map [s], shape (ny, nx).
 
-    Parameters
-    ----------
-    extended : sequence of Beta
-        Extended sources.
-    points : `~numpy.ndarray`, shape (n, 3)
-        Point sources: flux in 0.5 to 2 keV [erg s-1 cm-2] and offsets x, y [arcsec].
-    pointing : Pointing
-        The pointing.
-    grid : Grid
-        The grid.
-    rng : `~numpy.random.Generator`
-        Source of randomness.
-    detector_light : sequence of `~numpy.ndarray`, shape (n, 2)
-        Places of photons that no source on the sky explains (stray light, hot pixels), as offsets [arcsec].
+    ``extended``: Beta models. ``points`` (n, 3): flux in 0.5 to 2 keV [erg s-1 cm-2] and offsets x, y [arcsec].
+    ``detector_light``: places (n, 2) of photons that no source on the sky explains (stray light, hot pixels) [arcsec].
 
-    Returns
-    -------
-    counts : `~numpy.ndarray`, shape (ny, nx)
-        Whole counts.
-    exposure : `~numpy.ndarray`, shape (ny, nx)
-        Exposure map [s].
-
-    Notes
-    -----
     Photon by photon: place on the sky, kept with the vignetting of its direction, scattered by the King profile of its
     off-axis angle, moved along the column if it comes out of time, kept where it falls on a live pixel; see `pile_up`.
     """
@@ -303,7 +258,7 @@ def pile_up(counts, pointing, grid, rng):
     Of those that arrive in one frame within 3 x 3 pixels of the detector one event is left: of mu on average
     1 - exp(-mu). The rate is that of the image itself, events of other energies added.
     """
-    box = 3 * 4.1 / grid.pixel
+    box = 3 * EPN_PIXEL / grid.pixel
     rate = uniform_filter(counts.astype(float), max(round(box), 1), mode="constant") * box**2 / pointing.exposure
     mu = rate * P.all_events * P.frame_time
     piled = (mu > 1e-3) & (counts > 0)

@@ -92,9 +92,9 @@ def test_rows_of_one_group_are_no_new_evidence():
     for table in copies:
         table["group_id"] = np.array(table["source_id"])
         table["source_id"] = [f"r{i}" for i in range(111)]
-    test = mcnemar(*copies)
+    test = mcnemar(*copies, rng=0)
     assert test["p_groups"][0] == pytest.approx(158 / 4096) and test["p_value"][0] < 0.001
-    single = mcnemar(a, b)
+    single = mcnemar(a, b, rng=0)
     assert test["difference_lo"][0] == pytest.approx(single["difference_lo"][0], abs=0.02)
 
 
@@ -115,8 +115,8 @@ def test_differences_are_those_of_the_scores():
     rng = np.random.default_rng(1)
     groups = [f"g{i // 3}" for i in range(120)]
     a, b = (answers(rng.random(120) < chance, groups=groups) for chance in (0.85, 0.7))
-    difference = score_difference(a, b[::-1], n_bootstrap=300)
-    first, second = score(a, n_bootstrap=300), score(b, n_bootstrap=300)
+    difference = score_difference(a, b[::-1], n_bootstrap=300, rng=0)
+    first, second = score(a, n_bootstrap=300, rng=0), score(b, n_bootstrap=300, rng=0)
     for name in ("precision", "recall", "f1", "bacc", "accuracy", "auc"):
         assert np.allclose(difference[name], first[name] - second[name])
         assert np.all((difference[f"{name}_lo"] <= difference[name]) & (difference[name] <= difference[f"{name}_hi"]))
@@ -127,8 +127,8 @@ def test_a_paired_interval_is_narrower_than_two_single_ones():
     rng = np.random.default_rng(2)
     right = rng.random(300) < 0.8
     a, b = answers(right), answers(right & (rng.random(300) < 0.97))
-    width = np.ptp([score_difference(a, b)[f"accuracy_{end}"][0] for end in ("lo", "hi")])
-    assert width < 0.6 * np.ptp([score(a)[f"accuracy_{end}"][0] for end in ("lo", "hi")])
+    width = np.ptp([score_difference(a, b, rng=0)[f"accuracy_{end}"][0] for end in ("lo", "hi")])
+    assert width < 0.6 * np.ptp([score(a, rng=0)[f"accuracy_{end}"][0] for end in ("lo", "hi")])
 
 
 def test_failed_rows_are_wrong():

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -15,11 +16,10 @@ import pytest
 
 import astroclassify
 from astroclassify.exceptions import ModelError
-from astroclassify.nn import load_classifier
+from astroclassify.nn import _onnx_trial, load_classifier
 from astroclassify.nn._file_checks import check_safetensors, read_json_limited
 from astroclassify.nn._onnx_check import check_onnx
 from astroclassify.nn._onnx_network import OnnxNetwork
-from astroclassify.nn._onnx_shapes import Value, infer_shapes
 
 PACKAGED = Path(astroclassify.__file__).parent / "data" / "models" / "coolcore-embedded"
 SHAPE = (1, 16, 16)
@@ -42,7 +42,14 @@ class Quick:
 
 def refused(data, message, **keywords):
     with Quick(), pytest.raises(ModelError, match=message) as caught:
-        check_onnx(data, **{"input_shape": SHAPE, "n_classes": 3, "n_images": 4, **keywords})
+        check_onnx(data, **{"input_shape": SHAPE, "n_classes": 3, **keywords})
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 700
+
+
+def refused_in_trial(data, message, **keywords):
+    """A file that looks like a network is stopped when it is first run, in a process of its own."""
+    with Quick(), pytest.raises(ModelError, match=message) as caught:
+        OnnxNetwork(data, **{"input_shape": SHAPE, "n_classes": 3, **keywords}).start()
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 700
 
 
@@ -53,7 +60,8 @@ def bombs(w):
     shape4 = np.array([10**4, 1, 16, 16], I64)
     doubled = [node("Concat", [f"c{i}", f"c{i}"], [f"c{i + 1}"], axis=1) for i in range(40)]
     blown = [node("Mul", [f"m{i}", f"m{i}"], [f"m{i + 1}"]) for i in range(10)]
-    many = [node("ConstantOfShape", ["s"], [f"k{i}"]) for i in range(100)]
+    many = [node("ConstantOfShape", ["s"], [f"k{i}"], value=np.float32([i])) for i in range(100)]
+    many.append(node("Sum", [f"k{i}" for i in range(100)], ["k"]))
     return {
         "constant of shape": ([node("ConstantOfShape", ["s"], ["k"])], {"s": big}),
         "huge shape": ([node("ConstantOfShape", ["s"], ["k"])], {"s": np.array([2**62, 2**62, 2**62], I64)}),
@@ -80,7 +88,7 @@ def bombs(w):
             ],
             {"a": np.array([-1, 1], I64), "b": np.array([1, -1], I64), "c": np.array([-1, 1, 1], I64)},
         ),
-        "many constants": (many, {"s": np.array([2**20], I64)}),
+        "many constants": (many, {"s": np.array([2**24], I64)}),
         "shape arithmetic": (
             [
                 node("Shape", ["images"], ["m0"]),
@@ -103,15 +111,56 @@ BOMBS = [
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_bombs_are_refused_before_they_run(onnx_writer, name):
+def test_bombs_are_refused(onnx_writer, name):
     nodes, weights = bombs(onnx_writer)[name]
     data = onnx_writer.mean_network(SHAPE, W, B, extra_nodes=nodes, extra_weights=weights)
-    refused(data, "too much memory|a tensor of shape|cannot")
-    with Quick(), pytest.raises(ModelError):
-        OnnxNetwork(data, input_shape=SHAPE, n_classes=3).start()
+    refused_in_trial(data, "too much memory|not a usable ONNX file")
 
 
-def test_too_much_work_is_refused(onnx_writer):
+@pytest.mark.parametrize(
+    ("kind", "inputs"),
+    [
+        ("ConstantOfShape", ["p"]),
+        ("Expand", ["images", "p"]),
+        ("Tile", ["images", "p"]),
+        ("Reshape", ["images", "p"]),
+        ("Pad", ["images", "p"]),
+        ("Resize", ["images", "", "", "p"]),
+        ("Slice", ["images", "p", "p"]),
+        ("Split", ["images", "p"]),
+        ("ReduceSum", ["images", "p"]),
+    ],
+)
+def test_shapes_that_depend_on_pixels_are_refused(onnx_writer, kind, inputs):
+    """A trial on blank images would not see that a bright pixel asks for all memory."""
+    w = onnx_writer
+    nodes = [
+        w.node("ReduceMax", ["images"], ["brightest"], keepdims=0),
+        w.node("Cast", ["brightest"], ["whole"], to=7),
+        w.node("Reshape", ["whole", "one"], ["p"]),
+        w.node(kind, inputs, ["k"]),
+    ]
+    refused(w.mean_network(SHAPE, W, B, extra_nodes=nodes, extra_weights={"one": np.ones(1, I64)}), "depends on the p")
+
+
+def test_a_shape_that_depends_on_the_number_of_images_is_tried_with_each(onnx_writer):
+    """Only three images at a time ask for too much."""
+    w, scalar = onnx_writer, np.array([3], I64)
+    nodes = [
+        w.node("Shape", ["images"], ["s"]),
+        w.node("Slice", ["s", "zero", "one"], ["n"]),
+        w.node("Equal", ["n", "three"], ["is"]),
+        w.node("Where", ["is", "huge", "one"], ["h"]),
+        w.node("ConstantOfShape", ["h"], ["k"]),
+    ]
+    weights = {"zero": 0 * scalar, "one": scalar // 3, "three": scalar, "huge": np.array([10**10], I64)}
+    data = w.mean_network(SHAPE, W, B, extra_nodes=nodes, extra_weights=weights)
+    assert check_onnx(data, input_shape=SHAPE, n_classes=3)
+    refused_in_trial(data, "too much memory")
+
+
+def test_too_much_work_is_refused(onnx_writer, monkeypatch):
+    monkeypatch.setattr(_onnx_trial, "_LEAST_SECONDS", 3.0)
     w = onnx_writer
     side = 2048
     weights = {"s": np.zeros((side, side), np.float32)}
@@ -119,7 +168,7 @@ def test_too_much_work_is_refused(onnx_writer):
     nodes += [w.node("MatMul", [f"k{i}", "s"], [f"k{i + 1}"]) for i in range(400)]
     nodes.insert(0, w.node("ReduceMean", ["images"], ["row"], axes=[0, 1, 2, 3], keepdims=0))
     weights["e"] = np.array([1900, side], I64)
-    refused(w.mean_network(SHAPE, W, B, extra_nodes=nodes, extra_weights=weights), "too much work")
+    refused_in_trial(w.mean_network(SHAPE, W, B, extra_nodes=nodes, extra_weights=weights), "too much work")
 
 
 @pytest.mark.parametrize(
@@ -238,104 +287,52 @@ def test_graphs_that_are_no_network(onnx_writer):
         (w.graph(head, weights, SHAPE, [info, info]), "must give logits"),
         (w.graph(head, weights, SHAPE, [info], more=second), "images alone"),
         (w.graph(head, weights, (1, 16, 17), [info]), "images of shape"),
-        (w.graph(head[:2], weights, SHAPE, [info]), "must give logits in 2 dimensions"),
-        (w.graph(head[::-1], weights, SHAPE, [info]), "lacks inputs"),
-        (w.graph([*head, head[-1]], weights, SHAPE, [info]), "is there already"),
-        (w.graph([*head, w.node("Relu", ["p"], [""])], weights, SHAPE, [info]), "has no name"),
-        (w.graph([*head, w.node("Relu", [], ["k"])], weights, SHAPE, [info]), "lacks inputs"),
-        (w.graph([*head, w.node("Relu", [""], ["k"])], weights, SHAPE, [info]), "lacks its first input"),
+        (w.graph(head, weights, SHAPE, [("logits", ("n", 3, 1, 1))]), "must give logits in 2 dimensions"),
+        (w.graph(head[::-1], weights, SHAPE, [info]), "no operator before it gives"),
         (w.graph([w.node("Relu", ["images"], [f"r{i}"]) for i in range(5000)], {}, SHAPE, [info]), "5000 operators"),
-        (w.graph([w.node("Identity", ["w"], ["logits"])], weights, SHAPE, [info]), "one row per image"),
     ]:
         refused(w.model(content), message)
-    for kind, outputs, attributes, message in [
-        ("MaxPool", ["k", "i"], {"kernel_shape": [2, 2]}, "gives 2 tensors"),
-        ("MaxPool", ["k"], {"kernel_shape": [0, 2]}, "below 1"),
-        ("MaxPool", ["k"], {"kernel_shape": [2, 2], "strides": [0, 0]}, "below 1"),
-        ("MaxPool", ["k"], {"kernel_shape": [2, 2], "pads": [9**9] * 4}, "pads by"),
-        ("MaxPool", ["k"], {"kernel_shape": [2, 2], "auto_pad": "EVIL"}, "auto_pad"),
-        ("MaxPool", ["k"], {}, "has a window"),
-        ("Transpose", ["k"], {"perm": [0, 0, 1, 2]}, "has the order"),
-        ("Flatten", ["k"], {"axis": 9}, "has axis 9"),
-        ("ReduceMean", ["k"], {"axes": [2**40]}, "has axis"),
-        ("Split", ["k", "m"], {"split": [-5, 6], "axis": 1}, "cannot make parts"),
+    refused(w.mean_network(SHAPE, W, B), "4 logits", n_classes=4)
+    for nodes, message in [
+        (head[:2], "not a usable ONNX file"),
+        ([*head, head[-1]], "not a usable ONNX file"),
+        ([*head, w.node("Relu", [], ["k"])], "not a usable ONNX file"),
+        ([*head, w.node("Relu", [""], ["k"])], "not a usable ONNX file"),
+        ([w.node("Identity", ["w"], ["logits"])], "one row per image"),
+    ]:
+        refused_in_trial(w.model(w.graph(nodes, weights, SHAPE, [info])), message)
+    for kind, outputs, attributes in [
+        ("MaxPool", ["k"], {"kernel_shape": [0, 2]}),
+        ("MaxPool", ["k"], {"kernel_shape": [2, 2], "strides": [0, 0]}),
+        ("MaxPool", ["k"], {"kernel_shape": [2, 2], "pads": [9**9] * 4}),
+        ("MaxPool", ["k"], {"kernel_shape": [2, 2], "auto_pad": "EVIL"}),
+        ("MaxPool", ["k"], {}),
+        ("Transpose", ["k"], {"perm": [0, 0, 1, 2]}),
+        ("Flatten", ["k"], {"axis": 9}),
+        ("ReduceMean", ["k"], {"axes": [2**40]}),
+        ("Split", ["k", "m"], {"split": [-5, 6], "axis": 1}),
     ]:
         nodes = [*head, w.node(kind, ["images"], outputs, **attributes)]
-        refused(w.model(w.graph(nodes, weights, SHAPE, [info])), message)
-    nodes = [*head, w.node("Reshape", ["images", "p"], ["k"])]
-    refused(w.model(w.graph(nodes, weights, SHAPE, [info])), "not depend on the image")
-    refused(w.mean_network(SHAPE, W, B), "4 logits", n_classes=4)
+        refused_in_trial(w.model(w.graph(nodes, weights, SHAPE, [info])), "not a usable ONNX file")
 
 
-def test_shapes_are_those_that_onnx_runtime_makes(onnx_writer):
-    """Operators with their options, one at a time: what is worked out is what comes out."""
-    onnxruntime = pytest.importorskip("onnxruntime")
-    w = onnx_writer
-    i64, f32 = lambda *values: np.array(values, I64), lambda *shape: np.ones(shape, np.float32)
-    # ONNX Runtime 1.18 still lets a window begin behind the image when sides are rounded up, which ONNX does not.
-    old = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2]) < (1, 19)
-    cases = [
-        ("Conv", {"s": f32(4, 2, 3, 3)}, {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 0, 1, 2]}),
-        ("Conv", {"s": f32(4, 1, 3, 2)}, {"group": 2, "dilations": [2, 3]}),
-        ("Conv", {"s": f32(4, 2, 4, 4)}, {"auto_pad": "SAME_UPPER", "strides": [3, 2]}),
-        ("Conv", {"s": f32(4, 2, 4, 4)}, {"auto_pad": "VALID", "strides": [3, 2]}),
-        *(("MaxPool", {}, {"kernel_shape": [k, 3], "strides": [t, 2], "pads": [1, 1, 1, 0], "ceil_mode": c})
-          for k in (2, 3) for t in (1, 2, 3, 4) for c in ((0,) if old else (0, 1))),
-        ("AveragePool", {}, {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}),
-        ("GlobalMaxPool", {}, {}),
-        ("Flatten", {}, {"axis": 2}),
-        ("Flatten", {}, {"axis": -1}),
-        ("Reshape", {"s": i64(0, -1, 13)}, {}),
-        ("Reshape", {"s": i64(-1)}, {}),
-        ("Transpose", {}, {"perm": [0, 3, 1, 2]}),
-        ("Transpose", {}, {}),
-        ("Unsqueeze", {"s": i64(0, -1)}, {}),
-        ("ReduceMean", {}, {"axes": [2, -1], "keepdims": 0}),
-        ("ReduceMax", {}, {"axes": [1]}),
-        ("ReduceSum", {"s": i64(3)}, {"keepdims": 0}),
-        ("ReduceMin", {}, {}),
-        ("Slice", {"s": i64(1, 2), "e": i64(-1, 2**62), "a": i64(2, 3), "t": i64(2, 3)}, {}),
-        ("Slice", {"s": i64(-1), "e": i64(-(2**62)), "a": i64(2), "t": i64(-2)}, {}),
-        ("Slice", {"s": i64(50), "e": i64(60), "a": i64(2)}, {}),
-        ("Gather", {"s": np.zeros((2, 5), I64)}, {"axis": 3}),
-        ("Pad", {"s": i64(0, 1, 0, 2, 0, 0, -3, 1)}, {}),
-        ("Tile", {"s": i64(1, 2, 1, 3)}, {}),
-        ("Expand", {"s": i64(2, 1, 1, 1, 1)}, {}),
-        ("Resize", {"r": f32(0), "s": np.array([1, 1, 2.5, 0.3], np.float32)}, {}),
-        ("Resize", {"r": f32(0), "e": f32(0), "s": i64(3, 2, 5, 40)}, {}),
-        ("MatMul", {"s": f32(13, 5)}, {}),
-        ("Add", {"s": f32(7, 1, 1, 1, 1)}, {}),
-        ("PRelu", {"s": f32(2, 1, 1)}, {}),
-        ("Softmax", {}, {"axis": 1}),
-        ("Clip", {"s": np.float32(0), "e": np.float32(1)}, {}),
-        ("Cast", {}, {"to": 11}),
-    ]  # fmt: skip
-    for kind, weights, attributes in cases:
-        for n in (1, 3):  # images
-            if kind == "Resize" and "e" in weights and n == 1:
-                continue  # sizes name all sides, the number of images too
-            names = ["x", *weights]
-            if kind == "Resize" and "e" in weights:
-                names = ["x", "", "", "s"]
-                weights = {"s": weights["s"]}
-            elif kind == "Resize":
-                names, weights = ["x", "", "s"], {"s": weights["s"]}
-            content = b"".join(
-                [w.field(1, w.node(kind, names, ["y"], **attributes)), w.field(2, "g")]
-                + [w.field(5, w.tensor(array, name)) for name, array in weights.items()]
-                + [w.field(11, w.value_info("x", ("n", 2, 11, 13))), w.field(12, w.field(1, "y"))]
-            )
-            from astroclassify.nn import _onnx_check as check
+def test_a_process_that_dies_refuses_the_file(onnx_writer, monkeypatch):
+    monkeypatch.setattr(_onnx_trial, "_SCRIPT", "import os; os.abort()")
+    refused_in_trial(onnx_writer.mean_network(SHAPE, W, np.float32([1, 2, 3])), "trial ended with the code")
+    monkeypatch.setattr(_onnx_trial.sys, "executable", "/no/such/python")
+    refused_in_trial(onnx_writer.mean_network(SHAPE, W, np.float32([1, 2, 4])), "cannot be tried")
 
-            parsed = check._Walker().message(memoryview(w.model(content)), check._MODEL)["graph"]
-            values = {entry["name"]: check._tensor(entry) for entry in parsed.get("initializer", ())}
-            values |= {"images": Value((n, 2, 11, 13)), "x": Value((n, 2, 11, 13))}
-            found = infer_shapes([check._node(each) for each in parsed["node"]], values, keep=["y"])["y"].shape
-            output = w.value_info("y", [f"d{i}" for i in found], 11 if kind == "Cast" else 1)
-            typed = content.replace(w.field(12, w.field(1, "y")), w.field(12, output))
-            session = onnxruntime.InferenceSession(w.model(typed), providers=["CPUExecutionProvider"])
-            result = session.run(None, {"x": np.ones((n, 2, 11, 13), np.float32)})[0]
-            assert result.shape == found, (kind, attributes, n)
+
+def test_only_foreign_networks_are_tried(onnx_writer, monkeypatch, tmp_path):
+    """Packaged ones, and copies of what has passed here, start without a second process."""
+    data = onnx_writer.mean_network(SHAPE, W, np.float32([7, 8, 9]))
+    network = OnnxNetwork(data, input_shape=SHAPE, n_classes=3)
+    network.start()
+    monkeypatch.setattr(_onnx_trial, "_SCRIPT", "import os; os.abort()")
+    for other in (pickle.loads(pickle.dumps(network)), OnnxNetwork(data, input_shape=SHAPE, n_classes=3)):
+        other.start()
+    load_classifier("coolcore-embedded")
+    load_classifier(folder(tmp_path))
 
 
 def folder(tmp_path):
@@ -430,7 +427,7 @@ def test_a_hostile_network_in_a_folder_costs_neither_time_nor_memory(tmp_path, o
     document = json.loads((path / "model.json").read_text())
     shape = (1, *document["geometry"]["shape"])
     folders = []
-    for name, (nodes, weights) in bombs(onnx_writer).items():
+    for name, (nodes, weights) in list(bombs(onnx_writer).items())[::2]:
         target = tmp_path / name.replace(" ", "-")
         shutil.copytree(path, target)
         data = onnx_writer.mean_network(shape, W, B, extra_nodes=nodes, extra_weights=weights)
@@ -441,18 +438,18 @@ def test_a_hostile_network_in_a_folder_costs_neither_time_nor_memory(tmp_path, o
         "from astroclassify.exceptions import ModelError\n"
         "from astroclassify.nn import load_classifier\n"
         "load_classifier('coolcore-embedded').predict_proba([])\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "peak = lambda who=resource.RUSAGE_SELF: resource.getrusage(who).ru_maxrss\n"
         "before, start = peak(), time.process_time()\n"
         "for folder in sys.argv[1:]:\n"
         "    try: load_classifier(folder)\n"
         "    except ModelError: continue\n"
         "    sys.exit(f'{folder} was loaded')\n"
-        "print(peak() - before, time.process_time() - start)\n"
+        "print(peak() - before, peak(resource.RUSAGE_CHILDREN), time.process_time() - start)\n"
     )
     done = subprocess.run([sys.executable, "-c", script, *folders], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    kilobytes, seconds = map(float, done.stdout.split())
-    assert kilobytes < 200e3 and seconds < len(folders)
+    kilobytes, in_trials, seconds = map(float, done.stdout.split())
+    assert kilobytes < 200e3 and in_trials < 1200e3 and seconds < len(folders)
 
 
 @pytest.mark.parametrize(
@@ -510,7 +507,7 @@ def test_networks_of_every_architecture_pass():
     for name in _networks.ARCHITECTURES:
         network = _networks.build(name, n_bands=2, n_classes=3, shape=(36, 32), n_filters=8, seed=0)
         data = _networks.export_onnx(network.eval(), n_bands=2, shape=(36, 32))
-        assert "logits" in check_onnx(data, input_shape=(2, 36, 32), n_classes=3, n_images=4)
+        assert "logits" in check_onnx(data, input_shape=(2, 36, 32), n_classes=3)
 
     class Mixed(torch.nn.Module):
         """Layers that a user may think of."""
@@ -533,4 +530,4 @@ def test_networks_of_every_architecture_pass():
             return self.head(torch.cat([a, b], 1).view(x.shape[0], -1, 8).mean(1))
 
     data = _networks.export_onnx(Mixed().eval(), n_bands=1, shape=(32, 32))
-    assert check_onnx(data, input_shape=(1, 32, 32), n_classes=3, n_images=4) == ("logits",)
+    assert check_onnx(data, input_shape=(1, 32, 32), n_classes=3) == ("logits",)

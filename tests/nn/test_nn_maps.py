@@ -23,10 +23,10 @@ from astroclassify.exceptions import (
     SchemaError,
 )
 from astroclassify.images import Cutout, Geometry, read_image, write_image
-from astroclassify.nn import CutoutClassifier, load_classifier
+from astroclassify.nn import CutoutClassifier, load_classifier, mean_activation_maps, radial_profiles
 from astroclassify.nn._cells import Cells, cells_of
 from astroclassify.nn._inference import OnnxNetwork, Predictor
-from astroclassify.nn._maps import activation_map, mean_activation_maps, radial_profiles
+from astroclassify.nn._maps import activation_map
 from astroclassify.nn._preprocess import Preprocessing
 from astroclassify.schemes import ClassScheme
 

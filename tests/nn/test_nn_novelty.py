@@ -8,11 +8,11 @@ import pytest
 from sklearn.covariance import ledoit_wolf
 
 from astroclassify.images import Geometry
+from astroclassify.nn import Novelty, spread
 from astroclassify.nn._fitting import fit_novelty
 from astroclassify.nn._inference import OnnxNetwork, Predictor
-from astroclassify.nn._novelty import FALSE_ALARM_RATE, Novelty, _Gaussians, image_statistics
+from astroclassify.nn._novelty import FALSE_ALARM_RATE, _Gaussians, image_statistics
 from astroclassify.nn._preprocess import Preprocessing
-from astroclassify.nn._spread import spread
 from astroclassify.schemes import COOL_CORE, Flag
 
 GRID = 32

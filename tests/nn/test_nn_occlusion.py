@@ -244,4 +244,4 @@ def test_an_edge_detector_is_found_out(tmp_path):
     with pytest.raises(ValueError, match="at least one"):
         randomisation_check(classifier, images[1:], 0)
     with pytest.raises(TypeError, match="rng"):
-        randomisation_check(classifier, images, None)
+        randomisation_check(classifier, images, "0")

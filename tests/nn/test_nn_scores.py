@@ -101,10 +101,11 @@ def test_bootstrap_resamples_groups():
     several["source_id"] = [f"s{i}" for i in range(400)]
     loose = several.copy()
     loose["group_id"] = several["source_id"]
-    widths = [float(np.diff([s["f1_lo"][3], s["f1_hi"][3]])[0]) for s in map(score, (single, several, loose))]
+    scores = [score(table, rng=0) for table in (single, several, loose)]
+    widths = [float(np.diff([s["f1_lo"][3], s["f1_hi"][3]])[0]) for s in scores]
     assert widths[1] == pytest.approx(widths[0], rel=1e-6)
     assert widths[2] == pytest.approx(widths[0] / np.sqrt(5), rel=0.15)
-    assert score(several).meta["n_groups"] == 80
+    assert scores[1].meta["n_groups"] == 80
 
 
 def test_bootstrap_covers_the_binomial_interval():
@@ -344,6 +345,14 @@ def test_large_tables_are_resampled_in_little_memory(monkeypatch):
     from astroclassify.nn import _scores
 
     table = predictions(60)
-    expected = score(table, n_bootstrap=40)
+    expected = score(table, n_bootstrap=40, rng=0)
     monkeypatch.setattr(_scores, "_MAX_CELLS", 500)
-    assert np.allclose(score(table, n_bootstrap=40)["f1_lo"], expected["f1_lo"])
+    assert np.allclose(score(table, n_bootstrap=40, rng=0)["f1_lo"], expected["f1_lo"])
+
+
+def test_a_seed_that_was_not_given_is_recorded():
+    table = predictions(60)
+    first, second = score(table, n_bootstrap=40), score(table, n_bootstrap=40)
+    assert first.meta["seed"] != second.meta["seed"]
+    again = score(table, n_bootstrap=40, rng=first.meta["seed"])
+    assert np.array_equal(first["f1_lo"], again["f1_lo"]) and not np.array_equal(first["f1_lo"], second["f1_lo"])

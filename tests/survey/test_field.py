@@ -6,8 +6,10 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import CCDData
+from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 
+from astroclassify._fields_instruments import vignetting
 from astroclassify.exceptions import GeometryError, ImageWarning
 from astroclassify.images import as_image, read_image, write_image
 from astroclassify.schemes import Flag
@@ -20,7 +22,7 @@ from astroclassify.survey import (
     default_psf,
     read_field,
 )
-from astroclassify.survey._exposure import field_of_view, header_time, vignetting
+from astroclassify.survey._exposure import field_of_view
 
 N = 120
 HEADERS = {
@@ -222,7 +224,42 @@ def test_no_vignetting_where_none_is_known():
     ],
 )
 def test_time_of_a_header(meta, time):
-    assert header_time(meta) == time
+    assert read_field(image(**meta)).livetime == pytest.approx(time, rel=1e-3)
+
+
+def test_frame_time_of_chandra_is_no_exposure():
+    """EXPTIME of ACIS is the time of one frame."""
+    with pytest.raises(GeometryError, match="exposure must be given"):
+        read_field(image(instrument="ACIS", LIVETIME=None))
+
+
+def test_pointing_in_an_old_frame():
+    """RA_PNT and DEC_PNT are in the frame of the image's coordinates, here FK4 (EQUINOX = 1950 alone)."""
+    header = wcs().to_header()
+    header.update({"EQUINOX": 1950.0, "RADESYS": "FK4", "RA_PNT": 150.0, "DEC_PNT": 2.0, **HEADERS["PSPC"]})
+    field = read_field(fits.PrimaryHDU(poisson(), header=header))
+    assert field.off_axis((N - 1) / 2, (N - 1) / 2) < 0.01
+
+
+def test_contradicting_header_warns():
+    filters = {"DSTYP1": "energy", "DSVAL1": "500:2000", "DSUNIT1": "eV", "ENERGYLO": 2.0, "ENERGYHI": 7.0}
+    with pytest.warns(ImageWarning, match="the band 2 to 7 keV .* not within the filters"):
+        assert read_field(image(instrument="ACIS", **filters)).energy_range is None
+
+
+@pytest.mark.parametrize(("masked", "unit"), [(np.ma.array, None), (Masked, None), (Masked, u.ks)])
+def test_masked_pixels_of_an_exposure_array_are_not_used(masked, unit):
+    """What lies behind the mask is no exposure."""
+    gaps = np.zeros((N, N), bool)
+    gaps[:, :20] = True
+    exposure = masked(np.full((N, N), 10.0) if unit is None else np.full((N, N), 10.0) * unit, mask=gaps)
+    assert read_field(image(), exposure=exposure).mask.sum() == 20 * N
+
+
+def test_band_that_starts_at_zero():
+    """A band from zero has no geometric mean; its PSF is that of the middle."""
+    field = read_field(image(E_MIN=0.0, E_MAX=2.0))
+    assert field.psf.radius(0.5, 3.0) == pytest.approx(KingPsf("EPN", 1 * u.keV).radius(0.5, 3.0))
 
 
 def test_no_exposure_at_all():
@@ -675,7 +712,7 @@ def test_xmm_coma(shared_data):
     assert field.flags == NO_EXPOSURE | NO_BACKGROUND | Flag.NO_UNIT
     assert field.energy_range.to_value(u.keV) == pytest.approx([0.5, 12])
     assert field.livetime == pytest.approx(21649.4, rel=1e-3)
-    assert field.axis.separation(SkyCoord(195.3617083, 27.7594167, unit="deg")) < 0.01 * u.arcsec
+    assert field.axis.separation(SkyCoord(195.3617083, 27.7594167, unit="deg", frame="fk5")) < 0.01 * u.arcsec
     # Twelve chips of 64 x 200 pixels of 4.1 arcsec.
     chips = 12 * 64 * 200 * 4.1**2
     assert (~field.mask).sum() * field.pixel**2 == pytest.approx(chips, rel=0.06)

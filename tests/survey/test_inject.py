@@ -11,9 +11,7 @@ from astropy.wcs import WCS
 from scipy.stats import chi2, poisson
 
 from astroclassify.exceptions import SchemaError
-from astroclassify.survey._field import Field
-from astroclassify.survey._inject import inject_sources
-from astroclassify.survey._psf import GaussianPsf, KingPsf
+from astroclassify.survey import Field, GaussianPsf, KingPsf, inject_sources
 
 
 def made_field(shape=(301, 301), pixel=2.5, psf=None, exposure=1e4):

@@ -8,7 +8,6 @@ from astropy.wcs import WCS
 from scipy.integrate import quad
 
 from astroclassify.survey import GaussianPsf, ImagePsf, KingPsf, MixedPsf, default_psf
-from astroclassify.survey._psf import INSTRUMENTS
 
 CAMERAS = ("EPN", "EMOS1", "EMOS2")
 # XRT3_XPSF as printed by Saxton (2002, XMM-CCF-REL-116); the two MOS cameras in the same form.
@@ -37,7 +36,7 @@ def every_psf():
     return [
         *(KingPsf(camera, energy * u.keV) for camera in CAMERAS for energy in (0.3, 2.0, 10.0)),
         *GAUSSIANS,
-        *(default_psf(name) for name in INSTRUMENTS),
+        *(default_psf(name) for name in ("EPN", "EMOS1", "EMOS2", "ACIS", "PSPC", "EROSITA")),
         mixed,
         ImagePsf(gaussian_image(5.0), 1 * u.arcsec),
     ]

@@ -14,11 +14,9 @@ from scipy.ndimage import find_objects, gaussian_filter, label
 from scipy.stats import binom
 
 from astroclassify import tables
+from astroclassify.exceptions import OutputError
 from astroclassify.schemes import Flag
-from astroclassify.survey._classes import CUTS, Cuts
-from astroclassify.survey._field import Field
-from astroclassify.survey._psf import GaussianPsf
-from astroclassify.survey._selection import selection_function
+from astroclassify.survey import CUTS, Cuts, Field, GaussianPsf, selection_function
 
 SIDE = 241  # pixels of 5": 10' to the edge
 
@@ -232,3 +230,36 @@ def test_bad_input():
         ask(**ASKED, avoid=[1, 2])
     with pytest.raises(ValueError, match="fields"):
         selection_function([], **ASKED, rng=1)
+
+
+def same(first, second):
+    """Whether two tables have equal values."""
+    return all(
+        np.array_equal(first[name], second[name], equal_nan=first[name].dtype.kind == "f") for name in first.colnames
+    )
+
+
+def test_a_folder_is_resumed_and_gives_the_same_table(tmp_path):
+    how = {"counts": [3, 30] * u.ct, "core_radius": [15] * u.arcsec, "off_axis": [4] * u.arcmin, "n": 12, "rng": 3}
+    how |= {"progress": False}
+    searched = []
+
+    def watched(field):
+        searched.append(field.counts.sum())
+        if len(searched) == 2:
+            raise RuntimeError("no luck")
+        return find_blobs(field)
+
+    plain = selection_function(made_field(), detector=find_blobs, **how)
+    failed = selection_function(made_field(), detector=watched, out=tmp_path, **how)
+    assert "no luck" in " ".join(failed["message"])
+    n_runs = len(searched)
+    table = selection_function(made_field(), detector=watched, out=tmp_path, **how)
+    assert len(searched) == n_runs + 1  # the run that failed
+    assert same(table, plain)
+    assert same(tables.read(tmp_path / "selection.ecsv"), plain)
+    with pytest.raises(OutputError, match="n is 12 there and 13 now"):
+        selection_function(made_field(), detector=watched, out=tmp_path, **{**how, "n": 13})
+    with pytest.raises(OutputError, match="fields is"):
+        selection_function(made_field(exposure=2e4), detector=watched, out=tmp_path, **how)
+    assert len(searched) == n_runs + 1

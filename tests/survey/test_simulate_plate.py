@@ -6,7 +6,8 @@ from astropy.io import fits
 from scipy.ndimage import gaussian_filter
 
 from astroclassify.survey import _simulate_plate as plate
-from astroclassify.survey import _simulate_scene as scene
+from astroclassify.survey._simulate_counterparts import _draw_magnitudes
+from astroclassify.survey._simulate_galaxies import Spiral
 from astroclassify.survey._simulate_population import POPULATION
 from astroclassify.survey._simulate_xmm import Grid
 
@@ -65,7 +66,7 @@ def test_points_and_pixels_draw_the_same_galaxy(monkeypatch, index):
 
 def test_spiral_has_its_light_and_turns():
     x, y = Grid((600, 600), 1.0).centres()
-    disc = scene.Spiral(0, 0, 12.0, 20.0, 0.7, 0.3, 0.0, 1)
+    disc = Spiral(0, 0, 12.0, 20.0, 0.7, 0.3, 0.0, 1)
     expected = 10 ** (0.4 * (POPULATION.sky_brightness - 12.0))
     assert disc(x, y).sum() == pytest.approx(expected, rel=0.02)
 
@@ -117,7 +118,7 @@ def test_number_counts_of_stars_and_galaxies():
         (POPULATION.star_counts, POPULATION.star_magnitudes),
         (POPULATION.galaxy_number_counts, POPULATION.field_magnitudes),
     ):
-        drawn = scene._draw_magnitudes(counts, bounds, 2.0, rng)
+        drawn = _draw_magnitudes(counts, bounds, 2.0, rng)
         a, b, c = counts
         for limit in (16.0, 18.0, 20.0):
             expected = 2 * (10 ** (a + b * (limit - 20) + c * (limit - 20) ** 2))

@@ -7,9 +7,11 @@ from astropy.io import fits
 from scipy.integrate import quad
 from scipy.stats import kstest
 
+from astroclassify._fields_sky import draw_fluxes, source_counts
 from astroclassify.survey import KingPsf
 from astroclassify.survey import _simulate_scene as scene
 from astroclassify.survey import _simulate_xmm as xmm
+from astroclassify.survey._simulate_counterparts import optical_magnitude
 from astroclassify.survey._simulate_population import POPULATION
 
 GRID = xmm.Grid((356, 356), 420 / 356)
@@ -137,27 +139,20 @@ def test_counts_per_flux_are_those_of_a_real_response(shared_data):
         assert counts / flux == pytest.approx(POPULATION.counts_per_flux, rel=0.10)
 
 
-def test_agn_counts_agree_with_the_other_implementation_of_the_formula():
-    from astroclassify.sim._point_sources import cumulative_counts
-
-    flux = np.geomspace(3e-17, 1e-11, 50)
-    np.testing.assert_allclose(scene.agn_counts(flux), cumulative_counts(flux), rtol=1e-10)
-
-
 def test_agn_are_drawn_from_the_counts():
-    flux = scene.draw_fluxes(20_000, 1e-16, 2e-12, np.random.default_rng(9))
-    low, high = scene.agn_counts(1e-16), scene.agn_counts(2e-12)
-    assert kstest((low - scene.agn_counts(flux)) / (low - high), "uniform").pvalue > 0.01
+    flux = draw_fluxes(20_000, 1e-16, 2e-12, np.random.default_rng(9))
+    low, high = source_counts(1e-16), source_counts(2e-12)
+    assert kstest((low - source_counts(flux)) / (low - high), "uniform").pvalue > 0.01
     assert flux.min() >= 0.999e-16 and flux.max() <= 2.001e-12
 
 
 def test_field_holds_as_many_agn_as_its_area():
     numbers = [len(scene.draw_scene("low_z", GRID.half, np.random.default_rng(i)).points) for i in range(60)]
     area = (540 / 3600) ** 2  # with a margin of 60"
-    expected = (scene.agn_counts(1e-16) - scene.agn_counts(2e-12)) * area
+    expected = (source_counts(1e-16) - source_counts(2e-12)) * area
     assert np.mean(numbers) == pytest.approx(expected, rel=4 / np.sqrt(60 * expected) + 0.1 / expected)
 
 
 def test_optical_magnitude_of_equal_fluxes():
     # log(f_x / f_R) = 0 at f_x = 10^-13.5 is R = 20, by the definition of Hornschemeier et al. (2001).
-    assert scene.optical_magnitude(10**-13.5, 0.0) == pytest.approx(20.0)
+    assert optical_magnitude(10**-13.5, 0.0) == pytest.approx(20.0)

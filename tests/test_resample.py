@@ -11,9 +11,9 @@ from astropy.wcs import WCS, FITSFixedWarning
 from numpy.testing import assert_allclose
 from reproject import reproject_interp
 
+from astroclassify import _resample
+from astroclassify._resample import integrate, interpolate, pixel_grid, quadrilaterals, transform
 from astroclassify.images import target_wcs
-from astroclassify.survey import _warp
-from astroclassify.survey._warp import integrate, interpolate, pixel_grid, quadrilaterals, transform
 
 SHAPE = (356, 356)
 
@@ -65,7 +65,7 @@ def test_error_of_the_transform(name, off):
     exact = transform(target, image, *np.meshgrid(edges, edges))
     found = pixel_grid(target, image, edges, edges)
     assert np.isfinite(exact).all()
-    assert np.max(np.hypot(found[0] - exact[0], found[1] - exact[1])) < _warp.TOLERANCE / 10
+    assert np.max(np.hypot(found[0] - exact[0], found[1] - exact[1])) < _resample.TOLERANCE / 10
 
 
 def test_transform_there_and_back():
@@ -82,7 +82,7 @@ def test_rough_transform_is_done_exactly(monkeypatch):
     def step(source, target, x, y):
         return np.where(np.asarray(x) > 100.3, x + 5.0, x), y
 
-    monkeypatch.setattr(_warp, "transform", step)
+    monkeypatch.setattr(_resample, "transform", step)
     x, _ = pixel_grid(None, None, np.arange(300.0), np.arange(200.0))
     assert_allclose(x, np.broadcast_to(step(None, None, np.arange(300.0), None)[0], (200, 300)))
 
@@ -94,9 +94,9 @@ def test_polynomial_grows_with_the_distortion(monkeypatch):
         degrees.append(np.size(x))
         return x + np.sin(np.asarray(x) / 20), y
 
-    monkeypatch.setattr(_warp, "transform", wave)
+    monkeypatch.setattr(_resample, "transform", wave)
     x, _ = pixel_grid(None, None, np.arange(357.0), np.arange(357.0))
-    assert_allclose(x[7], np.arange(357.0) + np.sin(np.arange(357.0) / 20), atol=_warp.TOLERANCE)
+    assert_allclose(x[7], np.arange(357.0) + np.sin(np.arange(357.0) / 20), atol=_resample.TOLERANCE)
     assert len(degrees) > 1 and degrees[-1] < 357**2
 
 

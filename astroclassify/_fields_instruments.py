@@ -1,0 +1,62 @@
+"""Facts about instruments, each once and with its source; real data and the simulators take them from here."""
+
+import numpy as np
+
+# --- XMM-Newton EPIC pn -----------------------------------------------------------------------------------------------
+# Chips: two rows of six, each 64 x 200 pixels of 4.1", of which the edges and the 12 rows at the readout are not used.
+# Measured on the mask of a real observation (OBSID 0827340901, a test compares them). The frame of the chips: x across
+# the columns, y along them, from the middle of the camera.
+EPN_PIXEL = 4.1  # arcsec
+EPN_CHIP_GAP, EPN_ROW_GAP = 11.0, 9.3  # arcsec, unusable edges included
+EPN_CHIP_WIDTH, EPN_CHIP_LENGTH = 269.7 - EPN_CHIP_GAP, 772.0  # arcsec
+EPN_READOUT_LENGTH = 200 * EPN_PIXEL  # arcsec, over which events out of time are spread
+EPN_FIELD_RADIUS = 898.0  # arcsec, of the round field about the middle of the chips
+EPN_AXIS = (-57.8, 128.2)  # arcsec, optical axis in the frame of the chips
+EPN_FRAME_TIME = 0.0734  # s, full-frame mode
+# Share of the events that are out of time, by SUBMODE: documentation of SAS's epchain ("Out-of-time events").
+EPN_OUT_OF_TIME = {"PRIMEFULLWINDOW": 0.063, "PRIMEFULLWINDOWEXTENDED": 0.023}
+EPN_OOTFRAC = 0.0636  # the same in full-frame mode, to one more digit: OOTFRAC of OBSID 0827340901
+
+# --- Chandra ----------------------------------------------------------------------------------------------------------
+# Geometry of ACIS-I, as in SOXS 5.3 (instrument_registry.py, chandra_acisi_cy0): side of a pixel [arcsec]; along either
+# axis, pixels from the middle of the four chips to the inner and outer edge of a chip; the optical axis from there.
+ACIS_PIXEL = 0.492
+ACIS_I_CHIP_EDGES = (11.0, 1035.0)
+ACIS_I_AIM_POINT = (86.0, 57.0)
+# Amplitude of the Lissajous figure along either axis [arcsec]: 16" from end to end for ACIS (Chandra Proposers'
+# Observatory Guide, section 5.8.2 [from memory]; the default of SOXS as well).
+ACIS_DITHER = 8.0
+# Growth of the radius with 90% of the light [arcsec] at 10' off axis, as the square of the angle: Hickox & Markevitch
+# (2006, ApJ 645, 95), at 1.5 keV.
+CHANDRA_R90_GROWTH = 10.0
+#: r90 over sigma of a Gaussian in two dimensions.
+R90_PER_SIGMA = np.sqrt(2.0 * np.log(10.0))
+
+# --- Vignetting -------------------------------------------------------------------------------------------------------
+# Off-axis angle [arcmin] at which half the effective area is left, V = 1 / (1 + (theta/angle)^2), soft band. EPIC: 0.74
+# at 7', 0.45 at 13' (Users' Handbook, from memory). ROSAT PSPC: measured on an exposure map. All to about 10 %.
+_HALF_AREA = {"EPN": 11.8, "EMOS1": 11.8, "EMOS2": 11.8, "PSPC": 52.0}
+# Chandra at 1.5 keV, mean over azimuth: 1 - a theta - b theta^2, theta in arcmin, through 0.95 at 5' and 0.85 at 10',
+# from memory of the figure in chapter 4 of the Proposers' Observatory Guide, unverified. Photons of 5 keV lose about
+# twice as much [from memory]. The chips of ACIS-I end at 12.8'. Beyond, where those of ACIS-S lie, the parabola would
+# be too steep: there it is the form above, with half the area left at 25'.
+_CHANDRA_VIGNETTING = (0.005, 0.001)
+_CHANDRA_INNER, _CHANDRA_HALF_AREA = 12.8, 25.0
+
+
+def vignetting(instrument, off_axis):
+    """Effective area over that on axis, 0 to 1, at off-axis angles [arcmin]; one for an instrument not known."""
+    off_axis = np.asarray(off_axis)
+    if instrument == "ACIS":
+        edge = _chandra_parabola(_CHANDRA_INNER)
+        curvature = (edge - 0.5) / (0.5 * _CHANDRA_HALF_AREA**2 - edge * _CHANDRA_INNER**2)
+        outer = edge * (1 + curvature * _CHANDRA_INNER**2) / (1 + curvature * off_axis**2)
+        return np.where(off_axis <= _CHANDRA_INNER, _chandra_parabola(off_axis), outer)[()]
+    if instrument not in _HALF_AREA:
+        return np.ones(off_axis.shape)
+    return 1 / (1 + (off_axis / _HALF_AREA[instrument]) ** 2)
+
+
+def _chandra_parabola(off_axis):
+    linear, square = _CHANDRA_VIGNETTING
+    return 1.0 - linear * off_axis - square * off_axis**2
