@@ -132,7 +132,7 @@ def test_simulation_packages_live_in_one_module():
     faults = [
         f"{path.relative_to(PACKAGE)}:{line} imports {name}"
         for path, name, line, _ in all_imports()
-        if name.split(".")[0] in ONLY_IN_PYXSIM and module_of(path) not in ("sim._pyxsim", "sim._soxs", "sim._events")
+        if name.split(".")[0] in ONLY_IN_PYXSIM and module_of(path) not in ("sim._pyxsim", "sim._xray_packages")
     ]
     assert not faults, "\n".join(faults)
 

@@ -219,6 +219,6 @@ def test_bad_arguments_are_named(ball):
     with pytest.raises(ValueError, match="exposure"):
         draw_counts(expected_counts(ball, FINE), exposure=-1 * u.s, rng=1)
     with pytest.raises(TypeError, match="rng"):
-        draw_counts(expected_counts(ball, FINE), rng=None)
+        draw_counts(expected_counts(ball, FINE), rng="1")
     with observing(ball, FINE, engine="direct", seed=1) as image_along:
         assert np.array_equal(image_along("x").data, observe(ball, FINE, axis="x", engine="direct", rng=1).data)

@@ -226,7 +226,7 @@ def test_same_seed_same_photons(ball, tmp_path, kind):
         ({"kind": "simput", "area": 1000}, TypeError, "area"),
         ({"kind": "simput", "area": -1 * u.cm**2}, ValueError, "area"),
         ({"axis": "w"}, ValueError, "axis must be one of"),
-        ({"rng": None}, TypeError, "rng must be a seed"),
+        ({"rng": "1"}, TypeError, "rng must be a seed"),
         ({"observation": 3}, TypeError, "observation must be an Observation"),
         ({"halo": 3}, TypeError, "halo must be a Halo"),
         ({"path": "absent/a.fits"}, OutputError, "cannot write in"),

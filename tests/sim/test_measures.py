@@ -210,7 +210,7 @@ def test_arguments_that_are_refused():
     ball = gas_ball(100, density=beta_density())
     with pytest.raises(ValueError, match="weighting must be one of"):
         measure_halo(ball, weighting="luck")
-    with pytest.raises(TypeError, match="aperture must be a number"):
+    with pytest.raises(TypeError, match="aperture must be a finite number above 0"):
         measure_halo(ball, aperture=12 * u.kpc)
 
 

@@ -279,7 +279,7 @@ def test_no_halos_give_an_empty_sample(tmp_path):
         ({"axes": "xw"}, ValueError, "axis must be one of"),
         ({"engine": "direct2"}, ValueError, "engine must be one of"),
         ({"observation": None}, TypeError, "observation must be an Observation"),
-        ({"rng": None}, TypeError, "rng must be a seed"),
+        ({"rng": "1"}, TypeError, "rng must be a seed"),
         ({"weighting": "light"}, ValueError, "weighting must be one of"),
         ({"aperture": 0}, ValueError, "aperture must be a finite number above 0"),
         ({"aperture": "big"}, TypeError, "aperture must be a finite number"),

@@ -25,6 +25,7 @@ from astroclassify.sim._absorption import transmission
 from astroclassify.sim._observe import observing
 from astroclassify.sim._plasma import load_emissivity
 from astroclassify.sim._response import load_response
+from astroclassify.sim._xray_packages import load_pyxsim
 
 # not importorskip: the first import must be the package's own, which keeps the user's home clean
 if importlib.util.find_spec("pyxsim") is None:
@@ -339,6 +340,7 @@ def test_missing_pyxsim_says_how_to_get_it(ball, monkeypatch):
 
 
 def test_nothing_is_left_behind(tmp_path, monkeypatch, capfd, ball):
+    load_pyxsim()  # its import configures loggers
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     loggers = [logging.getLogger(name) for name in ("yt", "pyxsim", "soxs")]
     before = [(logger.level, list(logger.handlers), logger.propagate) for logger in loggers], dict(os.environ)

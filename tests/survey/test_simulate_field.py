@@ -286,7 +286,7 @@ def test_rich_cluster_stands_out_on_the_plate():
         ({"injected": sources(1, 1, 5)["x", "y", "core_radius"]}, SchemaError, "either counts or flux"),
         ({"injected": sources(1, 1, -5)}, ValueError, "must be larger than zero"),
         ({"injected": sources(1, 1, 5, -1)}, ValueError, "must not be negative"),
-        ({"rng": None}, TypeError, "rng must be a seed"),
+        ({"rng": "1"}, TypeError, "rng must be a seed"),
     ],
 )
 def test_bad_arguments_are_named(arguments, error, text):
