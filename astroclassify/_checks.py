@@ -60,7 +60,9 @@ def _range_text(low, high, open_low=False, open_high=False):
     start = "" if low in (None, -math.inf) else f" above {low}" if open_low else f" from {low}"
     if high in (None, math.inf):
         return start
-    return f"{start}{' and' if start else ''} below {high}" if open_high else f"{start}{' to' if start else ' up to'} {high}"
+    if open_high:
+        return f"{start}{' and' if start else ''} below {high}"
+    return f"{start}{' to' if start else ' up to'} {high}"
 
 
 def check_choice(name, value, allowed, *, error=ArgumentError):
