@@ -16,6 +16,7 @@ __all__ = [
     "check_number",
     "check_quantity",
     "check_text",
+    "first_line",
     "require",
     "shorten",
 ]
@@ -25,6 +26,12 @@ def shorten(value, length=80):
     """Text of a value on one line of at most ``length`` characters, however large an array it is."""
     text = " ".join((str(value) if isinstance(value, u.Quantity) else repr(value)).split())
     return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+
+def first_line(error, length=300):
+    """First line of an exception's text, or the name of its class where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:length]
 
 
 def check_integer(name, value, low=None, high=None, *, error=ArgumentError):

@@ -13,6 +13,7 @@ from astropy.nddata import CCDData
 from astropy.utils.exceptions import AstropyDeprecationWarning, AstropyUserWarning
 from astropy.wcs import WCS, FITSFixedWarning, Wcsprm
 
+from ._checks import first_line
 from ._headers import read_header
 from ._image_checks import EXPOSURE_MAP, as_image, check_image, full_mask, image_flags, is_time_unit, plain_exposure
 from .exceptions import GeometryError, ImageWarning
@@ -64,7 +65,7 @@ def open_fits(path):
     except (GeometryError, ImageWarning, FileNotFoundError):
         raise
     except _DAMAGE as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise GeometryError(f"{str(path)!r} cannot be read as FITS: {reason}") from error
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
+from ._checks import first_line
 from ._sample_table import SampleTable
 from ._table_columns import SAMPLE, has_text, plain_column, validate
 from .exceptions import MissingDependencyError, OutputError, SchemaError
@@ -71,7 +72,7 @@ def read(path, spec=None):
     try:
         table = QTable.read(path, format=file_format)
     except Exception as error:
-        raise SchemaError(f"{str(path)!r} cannot be read as a table ({file_format}): {_first_line(error)}") from error
+        raise SchemaError(f"{str(path)!r} cannot be read as a table ({file_format}): {first_line(error)}") from error
     for name in table.colnames:
         table[name] = _plain(table[name])
     unpack(table, file_format)
@@ -130,10 +131,6 @@ def unpack(table, file_format):
             table.add_column(sky, index, name)
 
 
-def _first_line(error):
-    return (str(error) or type(error).__name__).strip().splitlines()[0]
-
-
 def write(table, path, *, overwrite=False):
     """
     Write a table so that the file is whole or not there.
@@ -169,7 +166,7 @@ def write(table, path, *, overwrite=False):
         try:
             table.write(temporary, format=file_format, overwrite=True)
         except (TypeError, ValueError) as error:
-            raise SchemaError(f"the table cannot be written as {file_format}: {_first_line(error)}") from error
+            raise SchemaError(f"the table cannot be written as {file_format}: {first_line(error)}") from error
 
     write_beside(path, writer, overwrite=overwrite)
     return path
@@ -211,7 +208,7 @@ def write_beside(path, writer, *, overwrite=False):
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
-        raise OutputError(f"cannot write {str(path)!r}: {_first_line(error)}") from error
+        raise OutputError(f"cannot write {str(path)!r}: {first_line(error)}") from error
     finally:
         Path(temporary).unlink(missing_ok=True)
 

@@ -11,7 +11,7 @@ from astropy.wcs import WCS
 
 from ..images import DEFAULT_COSMOLOGY, Cutout, Geometry, read_image, standardise
 from ._items import Item, as_items
-from ._parameters import architecture_name
+from ._networks import architecture_name
 
 __all__ = ["Cells", "cells_of", "load_one", "map_image", "map_meta"]
 

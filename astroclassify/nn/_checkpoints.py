@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._checks import check_integer, require
+from .._checks import check_integer, first_line, require
 from ..exceptions import ModelError, OutputError
 from ._file_checks import check_safetensors
 from ._store import read_json, read_plain_file
@@ -153,7 +153,7 @@ class Checkpoint:
             best = document["best_epoch"]
             trainer.best = None if best is None else trainer.history[int(best) - 1]
         except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
-            text = f"{type(error).__name__}: {error}".splitlines()[0]
+            text = f"{type(error).__name__}: {first_line(error)}"
             raise ModelError(f"checkpoint {where} does not hold a usable state: {text}") from None
 
 

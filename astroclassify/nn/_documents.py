@@ -1,10 +1,11 @@
 """A fitted estimator as the JSON document of a model folder, and back."""
 
+from .._checks import first_line
 from ..exceptions import ModelError
 from ..images import Geometry
 from . import _store
+from ._networks import architecture_name
 from ._novelty import Novelty
-from ._parameters import architecture_name
 from ._preprocess import Preprocessing
 
 __all__ = ["from_document", "to_document"]
@@ -54,7 +55,7 @@ def from_document(cls, folder, document, weights, onnx):
         model.novelty_ = None if novelty is None else Novelty.from_dict(novelty)
         model._read_own(document)
     except (KeyError, TypeError, ValueError) as error:
-        text = f"{type(error).__name__}: {error}".splitlines()[0]
+        text = f"{type(error).__name__}: {first_line(error)}"
         raise ModelError(f"{where} does not describe a usable model: {text}") from None
     model.history_, model.card_, model.versions_ = document["history"], document["card"], document["versions"]
     model.weights_ = weights

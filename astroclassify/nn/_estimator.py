@@ -9,16 +9,15 @@ from astropy import units as u
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from .._checks import require
+from .._checks import first_line, require
 from ..exceptions import ModelError
 from ..images import Geometry
 from . import _documents, _fitting, _networks, _store
 from ._augment import check_augmentation
 from ._inference import OnnxNetwork, Predictor
+from ._networks import OWN_NETWORK, architecture_name
 from ._optimizers import OPTIMIZERS, SCHEDULES
 from ._parameters import (
-    OWN_NETWORK,
-    architecture_name,
     check_bands,
     check_names,
     check_parameters,
@@ -208,7 +207,7 @@ class _CutoutEstimator(BaseEstimator):
             arrays = safetensors.load(self.weights_)
             network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
         except Exception as error:  # safetensors has an error type of its own, torch raises RuntimeError
-            text = str(error).strip().splitlines()[0]
+            text = first_line(error)
             raise ModelError(f"weights.safetensors does not hold the weights of {self.architecture}: {text}") from None
         return network.eval()
 

@@ -7,9 +7,9 @@ from functools import cache
 
 import numpy as np
 
-from .._checks import require
+from .._checks import first_line, require
 from ..exceptions import ModelError
-from ._onnx_trial import first_line, start_session, trust
+from ._onnx_trial import start_session, trust
 
 __all__ = ["export_onnx", "network_outputs"]
 

@@ -4,6 +4,7 @@ import json
 import math
 import re
 
+from .._checks import first_line
 from ..exceptions import ModelError
 
 __all__ = ["check_safetensors", "read_json_limited"]
@@ -84,7 +85,7 @@ def read_json_limited(data, *, limit, where):
         if b"\\u" in data:  # halves of a surrogate pair are JSON, but no text that can be printed or written
             json.dumps(document, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{where} is not JSON that is read here: {str(error).splitlines()[0][:200]}") from None
+        raise ModelError(f"{where} is not JSON that is read here: {first_line(error, 200)}") from None
     return document
 
 

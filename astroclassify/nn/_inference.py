@@ -1,6 +1,5 @@
 """From images to probabilities; nothing here needs torch."""
 
-import logging
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,13 +12,11 @@ from tqdm import tqdm
 from .. import batch
 from ..exceptions import ModelError, SchemaError
 from ..schemes import Flag
-from ._items import as_items, load_pixels, open_folder
-from ._onnx_network import BATCH, OnnxNetwork, first_line, lanes
+from ._items import as_items, attempt, load_pixels, open_folder
+from ._onnx_network import BATCH, OnnxNetwork, lanes
 from ._predictions import prediction_table
 
 __all__ = ["OnnxNetwork", "Predictor", "Row", "classify", "feature_source", "novelty_features", "probabilities"]
-
-log = logging.getLogger(__name__)
 
 
 def feature_source(names):
@@ -36,16 +33,6 @@ def novelty_features(outputs):
     name = feature_source(outputs)
     values = np.asarray(outputs[name], dtype=float)
     return np.concatenate([values.mean(axis=(2, 3)), values.std(axis=(2, 3))], axis=1) if values.ndim == 4 else values
-
-
-def attempt(function, item):
-    """What a function makes of an item and "", or None and why in one line: one bad file must not end a run."""
-    try:
-        return function(item), ""
-    except Exception as error:  # files hold anything, and so do the exceptions of those who read them
-        message = f"{type(error).__name__}: {first_line(error)}"
-        log.warning("%s failed: %s", item.source_id, message)
-        return None, message
 
 
 class Row(NamedTuple):

@@ -1,6 +1,7 @@
 """The images that users hand to a classifier, as one list of items that are read one at a time."""
 
 import dataclasses
+import logging
 import re
 import warnings
 from dataclasses import dataclass
@@ -17,11 +18,14 @@ from astropy.table import Table
 
 from .. import images as _images
 from .. import tables
+from .._checks import first_line
 from ..exceptions import EmptyResultWarning, GeometryError, SchemaError
 from ..schemes import Flag
 from ..tables import plain_column
 
-__all__ = ["Item", "as_items", "column_values", "group_names", "load_pixels", "open_folder"]
+__all__ = ["Item", "as_items", "attempt", "column_values", "group_names", "load_pixels", "open_folder"]
+
+log = logging.getLogger(__name__)
 
 _FITS_NAME = re.compile(r"[^.].*\.(fits|fit|fts|img)(\.gz|\.bz2|\.xz)?", re.IGNORECASE | re.DOTALL)
 _ENDINGS = (".gz", ".bz2", ".xz", ".fits", ".fit", ".fts", ".img")
@@ -281,3 +285,13 @@ def load_pixels(item, *, bands, geometry, centre=None):
         planes.append(plane)
     counts = [band for band in bands if band not in _NOT_COUNTS]
     return np.stack(planes), flags, headers[counts[0] if counts else bands[0]]
+
+
+def attempt(function, item):
+    """What a function makes of an item and "", or None and why in one line: one bad file must not end a run."""
+    try:
+        return function(item), ""
+    except Exception as error:  # files hold anything, and so do the exceptions of those who read them
+        message = f"{type(error).__name__}: {first_line(error)}"
+        log.warning("%s failed: %s", item.source_id, message)
+        return None, message

@@ -14,8 +14,7 @@ from ..schemes import get_scheme
 from ..tables import provenance
 from ._cells import cells_of, load_one, map_image, map_meta
 from ._gradient_maps import torch_maps
-from ._inference import attempt
-from ._items import as_items
+from ._items import as_items, attempt
 
 __all__ = ["MapSource", "activation_map", "load_counts", "mean_activation_maps", "radial_profiles"]
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from .._checks import check_number, require
+from .._checks import check_number, first_line, require
 from ..exceptions import ModelError
 from ._attention import build_attention
 from ._export import export_onnx
@@ -14,12 +14,17 @@ from ._resnet import build_resnet18
 
 __all__ = [
     "ARCHITECTURES",
+    "OWN_NETWORK",
     "Architecture",
+    "architecture_name",
     "build",
     "check_architecture",
     "export_onnx",
     "load_pretrained",
 ]
+
+# How a model folder names a network that the user's own function built.
+OWN_NETWORK = "own:"
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,13 @@ ARCHITECTURES = {
         ),
     )
 }
+
+
+def architecture_name(architecture):
+    """Name of a network in a model folder: ``"own:<function>"`` for a function of the user."""
+    if isinstance(architecture, str):
+        return architecture
+    return OWN_NETWORK + getattr(architecture, "__qualname__", type(architecture).__qualname__)
 
 
 def check_architecture(architecture):
@@ -144,7 +156,7 @@ def _try_out(torch, network, n_bands, n_classes, shape):
         if got == (2, n_classes):
             export_onnx(network, n_bands=n_bands, shape=shape)
     except Exception as error:  # any code of the user may run here
-        text = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        text = f"{type(error).__name__}: {first_line(error)}"
         raise ValueError(f"architecture gives a network that fails on images of shape {shape}: {text}") from error
     if got != (2, n_classes):
         raise ValueError(f"architecture must give a network with logits (2, {n_classes}) for two images, got {got}")

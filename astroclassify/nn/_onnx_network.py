@@ -9,11 +9,12 @@ from functools import partial
 import joblib
 import numpy as np
 
+from .._checks import first_line
 from ..exceptions import ModelError
 from ._onnx_check import check_onnx
-from ._onnx_trial import BATCH, first_line, start_session, try_network
+from ._onnx_trial import BATCH, start_session, try_network
 
-__all__ = ["BATCH", "OnnxNetwork", "first_line", "lanes"]
+__all__ = ["BATCH", "OnnxNetwork", "lanes"]
 
 # Threads at most: each holds the feature maps of one batch.
 _MAX_LANES = 16

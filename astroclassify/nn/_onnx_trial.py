@@ -14,11 +14,12 @@ import subprocess
 import sys
 from functools import cache
 
+from .._checks import first_line
 from ..exceptions import ModelError
 from ._onnx_check import check_outputs
 from ._store import find_folder, list_classifiers, read_document
 
-__all__ = ["BATCH", "first_line", "start_session", "trust", "try_network"]
+__all__ = ["BATCH", "start_session", "trust", "try_network"]
 
 # Images in one call of ONNX Runtime. More gain nothing and cost memory: see benchmarks/bench_nn.py.
 BATCH = 4
@@ -94,11 +95,6 @@ def start_session(data):
         )
     except Exception as error:  # onnxruntime raises a dozen types of its own
         raise ModelError(f"model.onnx is not a usable ONNX file: {first_line(error)}") from None
-
-
-def first_line(error):
-    """Message of an exception on one line."""
-    return (str(error) or type(error).__name__).strip().splitlines()[0][:300]
 
 
 def try_network(data, *, input_shape, n_classes, outputs):

@@ -9,12 +9,9 @@ from ..exceptions import ArgumentError
 from ..images import Geometry
 
 __all__ = [
-    "OWN_NETWORK", "architecture_name", "check_bands", "check_names", "check_parameters", "choice", "estimator",
+    "check_bands", "check_names", "check_parameters", "choice", "estimator",
     "integer", "number", "optional", "parameter", "recipe_parameters",
 ]  # fmt: skip
-
-# How a model folder names a network that the user's own function built.
-OWN_NETWORK = "own:"
 
 _TYPES = (
     (" | ", " or "), ("tuple", "tuple of str"), ("Callable", "callable"),
@@ -105,13 +102,6 @@ def check_bands(name, value):
     check_names(name, value)
     if not 1 <= len(tuple(value)) <= 16 or len(set(value)) != len(tuple(value)):
         raise ArgumentError(f"{name} must be 1 to 16 different names, got {tuple(value)}")
-
-
-def architecture_name(architecture):
-    """Name of a network in a model folder: ``"own:<function>"`` for a function of the user."""
-    if isinstance(architecture, str):
-        return architecture
-    return OWN_NETWORK + getattr(architecture, "__qualname__", type(architecture).__qualname__)
 
 
 def recipe_parameters(recipe):

@@ -15,7 +15,7 @@ from ..tables import provenance
 from ._gradient_maps import torch_maps
 from ._items import as_items
 from ._maps import load_counts
-from ._parameters import architecture_name
+from ._networks import architecture_name
 
 __all__ = ["randomisation_check", "rank_correlation"]
 

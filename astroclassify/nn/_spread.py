@@ -6,8 +6,7 @@ from .._checks import check_integer
 from ..batch import derive_rng, master_seed
 from ..schemes import Flag, get_scheme
 from ._augment import augment, check_augmentation
-from ._inference import attempt
-from ._items import as_items
+from ._items import as_items, attempt
 from ._predictions import prediction_table
 
 __all__ = ["spread"]

@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 from tqdm import tqdm
 
 from .. import batch
-from .._checks import require
+from .._checks import first_line, require
 from ._augment import augment
 from ._optimizers import Schedule, make_optimizer
 
@@ -62,7 +62,7 @@ def choose_device(name):
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, TypeError, AssertionError) as error:
-        text = str(error).strip().splitlines()[0]
+        text = first_line(error)
         raise ValueError(f"device must be 'auto' or a device that torch finds, got {name!r}: {text}") from None
     return device
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
+from .._checks import first_line
 from ._xray_packages import load_soxs
 
 __all__ = ["PREFIX", "local_files", "read_area", "specification"]
@@ -51,5 +52,5 @@ def read_area(response, folder):
         table = fits.getdata(path, "SPECRESP")
         low, high, area = (np.asarray(table[name], dtype=float) for name in ("ENERG_LO", "ENERG_HI", "SPECRESP"))
     except (OSError, KeyError, TypeError) as error:
-        raise ValueError(f"response_files: {path} is no ARF ({str(error).splitlines()[0]})") from error
+        raise ValueError(f"response_files: {path} is no ARF ({first_line(error)})") from error
     return np.append(low, high[-1]), np.nan_to_num(area)

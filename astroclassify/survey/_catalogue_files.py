@@ -13,6 +13,7 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 
+from .._checks import first_line
 from ..exceptions import SchemaError
 
 __all__ = ["parse_unit", "read_table"]
@@ -86,16 +87,12 @@ def read_table(path):
     except SchemaError:
         raise
     except (OSError, EOFError, zlib.error) as error:
-        raise SchemaError(f"path: {str(path)!r} cannot be read: {_first_line(error)}") from error
+        raise SchemaError(f"path: {str(path)!r} cannot be read: {first_line(error)}") from error
     except Exception as error:
-        raise SchemaError(f"path: {str(path)!r} cannot be read as {form}: {_first_line(error)}") from error
+        raise SchemaError(f"path: {str(path)!r} cannot be read as {form}: {first_line(error)}") from error
     if not table.colnames:
         raise SchemaError(f"path: {str(path)!r} has no columns")
     return table, form
-
-
-def _first_line(error):
-    return (str(error) or type(error).__name__).strip().splitlines()[0][:200]
 
 
 def _open(path):

@@ -13,7 +13,7 @@ from astropy.table import Table
 from astropy.utils.exceptions import AstropyDeprecationWarning
 
 from .. import tables
-from .._checks import check_quantity
+from .._checks import check_quantity, first_line
 from ..exceptions import ArgumentError, MissingDependencyError, OutputError
 
 __all__ = ["send_samp"]
@@ -130,7 +130,7 @@ def _call(samp, client, message, kind, to, timeout):
         try:
             answer = client.call_and_wait(each, message, str(max(1, round(timeout))))
         except (samp.SAMPProxyError, OSError) as error:
-            faults.append(f"{name} did not answer within {timeout:g} s ({str(error).splitlines()[0][:100]})")
+            faults.append(f"{name} did not answer within {timeout:g} s ({first_line(error, 100)})")
             continue
         if answer.get("samp.status") == "samp.error":
             faults.append(f"{name}: {answer.get('samp.error', {}).get('samp.errortxt', 'refused')}")
