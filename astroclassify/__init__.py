@@ -5,7 +5,8 @@ from importlib.metadata import version as _version
 
 __version__ = _version("astroclassify")
 
-_ROOMS = ("batch", "exceptions", "images", "morphology", "nn", "plots", "schemes", "sim", "survey", "tables")
+_ROOMS = ("batch", "exceptions", "fields", "images", "morphology", "nn", "people", "plots", "samples", "schemes", "sim")
+_ROOMS += ("survey", "tables", "workflows")
 
 
 def __getattr__(name):

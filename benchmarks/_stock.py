@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 
-from astroclassify.sim._pyxsim import particles, yt_cosmology
+from astroclassify.sim.engines._pyxsim import particles, yt_cosmology
 
 RESPONSES = Path(__file__).resolve().parents[2] / "shared" / "data" / "responses"
 INSTRUMENT = "benchmark_acisi"

@@ -24,9 +24,10 @@ from astropy.nddata import CCDData, Cutout2D
 from astropy.wcs import WCS, FITSFixedWarning
 from reproject import reproject_adaptive, reproject_exact, reproject_interp
 
-from astroclassify.images import read_image, target_wcs
-from astroclassify.survey._cutouts import extract_cutouts
-from astroclassify.survey._optical import LocalOptical
+from astroclassify.images import read_image
+from astroclassify.images._resample import target_wcs
+from astroclassify.survey.cutouts._extract import extract_cutouts
+from astroclassify.survey.cutouts._plates import LocalOptical
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SIZE, SHAPE = 7 * u.arcmin, (356, 356)

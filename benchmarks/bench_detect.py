@@ -35,7 +35,8 @@ from survey_performance import EXTENDED_MATCH, MAX_OFF_AXIS, POINT_MATCH, one_to
 
 from astroclassify import batch
 from astroclassify.exceptions import EmptyResultWarning
-from astroclassify.survey import detect, find_sources, simulate_field
+from astroclassify.sim import simulate_field
+from astroclassify.survey import detect, find_sources
 
 PIXEL, SHAPE = 2.5, (648, 648)  # arcsec
 SIGMA = 15 / 2.3548 / PIXEL  # pixels; the half-energy width of EPN's point spread function is 15 arcsec

@@ -107,9 +107,10 @@ def fit_here(field, half, radius):
 
 def beta_alone(field, position, radius):
     """The beta model from the position to its errors, profiles made: the fit, and processor time [s]."""
-    from astroclassify.survey import _extent, _extent_fit
-    from astroclassify.survey._extent_model import Component
-    from astroclassify.survey._extent_sources import Survey, camera_of, set_neighbours
+    from astroclassify.survey.extents import _fit_extent as _extent
+    from astroclassify.survey.extents import _models as _extent_fit
+    from astroclassify.survey.extents._expected import Component
+    from astroclassify.survey.extents._sources import Survey, camera_of, set_neighbours
 
     places, matrices = _extent._local_planes(field.wcs, position)
     camera, times = camera_of(field), []

@@ -81,9 +81,9 @@ def write_files(images, folder):
 
 def make(size, n_filters):
     """Untrained ResNet-18: the torch network, what ``classify`` needs of it, and its ONNX file."""
-    from astroclassify.nn import _networks
-    from astroclassify.nn._inference import OnnxNetwork, Predictor
-    from astroclassify.nn._preprocess import Preprocessing
+    from astroclassify.nn.inputs._preprocess import Preprocessing
+    from astroclassify.nn.models._inference import OnnxNetwork, Predictor
+    from astroclassify.nn.networks import _build as _networks
 
     shape = (size, size)
     network = _networks.build("resnet18", n_bands=1, n_classes=3, shape=shape, n_filters=n_filters, seed=0).eval()
@@ -118,7 +118,7 @@ def bench_inference(rows, sizes, n_rounds):
     import torch
 
     from astroclassify.images import read_image
-    from astroclassify.nn._inference import classify
+    from astroclassify.nn.models._inference import classify
     from astroclassify.schemes import COOL_CORE
 
     for size in sizes:
@@ -156,7 +156,7 @@ def bench_inference(rows, sizes, n_rounds):
 def bench_reading(rows, sizes, n_rounds):
     """Milliseconds of one core for each image, medians over the rounds."""
     from astroclassify.images import read_image
-    from astroclassify.nn._items import as_items
+    from astroclassify.nn.inputs._items import as_items
 
     for size in sizes:
         images = counts(8, size)
@@ -213,8 +213,8 @@ def bench_training(rows, n_rounds):
     """One epoch of our loop and of a bare one, on the same images."""
     import torch
 
-    from astroclassify.nn import _networks
-    from astroclassify.nn._training import Settings, train
+    from astroclassify.nn.networks import _build as _networks
+    from astroclassify.nn.training._loop import Settings, train
 
     n, size, width, batch = 512, 128, 16, 32
     images = counts(n, size)[:, None]

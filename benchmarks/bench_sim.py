@@ -40,7 +40,7 @@ def write_halo(n_cells, path):
     from dataclasses import fields, replace
 
     from astroclassify.sim import open_snapshot, write_embedded_snapshot
-    from astroclassify.sim._pyxsim import in_field
+    from astroclassify.sim.engines._pyxsim import in_field
 
     with tempfile.TemporaryDirectory() as folder:
         # two thirds of this cluster's cells are in sight
@@ -71,7 +71,8 @@ def run_stock(halo, folder):
 
 def run_engine(halo, engine):
     """One of our engines, through what `make_mocks` calls."""
-    from astroclassify.sim import Observation, _observe
+    from astroclassify.sim import Observation
+    from astroclassify.sim.mocks import _observe
 
     small = Observation(exposure=observation().exposure / 1e4)
     with _observe.observing(halo, small, engine=engine, seed=1) as image_along:  # what is loaded or compiled once
@@ -91,7 +92,7 @@ def run_photons(halo, folder, whose):
     """Photon generation alone."""
     import numpy as np
 
-    from astroclassify.sim import _pyxsim
+    from astroclassify.sim.engines import _pyxsim
 
     seconds = dict.fromkeys(STAGES, 0.0)
     rng = np.random.default_rng(1)

@@ -29,7 +29,7 @@ def write_export(path, n):
     """An export of about ``n`` classifications of 30 votes per subject."""
     import numpy as np
 
-    from astroclassify.survey import load_workflow, simulate_votes
+    from astroclassify.people import load_workflow, simulate_votes
 
     workflow = load_workflow("hunt")
     shares = [0.05, 0.08, 0.22, 0.05, 0.1, 0.25, 0.25]
@@ -95,7 +95,7 @@ def write_export(path, n):
 
 def ours(path):
     """Read, then each consensus; seconds of each."""
-    from astroclassify.survey import read_votes, volunteer_consensus, volunteer_skill
+    from astroclassify.people import read_votes, volunteer_consensus, volunteer_skill
 
     seconds, start = {}, time.perf_counter()
 

@@ -33,10 +33,11 @@ from scipy.stats import chi2 as chi2_distribution
 from scipy.stats import kstwo
 
 from astroclassify import tables
-from astroclassify.sim import Observation, _direct, _pyxsim, open_snapshot, write_embedded_snapshot
-from astroclassify.sim._photon_source import bin_events, detected_events
-from astroclassify.sim._telescope import make_telescope
-from astroclassify.sim._xray_packages import quiet
+from astroclassify.sim import Observation, open_snapshot, write_embedded_snapshot
+from astroclassify.sim.engines import _direct, _pyxsim
+from astroclassify.sim.engines._photon_source import bin_events, detected_events
+from astroclassify.sim.physics._telescope import make_telescope
+from astroclassify.sim.physics._xray_packages import quiet
 
 AXIS = "z"
 AREA = 660.0  # more than the response has anywhere [cm2]

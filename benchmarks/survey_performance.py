@@ -25,7 +25,8 @@ from astropy.utils.metadata import MergeConflictWarning
 
 from astroclassify import batch, tables
 from astroclassify.exceptions import EmptyResultWarning
-from astroclassify.survey import CUTS, calibrate_cuts, detect, simulate_field
+from astroclassify.sim import simulate_field
+from astroclassify.survey import CUTS, calibrate_cuts, detect
 
 MAX_OFF_AXIS = 13.0  # arcmin
 # What is put into a grid field.

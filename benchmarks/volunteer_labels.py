@@ -26,17 +26,16 @@ from sklearn.base import clone
 from astroclassify import batch, tables
 from astroclassify.images import Geometry
 from astroclassify.nn import CutoutClassifier, paper_table, score_seeds
-from astroclassify.schemes import CLUSTER
-from astroclassify.survey import (
+from astroclassify.people import (
     compare_labels,
     expert_decisions,
     load_workflow,
-    simulate_candidates,
     simulate_votes,
     soft_labels,
-    to_binary,
     volunteer_consensus,
 )
+from astroclassify.schemes import CLUSTER
+from astroclassify.sim import simulate_candidates, to_binary
 
 # Row -> its name in the table; the first two have printed numbers.
 ROWS = {

@@ -14,29 +14,69 @@ import astroclassify
 
 PACKAGE = Path(astroclassify.__file__).parent
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-ROOMS = ("sim", "survey", "nn", "plots")
-HALL = ("batch", "exceptions", "images", "morphology", "schemes", "tables")
-# Modules that are part of the hall without being a door of it, and the hall's order from the ground up.
-PRIVATE_HALL = ("_checks", "_grid", "_http", "_image_checks", "_image_files", "_lazy", "_morphology", "_pictures")
-PRIVATE_HALL += ("_sample_folders", "_headers", "_fields_instruments", "_table_columns", "_table_files")
-# What rooms may use of them.
-OPEN_HALL = ("_checks", "_fields_instruments", "_headers", "_http", "_image_checks", "_lazy", "_pictures")
-OPEN_HALL += ("_sample_folders",)
-ABOVE = ("cli", "_cli_people", "_cli_survey", "_cli_tools", "_cli_votes", "_demo", "_inspect", "_reproduce", "__main__")
-DATA = ("data",)
+# From the ground up; a part may import those of the levels below its own. Parts of one level never import each other,
+# but for the modules of the ground, which are ordered by what they need.
+LEVELS = (
+    ("_lazy", "exceptions", "data"),
+    ("_checks",),
+    ("schemes", "_x_classes", "batch", "_http"),
+    ("tables",),
+    ("images",),
+    ("morphology",),
+    ("fields", "samples", "plots"),
+    ("sim", "survey", "nn", "people"),
+    ("workflows",),
+    ("cli",),
+)
+# Folders of a room, and which other folders of it each may import.
+FOLDERS = {
+    "sim": {
+        "physics": (),
+        "halos": ("physics",),
+        "engines": ("physics",),
+        "embedded": ("halos", "physics"),
+        "mocks": ("engines", "halos", "physics"),
+        "sky": (),
+    },
+    "survey": {
+        "extents": (),
+        "catalogues": (),
+        "cutouts": (),
+        "detection": ("extents", "catalogues"),
+    },
+    "nn": {
+        "inputs": (),
+        "training": (),
+        "scores": ("inputs",),
+        "doubt": ("inputs", "scores", "training"),
+        "models": ("inputs", "doubt"),
+        "networks": ("models",),
+        "maps": ("inputs", "networks"),
+        "estimators": ("inputs", "training", "scores", "doubt", "models", "networks", "maps"),
+    },
+    "people": {"page": ()},
+}
+# Names of a room that are made in another one, because they tie rooms together; imported when they are first used.
+BORROWED = {"sim": {"label_candidates", "simulate_survey"}}
 # Optional or slow: imported inside the functions that need them.
 LAZY = ("torch", "torchvision", "onnx", "safetensors", "matplotlib", "astroquery", "h5py", "illustris_python")
 LAZY += ("pyxsim", "soxs", "yt", "unyt", "pyarrow", "numba", "PIL")
-ONLY_IN_PYXSIM = ("pyxsim", "soxs", "yt", "unyt")
-PUBLIC = ("exceptions", "schemes", "images", "morphology", "tables", "batch", "plots", "sim", "survey", "nn")
+THEIR_MODULES = ("sim.engines._pyxsim", "sim.physics._xray_packages")
+SIMULATION_PACKAGES = ("pyxsim", "soxs", "yt", "unyt")
+PUBLIC = ("batch", "exceptions", "fields", "images", "morphology", "nn", "people", "plots", "samples", "schemes")
+PUBLIC += ("sim", "survey", "tables", "workflows")
 
 FILES = sorted(PACKAGE.rglob("*.py"))
+LEVEL_OF = {part: level for level, parts in enumerate(LEVELS) for part in parts}
 
 
 def module_of(path):
-    """Dotted name of a file inside the package, without ``astroclassify``: ``sim._halo``, or "" for the top."""
+    """Dotted name of a file inside the package, without ``astroclassify``: ``sim.halos._halo``, or "" for the top."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path) for path in FILES}
 
 
 def imports_of(path):
@@ -66,73 +106,113 @@ def imports_of(path):
             yield name, node.lineno, id(node) in inside
 
 
-def part_of(module):
-    """Which part of the house a module of the package is: its first name."""
-    first = module.split(".")[0]
-    return "plots" if first.startswith("_plots") else first
-
-
-def allowed(part):
-    if part in ABOVE:
-        return {*ABOVE, *ROOMS, *HALL, *PRIVATE_HALL, *DATA}
-    if part in ROOMS:
-        return {part, *HALL, *OPEN_HALL, *DATA}
-    if part in HALL or part in PRIVATE_HALL:
-        return {*HALL, *PRIVATE_HALL, *DATA}
-    return {*DATA}
-
-
-def all_imports():
+def own_imports():
+    """(file, module that imports, module imported, line) inside the package; faces (``__init__``) are left out."""
     for path in FILES:
-        for name, line, inside in imports_of(path):
-            yield path, name, line, inside
+        for name, line, _ in imports_of(path):
+            if name.startswith("astroclassify.") and path.name != "__init__.py":
+                target = name.split(".", 1)[1]
+                while target and target not in MODULES:
+                    target = target.rpartition(".")[0]
+                if target:
+                    yield path, module_of(path), target, line
+
+
+def faults_of(rule):
+    """Imports that break a rule, one per line."""
+    return "\n".join(
+        f"{path.relative_to(PACKAGE)}:{line} imports astroclassify.{target}"
+        for path, module, target, line in own_imports()
+        if rule(module.split("."), target.split("."))
+    )
 
 
 def test_every_module_has_its_place():
-    known = {"", *ROOMS, *HALL, *PRIVATE_HALL, *ABOVE, *DATA}
-    assert {part_of(module_of(path)) for path in FILES} <= known
+    parts = {name.split(".")[0] for name in MODULES} - {""}
+    assert parts == set(LEVEL_OF), "the levels list parts that are not there, or lack some"
+    for room, folders in FOLDERS.items():
+        found = {name.split(".")[1] for name in MODULES if name.startswith(f"{room}.") and name.count(".") >= 2}
+        assert found == set(folders), f"folders of {room}"
 
 
 def test_arrows_point_down():
-    faults = []
-    tops = {*ROOMS, *HALL, *PRIVATE_HALL, *ABOVE, *DATA}
-    for path, name, line, _ in all_imports():
-        if not name.startswith("astroclassify."):
+    def upwards(module, target):
+        return module[0] != target[0] and LEVEL_OF[module[0]] <= LEVEL_OF[target[0]]
+
+    assert not faults_of(upwards)
+
+
+def test_rooms_are_used_through_their_faces():
+    """``tables``, ``images``, ``fields`` and ``samples`` also serve the rooms above with their private modules."""
+    rooms = ("sim", "survey", "nn", "people", "plots", "workflows")
+
+    def reaches(module, target):
+        # Settings of a survey of simulated fields hold the numbers of the simulated sky.
+        if module[0] == "workflows" and target[:2] == ["sim", "sky"]:
+            return False
+        return module[0] != target[0] and target[0] in rooms and len(target) > 1
+
+    assert not faults_of(reaches)
+
+
+def test_arrows_between_the_folders_of_a_room():
+    def wrong(module, target):
+        if module[0] != target[0] or module[0] not in FOLDERS or len(module) < 3 or len(target) < 3:
+            return False
+        return module[1] != target[1] and target[1] not in FOLDERS[module[0]][module[1]]
+
+    assert not faults_of(wrong)
+
+
+@pytest.mark.parametrize("room", FOLDERS)
+def test_folders_have_no_circle(room):
+    arrows, order = {folder: set(below) for folder, below in FOLDERS[room].items()}, []
+    while arrows:
+        lowest = [folder for folder, below in arrows.items() if not below & set(arrows)]
+        assert lowest, f"a circle among {sorted(arrows)}"
+        order += lowest
+        for folder in lowest:
+            del arrows[folder]
+
+
+@pytest.mark.parametrize("room", [*FOLDERS, "tables", "images", "fields", "samples", "plots", "workflows", "cli"])
+def test_modules_have_no_circle(room):
+    arrows = {name: set() for name in MODULES if name.startswith(f"{room}.")}
+    for path in FILES:
+        module = module_of(path)
+        if module not in arrows or path.name == "__init__.py":
             continue
-        target = name.split(".")[1]
-        if target in tops and target not in allowed(part_of(module_of(path))):
-            faults.append(f"{path.relative_to(PACKAGE)}:{line} imports {name}")
-    assert not faults, "\n".join(faults)
+        for name, _, _inside in imports_of(path):
+            target = name.removeprefix("astroclassify.")
+            target = target if target in arrows else target.rpartition(".")[0]
+            if target in arrows and target != module:
+                arrows[module].add(target)
+    while arrows:
+        lowest = [name for name, below in arrows.items() if not below & set(arrows)]
+        assert lowest, f"a circle among {sorted(arrows)}"
+        for name in lowest:
+            del arrows[name]
 
 
-@pytest.mark.parametrize("room", ["sim", "survey", "nn"])
-def test_rooms_do_not_import_each_other(room):
-    others = tuple(
-        f"astroclassify.{other}" for other in ("sim", "survey", "nn", "plots", "cli", "_demo") if other != room
-    )
+def test_borrowed_names_are_in_one_list():
+    found = {}
+    for path in PACKAGE.glob("*/__init__.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Dict):
+                for key, value in zip(node.keys, node.values, strict=True):
+                    if isinstance(key, ast.Constant) and str(key.value).startswith("."):
+                        home = key.value.split(".")[1]
+                        if LEVEL_OF[home] >= LEVEL_OF[path.parent.name]:
+                            found.setdefault(path.parent.name, set()).update(element.value for element in value.elts)
+    assert found == BORROWED
+
+
+def test_simulation_packages_are_imported_in_two_modules():
     faults = [
         f"{path.relative_to(PACKAGE)}:{line} imports {name}"
-        for path, name, line, _ in all_imports()
-        if part_of(module_of(path)) == room and any(f"{name}.".startswith(f"{other}.") for other in others)
-    ]
-    assert not faults, "\n".join(faults)
-
-
-def test_nobody_reaches_into_the_private_modules_of_another_room():
-    faults = [
-        f"{path.relative_to(PACKAGE)}:{line} imports {name}"
-        for path, name, line, _ in all_imports()
-        for room in ROOMS
-        if name.startswith(f"astroclassify.{room}._") and part_of(module_of(path)) != room
-    ]
-    assert not faults, "\n".join(faults)
-
-
-def test_simulation_packages_live_in_one_module():
-    faults = [
-        f"{path.relative_to(PACKAGE)}:{line} imports {name}"
-        for path, name, line, _ in all_imports()
-        if name.split(".")[0] in ONLY_IN_PYXSIM and module_of(path) not in ("sim._pyxsim", "sim._xray_packages")
+        for path in FILES
+        for name, line, _ in imports_of(path)
+        if name.split(".")[0] in SIMULATION_PACKAGES and module_of(path) not in THEIR_MODULES
     ]
     assert not faults, "\n".join(faults)
 
@@ -140,7 +220,8 @@ def test_simulation_packages_live_in_one_module():
 def test_optional_packages_are_imported_inside_functions():
     faults = [
         f"{path.relative_to(PACKAGE)}:{line} imports {name}"
-        for path, name, line, inside in all_imports()
+        for path in FILES
+        for name, line, inside in imports_of(path)
         if name.split(".")[0] in LAZY and not inside
     ]
     assert not faults, "\n".join(faults)
@@ -254,6 +335,6 @@ def test_no_print_and_no_assert_in_the_package():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             is_print = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
             to_file = is_print and any(keyword.arg == "file" for keyword in node.keywords)
-            if isinstance(node, ast.Assert) or (is_print and not to_file and module_of(path) not in ABOVE):
+            if isinstance(node, ast.Assert) or (is_print and not to_file and not module_of(path).startswith("cli")):
                 faults.append(f"{path.relative_to(PACKAGE)}:{node.lineno}")
     assert not faults, "\n".join(faults)

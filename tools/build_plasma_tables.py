@@ -117,7 +117,7 @@ def build_elements(folder):
     """
     from soxs.constants import elem_names
 
-    from astroclassify.sim._constants import ELEMENTS, RIDING_ELEMENTS
+    from astroclassify.sim.physics._constants import ELEMENTS, RIDING_ELEMENTS
 
     partner = {rider: element for element, riders in RIDING_ELEMENTS.items() for rider in riders}
     separate = [*ELEMENTS, *partner]

@@ -2,7 +2,7 @@
 Train a packaged model on a sample of simulated images and write it with its model card.
 
 ``coolcore-embedded`` takes what ``astroclassify simulate --embedded`` writes, ``cluster-embedded`` what
-``astroclassify.survey.simulate_survey`` writes. A fifth of the clusters or fields is kept out and never seen in
+``astroclassify.sim.simulate_survey`` writes. A fifth of the clusters or fields is kept out and never seen in
 training, in the choice of the epoch or in the calibration; the scores on the card are of that fifth. The model is not
 trained again on everything afterwards: the scores are those of the weights in the folder.
 
@@ -22,15 +22,9 @@ from sklearn.metrics import roc_auc_score
 from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyError
 from astroclassify.images import Geometry
-from astroclassify.nn import (
-    CutoutClassifier,
-    classify_conventional,
-    expected_calibration_error,
-    score,
-    split_sample,
-)
+from astroclassify.nn import CutoutClassifier, classify_conventional, expected_calibration_error, score, split_sample
 from astroclassify.schemes import get_scheme
-from astroclassify.survey import to_binary
+from astroclassify.sim import to_binary
 
 MAX_BYTES = 4_000_000
 SEED = 1

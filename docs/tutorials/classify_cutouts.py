@@ -11,7 +11,8 @@ from astropy.table import QTable, join
 from matplotlib.colors import LogNorm
 
 from astroclassify.exceptions import GeometryError
-from astroclassify.images import EXPOSURE_MAP, Cutout, cut, read_image, standardise, write_image
+from astroclassify.images import Cutout, cut, read_image, standardise, write_image
+from astroclassify.images._checks import EXPOSURE_MAP
 from astroclassify.nn import correct_prior, load_classifier, spread
 from astroclassify.schemes import Flag, flag_names
 from astroclassify.sim import (
@@ -20,9 +21,9 @@ from astroclassify.sim import (
     measure_core,
     observe,
     open_snapshot,
+    simulate_candidates,
     write_embedded_snapshot,
 )
-from astroclassify.survey import simulate_candidates
 
 REPORT = {}  # name of a text file -> its lines
 

@@ -21,17 +21,16 @@ from astroclassify.images import Cutout, write_image
 from astroclassify.nn import confusion, load_classifier
 from astroclassify.plots import plot_extent_plane, plot_field
 from astroclassify.schemes import flag_names
+from astroclassify.sim import label_candidates, simulate_field
 from astroclassify.survey import (
     LocalOptical,
     annotate,
     cross_match,
     detect,
     extract_cutouts,
-    label_candidates,
     read_catalogue,
     read_field,
     select,
-    simulate_field,
     write_regions,
 )
 

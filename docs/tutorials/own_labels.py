@@ -11,11 +11,12 @@ from astropy.nddata import CCDData
 from astropy.table import QTable, Table
 from sklearn.base import clone
 
-from astroclassify.images import EXPOSURE_MAP, Geometry, write_image
+from astroclassify.images import Geometry, write_image
+from astroclassify.images._checks import EXPOSURE_MAP
 from astroclassify.nn import CutoutClassifier, load_classifier, roc, score, split_sample
 from astroclassify.plots import plot_confusion, plot_roc
 from astroclassify.schemes import ClassScheme
-from astroclassify.survey import simulate_candidates
+from astroclassify.sim import simulate_candidates
 from astroclassify.tables import read_sample, write_sample
 
 # --- Make images and labels -----------------------------------------------------------------------------------------

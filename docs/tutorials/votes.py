@@ -16,26 +16,24 @@ from sklearn.base import clone
 from astroclassify import tables
 from astroclassify.images import Cutout, Geometry
 from astroclassify.nn import CutoutClassifier, score, split_sample
-from astroclassify.plots import plot_judge_roc, plot_skill, plot_who_was_right
-from astroclassify.survey import (
+from astroclassify.people import (
     compare_labels,
     expert_agreement,
     expert_decisions,
     export_subjects,
-    fit_extent,
     fleiss_kappa,
     judge_roc,
     load_workflow,
-    read_field,
     read_votes,
-    simulate_candidates,
     simulate_votes,
     soft_labels,
-    to_binary,
     volunteer_consensus,
     volunteer_skill,
     who_was_right,
 )
+from astroclassify.plots import plot_judge_roc, plot_skill, plot_who_was_right
+from astroclassify.sim import simulate_candidates, to_binary
+from astroclassify.survey import fit_extent, read_field
 
 
 def save(picture, name):

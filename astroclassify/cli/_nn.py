@@ -1,0 +1,163 @@
+"""Verbs of classifiers: train, evaluate, classify and models."""
+
+import sys
+from pathlib import Path
+
+from astroclassify import tables
+from astroclassify.exceptions import AstroclassifyError
+from astroclassify.schemes import flag_names
+
+from ._tools import (
+    add_seed,
+    add_verb,
+    add_workers,
+    check_free,
+    check_tables,
+    count,
+    executor_of,
+    failure_status,
+    position_of,
+    show,
+)
+
+__all__ = ["add_classify", "add_evaluate", "add_models", "add_train"]
+
+
+def _add_network_options(parser):
+    parser.add_argument("--architecture", default="resnet18", help="network (default: %(default)s)")
+    parser.add_argument("--n-filters", type=count, default=64, help="filters of the first stage (default: %(default)s)")
+    parser.add_argument("--epochs", type=count, default=30, help="largest number of epochs (default: %(default)s)")
+    parser.add_argument("--batch-size", type=count, default=32, help="images in a batch (default: %(default)s)")
+    add_seed(parser)
+
+
+def add_train(verbs):
+    """Add the verb ``train``."""
+    parser = add_verb(verbs, "train", _train, "train a network on a sample folder and save it as a model folder")
+    parser.add_argument("sample", help="sample folder")
+    _add_network_options(parser)
+    parser.add_argument("--out", required=True, help="model folder to make")
+
+
+def add_evaluate(verbs):
+    """Add the verb ``evaluate``."""
+    parser = add_verb(
+        verbs, "evaluate", _evaluate, "scores of a model, or of a network in group-wise cross-validation, on a sample"
+    )
+    parser.add_argument("sample", help="sample folder with labels")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--model", help="packaged model or model folder")
+    how.add_argument("--folds", type=count, help="train again in this many folds")
+    _add_network_options(parser)
+    add_workers(parser, "the folds")
+    parser.add_argument("--predictions", help="also write the predictions here")
+    parser.add_argument("--out", help="scores table (default: standard output)")
+
+
+def add_classify(verbs):
+    """Add the verb ``classify``."""
+    parser = add_verb(verbs, "classify", _classify, "class probabilities of FITS images or of a folder")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="FITS images, or one folder of them")
+    parser.add_argument("--model", required=True, help="packaged model (see 'astroclassify models') or model folder")
+    parser.add_argument("--redshift", type=float, help="redshift of the source (default: header keyword REDSHIFT)")
+    parser.add_argument(
+        "--position", help="centre of the source, 'RA DEC' in degrees or sexagesimal (default: the middle of the image)"
+    )
+    parser.add_argument("--exposure-map", help="exposure map of the image, same pixels (for one image)")
+    parser.add_argument("--annotate", metavar="CATALOGUE", help="catalogue to which the predictions are added")
+    parser.add_argument("--out", help="table (default: standard output)")
+
+
+def add_models(verbs):
+    """Add the verb ``models``."""
+    add_verb(verbs, "models", _models, "list the packaged models")
+
+
+def _network(arguments):
+    from astroclassify.nn import CutoutClassifier
+
+    return CutoutClassifier(
+        arguments.architecture,
+        n_filters=arguments.n_filters,
+        epochs=arguments.epochs,
+        batch_size=arguments.batch_size,
+        random_state=arguments.seed,
+        verbose=True,
+    )
+
+
+def _train(arguments):
+    check_free(out=arguments.out)
+    sample = tables.read_sample(arguments.sample)
+    _network(arguments).fit(sample).save(arguments.out)
+
+
+def _evaluate(arguments):
+    from astroclassify.nn import cross_validate, load_classifier
+    from astroclassify.workflows import score_all
+
+    check_tables(out=arguments.out, predictions=arguments.predictions)
+    sample = tables.read_sample(arguments.sample)
+    if arguments.model:
+        name, predictions = arguments.model, load_classifier(arguments.model).classify(sample, progress=True)
+    else:
+        name = f"{arguments.architecture}, {arguments.folds} folds"
+        with executor_of(arguments.workers) as executor:
+            predictions = cross_validate(
+                sample,
+                _network(arguments),
+                n_folds=arguments.folds,
+                rng=arguments.seed,
+                executor=executor,
+                progress=True,
+            )
+    if arguments.predictions:
+        tables.write(predictions, arguments.predictions)
+    show(score_all(sample, {name: predictions})[0], arguments.out)
+    return failure_status(predictions, "images")
+
+
+def _classify(arguments):
+    from astroclassify.nn import load_classifier
+    from astroclassify.survey import annotate, read_catalogue
+
+    check_tables(out=arguments.out)
+    catalogue = None if arguments.annotate is None else read_catalogue(arguments.annotate)
+    centre = None if arguments.position is None else position_of(arguments.position)
+    classifier = load_classifier(arguments.model)
+    images = arguments.images
+    if len(images) > 1 and (centre is not None or arguments.exposure_map):
+        raise ValueError("--position and --exposure-map go with one image")
+    if len(images) == 1:
+        predictions = _classify_one(classifier, images[0], arguments, centre)
+    else:
+        predictions = classifier.classify(images, redshift=arguments.redshift, progress=True)
+    for row in predictions:
+        named = ", ".join(flag_names(row["flags"])) or "none"
+        reason = f" ({row['message']})" if row["message"] else ""
+        print(f"{row['source_id']}: flags: {named}{reason}", file=sys.stderr)
+    show(predictions if catalogue is None else annotate(catalogue, predictions), arguments.out)
+    return failure_status(predictions, "images")
+
+
+def _classify_one(classifier, path, arguments, centre):
+    """Classify one folder, or one image, whose errors are those of the command."""
+    from astroclassify.images import read_image
+
+    if Path(path).is_dir():
+        return classifier.classify(path, redshift=arguments.redshift, progress=True)
+    image = path
+    if arguments.exposure_map:
+        image = read_image(path, exposure=arguments.exposure_map)
+        image.meta["HALO_ID"] = image.meta["OBJECT"] = Path(path).name.split(".")[0]  # as without an exposure map
+    try:
+        return classifier.classify(image, redshift=arguments.redshift, centre=centre)
+    except AstroclassifyError as error:
+        text = str(error)
+        raise AstroclassifyError(text if path in text else f"{path}: {text}") from error
+
+
+def _models(arguments):
+    from astroclassify.nn import list_classifiers
+
+    show(list_classifiers(), None)

@@ -1,0 +1,135 @@
+"""Verbs for the votes of people: votes and inspect."""
+
+import argparse
+import sys
+
+from astroclassify import tables
+
+from ._tools import add_verb, add_workers, check_tables, executor_of, show
+
+__all__ = ["add_inspect", "add_votes"]
+
+_WORKFLOW = "questions: hunt, a class scheme or a JSON file (default: {})"
+
+
+def add_votes(verbs):
+    """Add the verb ``votes``."""
+    parser = add_verb(verbs, "votes", _votes, "outcome of each subject from the votes of many volunteers")
+    parser.add_argument(
+        "votes", metavar="VOTES", help="classification export of Zooniverse (.csv), or a table of votes"
+    )
+    parser.add_argument("--workflow", default="hunt", help=_WORKFLOW.format("%(default)s"))
+    parser.add_argument(
+        "--workflow-id", metavar="NUMBER", help="use only this workflow of an export (default: all of them)"
+    )
+    parser.add_argument(
+        "--versions", nargs="+", metavar="VERSION", help="use only these versions, e.g. 16 or 16.53 (default: all)"
+    )
+    parser.add_argument("--gold", metavar="TABLE", help="subjects whose outcome is known: source_id and outcome")
+    parser.add_argument(
+        "--method",
+        choices=("majority", "weighted", "iterated", "dawid-skene"),
+        default="weighted",
+        help="how votes are combined (default: %(default)s, by how often a volunteer agrees with the majority)",
+    )
+    parser.add_argument("--report", metavar="TABLE", help="also write the faults found in the votes, one per row")
+    parser.add_argument("--skill", metavar="TABLE", help="also write the skill of each volunteer")
+    parser.add_argument("--out", help="table of outcomes (default: standard output)")
+
+
+def _votes(arguments):
+    from astroclassify.people import read_votes, volunteer_consensus, volunteer_skill
+
+    check_tables(out=arguments.out, skill=arguments.skill, report=arguments.report)
+    gold = None if arguments.gold is None else tables.read(arguments.gold)
+    votes, report = read_votes(
+        arguments.votes,
+        workflow=arguments.workflow,
+        versions=arguments.versions,
+        workflow_id=arguments.workflow_id,
+    )
+    settings = {"method": arguments.method, "gold": gold, "workflow": arguments.workflow}
+    consensus = volunteer_consensus(votes, **settings)
+    if arguments.report is not None:
+        tables.write(report, arguments.report)
+    if arguments.skill is not None:
+        tables.write(volunteer_skill(votes, **settings), arguments.skill)
+    decided, tied = (int(each.sum()) for each in (consensus["outcome"] != "", consensus["tie"]))
+    print(
+        f"{len(votes)} votes of {consensus.meta['n_voters']} voters on {len(consensus)} subjects: {decided} decided, "
+        f"{tied} ties, {len(consensus) - decided - tied} open",
+        file=sys.stderr,
+    )
+    show(consensus, arguments.out)
+
+
+def add_inspect(verbs):
+    """Add the verb ``inspect``."""
+    parser = add_verb(
+        verbs, "inspect", _inspect, "page in the browser, on this computer only, to look at a sample and vote on it"
+    )
+    parser.add_argument("sample", help="sample folder; the votes are kept in it, in votes-WORKFLOW.jsonl")
+    parser.add_argument("--workflow", help=_WORKFLOW.format("the classes of the scheme"))
+    parser.add_argument("--predictions", metavar="TABLE", help="table of predictions whose probabilities are shown")
+    parser.add_argument("--blind", action="store_true", help="hide probabilities and maps until the vote is complete")
+    parser.add_argument("--model", help="packaged model or model folder whose activation maps can be shown")
+    parser.add_argument(
+        "--moderators", nargs="+", default=[], metavar="NAME", help="voters who see and resolve the conflicts of others"
+    )
+    parser.add_argument("--port", type=_port, default=0, help="port on 127.0.0.1 (default: a free one)")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--export", metavar="FILE", help="write the votes so far as a table and open no page")
+    instead.add_argument("--report", metavar="FILE", help="write a report of the predictions, .html, and open no page")
+    add_workers(parser, "--report")
+
+
+def _port(text):
+    value = int(text)
+    if not 0 <= value < 2**16:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 65535, got {text}")
+    return value
+
+
+def _inspect(arguments):
+    if arguments.report is not None:
+        return _report(arguments)
+    settings = {"workflow": arguments.workflow, "predictions": arguments.predictions}
+    if arguments.export is not None:
+        check_tables(export=arguments.export)
+    if arguments.model is not None:
+        from astroclassify.nn import load_classifier
+
+        settings["classifier"] = load_classifier(arguments.model)
+    if arguments.export is not None:
+        return _export(arguments, settings)
+    return _serve(arguments, settings)
+
+
+def _serve(arguments, settings):
+    from astroclassify.people import open_server
+
+    options = {"moderators": arguments.moderators, "blind": arguments.blind, "port": arguments.port}
+    with open_server(arguments.sample, **settings, **options) as server:
+        print(f"open {server.address} in a browser; Ctrl-C ends it", file=sys.stderr, flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print(f"votes are in {server.session.journal.path}", file=sys.stderr)
+
+
+def _export(arguments, settings):
+    from astroclassify.people import stored_votes
+
+    votes = stored_votes(arguments.sample, **settings)
+    tables.write(votes, arguments.export)
+    print(f"{len(votes)} votes in {arguments.export}", file=sys.stderr)
+
+
+def _report(arguments):
+    from astroclassify.people import write_report
+
+    if arguments.predictions is None:
+        raise ValueError("--report needs --predictions")
+    predictions = tables.read(arguments.predictions, tables.PREDICTIONS)
+    with executor_of(arguments.workers) as executor:
+        write_report(predictions, tables.read_sample(arguments.sample), arguments.report, executor=executor)

@@ -1,0 +1,13 @@
+"""Images: read, cut, put on a model's grid, measured; headers; `Cutout`, images of one source in several bands."""
+
+from .._lazy import attach
+
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "_checks": ("as_image", "pixel_scale"),
+        "_files": ("read_image", "write_image"),
+        "_headers": ("Header", "read_header"),
+        "_standardise": ("Cutout", "DEFAULT_COSMOLOGY", "Geometry", "concentration", "cut", "standardise"),
+    },
+)

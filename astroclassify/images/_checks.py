@@ -1,0 +1,172 @@
+"""What an image must be and what it carries: the checks that reading, cutting and resampling share."""
+
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.nddata import CCDData, NDData
+from astropy.wcs.utils import proj_plane_pixel_area, proj_plane_pixel_scales
+
+from astroclassify._checks import shorten
+from astroclassify.exceptions import GeometryError
+from astroclassify.schemes import Flag
+
+EXPOSURE_MAP = "exposure_map"
+"""Entry of an image's ``meta`` that holds its exposure map [s], an array of the image's shape."""
+
+SQUARE = 0.02
+"""By which share the sides of a pixel may differ where pixels are taken to be square."""
+
+
+def check_image(image):
+    """Raise if something is not a two-dimensional image with a unit."""
+    if not isinstance(image, NDData):
+        raise TypeError(f"image must be CCDData or NDData, got {type(image).__name__}")
+    if np.ndim(image.data) != 2 or 0 in np.shape(image.data):
+        raise GeometryError(f"image must be two-dimensional and not empty, got shape {np.shape(image.data)}")
+    if image.unit is None:
+        raise GeometryError("image must have a unit, for example astropy.units.ct")
+
+
+def full_mask(image):
+    """Mask of an image as an array of its shape, true where a pixel is not to be used."""
+    if image.mask is None:
+        return np.zeros(np.shape(image.data), bool)
+    return np.array(np.broadcast_to(image.mask, np.shape(image.data)), dtype=bool)
+
+
+def image_flags(meta):
+    """Flags that an image carries; a header's FLAGS that is none of this package's is not one."""
+    try:
+        value = int(meta.get("FLAGS", 0))
+    except (TypeError, ValueError):
+        return Flag(0)
+    return Flag(value) if 0 <= value <= sum(Flag) else Flag(0)
+
+
+def as_image(image):
+    """
+    Check that something is an image that the package can use.
+
+    Parameters
+    ----------
+    image : `~astropy.nddata.CCDData` or `~astropy.nddata.NDData`
+        Two-dimensional, with a unit.
+
+    Returns
+    -------
+    `~astropy.nddata.CCDData`
+        Native-endian float64 data; pixels that are not finite are masked and flagged. The input is not changed.
+
+    Raises
+    ------
+    TypeError
+        If it is not NDData.
+    GeometryError
+        If it is empty, not two-dimensional, has no unit or no valid pixel, or its exposure map another shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy import units as u
+    >>> from astropy.nddata import CCDData
+    >>> from astroclassify.images import as_image
+    >>> as_image(CCDData(np.array([[1, 2], [3, 4]]), unit=u.ct)).data.dtype
+    dtype('float64')
+    """
+    check_image(image)
+    data = np.array(image.data, dtype=np.float64)
+    meta = dict(image.meta or {})
+    if EXPOSURE_MAP in meta:
+        meta[EXPOSURE_MAP] = plain_exposure(image)
+    mask, bad = full_mask(image), ~np.isfinite(data)
+    if np.any(bad & ~mask):
+        meta["FLAGS"] = (image_flags(meta) | Flag.NON_FINITE).value
+    mask |= bad
+    if mask.all():
+        raise GeometryError("image has no valid pixel: all are masked or not finite")
+    data[bad] = 0.0
+    result = CCDData(data, unit=image.unit, mask=mask if mask.any() else None, wcs=image.wcs, meta=meta)
+    result.uncertainty = image.uncertainty
+    return result
+
+
+def is_time_unit(unit):
+    """Whether a unit is one of time; no unit (None) is not."""
+    return unit is not None and unit.is_equivalent(u.s)
+
+
+def plain_exposure(image):
+    """Exposure map as plain seconds, zero where it is masked; one of plain numbers is taken as it is."""
+    exposure, shape = image.meta[EXPOSURE_MAP], np.shape(image.data)
+    if np.shape(exposure) != shape:
+        raise GeometryError(f"exposure_map must have the image's shape {shape}, got {np.shape(exposure)}")
+    masked = getattr(exposure, "mask", False)
+    exposure = getattr(exposure, "unmasked", exposure)  # of astropy's masked quantities
+    if isinstance(exposure, u.Quantity):
+        if not is_time_unit(exposure.unit):
+            raise GeometryError(f"exposure_map must be in seconds, got {exposure.unit}")
+        exposure = exposure.to_value(u.s)
+    return np.where(masked, 0.0, exposure) if np.any(masked) else np.asarray(exposure)
+
+
+def check_position(name, position):
+    """Raise unless something is one finite SkyCoord."""
+    if not isinstance(position, SkyCoord) or not position.isscalar:
+        raise TypeError(f"{name} must be one SkyCoord, got {shorten(position)}")
+    for angle in (position.spherical.lon, position.spherical.lat):
+        if np.any(getattr(angle, "mask", False)) or not np.isfinite(angle):
+            raise GeometryError(f"{name} must be a finite position, got {shorten(position)}")
+
+
+def celestial(image):
+    """Celestial WCS of an image, or an error that names the lack."""
+    if not getattr(image.wcs, "has_celestial", False):
+        raise GeometryError("image must have a celestial WCS (keywords CTYPE1 = 'RA---TAN' and so on)")
+    return image.wcs.celestial
+
+
+def pixel_scale(image):
+    """
+    Side of a pixel at the reference point: the root of its area.
+
+    Parameters
+    ----------
+    image : `~astropy.nddata.CCDData`
+        An image with a celestial WCS.
+
+    Returns
+    -------
+    `~astropy.units.Quantity`
+        In arcsec; for pixels that are not square that of a square of the same area.
+
+    Raises
+    ------
+    GeometryError
+        If there is no celestial WCS.
+    """
+    return np.sqrt(proj_plane_pixel_area(celestial(image))) * u.deg.to(u.arcsec) * u.arcsec
+
+
+def square_pixels(image):
+    """Side of a pixel [arcsec], or an error where the sides differ: for measures that take pixels to be square."""
+    sides = 3600 * proj_plane_pixel_scales(celestial(image))
+    pixel = pixel_scale(image).to_value(u.arcsec)
+    if np.ptp(sides) > SQUARE * sides.max() or np.prod(sides) > (1 + SQUARE) * pixel**2:  # the latter: they are skewed
+        raise GeometryError(f"image must have square pixels, got {sides[0]:.4g} by {sides[1]:.4g} arcsec")
+    return pixel
+
+
+def valid_pixels(image):
+    """Pixels that are neither masked nor without exposure."""
+    valid = ~full_mask(image)
+    if EXPOSURE_MAP in image.meta:
+        valid &= image.meta[EXPOSURE_MAP] > 0
+    return valid
+
+
+def counts_factor(unit):
+    """Counts per unit of the image; a photon is a count."""
+    for count in (u.ct, u.photon):
+        if unit.is_equivalent(count):
+            return unit.to(count)
+    raise GeometryError(f"image must be in counts (unit ct), got {unit}; a rate must be multiplied by exposure")

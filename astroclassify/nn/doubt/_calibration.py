@@ -1,0 +1,411 @@
+"""Whether probabilities mean what they say: temperature, class frequencies, reliability, calibration error."""
+
+import warnings
+
+import numpy as np
+from astropy.table import QTable
+from scipy.optimize import brentq
+from scipy.special import softmax
+
+from astroclassify._checks import check_choice, check_integer
+from astroclassify.batch import derive_rng, master_seed
+from astroclassify.exceptions import AstroclassifyWarning
+
+from ..scores._labelled import unpack
+from ..scores._scores import resample, take
+
+__all__ = ["correct_prior", "expected_calibration_error", "fit_temperature", "reliability"]
+
+TOP = "top"
+_LEAST, _GREATEST = 0.1, 10.0  # temperatures; outside of these the images do not determine it
+_Z = 1.959963984540054  # two-sided 95% of a normal distribution
+_N_EXACT = 500
+_MAX_CELLS = 4_000_000  # numbers held at a time while labels are drawn
+
+
+def _one_per_row(values, n, name):
+    values = np.asarray(values)
+    if values.shape != (n,):
+        raise ValueError(f"{name} must be one per row ({n}), got shape {values.shape}")
+    return values
+
+
+def _targets(labels, shape):
+    """Labels as rows of probabilities: class numbers, or soft labels as they are."""
+    labels = np.asarray(labels)
+    if labels.shape == shape and labels.dtype.kind in "fiub":
+        soft = labels.astype(float)
+        if not np.all(np.isfinite(soft)) or np.any(soft < 0) or np.any(np.abs(soft.sum(axis=1) - 1) > 1e-3):
+            raise ValueError("labels must be from 0 and sum to 1 in every row where they are probabilities")
+        return soft
+    if labels.shape != shape[:1] or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"labels must be class numbers of shape {shape[:1]} or probabilities of shape {shape}, "
+            f"got {labels.dtype} {labels.shape}"
+        )
+    if np.any(labels < 0) or np.any(labels >= shape[1]):
+        raise ValueError(f"labels must be class numbers from 0 to {shape[1] - 1}")
+    return np.eye(shape[1])[labels]
+
+
+def _row_weights(n, groups, sample_weight):
+    weights = np.ones(n)
+    if sample_weight is not None:
+        weights = _one_per_row(sample_weight, n, "sample_weight").astype(float)
+        if not np.all(np.isfinite(weights)) or np.any(weights < 0) or not weights.any():
+            raise ValueError("sample_weight must be finite numbers from 0, not all 0")
+    if groups is not None:
+        _, member, size = np.unique(_one_per_row(groups, n, "groups"), return_inverse=True, return_counts=True)
+        weights = weights / size[member]
+    return weights / weights.sum()
+
+
+def fit_temperature(logits, labels, *, groups=None, sample_weight=None):
+    """
+    Temperature by which logits are to be divided, so that the softmax is as often right as it says.
+
+    It minimises the mean of -log p(true class) over images that were not trained on. The most probable class of an
+    image does not change.
+
+    Parameters
+    ----------
+    logits : `~numpy.ndarray`
+        What the network gives for validation images, shape (n, n_classes).
+    labels : `~numpy.ndarray`
+        Class numbers, shape (n,), or soft labels, shape (n, n_classes).
+    groups : sequence, optional
+        Group of each image; then every group counts once, however many images (projections) it has.
+    sample_weight : sequence of float, optional
+        Weight of each image. For a network trained with class weights give each image the weight of its class: else
+        the temperature also tries to make up for other class frequencies, which it cannot (see `correct_prior`).
+
+    Returns
+    -------
+    float
+        Above 1 where the network is too sure. At most 10, with a warning, where probabilities are no better than equal
+        ones; 1, with a warning, where it would be below 0.1: so few images are wrong that they do not determine it.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, values are not finite, or there is no image.
+
+    Notes
+    -----
+    The loss is convex in 1/T, and its slope is the mean of E_p[z] - z_true; the root is found by Brent's method.
+
+    References
+    ----------
+    Guo et al. 2017, ICML (arXiv:1706.04599), section 4.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astroclassify.nn import fit_temperature
+    >>> logits = np.array([[2.0, 0.0]] * 4)  # says 0.88, is right in three of four cases
+    >>> round(fit_temperature(logits, np.array([0, 0, 0, 1])), 3)
+    1.82
+    """
+    logits = np.asarray(logits, dtype=float)
+    if logits.ndim != 2 or logits.shape[1] < 2 or not len(logits) or not np.all(np.isfinite(logits)):
+        raise ValueError(f"logits must be finite numbers of shape (n, n_classes) with n from 1, got {logits.shape}")
+    truth = _targets(labels, logits.shape)
+    weights = _row_weights(len(logits), groups, sample_weight)
+
+    def slope(inverse):
+        excess = (softmax(inverse * logits, axis=1) - truth) * logits
+        return float(weights @ excess.sum(axis=1))
+
+    if slope(1 / _LEAST) < 0:
+        warnings.warn(
+            "too few images are wrong to determine a temperature: 1 is kept", AstroclassifyWarning, stacklevel=2
+        )
+        return 1.0
+    if slope(1 / _GREATEST) > 0:
+        text = f"probabilities are no better than equal ones: the temperature is {_GREATEST:g}, the greatest allowed"
+        warnings.warn(text, AstroclassifyWarning, stacklevel=2)
+        return _GREATEST
+    if slope(1 / _LEAST) == 0 and slope(1 / _GREATEST) == 0:  # logits that are all equal
+        return 1.0
+    return float(1 / brentq(slope, 1 / _GREATEST, 1 / _LEAST, xtol=1e-12))
+
+
+def _prior(values, n_classes, name):
+    values = np.asarray(values, dtype=float)
+    if values.shape != (n_classes,) or not np.all(np.isfinite(values)) or np.any(values < 0) or not values.sum() > 0:
+        raise ValueError(f"{name} must be {n_classes} finite numbers from 0, not all 0, got {values!r:.100}")
+    return values / values.sum()
+
+
+def correct_prior(probabilities, from_prior, to_prior):
+    """
+    Change the class frequencies that probabilities are for.
+
+    A network trained with ``class_weight="balanced"`` gives probabilities for equally frequent classes, since each
+    class counts the same in its loss; one trained without gives those for the frequencies of the training set. By
+    Bayes' theorem p'(c | image) is proportional to p(c | image) to(c) / from(c), provided that images of a class look
+    alike in both populations.
+
+    Parameters
+    ----------
+    probabilities : `~numpy.ndarray`
+        Shape (n, n_classes) or (n_classes,); NaN stays NaN.
+    from_prior : sequence of float
+        Relative class frequencies that they are for, in the order of the classes; all equal after balanced training.
+    to_prior : sequence of float
+        Relative class frequencies wanted, such as those of the survey.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        Same shape, summing to 1.
+
+    Raises
+    ------
+    ValueError
+        If frequencies are not one per class, negative or not finite, or a class with ``from_prior`` 0 is wanted.
+
+    References
+    ----------
+    Saerens, Latinne & Decaestecker 2002, Neural Computation 14, 21, equation 2.4.
+
+    Examples
+    --------
+    >>> from astroclassify.nn import correct_prior
+    >>> correct_prior([0.5, 0.5], [1, 1], [9, 1]).tolist()
+    [0.9, 0.1]
+    """
+    p = np.asarray(probabilities, dtype=float)
+    if p.ndim not in (1, 2) or np.any(p < 0) or np.any(np.abs(p.sum(axis=-1) - 1) > 1e-3):
+        raise ValueError(f"probabilities must be from 0 and sum to 1 over the last axis, got shape {p.shape}")
+    before = _prior(from_prior, p.shape[-1], "from_prior")
+    after = _prior(to_prior, p.shape[-1], "to_prior")
+    if np.any((before == 0) & (after > 0)):
+        raise ValueError("from_prior must be above 0 for every class that is in to_prior")
+    joint = p * np.divide(after, before, out=np.zeros_like(after), where=before > 0)
+    total = joint.sum(axis=-1, keepdims=True)
+    if np.any(total == 0):
+        raise ValueError("to_prior must not rule out every class that probabilities allow")
+    return joint / total
+
+
+def _says(predictions, scheme, stacklevel):
+    """
+    Labelled rows with probabilities; and p, and whether it was so, of each class and of the most probable one:
+    (n_classes + 1, n).
+    """
+    labelled = unpack(predictions, scheme)
+    good = labelled.has_p
+    if not good.any():
+        raise ValueError("predictions must have probabilities in at least one row with a true label")
+    if not good.all():
+        text = f"{np.sum(~good)} rows without probabilities are left out of the calibration, of {len(good)}"
+        warnings.warn(text, AstroclassifyWarning, stacklevel=stacklevel)
+    labelled = take(labelled, good)
+    p = labelled.probabilities
+    if np.any((p < 0) | (p > 1)):
+        raise ValueError(f"probabilities of predictions must be from 0 to 1, got {p.min():g} to {p.max():g}")
+    best = p.argmax(axis=1)
+    rows = np.arange(len(p))
+    right = np.eye(labelled.scheme.n_classes)[labelled.truth]
+    said = np.vstack([p.T, p[rows, best]])
+    return labelled, said, np.vstack([right.T, right[rows, best]])
+
+
+def _edges(p, n_bins, binning):
+    edges = np.linspace(0, 1, check_integer("n_bins", n_bins, 1) + 1)
+    if check_choice("binning", binning, ("width", "count")) == "count":
+        edges[1:-1] = np.quantile(p, edges[1:-1])
+    return edges
+
+
+def wilson(fraction, n):
+    """
+    Limits of Wilson's 95% interval of a fraction of n trials; NaN where n is 0.
+
+    Wilson 1927, JASA 22, 209; Brown, Cai & DasGupta 2001, Statistical Science 16, 101, equation 4. Not astropy's
+    ``binom_conf_interval``, which takes whole numbers of trials: here they are those of independent groups.
+    """
+    fraction, n = np.asarray(fraction, dtype=float), np.asarray(n, dtype=float)
+    safe = np.where(n > 0, n, np.nan)
+    middle = (fraction + _Z**2 / (2 * safe)) / (1 + _Z**2 / safe)
+    half = _Z / (1 + _Z**2 / safe) * np.sqrt(fraction * (1 - fraction) / safe + _Z**2 / (4 * safe**2))
+    return np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)
+
+
+def _bin_rows(said, right, groups, edges):
+    """p_lo, p_hi, p_mean, fraction, n, independent n of each bin."""
+    index = np.searchsorted(edges[1:-1], said, side="left")
+    rows = []
+    for number in range(len(edges) - 1):
+        inside = index == number
+        n = int(inside.sum())
+        if not n:
+            rows.append((edges[number], edges[number + 1], np.nan, np.nan, 0, 0.0))
+            continue
+        sizes = np.unique(groups[inside], return_counts=True)[1]
+        independent = n**2 / np.sum(sizes**2)
+        rows.append((edges[number], edges[number + 1], said[inside].mean(), right[inside].mean(), n, independent))
+    return rows
+
+
+def reliability(predictions, *, scheme=None, n_bins=10, binning="width"):
+    """
+    Reliability diagram as a table: how often what was said with probability p was so.
+
+    Parameters
+    ----------
+    predictions : `~astropy.table.QTable`
+        A PREDICTIONS table with the true ``label``, and ``group_id`` where rows belong together.
+    scheme : ClassScheme or str, optional
+        The classes; by default those in ``meta``.
+    n_bins : int, optional
+        Number of bins of probability.
+    binning : "width" or "count", optional
+        Bins of equal width, or with equal numbers of rows (of each class).
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        ``n_bins`` rows for each class (what ``p_<class>`` says) and for ``class`` = ``"top"`` (what the probability of
+        the most probable class says): ``class``, ``p_lo`` and ``p_hi`` (the bin holds p_lo < p <= p_hi, the first also
+        0), ``p_mean``, ``fraction`` that was so, ``fraction_lo`` and ``fraction_hi`` (95%), ``n``. A bin without rows
+        has ``n`` 0 and NaN. Rows without label or probabilities are left out, the latter with a warning.
+
+    Raises
+    ------
+    SchemaError, ValueError
+        If it is no PREDICTIONS table with labels of the scheme, no row has both label and probabilities, or ``n_bins``
+        or ``binning`` is something else.
+
+    Notes
+    -----
+    The interval is Wilson's. The members of a group count as one where they are in one bin: the number of trials is
+    n^2 / sum(m^2) for groups of m members, exact if they are right or wrong together, careful if not.
+
+    References
+    ----------
+    Guo et al. 2017, ICML (arXiv:1706.04599), section 2; Wilson 1927, JASA 22, 209; Kish 1965, Survey Sampling (number
+    of trials).
+
+    Examples
+    --------
+    >>> from astropy.table import QTable
+    >>> from astroclassify.nn import reliability
+    >>> table = QTable({"source_id": ["a", "b", "c", "d"], "label_pred": ["cluster", "cluster", "other", "other"],
+    ...                 "p_cluster": [0.9, 0.7, 0.4, 0.1], "p_other": [0.1, 0.3, 0.6, 0.9], "flags": [0, 0, 0, 0],
+    ...                 "label": ["cluster", "other", "other", "other"]})
+    >>> bins = reliability(table, scheme="cluster", n_bins=2)
+    >>> bins[bins["class"] == "cluster"]["p_mean", "fraction", "n"].pprint()
+    p_mean fraction  n
+    ------ -------- ---
+      0.25      0.0   2
+       0.8      0.5   2
+    """
+    labelled, said, right = _says(predictions, scheme, stacklevel=4)
+    names = [*labelled.scheme.classes, TOP]
+    rows = []
+    for p, so in zip(said, right, strict=True):
+        rows += _bin_rows(p, so, labelled.groups, _edges(p, n_bins, binning))
+    low, high, mean, fraction, n, independent = (np.array(column) for column in zip(*rows, strict=True))
+    table = QTable({"class": np.repeat(names, n_bins), "p_lo": low, "p_hi": high, "p_mean": mean, "fraction": fraction})
+    table["fraction_lo"], table["fraction_hi"] = wilson(fraction, independent)
+    table["n"] = n
+    table.meta = labelled.meta(n_bins=int(n_bins), binning=binning)
+    return table
+
+
+def _simulated(labelled, rng, n_draws):
+    """Whether each class, and the most probable one, would be so if probabilities were exact: (n_draws, K + 1, n)."""
+    p = labelled.probabilities
+    edges = np.cumsum(p, axis=1)
+    # One number for all rows of a group: projections of one object have its class together.
+    draws = rng.uniform(size=(n_draws, labelled.n_groups))[:, labelled.membership]
+    truth = np.minimum((draws[:, :, None] > edges[None, :, :-1]).sum(axis=2), p.shape[1] - 1)
+    right = truth[:, None, :] == np.arange(p.shape[1])[None, :, None]
+    return np.concatenate([right, (truth == p.argmax(axis=1))[:, None, :]], axis=1)
+
+
+def expected_calibration_error(predictions, *, scheme=None, n_bins=10, binning="width", n_bootstrap=1000, rng=None):
+    """
+    Expected calibration error: mean distance between what was said and how often it was so, over bins.
+
+    Parameters
+    ----------
+    predictions, scheme, n_bins, binning
+        As for `reliability`.
+    n_bootstrap : int, optional
+        Number of resamplings of groups for the interval; 0 gives none (NaN).
+    rng : int or `~numpy.random.Generator`, optional
+        Seed of the resampling and of ``ece_exact``; by default a fresh one. It is recorded in ``meta["seed"]``.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        One row per class and a last one ``"top"`` (the number usually given: that of the most probable class):
+        ``class``, ``ece`` = sum over bins of n_b / n abs(fraction_b - p_mean_b), its 95% interval ``ece_lo``,
+        ``ece_hi``, and ``ece_exact``: the ``ece`` that these very probabilities would have on average if they were
+        exact.
+
+    Raises
+    ------
+    SchemaError, ValueError
+        As in `reliability`, or if ``n_bootstrap`` is negative.
+
+    Notes
+    -----
+    The ``ece`` is biased upwards: the noise of each bin adds its absolute value, about sqrt(2 p (1 - p) / (pi n_b)) for
+    exact probabilities, so it is never 0 and grows with the number of bins and with correlated rows (projections of
+    one object). Compare it with ``ece_exact``, from 500 draws of labels from the probabilities, one per group: a value
+    near it is no sign of wrong probabilities. Compare two networks only on the same rows with the same bins.
+
+    The interval is the basic one, 2 ece minus the upper and lower percentiles over samples of groups: resampling adds
+    the noise of the bins a second time, so the percentiles themselves would lie too high. It is an interval of the
+    error without noise and may lie below ``ece``. It begins at 0 where ``ece`` is not above the 97.5 percentile of the
+    draws behind ``ece_exact``. In simulations with 600 rows it held the true error in 86 to 100 of 100 cases.
+
+    References
+    ----------
+    Naeini, Cooper & Hauskrecht 2015, AAAI; Guo et al. 2017, ICML (arXiv:1706.04599), equation 3; for single classes
+    Kull et al. 2019, NeurIPS (arXiv:1910.12656), section 2; for the bias Kumar, Liang & Ma 2019, NeurIPS
+    (arXiv:1909.10155); Davison & Hinkley 1997, Bootstrap Methods, section 5.2 (basic interval).
+
+    Examples
+    --------
+    >>> from astropy.table import QTable
+    >>> from astroclassify.nn import expected_calibration_error
+    >>> table = QTable({"source_id": ["a", "b", "c", "d"], "label_pred": ["cluster", "cluster", "other", "other"],
+    ...                 "p_cluster": [0.9, 0.7, 0.4, 0.1], "p_other": [0.1, 0.3, 0.6, 0.9], "flags": [0, 0, 0, 0],
+    ...                 "label": ["cluster", "other", "other", "other"]})
+    >>> error = expected_calibration_error(table, scheme="cluster", n_bins=2, n_bootstrap=0)
+    >>> error["ece"].round(3).tolist()  # (2 x 0.25 + 2 x 0.3) / 4, twice, and |0.775 - 0.75|
+    [0.275, 0.275, 0.025]
+    """
+    labelled, said, right = _says(predictions, scheme, stacklevel=4)
+    seed = master_seed(rng)
+    bins = []
+    for p in said:
+        edges = _edges(p, n_bins, binning)
+        bins.append(np.searchsorted(edges[1:-1], p, side="left")[:, None] == np.arange(n_bins))
+
+    def errors(weights, so):
+        """(m, n_classes + 1) from weights (m, n) or (1, n) and truths (m or 1, n_classes + 1, n)."""
+        parts = [np.abs((weights * (so[:, k] - said[k])) @ bins[k]).sum(axis=1) for k in range(len(said))]
+        return np.stack(parts, axis=1) / weights.sum(axis=1, keepdims=True)
+
+    once = np.ones((1, len(labelled.truth)))
+    ece = errors(once, right[None])[0]
+    low, high = resample(
+        labelled, lambda weights: errors(weights, right[None]), n_bootstrap=n_bootstrap, seed=seed, name="calibration"
+    )
+    generator = derive_rng(seed, "exact")
+    n_draws = max(1, min(50, _MAX_CELLS // right.size))
+    sizes = [min(n_draws, _N_EXACT - start) for start in range(0, _N_EXACT, n_draws)]
+    exact = np.concatenate([errors(once, _simulated(labelled, generator, size)) for size in sizes])
+    table = QTable({"class": [*labelled.scheme.classes, TOP], "ece": ece})
+    perhaps_exact = ece <= np.percentile(exact, 97.5, axis=0)
+    table["ece_lo"] = np.where(perhaps_exact & np.isfinite(low), 0, np.clip(2 * ece - high, 0, 1))
+    table["ece_hi"] = np.clip(2 * ece - low, 0, 1)
+    table["ece_exact"] = exact.mean(axis=0)
+    table.meta = labelled.meta(n_bins=int(n_bins), binning=binning, n_bootstrap=int(n_bootstrap), seed=seed)
+    return table

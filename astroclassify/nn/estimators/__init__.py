@@ -1,0 +1,1 @@
+"""Classifier and regressor as scikit-learn estimators; the conventional measures."""

@@ -1,0 +1,366 @@
+"""`CutoutClassifier`: a network on images as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+
+from astroclassify.exceptions import ArgumentError, ModelError
+from astroclassify.schemes import COOL_CORE, ClassScheme, get_scheme
+
+from ..inputs._dataset import load_training_set
+from ..models import _store
+from ..models._inference import classify, probabilities
+from . import _documents, _fitting
+from ._base import _CutoutEstimator
+from ._classes import ClassTask, in_sorted_order, sorted_classes
+from ._parameters import check_names, choice, estimator, integer, optional, parameter, recipe_parameters
+
+__all__ = ["CutoutClassifier", "load_classifier"]
+
+
+def _check_frozen(name, value):
+    if isinstance(value, str) or len(value):
+        check_names(name, value)
+
+
+def _check_class_weight(name, value):
+    if not (value is None or isinstance(value, dict) or (isinstance(value, str) and value == "balanced")):
+        raise ArgumentError(f"{name} must be 'balanced', a dict or None, got {value!r:.100}")
+
+
+@estimator
+class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
+    """
+    Classify images of clusters with a convolutional network.
+
+    Training needs the extra ``train`` (torch); a fitted or loaded classifier predicts with ONNX Runtime alone.
+
+    Parameters
+    ----------
+    <parameters>
+
+    Attributes
+    ----------
+    classes_ : `~numpy.ndarray`
+        Labels in the order of the columns of `predict_proba`: sorted, as scikit-learn's scorers take them to be. Tables
+        of predictions keep the order of the scheme. Whole numbers if it was fitted on such, until it is saved.
+    history_ : list of dict
+        Losses and validation score of each epoch; the one kept has ``best``.
+    training_ : dict
+        What it was trained on.
+    temperature_ : float
+        What logits are divided by, see `calibrate`.
+    novelty_ : object or None
+        What the training images look like to the network; images unlike them get the flag ``unfamiliar``.
+    card_ : dict
+        Model card: free entries such as ``description``, ``scores``, ``limits``, saved with the model.
+
+    See Also
+    --------
+    load_classifier : the way back from `save`.
+
+    References
+    ----------
+    Su et al. 2020, MNRAS 498, 5620, section 3; Kosiba et al. 2020, MNRAS 496, 4141; He et al. 2016, CVPR (ResNet).
+
+    Examples
+    --------
+    >>> from astroclassify.nn import CutoutClassifier
+    >>> CutoutClassifier(n_filters=16, epochs=20).get_params()["n_filters"]
+    16
+    """
+
+    scheme: ClassScheme | str = parameter(
+        COOL_CORE, lambda name, value: get_scheme(value), "The classes.", first=True
+    )
+    monitor: str = parameter(
+        "loss", choice(("loss", "f1")), """
+        What makes an epoch better: ``"loss"`` (weighted cross-entropy) or ``"f1"`` (mean F1 over classes).""",
+    )  # fmt: skip
+    frozen: tuple = parameter(
+        (), _check_frozen, """
+        Beginnings of the names of parameters that do not learn (nor do statistics of batch normalisation there).""",
+    )  # fmt: skip
+    thaw_epoch: int | None = parameter(
+        None, optional(integer(1, 10**6)), "They learn after this epoch; None for never."
+    )
+    class_weight: str | dict | None = parameter(
+        "balanced", _check_class_weight, """
+        Weights of the classes in the loss; ``"balanced"`` makes each class count the same whatever its frequency, so
+        that probabilities are those for equally frequent classes.""",
+    )  # fmt: skip
+
+    def _check(self):
+        super()._check()
+        for label in self.class_weight if isinstance(self.class_weight, dict) else ():
+            get_scheme(self.scheme).index(label)
+
+    def _task(self):
+        return ClassTask(get_scheme(self.scheme), self.class_weight)
+
+    def _own_entries(self):
+        return {"scheme": get_scheme(self.scheme).to_dict()}
+
+    @staticmethod
+    def _own_parameters(document):
+        return {"scheme": ClassScheme.from_dict(document["scheme"])}
+
+    def _read_own(self, document):
+        self.temperature_ = float(document["doubt"]["temperature"])
+        if not 1e-3 <= self.temperature_ <= 1e3:
+            raise ValueError(f"temperature must lie between 0.001 and 1000, got {self.temperature_}")
+        self.classes_ = sorted_classes(self.scheme)
+
+    @classmethod
+    def from_recipe(cls, name, **changes):
+        """
+        Make an untrained classifier with the settings of a paper.
+
+        Parameters
+        ----------
+        name : str
+            Name of a recipe: ``"su2020"``, ``"kosiba2020-cn"``, ``"kosiba2020-mn"``.
+        **changes
+            Parameters that are to differ from it.
+
+        Returns
+        -------
+        CutoutClassifier
+            The classifier. Which values are printed in the paper and which are our choice, the recipe says.
+
+        Raises
+        ------
+        ValueError
+            If there is no such recipe.
+        """
+        from ._recipes import load_recipe
+
+        return cls(**{**recipe_parameters(load_recipe(name)), **changes})
+
+    def fit(self, X, y=None, *, groups=None, validation=None, sample_weight=None, checkpoint=None, start=None):
+        """
+        Train the network.
+
+        Parameters
+        ----------
+        X : `~astropy.table.QTable`, `~numpy.ndarray` or list
+            A SAMPLE table (labels and groups come from it), an array of counts (n, [n_bands,] ny, nx) on the grid, or a
+            list of CCDData, Cutout or paths. All images are held in memory, 4 bytes a pixel: 250 MB for 954 images of
+            256 x 256, twice that while a validation set is split off.
+        y : sequence of str or int, or array of shape (n, n_classes), optional
+            Labels; needed where ``X`` has none. Whole numbers count the sorted classes from 0, as scikit-learn's
+            LabelEncoder does. Rows of numbers are soft labels: the probability of each class in the order of the
+            scheme, from volunteers' votes for example. No label: an empty text, a row of NaN.
+        groups : sequence, optional
+            What must not be split between training and validation; by default the table's ``group_id``, or each image
+            by itself.
+        validation : table, or tuple of images and labels, optional
+            Images on which to choose the epoch, in place of a share of ``X``.
+        sample_weight : sequence of float, optional
+            Weight of each image in the loss: 2 counts as two images.
+        checkpoint : str or path-like, optional
+            Folder in which the state of the training is saved about every half minute, and from which it goes on if
+            there is one. The result is that of a training that was not interrupted, bit by bit on the CPU.
+        start : CutoutClassifier, str or path-like, optional
+            Where to start from instead of random weights: a fitted classifier, a model (name or folder; its
+            preprocessing is kept), or a ``.safetensors`` file with torchvision's ImageNet weights, which is never
+            downloaded. What does not fit, such as the last layer for other classes, starts anew; see
+            ``training_["start"]``.
+
+        Returns
+        -------
+        CutoutClassifier
+            Itself.
+
+        Raises
+        ------
+        SchemaError
+            If a label is not in the scheme.
+        ValueError
+            If a parameter is out of range, or there are too few images, classes or groups.
+        ModelError
+            If the checkpoint is of another training or damaged, or nothing of ``start`` fits.
+        MissingDependencyError
+            If the extra ``train`` is not installed.
+        """
+        self._check()
+        if isinstance(start, (str, os.PathLike)) and not str(start).endswith(".safetensors"):
+            start = load_classifier(start)
+        task = self._task()
+        _fitting.fit(
+            self, task, X, y, groups=groups, validation=validation, sample_weight=sample_weight, checkpoint=checkpoint,
+            start=start,
+        )  # fmt: skip
+        self.classes_, self.temperature_ = task.classes, 1.0
+        return self
+
+    def predict_proba(self, X):
+        """
+        Probability of each class.
+
+        Parameters
+        ----------
+        X : table, array or list of images
+            As for `classify`.
+
+        Returns
+        -------
+        `~numpy.ndarray`
+            Shape (n, n_classes), columns as in ``classes_``, rows sum to 1.
+
+        Raises
+        ------
+        GeometryError, ValueError, OSError
+            If an image cannot be read or put on the grid; `classify` gives it a row with a flag instead.
+        """
+        return in_sorted_order(probabilities(self._fitted(), X), get_scheme(self.scheme))
+
+    def predict(self, X):
+        """
+        Most probable class.
+
+        Parameters
+        ----------
+        X : table, array or list of images
+            As for `classify`.
+
+        Returns
+        -------
+        `~numpy.ndarray`
+            Labels, shape (n,).
+        """
+        best = np.argmax(self.predict_proba(X), axis=1)
+        return self.classes_[best]
+
+    def classify(self, images, *, redshift=None, centre=None, executor=None, progress=None):
+        """
+        Classify images and say what is doubtful about each.
+
+        Parameters
+        ----------
+        images : table, `~astropy.nddata.CCDData`, Cutout, path, array, or list of these
+            A SAMPLE table read by `astroclassify.tables.read_sample` or its folder, images with a celestial WCS (put on
+            the grid by `astroclassify.images.standardise`), or an array (n, [n_bands,] ny, nx) of counts on the grid.
+        redshift : float or sequence of float, optional
+            Redshift of all or of each; by default, and where one of a sequence is masked or NaN, that of the table or
+            the header.
+        centre : `~astropy.coordinates.SkyCoord`, optional
+            Centre of the field of every image; by default the middle of each.
+        executor : `~concurrent.futures.Executor`, optional
+            Where to run; by default on the cores of this machine.
+        progress : bool, optional
+            Whether to show a bar on standard error; by default on a terminal only.
+
+        Returns
+        -------
+        `~astropy.table.QTable`
+            PREDICTIONS, one row per image in the order given: ``source_id``, ``label_pred``, ``p_<class>``, ``flags``,
+            ``message``, and the sample's ``label`` and ``group_id`` where it has them. An image of a list or table
+            that fails has NaN probabilities, an empty label, the flag ``failed`` and a message.
+
+        Raises
+        ------
+        GeometryError, ValueError, OSError
+            If ``images`` is a single image and cannot be used.
+        SchemaError
+            If the images carry labels of another scheme.
+        ModelError
+            If the model cannot be run.
+        """
+        return classify(
+            self._fitted(),
+            images,
+            scheme=get_scheme(self.scheme),
+            redshift=redshift,
+            centre=centre,
+            executor=executor,
+            progress=progress,
+            model=self._model_name(),
+        )
+
+    def calibrate(self, X, y=None, *, groups=None):
+        """
+        Choose the temperature by which logits are divided, so that probabilities are as often right as they say.
+
+        Parameters
+        ----------
+        X : table, array or list of images
+            Labelled images that were not trained on, as for `fit`.
+        y : sequence of str or array, optional
+            Labels, hard or soft; needed where ``X`` has none.
+        groups : sequence, optional
+            Group of each image, as for `fit`; each group counts the same.
+
+        Returns
+        -------
+        CutoutClassifier
+            Itself. The most probable class of an image does not change. Classes are weighted as in training, so that
+            the temperature does not try to make up for other class frequencies.
+
+        References
+        ----------
+        Guo et al. 2017, ICML (arXiv:1706.04599).
+        """
+        from ..doubt._calibration import fit_temperature
+
+        predictor, task = self._fitted(), self._task()
+        rules = {"task": task, "bands": predictor.bands, "geometry": predictor.geometry}
+        known = load_training_set(X, y, groups, **rules, name="X")
+        task.learn(known, least_classes=1)
+        logits, weight = _fitting.raw_logits(predictor, known.counts), task.targets(known).sum(axis=1)
+        self.temperature_ = float(fit_temperature(logits, known.answers, groups=known.groups, sample_weight=weight))
+        predictor.temperature = self.temperature_
+        return self
+
+    def activation_map(self, image, class_name, *, redshift=None, centre=None):
+        """
+        Map of what in an image speaks for a class.
+
+        Parameters
+        ----------
+        image : `~astropy.nddata.CCDData`, Cutout or path
+            The image, as for `classify`.
+        class_name : str
+            A class of the scheme.
+        redshift : float, optional
+            Redshift; by default that of the header.
+        centre : `~astropy.coordinates.SkyCoord`, optional
+            Centre of the field; by default the middle.
+
+        Returns
+        -------
+        `~astropy.nddata.CCDData`
+            Signed and unscaled, with the celestial WCS of the cells.
+        """
+        from ..maps._maps import activation_map
+
+        return activation_map(self, image, class_name, redshift=redshift, centre=centre)
+
+
+def load_classifier(name_or_folder):
+    """
+    Load a packaged model, or one that `CutoutClassifier.save` wrote. Neither torch nor safetensors is needed.
+
+    Parameters
+    ----------
+    name_or_folder : str or path-like
+        Name of a packaged model (see `list_classifiers`) or a folder.
+
+    Returns
+    -------
+    CutoutClassifier
+        Fitted. No code of the folder is run: it holds JSON, arrays and an ONNX graph, checked by size and SHA-256.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or its folder is incomplete, damaged, altered or from a newer version.
+    """
+    folder = _store.find_folder(name_or_folder)
+    document, weights, onnx = _store.read_folder(folder)
+    if "targets" in document:
+        raise ModelError(f"{str(folder)!r} holds a regressor: use load_regressor")
+    return _documents.from_document(CutoutClassifier, folder, document, weights, onnx)

@@ -1,0 +1,175 @@
+"""What ``fit`` of an estimator does: images to training set, weights to start from, training, and what is kept."""
+
+import os
+
+import numpy as np
+from astropy.table import Table
+
+from astroclassify import batch
+from astroclassify._checks import require
+from astroclassify.exceptions import ModelError
+from astroclassify.tables import provenance
+
+from ..doubt._novelty import Novelty, image_statistics
+from ..inputs._dataset import load_training_set
+from ..inputs._preprocess import Preprocessing
+from ..models._checkpoints import Checkpoint, fingerprint, stored_seed
+from ..models._inference import feature_source, novelty_features
+from ..networks import _build as _networks
+from ..scores._folds import validation_split
+from ..training._loop import Settings, train
+
+__all__ = ["fit", "fit_novelty", "raw_logits", "split", "untrained"]
+
+_CHUNK = 32
+# With fewer images the tail of their distances is not known better than from folds of the training set.
+_LEAST_REFERENCE = 30
+
+
+def split(model, task, X, y, groups, validation, sample_weight, seed):
+    """Training set, and validation set to choose the epoch on or None; the arguments are those of ``fit``."""
+    rules = {"task": task, "bands": tuple(model.bands), "geometry": model.geometry}
+    training = load_training_set(X, y, groups, **rules, name="X", weights=sample_weight)
+    if validation is not None:
+        images, answers = (validation, None) if isinstance(validation, Table) else validation
+        return training, load_training_set(images, answers, None, **rules, name="validation")
+    if not model.validation_fraction:
+        return training, None
+    held = validation_split(task.strata(training), training.groups, fraction=model.validation_fraction, seed=seed)
+    return training.take(~held), training.take(held)
+
+
+def _choose_seed(random_state, checkpoint):
+    """Seed of a training: ``random_state``; where that is None, that of the checkpoint or a new one."""
+    stored = stored_seed(checkpoint) if random_state is None else None
+    return batch.master_seed(random_state) if stored is None else stored
+
+
+def untrained(model, n_outputs, seed):
+    """Network of an estimator with start values."""
+    return _networks.build(
+        model.architecture,
+        n_bands=len(model.bands),
+        n_classes=n_outputs,
+        shape=model.geometry.shape,
+        n_filters=model.n_filters,
+        dropout=model.dropout,
+        seed=seed % 2**63,
+    )
+
+
+def _start_from(model, network, start):
+    """
+    Put the weights of a trained classifier, or of a safetensors file, into a network; those that do not fit stay.
+
+    Returns the preprocessing that the weights are used to (None for a file), and what to say of the start.
+    """
+    if isinstance(start, (str, os.PathLike)) and str(start).endswith(".safetensors"):
+        left = _networks.load_pretrained(network, start)
+        return None, {"from": os.path.basename(start), "left_out": left}
+    if not isinstance(start, type(model)) or not hasattr(start, "weights_"):
+        raise ValueError(f"start must be a fitted classifier, a model or a .safetensors file, got {start!r:.100}")
+    rule = start.predictor_.preprocessing
+    if tuple(start.bands) != tuple(model.bands) or start.stretch != model.stretch:
+        raise ValueError(
+            f"start must have bands {tuple(model.bands)} and stretch {model.stretch!r}, "
+            f"got {tuple(start.bands)} and {start.stretch!r}"
+        )
+    torch = require("torch", extra="train")
+    own = network.state_dict()
+    arrays = require("safetensors.numpy", extra="train").load(start.weights_)
+    # Scalars come as arrays of one number from models of format version 1.
+    fitting = {
+        name: torch.from_numpy(np.array(array)).reshape(own[name].shape)
+        for name, array in arrays.items()
+        if name in own and np.size(array) == own[name].numel() and array.shape in (tuple(own[name].shape), (1,))
+    }
+    left = sorted(set(own) - set(fitting))
+    if not any(name in fitting for name, _ in network.named_parameters()):
+        raise ModelError(f"start has no weights that fit a network {model.architecture!r}")
+    network.load_state_dict(fitting, strict=False)
+    return rule, {"from": str(start.card_.get("name", start.architecture)), "left_out": left}
+
+
+def fit(model, task, X, y, *, groups, validation, sample_weight, checkpoint, start=None):
+    """
+    Train an estimator for a task and set its learned attributes.
+
+    Returns the validation set, or None. ``start`` is a fitted estimator or a .safetensors file.
+    """
+    for package in ("torch", "safetensors"):  # said before images are read
+        require(package, extra="train")
+    seed = _choose_seed(model.random_state, checkpoint)
+    training, held = split(model, task, X, y, groups, validation, sample_weight, seed)
+    task.learn(training)
+    description = training.describe(model._holds_counts(), **task.describe(training))
+    description["n_validation"] = 0 if held is None else len(held)
+    network = untrained(model, task.n_outputs, seed)
+    rule = None
+    if start is not None:
+        rule, description["start"] = _start_from(model, network, start)
+    rule = rule or Preprocessing.measure(training.counts, model.stretch)
+    settings = _settings_of(model)
+    targets = task.targets(training)
+    checked = None if held is None else (held.counts, task.targets(held), task.truth(held))
+    saved = None
+    if checkpoint is not None:  # a training of other images, answers, settings or start values is refused by it
+        arrays = [array.numpy() for array in network.state_dict().values()]
+        digest = fingerprint(settings, repr(rule), training.counts, targets, *(checked or ()), *arrays)
+        saved = Checkpoint(checkpoint, digest)
+    history = train(
+        network, training.counts, targets, rule=rule, settings=settings, seed=seed, validation=checked,
+        checkpoint=saved, loss=task.loss, score=task.score,
+    )  # fmt: skip
+    model.history_ = [{name.replace("_f1", f"_{task.score_name}"): n for name, n in entry.items()} for entry in history]
+    model.training_, model.card_, model.novelty_ = description, {}, None
+    _keep_network(model, network, rule, seed)
+    model.predictor_.novelty = model.novelty_ = fit_novelty(model.predictor_, training, held, task.kinds(training))
+    return held
+
+
+def _settings_of(model):
+    """Settings of the training loop; what an estimator has no parameter for stays at its default."""
+    same = {name: getattr(model, name) for name in Settings.__dataclass_fields__ if hasattr(model, name)}
+    same |= {name: tuple(same[name]) for name in ("augmentation", "frozen") if name in same}
+    return Settings(**same, counts=model._holds_counts())
+
+
+def _keep_network(model, network, rule, seed):
+    """Set weights, ONNX and versions of a trained network; its last layer is the one that the task asks for."""
+    torch = require("torch", extra="train")
+    safetensors = require("safetensors.numpy", extra="train")
+    network = network.to(device="cpu", memory_format=torch.contiguous_format)
+    model.n_parameters_ = sum(parameter.numel() for parameter in network.parameters())
+    model.versions_ = provenance(torch=torch.__version__, seed=seed)
+    model.weights_ = safetensors.save({name: tensor.numpy() for name, tensor in network.state_dict().items()})
+    onnx = _networks.export_onnx(network, n_bands=len(model.bands), shape=model.geometry.shape)
+    model.predictor_ = model._make_predictor(onnx, rule)
+
+
+def raw_logits(predictor, counts):
+    """Logits (n, n_classes) of counts (n, n_bands, ny, nx) as the network gives them, before any temperature."""
+    parts = [counts[start : start + _CHUNK] for start in range(0, len(counts), _CHUNK)]
+    return np.concatenate([predictor.network.logits(predictor.preprocessing(part)) for part in parts])
+
+
+def _described(predictor, data):
+    """Features and statistics of the images of a set, a few at a time."""
+    network, exposures = predictor.network, [header and header.exposure for header in data.headers]
+    source, features, statistics = feature_source(network.outputs), [], []
+    for start in range(0, len(data.counts), _CHUNK):
+        counts = data.counts[start : start + _CHUNK]
+        (values,) = network.run(predictor.preprocessing(counts), (source,))
+        features.append(novelty_features({source: values}))
+        statistics.append(image_statistics(counts, exposures[start : start + _CHUNK]))
+    return np.concatenate(features), np.concatenate(statistics)
+
+
+def fit_novelty(predictor, training, held, kinds):
+    """
+    `Novelty` of images of a training set, of classes ``kinds`` (n,).
+
+    The images of the validation set ``held``, if they are enough, tell how far from these new ones are.
+    """
+    reference = _described(predictor, held) if held is not None and len(held.counts) >= _LEAST_REFERENCE else None
+    return Novelty.fit(*_described(predictor, training), labels=kinds, groups=training.groups, reference=reference)

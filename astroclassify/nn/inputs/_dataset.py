@@ -1,0 +1,126 @@
+"""Training images in memory, and the description of them that travels with a model."""
+
+import warnings
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from astroclassify.exceptions import AstroclassifyWarning
+from astroclassify.tables import plain_column
+
+from ._items import as_items, group_names, load_pixels
+
+__all__ = ["TrainingSet", "load_training_set"]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """
+    Images with what is to be learned of them.
+
+    ``counts`` (n, n_bands, ny, nx) float32, ``answers`` (n, k) soft labels or targets, ``weights`` (n,) of the images,
+    ``groups`` (n,) text, ``headers`` and ``redshifts`` of the images as arrays of objects (n,), ``n_left_out`` rows
+    that had no answer or could not be read.
+    """
+
+    counts: np.ndarray
+    answers: np.ndarray
+    weights: np.ndarray
+    groups: np.ndarray
+    headers: np.ndarray
+    redshifts: np.ndarray
+    n_left_out: int
+
+    def __len__(self):
+        return len(self.counts)
+
+    def take(self, rows):
+        """Select rows by a boolean array."""
+        columns = [getattr(self, field.name)[rows] for field in fields(self)[:-1]]
+        return TrainingSet(*columns, self.n_left_out)
+
+    def describe(self, in_counts, **extra):
+        """
+        Description in plain types, for ``model.json``: numbers, ``extra``, and ranges of what the headers say.
+
+        ``in_counts`` says which of the bands hold counts; only these enter the total counts.
+        """
+        headers = [header for header in self.headers if header is not None]
+        instruments = sorted({(header.telescope or "", header.instrument or "") for header in headers} - {("", "")})
+        energies = {tuple(header.energy_range or ()) for header in headers}
+        totals = self.counts.sum(axis=(2, 3), dtype=float)[:, np.array(in_counts, dtype=bool)].sum(axis=1)
+        return {
+            "n_images": len(self),
+            "n_groups": len(np.unique(self.groups)),
+            "n_left_out": self.n_left_out,
+            **extra,
+            "instruments": [list(pair) for pair in instruments],
+            "energy_range": list(energies.pop()) or None if len(energies) == 1 else None,
+            "exposure_range": _span([header.exposure for header in headers]),
+            "redshift_range": _span(self.redshifts),
+            "counts_range": _span(totals) if any(in_counts) else None,
+        }
+
+
+def _span(values):
+    values = [float(value) for value in values if value is not None]
+    return [min(values), max(values)] if values else None
+
+
+def _sample_weights(weights, n, name):
+    if weights is None:
+        return np.ones(n)
+    values = np.asarray(plain_column(weights), dtype=float)
+    if values.shape != (n,) or not np.all(np.isfinite(values)) or np.any(values < 0) or not values.any():
+        raise ValueError(f"sample_weight of {name} must be {n} finite numbers from 0, not all 0, got {weights!r:.100}")
+    return values
+
+
+def load_training_set(X, y, groups, *, task, bands, geometry, name, weights=None):
+    """
+    Read all images that can be trained on; those without an answer, or unreadable, are left out with one warning.
+
+    ``task`` (`ClassTask`, `TargetTask`) turns ``y``, or what the table ``X`` holds, into answers. ``name`` is that of
+    the argument, for messages.
+    """
+    items, _ = as_items(X, bands=bands, shape=geometry.shape)
+    answers, known = task.answers(X, y, items, name)
+    weights = _sample_weights(weights, len(items), name)
+    if groups is None:
+        groups = [item.group_id or item.source_id for item in items]
+    groups = group_names(groups)
+    if len(items) != len(groups):
+        raise ValueError(f"groups must be one per image ({len(items)}), got {len(groups)}")
+    counts = np.empty((len(items), len(bands), *geometry.shape), dtype=np.float32)
+    rows, headers, reason = [], [], f"no {task.answer}"
+    for index, item in enumerate(items):
+        if not known[index]:
+            continue
+        try:
+            # Written at the next free place, so that left-out rows cost no second copy of the others.
+            counts[len(rows)], _, header = load_pixels(item, bands=bands, geometry=geometry)
+        except (OSError, ValueError, TypeError) as error:
+            reason = f"{item.source_id}: {error}"
+            continue
+        rows.append(index)
+        headers.append(header)
+    n_left_out = len(items) - len(rows)
+    if not rows:
+        raise ValueError(f"{name} must hold at least one labelled image that can be read, got none ({reason})")
+    if n_left_out:
+        warnings.warn(
+            f"{n_left_out} of {len(items)} images of {name} were left out of training ({reason})",
+            AstroclassifyWarning,
+            stacklevel=3,
+        )
+    redshifts = [items[row].redshift for row in rows]
+    return TrainingSet(
+        counts[: len(rows)], answers[rows], weights[rows], groups[rows], _objects(headers), _objects(redshifts),
+        n_left_out,
+    )  # fmt: skip
+
+
+def _objects(values):
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array

@@ -1,0 +1,1 @@
+"""Models on disk, checked before use, and their predictions with ONNX Runtime."""

@@ -1,0 +1,264 @@
+"""From images to probabilities; nothing here needs torch."""
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import softmax
+from tqdm import tqdm
+
+from astroclassify import batch
+from astroclassify.exceptions import ModelError, SchemaError
+from astroclassify.schemes import Flag
+
+from ..inputs._items import as_items, attempt, load_pixels, open_folder
+from ..inputs._predictions import prediction_table
+from ._onnx_network import BATCH, OnnxNetwork, lanes
+
+__all__ = ["OnnxNetwork", "Predictor", "Row", "classify", "feature_source", "novelty_features", "probabilities"]
+
+
+def feature_source(names):
+    """
+    The output of a network that says most about an image: ``"features"``, else ``"class_maps"``, else ``"logits"``.
+    """
+    return next(name for name in ("features", "class_maps", "logits") if name in names)
+
+
+def novelty_features(outputs):
+    """
+    Numbers (n, k) for `Novelty`: ``features``, else mean and standard deviation of each class map, else the logits.
+    """
+    name = feature_source(outputs)
+    values = np.asarray(outputs[name], dtype=float)
+    return np.concatenate([values.mean(axis=(2, 3)), values.std(axis=(2, 3))], axis=1) if values.ndim == 4 else values
+
+
+class Row(NamedTuple):
+    """
+    Result for one image: ``probabilities`` (NaN where it failed), ``flags``, ``message`` (one line where it failed),
+    and ``extras``, further outputs of the network by name.
+    """
+
+    probabilities: np.ndarray
+    flags: int
+    message: str = ""
+    extras: dict[str, Any] = {}
+
+
+class Predictor:
+    """
+    All that inference needs of a fitted classifier.
+
+    ``training`` describes the training set: its ``instruments`` and ``energy_range`` decide about flags. Logits are
+    divided by ``temperature``; ``novelty`` recognises images unlike the training set.
+    """
+
+    def __init__(self, network, *, bands, geometry, preprocessing, training, temperature=1.0, novelty=None):
+        self.network = network
+        self.bands = tuple(bands)
+        self.geometry = geometry
+        self.preprocessing = preprocessing
+        self.training = training
+        self.temperature = temperature
+        self.novelty = novelty
+
+    def load(self, item, *, centre=None):
+        """Counts on the grid, float32, shape (n_bands, ny, nx), and flags of one item."""
+        return self._load(item, centre)[:2]
+
+    def _load(self, item, centre):
+        """Counts, flags and exposure (s, or None)."""
+        pixels, flags, header = load_pixels(item, bands=self.bands, geometry=self.geometry, centre=centre)
+        if header is None:
+            return pixels, flags, None
+        return pixels, flags | self._strangeness(header), header.exposure
+
+    def _strangeness(self, header):
+        """Flags of an image that is not, or not known to be, of the kind seen in training."""
+        flags = Flag(0)
+        known = self.training.get("instruments") or []
+        if known and [header.telescope or "", header.instrument or ""] not in [list(pair) for pair in known]:
+            flags |= Flag.OTHER_INSTRUMENT
+        energy = self.training.get("energy_range")
+        if energy and (header.energy_range is None or not np.allclose(header.energy_range, energy, rtol=0.05)):
+            flags |= Flag.OTHER_BAND
+        return int(flags)
+
+    def logits(self, counts):
+        """Logits (n, n_classes) of counts (n, n_bands, ny, nx), divided by the temperature."""
+        return self.network.logits(self.preprocessing(counts)) / np.float32(self.temperature)
+
+    def probabilities(self, counts):
+        """Probabilities (n, n_classes) of counts (n, n_bands, ny, nx), in scheme order."""
+        return softmax(self.logits(counts).astype(float), axis=1)
+
+    def load_batch(self, items, *, centre=None):
+        """
+        Read a few items; one that cannot be read keeps its row.
+
+        A list of Row, those that can be read still without probabilities; and a dict of their place in that list to
+        (counts of shape (n_bands, ny, nx), exposure in s or None).
+        """
+        rows, images = [], {}
+        for place, item in enumerate(items):
+            loaded, message = attempt(partial(self._load, centre=centre), item)
+            if message:
+                rows.append(self._no_answer(item.flags | int(Flag.FAILED), message))
+                continue
+            counts, flags, exposure = loaded
+            images[place] = counts, exposure
+            rows.append(self._no_answer(flags))
+        return rows, images
+
+    def _no_answer(self, flags, message=""):
+        """Row without probabilities."""
+        return Row(np.full(self.network.n_classes, np.nan), flags, message)
+
+    def classify_batch(self, rows, images, *, extras=()):
+        """
+        Rows with probabilities, from what `load_batch` gave; ``extras`` are further outputs of the network to keep.
+
+        An image for which the network gives no finite number has failed.
+        """
+        if not images:
+            return rows
+        names = ["logits", *extras]
+        if self.novelty is not None and "features" in self.novelty.kinds:
+            names.append(feature_source(self.network.outputs))
+        names = tuple(dict.fromkeys(names))
+        counts = np.stack([pixels for pixels, _ in images.values()])
+        outputs = dict(zip(names, self.network.run_batch(self.preprocessing(counts), names), strict=True))
+        finite = np.all([np.isfinite(array.reshape(len(array), -1)).all(axis=1) for array in outputs.values()], axis=0)
+        p, unfamiliar = np.full(outputs["logits"].shape, np.nan), np.zeros(len(counts), bool)
+        if finite.any():
+            outputs_there = {name: array[finite] for name, array in outputs.items()}
+            p[finite] = softmax(outputs_there["logits"].astype(float) / self.temperature, axis=1)
+            exposure = [seconds for (_, seconds), good in zip(images.values(), finite, strict=True) if good]
+            unfamiliar[finite] = self._unfamiliar(outputs_there, counts[finite], exposure)
+        rows = list(rows)
+        for number, place in enumerate(images):
+            flags = rows[place].flags
+            if finite[number]:
+                flags |= int(Flag.UNFAMILIAR) if unfamiliar[number] else 0
+                rows[place] = Row(p[number], flags, "", {name: outputs[name][number] for name in extras})
+            else:
+                message = "ModelError: the network gives no finite numbers for it"
+                rows[place] = self._no_answer(flags | int(Flag.FAILED), message)
+        return rows
+
+    def _unfamiliar(self, outputs, counts, exposure):
+        """Which images are unlike those of training; none where nothing was learned of these."""
+        if self.novelty is None:
+            return np.zeros(len(counts), bool)
+        from ..doubt._novelty import image_statistics
+
+        known = {}
+        if "features" in self.novelty.kinds:
+            known["features"] = novelty_features(outputs)
+        if "statistics" in self.novelty.kinds:
+            known["statistics"] = image_statistics(counts, exposure)
+        return self.novelty.unfamiliar(**known)
+
+    def run(self, items, *, centre=None, extras=()):
+        """Rows of all items, one batch after the other in the calling thread; ``extras`` as in `classify_batch`."""
+        rows = []
+        for start in range(0, len(items), BATCH):
+            loaded = self.load_batch(items[start : start + BATCH], centre=centre)
+            rows += self.classify_batch(*loaded, extras=extras)
+        return rows
+
+    def stream(self, items, *, centre=None, extras=()):
+        """
+        Yield the rows of any number of items, in bounded memory: this thread reads ahead while others run the network.
+        """
+        self.network.start()
+        waiting, pool = deque(), ThreadPoolExecutor(lanes())
+        try:
+            for start in range(0, len(items), BATCH):
+                loaded = self.load_batch(items[start : start + BATCH], centre=centre)
+                waiting.append(pool.submit(self.classify_batch, *loaded, extras=extras))
+                if len(waiting) > lanes() + 1:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _run_chunks(predictor, items, centre, executor, progress):
+    """Rows of all items from an executor, in order. A task is worth sending the network along with it."""
+    size = min(128, max(8, -(-len(items) // 64)))
+    chunks = [items[start : start + size] for start in range(0, len(items), size)]
+    outcomes = batch.run(
+        partial(predictor.run, centre=centre),
+        chunks,
+        keys=[chunk[0].source_id for chunk in chunks],
+        executor=executor,
+        progress=progress,
+        description="classifying",
+    )
+    for outcome in outcomes:
+        if outcome.error:
+            raise ModelError(f"the model cannot be run on {outcome.key!r} and those after it: {outcome.error}")
+        yield from outcome.value
+
+
+def _one_row(predictor, item, centre):
+    """Row of an image that came alone: what is wrong with it is an error."""
+    counts, flags, exposure = predictor._load(item, centre)
+    (row,) = predictor.classify_batch([predictor._no_answer(flags)], {0: (counts, exposure)})
+    if row.message:
+        raise ModelError(f"the network gives no finite numbers for {item.source_id!r}")
+    return row
+
+
+def _check_labels(items, scheme):
+    """A sample of another scheme was not meant for this model."""
+    unknown = sorted({item.label for item in items} - {"", *scheme.classes})
+    if unknown:
+        raise SchemaError(
+            f"images must have labels of the model's scheme {scheme.name!r} {scheme.classes} or none, "
+            f"got {unknown[:5]}; leave out the column label to classify them all the same"
+        )
+
+
+def classify(predictor, images, *, scheme, redshift=None, centre=None, executor=None, progress=None, model=""):
+    """
+    Table of predictions, one row per image in the order given; see `CutoutClassifier.classify`.
+
+    An image that comes alone raises what is wrong with it; in a list it becomes a row with the flag FAILED.
+    """
+    images = open_folder(images)
+    items, single = as_items(images, bands=predictor.bands, shape=predictor.geometry.shape, redshift=redshift)
+    _check_labels(items, scheme)
+    if single:
+        rows = [_one_row(predictor, items[0], centre)]
+    elif executor is not None:
+        rows = list(_run_chunks(predictor, items, centre, executor, progress))
+    else:
+        stream = predictor.stream(items, centre=centre)
+        bar = {"total": len(items), "desc": "classifying", "unit": "image", "dynamic_ncols": True}
+        rows = list(tqdm(stream, **bar, disable=None if progress is None else not progress))
+    return prediction_table(
+        [item.source_id for item in items],
+        np.array([row.probabilities for row in rows]),
+        [row.flags for row in rows],
+        [row.message for row in rows],
+        scheme,
+        sample=images if hasattr(images, "colnames") else None,
+        model=model,
+    )
+
+
+def probabilities(predictor, images):
+    """Probabilities (n, n_classes) of images; one that cannot be used is an error."""
+    items, _ = as_items(images, bands=predictor.bands, shape=predictor.geometry.shape)
+    result = np.zeros((len(items), predictor.network.n_classes))
+    size = BATCH * (lanes() + 1)
+    for start in range(0, len(items), size):
+        counts = np.stack([predictor.load(item)[0] for item in items[start : start + size]])
+        result[start : start + size] = predictor.probabilities(counts)
+    return result

@@ -1,0 +1,1 @@
+"""Scores, their comparison, and the protocols that make them."""

@@ -1,0 +1,467 @@
+"""From many votes to one outcome per subject, and the skill of each volunteer."""
+
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.table import QTable
+from scipy.special import betaincinv
+
+from astroclassify import tables
+from astroclassify._checks import check_choice, check_number
+from astroclassify.exceptions import AstroclassifyWarning, SchemaError
+from astroclassify.schemes import ClassScheme, Flag, get_scheme
+
+from ._dawid_skene import fit
+from ._encode import Ballots, encode, known_outcomes, subject_names, targets_of, walk
+from ._workflow import load_workflow
+
+__all__ = ["soft_labels", "volunteer_consensus", "volunteer_skill"]
+
+METHODS = ("majority", "weighted", "iterated", "dawid-skene")
+# Two sums of weights are a tie if they differ by less than this share.
+_EQUAL = 1e-9
+_MAX_ITERATIONS = 100
+# Probability of the outcome of the weighted votes at the start of Dawid & Skene.
+_START = 0.9
+# Bounds of the 95 % credible interval.
+_TAILS = (0.025, 0.975)
+# An answer to a question that does not arise for a subject with known outcome.
+_NOT_ASKED = -2
+
+
+@dataclass(frozen=True)
+class _Solution:
+    """Ballots and the results of a method; ``winners`` (n_subjects, n_questions) is -1 for a tie or no vote."""
+
+    ballots: Ballots
+    gold: dict
+    tallies: list
+    winners: np.ndarray
+    agreed: np.ndarray
+    given: np.ndarray
+    fitted: object
+    n_iterations: int
+    converged: bool
+
+
+def volunteer_consensus(votes, *, method="weighted", gold=None, workflow="hunt", subjects=None, smoothing=4.0):
+    """
+    Outcome of each subject from the votes of many.
+
+    Parameters
+    ----------
+    votes : `~astropy.table.QTable`
+        A VOTES table, such as `read_votes` gives. Votes that do not count (`check_votes`) are left out and counted in
+        the meta.
+    method : {"weighted", "majority", "iterated", "dawid-skene"}, optional
+        - ``"majority"``: every vote counts the same.
+        - ``"weighted"``: a vote of volunteer v on question i counts G_i = C_i / Q_i, where C_i is how many of the
+          volunteer's answers agree with the majority and Q_i how many there are.
+        - ``"iterated"``: the same again with the majority of the weighted votes, until that changes no more.
+        - ``"dawid-skene"``: the most probable outcome under the model of Dawid & Skene, in which every volunteer has a
+          matrix of confusion between the outcomes.
+    gold : mapping or `~astropy.table.Table`, optional
+        Subjects whose outcome is known, source -> outcome or a table with ``source_id`` and ``outcome``. It stands
+        in their rows, and takes the place of the majority in the weights and of the unknown label in Dawid & Skene.
+    workflow : str, path-like, ClassScheme or Workflow, optional
+        The questions, see `load_workflow`.
+    subjects : sequence of str or `~astropy.table.Table`, optional
+        Subjects (or a table with ``source_id``) that have a row whether anybody voted on them or not; they come first.
+    smoothing : float, optional
+        For Dawid & Skene, how many votes' worth of the mean confusion of all volunteers is added to each row of each
+        volunteer's; 0 is the original method, which overrates the few votes of a new volunteer.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        One row per subject, in order of ``subjects`` and then of the votes:
+
+        - ``source_id``, ``outcome`` (empty where it is open),
+        - ``vote_fraction`` of the outcome with ``vote_fraction_lo`` and ``vote_fraction_hi``, a 95 % credible interval,
+        - ``n_votes``, volunteers who answered the first question, and ``n_complete``, those who reached an outcome,
+        - ``tie`` (two outcomes, or two answers on the way, are equal), ``no_majority`` (the outcome has not more than
+          half of the votes), ``gold``,
+        - ``f_<outcome>``: share of the votes, weighted; ``p_<outcome>``: posterior, see the notes,
+        - ``answer_<question>``, ``fraction_<question>`` (its share), ``n_<question>``,
+        - ``flags`` (``FAILED`` without outcome) and ``message``.
+
+    Raises
+    ------
+    SchemaError
+        If ``votes`` is no VOTES table, or ``gold``, ``workflow`` or ``subjects`` cannot be used.
+    ValueError
+        If ``method`` or ``smoothing`` is not allowed.
+
+    Notes
+    -----
+    With the first three methods the winner of the first question decides which is next, and so on to an outcome; a tie
+    ends it. f of an outcome is the product of the shares of the answers that lead there: without weights and with
+    complete votes the share of the volunteers who ended there. p is the mean of the Dirichlet posterior of these
+    shares, with one vote spread evenly over the outcomes as prior: it is what the crowd would answer, and the
+    interval is its marginal, a Beta distribution. With ``"dawid-skene"`` p is the probability of the outcome itself;
+    votes that end before an outcome are not used for it. Its volunteers err independently: where a subject misleads all
+    of them, p is too sure. The algorithm finds a maximum near its start, which is the outcome of the weighted votes:
+    with many questions, each answered wrongly now and then, the largest share of the volunteers is often at a wrong
+    end.
+
+    In a tie nobody counts as agreeing with the majority. A volunteer's own vote is part of the majority.
+
+    References
+    ----------
+    Kosiba et al. 2020, MNRAS 496, 4141, section on The Hunt for Galaxy Clusters (G_i). Dawid & Skene 1979, Applied
+    Statistics 28, 20.
+
+    Examples
+    --------
+    >>> from astroclassify.survey import simulate_votes, volunteer_consensus
+    >>> votes = simulate_votes({"a": "edge", "b": "point_source"}, n_voters=40, hesitation=0, rng=1)
+    >>> print(volunteer_consensus(votes)["source_id", "outcome", "n_votes"])
+    source_id   outcome    n_votes
+    --------- ------------ -------
+            a         edge      30
+            b point_source      30
+    """
+    solution = _solve(votes, method, gold, workflow, subjects, smoothing)
+    ballots, names = solution.ballots, solution.ballots.workflow.outcome_names
+    shares, reached = _shares(solution.tallies, ballots.workflow)
+    total = solution.tallies[0].sum(axis=1)
+    if solution.fitted is None:
+        # Unweighted: votes of volunteers who never agree with the majority have no weight, but exist.
+        cast = [ballots.tally(number) for number in range(len(ballots.workflow.questions))]
+        outcome, tie = _follow(solution.winners, cast, ballots.workflow)
+        posterior = (total[:, None] * shares + 1 / len(names)) / (total * reached + 1)[:, None]
+    else:
+        posterior = solution.fitted.posterior
+        first = np.sort(posterior, axis=1)
+        tie = first[:, -1] - first[:, -2] < _EQUAL
+        outcome = np.where(tie, -1, posterior.argmax(axis=1))
+    asked = ballots.answers[:, 0] >= 0
+    n_votes = np.bincount(ballots.subject[asked], minlength=len(ballots.subjects))
+    n_complete = ballots.tally_outcomes().sum(axis=1)
+    seen = n_votes > 0 if solution.fitted is None else n_complete > 0
+    posterior[~seen], outcome[~seen], tie[~seen] = np.nan, -1, False
+    known = np.array(list(solution.gold), dtype=np.int64)
+    is_gold = np.zeros(len(seen), bool)
+    is_gold[known], outcome[known], tie[known] = True, list(solution.gold.values()), False
+    posterior[known] = np.eye(len(names))[outcome[known]]
+    fraction, low, high = _interval(shares, reached, total, outcome)
+    table = QTable({"source_id": ballots.subjects, "outcome": _names(names, outcome)})
+    table["vote_fraction"], table["vote_fraction_lo"], table["vote_fraction_hi"] = fraction, low, high
+    table["n_votes"], table["n_complete"] = n_votes, n_complete
+    table["tie"], table["no_majority"], table["gold"] = tie, (outcome >= 0) & ~(fraction > 0.5), is_gold
+    for number, name in enumerate(names):
+        table[f"f_{name}"], table[f"p_{name}"] = shares[:, number], posterior[:, number]
+    _add_answers(table, solution, outcome)
+    table["flags"] = np.where(outcome < 0, Flag.FAILED.value, 0)
+    table["message"] = _messages(outcome, tie, seen, n_votes)
+    table.meta = _meta(solution, method)
+    return table
+
+
+def _messages(outcome, tie, seen, n_votes):
+    text = np.full(len(outcome), "", dtype="U32")
+    text[outcome < 0] = "the votes end before an outcome"
+    text[tie] = "tie"
+    text[~seen & (n_votes == 0) & (outcome < 0)] = "no votes"
+    return text
+
+
+def _meta(solution, method):
+    ballots = solution.ballots
+    return tables.provenance(
+        method=method,
+        workflow=ballots.workflow.name,
+        outcomes=list(ballots.workflow.outcome_names),
+        classes={
+            scheme: list(ballots.workflow.classes(scheme))
+            for scheme in ("cluster", "candidate")
+            if _has_classes(ballots.workflow, scheme)
+        },
+        n_voters=len(ballots.voters),
+        n_iterations=solution.n_iterations,
+        converged=solution.converged,
+        not_counted=dict(ballots.counts),
+        n_incomplete=int(np.sum(ballots.outcome < 0)),
+    )
+
+
+def _has_classes(workflow, scheme):
+    try:
+        return bool(workflow.classes(scheme))
+    except SchemaError:
+        return False
+
+
+def _solve(votes, method, gold, workflow, subjects, smoothing):
+    check_choice("method", method, METHODS)
+    smoothing = check_number("smoothing", smoothing, 0)
+    workflow = load_workflow(workflow)
+    ballots, _ = encode(votes, workflow, subject_names(subjects))
+    known = known_outcomes(gold, workflow)
+    place = {name: number for number, name in enumerate(ballots.subjects.tolist())}
+    absent = [name for name in known if name not in place]
+    if absent:
+        warnings.warn(
+            f"gold: {len(absent)} of {len(known)} sources have no votes and no row, such as {absent[:3]}",
+            AstroclassifyWarning,
+            stacklevel=4,
+        )
+    known = {place[name]: outcome for name, outcome in known.items() if name in place}
+    tallies = [ballots.tally(number) for number in range(len(workflow.questions))]
+    winners = _winners(tallies, known, workflow)
+    agreed, given = _agreement(ballots, winners)
+    steps, converged, fitted = 0, True, None
+    if method == "dawid-skene":
+        fitted = _fit(ballots, known, _weighted(ballots, agreed, given), smoothing)
+        steps, converged = fitted.n_iterations, fitted.converged
+    elif method != "majority":
+        converged = False
+        while not converged and steps < _MAX_ITERATIONS:
+            steps += 1
+            tallies = _weighted(ballots, agreed, given)
+            before, winners = winners, _winners(tallies, known, workflow)
+            converged = method == "weighted" or bool(np.array_equal(before, winners))
+            if not converged:
+                agreed, given = _agreement(ballots, winners)
+    # The winners of the votes themselves, also where the outcome is known.
+    winners = _winners(tallies, {}, workflow)
+    return _Solution(ballots, known, tallies, winners, agreed, given, fitted, steps, converged)
+
+
+def _weighted(ballots, agreed, given):
+    """Votes with the weights G_i = C_i / Q_i."""
+    weights = _divide(agreed, given, 0.0)[ballots.voter]
+    return [ballots.tally(number, weights[:, number]) for number in range(weights.shape[1])]
+
+
+def _fit(ballots, known, tallies, smoothing):
+    """Dawid & Skene, started from the outcomes of the weighted votes: the largest share of ballots is a worse start."""
+    workflow = ballots.workflow
+    n = len(workflow.outcomes)
+    outcome, _ = _follow(_winners(tallies, {}, workflow), tallies, workflow)
+    start = np.where(outcome[:, None] < 0, 1 / n, _START * (outcome[:, None] == np.arange(n)) + (1 - _START) / n)
+    done = ballots.outcome >= 0
+    votes = (each[done] for each in (ballots.subject, ballots.voter, ballots.outcome))
+    shape = (len(ballots.subjects), len(ballots.voters), n)
+    return fit(*votes, shape, gold=known, start=start, smoothing=smoothing)
+
+
+def _winners(tallies, known, workflow):
+    """Answer of each question with the most votes; for known subjects the right one."""
+    winners = np.full((len(tallies[0]), len(tallies)), -1, dtype=np.int16)
+    for number, tally in enumerate(tallies):
+        ranked = np.sort(tally, axis=1)
+        clear = ranked[:, -1] - ranked[:, -2] > _EQUAL * ranked[:, -1]
+        winners[clear, number] = tally[clear].argmax(axis=1)
+    for subject, outcome in known.items():
+        winners[subject] = _path_numbers(workflow, outcome)
+    return winners
+
+
+def _path_numbers(workflow, outcome):
+    path = workflow.path_to(workflow.outcome_names[outcome])
+    return [
+        [answer.name for answer in question.answers].index(path[question.name]) if question.name in path else _NOT_ASKED
+        for question in workflow.questions
+    ]
+
+
+def _agreement(ballots, winners):
+    """C_i and Q_i: answers of each volunteer that agree with the winner, and answers given, per question."""
+    agreed, given = np.zeros((2, len(ballots.voters), winners.shape[1]))
+    for number in range(winners.shape[1]):
+        right = winners[ballots.subject, number]
+        asked = (ballots.answers[:, number] >= 0) & (right != _NOT_ASKED)
+        agrees = asked & (ballots.answers[:, number] == right)
+        given[:, number] = np.bincount(ballots.voter[asked], minlength=len(given))
+        agreed[:, number] = np.bincount(ballots.voter[agrees], minlength=len(given))
+    return agreed, given
+
+
+def _divide(a, b, empty):
+    return np.where(b > 0, a / np.where(b > 0, b, 1), empty)
+
+
+def _shares(tallies, workflow):
+    """Share of the votes for each outcome (n_subjects, n_outcomes), and how much of them ends in an outcome."""
+    n = len(workflow.questions)
+    flow = np.zeros((len(tallies[0]), n + len(workflow.outcomes)))
+    flow[:, 0] = 1
+    for number, targets in enumerate(targets_of(workflow)):
+        share = _divide(tallies[number], tallies[number].sum(axis=1, keepdims=True), 0.0)
+        for answer, target in enumerate(targets):
+            flow[:, target] += flow[:, number] * share[:, answer]
+    return flow[:, n:], flow[:, n:].sum(axis=1)
+
+
+def _follow(winners, tallies, workflow):
+    """Outcome that the winners lead to, and whether a tie stopped the way there."""
+    on_path, outcome = walk(winners, workflow)
+    state = np.zeros(len(winners), dtype=np.int64)
+    for number, targets in enumerate(targets_of(workflow)):
+        here = on_path[:, number]
+        state[here] = targets[winners[here, number]]
+    stopped = outcome < 0
+    sums = np.stack([tally.sum(axis=1) for tally in tallies], axis=1)
+    tie = np.zeros(len(winners), bool)
+    tie[stopped] = sums[stopped, state[stopped]] > 0
+    return outcome.astype(np.int64), tie
+
+
+def _interval(shares, reached, total, outcome):
+    """Share of the outcome with the bounds of its Beta posterior; NaN without outcome."""
+    rows = np.arange(len(outcome))
+    fraction = np.where(reached > 0, shares[rows, np.maximum(outcome, 0)], 0.0)
+    fraction[outcome < 0] = np.nan
+    prior = 1 / shares.shape[1]
+    a = np.nan_to_num(fraction) * total + prior
+    b = np.maximum(reached * total - np.nan_to_num(fraction) * total, 0) + 1 - prior
+    low, high = (np.where(outcome < 0, np.nan, betaincinv(a, b, tail)) for tail in _TAILS)
+    return fraction, low, high
+
+
+def _names(names, numbers):
+    return np.array([*names, ""])[numbers]
+
+
+def _add_answers(table, solution, outcome):
+    """Columns of the single questions."""
+    workflow = solution.ballots.workflow
+    # The last row is for no outcome, -1.
+    paths = [_path_numbers(workflow, number) for number in range(len(workflow.outcomes))]
+    paths = np.array([*paths, [-1] * len(workflow.questions)])
+    for number, question in enumerate(workflow.questions):
+        tally = solution.tallies[number]
+        answer = solution.winners[:, number].astype(np.int64)
+        if solution.fitted is not None:
+            answer = paths[outcome, number]
+        answer = np.where(table["gold"], paths[outcome, number], answer)
+        answer = np.maximum(answer, -1)
+        share = _divide(tally[np.arange(len(tally)), np.maximum(answer, 0)], tally.sum(axis=1), np.nan)
+        answers = solution.ballots.answers[:, number] >= 0
+        table[f"answer_{question.name}"] = _names([each.name for each in question.answers], answer)
+        table[f"fraction_{question.name}"] = np.where(answer < 0, np.nan, share)
+        table[f"n_{question.name}"] = np.bincount(solution.ballots.subject[answers], minlength=len(tally))
+
+
+def volunteer_skill(votes, *, method="weighted", gold=None, workflow="hunt", smoothing=4.0):
+    """
+    Skill of each volunteer.
+
+    Parameters
+    ----------
+    votes : `~astropy.table.QTable`
+        A VOTES table.
+    method, gold, workflow, smoothing
+        As in `volunteer_consensus`.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        One row per volunteer, in order of the votes: ``voter_id``, ``n_subjects``; for each question ``q_<question>``
+        (Q_i), ``c_<question>`` (C_i) and ``g_<question>`` (G_i = C_i / Q_i, NaN where nothing was answered): agreement
+        with the majority, or with the winners of the last iteration of ``"iterated"``; ``agreement``, all C_i over
+        all Q_i; ``n_gold`` and ``gold_right``, the share of the known subjects that the volunteer got right. With
+        ``"dawid-skene"`` also ``confusion``, shape (n_outcomes, n_outcomes): probability to give the second where the
+        first is true, and ``skill``, the probability to be right on a subject like those voted on.
+
+    Raises
+    ------
+    SchemaError, ValueError
+        As in `volunteer_consensus`.
+
+    Examples
+    --------
+    >>> from astroclassify.survey import simulate_votes, volunteer_skill
+    >>> votes = simulate_votes({"a": "edge", "b": "point_source"}, votes_per_subject=3, n_voters=3, rng=1)
+    >>> volunteer_skill(votes)["q_emission"].tolist()
+    [2, 2, 2]
+    """
+    solution = _solve(votes, method, gold, workflow, None, smoothing)
+    ballots = solution.ballots
+    n = len(ballots.voters)
+    table = QTable({"voter_id": ballots.voters, "n_subjects": np.bincount(ballots.voter, minlength=n)})
+    for number, name in enumerate(ballots.workflow.question_names):
+        agreed, given = solution.agreed[:, number], solution.given[:, number]
+        table[f"q_{name}"], table[f"c_{name}"] = given.astype(np.int64), agreed.astype(np.int64)
+        table[f"g_{name}"] = _divide(agreed, given, np.nan)
+    table["agreement"] = _divide(solution.agreed.sum(axis=1), solution.given.sum(axis=1), np.nan)
+    truth = np.full(len(ballots.subjects), -1)
+    truth[list(solution.gold)] = list(solution.gold.values())
+    judged = (truth[ballots.subject] >= 0) & (ballots.outcome >= 0)
+    table["n_gold"] = np.bincount(ballots.voter[judged], minlength=n)
+    right = judged & (ballots.outcome == truth[ballots.subject])
+    table["gold_right"] = _divide(np.bincount(ballots.voter[right], minlength=n), table["n_gold"], np.nan)
+    if solution.fitted is not None:
+        table["confusion"] = solution.fitted.confusion
+        table["skill"] = np.einsum("vkk,k->v", solution.fitted.confusion, solution.fitted.prior)
+    table.meta = _meta(solution, method)
+    return table
+
+
+def soft_labels(consensus, scheme="cluster"):
+    """
+    Posteriors of a consensus as labels for training a classifier.
+
+    Parameters
+    ----------
+    consensus : `~astropy.table.QTable`
+        What `volunteer_consensus` gives.
+    scheme : ClassScheme or str, optional
+        The classes; the workflow defines the class of each outcome.
+
+    Returns
+    -------
+    labels : `~numpy.ndarray`
+        Shape (n, n_classes): probability of each class, in scheme order; NaN for a subject without votes, which
+        `~astroclassify.nn.CutoutClassifier.fit` takes as no label.
+    weights : `~numpy.ndarray`
+        Shape (n,): (p - 1/k) / (1 - 1/k) for the largest p of k classes, from 0 (nothing known, no votes) to 1 (sure).
+
+    Raises
+    ------
+    SchemaError
+        If ``consensus`` is something else or its outcomes are not classes of the scheme.
+
+    Notes
+    -----
+    The labels alone already express the doubt; the weights are for hard labels, or to reduce the influence of doubtful
+    subjects further. Rows are in the order of the consensus: make that the order of the sample with
+    ``volunteer_consensus(votes, subjects=sample)``.
+
+    Examples
+    --------
+    >>> from astroclassify.survey import simulate_votes, soft_labels, volunteer_consensus
+    >>> votes = simulate_votes({"a": "edge", "b": "nearby_cluster"}, n_voters=40, hesitation=0, rng=2)
+    >>> labels, weights = soft_labels(volunteer_consensus(votes, subjects=["a", "b"]), "cluster")
+    >>> labels.argmax(axis=1).tolist()
+    [1, 0]
+    """
+    scheme = get_scheme(scheme)
+    outcomes, classes = consensus.meta.get("outcomes"), _classes_of(consensus, scheme)
+    missing = [name for name in (f"p_{outcome}" for outcome in outcomes) if name not in consensus.colnames]
+    if missing:
+        raise SchemaError(f"consensus lacks the columns {missing}")
+    labels = np.zeros((len(consensus), scheme.n_classes))
+    for outcome, label in zip(outcomes, classes, strict=True):
+        labels[:, scheme.index(label)] += np.asarray(consensus[f"p_{outcome}"], dtype=float)
+    labels /= labels.sum(axis=1, keepdims=True)
+    least = 1 / scheme.n_classes
+    known = ~np.isnan(labels).any(axis=1)
+    weights = np.zeros(len(labels))
+    weights[known] = np.clip((labels[known].max(axis=1) - least) / (1 - least), 0, 1)
+    return labels, weights
+
+
+def _classes_of(consensus, scheme: ClassScheme):
+    """Class of each outcome of a consensus, from its meta."""
+    outcomes, classes = consensus.meta.get("outcomes"), dict(consensus.meta.get("classes") or {})
+    if not outcomes:
+        raise SchemaError("consensus must be a table that volunteer_consensus made (meta has no outcomes)")
+    labels = classes.get(scheme.name, outcomes)
+    wrong = [name for name, count in Counter(labels).items() if name not in scheme.classes and count]
+    if wrong:
+        raise SchemaError(f"outcomes {wrong} of the consensus are no classes of the scheme {scheme.name!r}")
+    return labels

@@ -1,0 +1,212 @@
+"""Votes from files, and the faults in them, row by row."""
+
+import csv
+import logging
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from astropy.table import QTable
+
+from astroclassify import tables
+from astroclassify.exceptions import EmptyResultWarning, SchemaError
+
+from ._encode import PROBLEMS, encode
+from ._export import read_export, records, short_name, writable
+from ._workflow import load_workflow
+
+__all__ = ["check_votes", "read_votes"]
+
+log = logging.getLogger(__name__)
+
+_REPORT = ("line", "classification_id", "source_id", "voter_id", "question", "problem", "text")
+
+
+def read_votes(path, *, workflow="hunt", versions=None, workflow_id=None):
+    """
+    Read votes from a classification export of Zooniverse, or from any table of votes.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A CSV file that Zooniverse exports (*Data exports*, *classification export*), or a table in VOTES form (CSV with
+        those columns, ECSV, FITS, VOTable, Parquet).
+    workflow : str, path-like, ClassScheme or Workflow, optional
+        The questions, see `load_workflow`.
+    versions : sequence of str, optional
+        Versions of the workflow that count, ``"12"`` (any ``12.x``) or ``"12.7"``; by default all of them. How often
+        each one comes is in the meta of the votes.
+    workflow_id : str or int, optional
+        The workflow that counts, where the export holds several; by default all.
+
+    Returns
+    -------
+    votes : `~astropy.table.QTable`
+        A VOTES table, one row per answer, with ``classification_id`` (of an export; -1 where it is no number). Names
+        of questions and answers are those of the workflow, times are UTC. ``meta["read"]`` counts rows,
+        classifications, problems, versions and workflows.
+    report : `~astropy.table.QTable`
+        The faults, one per row: ``line`` of the file (0: a row of the votes), ``classification_id``,
+        ``source_id``, ``voter_id``, ``question``, ``problem`` and the beginning of the ``text``. Problems of lines:
+        ``malformed_row``, ``malformed_json``, ``malformed_subject``, ``no_subject``, ``no_voter``, ``no_answer``,
+        ``other_version``, ``other_workflow``; those of single answers are in `check_votes`. A row with a fault that
+        leaves the votes usable is in both tables.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    SchemaError
+        If it is neither an export nor a VOTES table.
+    ValueError
+        If versions or a workflow are given for a table of votes, which does not have them.
+
+    Warns
+    -----
+    EmptyResultWarning
+        If there are no votes in it.
+
+    Notes
+    -----
+    A source is named by the entry ``source_id`` (or ``#source_id``) of the subject's manifest, and by Zooniverse's
+    number of the subject where there is none. A volunteer without account is one voter per address (``user_ip``, a
+    hash): a session ends after a pause and would make several voters of one person. Where the address is missing the
+    session is used, and without a session every classification is a voter of its own (``no_voter``).
+
+    The file is read as a stream. A line that is not a record affects no other line. Bytes that are not UTF-8 become
+    escapes, so that different names stay different. A classification whose subject differs from the one in its
+    manifest (a truncated line) is a ``malformed_subject`` and does not count.
+
+    Examples
+    --------
+    >>> from astroclassify.survey import read_votes
+    >>> votes, report = read_votes("the-hunt-classifications.csv", versions=["16"])  # doctest: +SKIP
+    >>> votes.meta["read"]["problems"]  # doctest: +SKIP
+    {'duplicate': 212, 'other_version': 3801}
+    """
+    path, workflow = Path(path), load_workflow(workflow)
+    if not path.is_file():
+        raise FileNotFoundError(f"path: no file {str(path)!r}")
+    if isinstance(versions, str):
+        raise TypeError(f"versions must be a sequence of texts such as ['16'], got {versions!r}")
+    if path.suffix.lower() != ".csv":
+        _check_plain(path, versions, workflow_id)
+        votes, notes, counts = tables.read(path, tables.VOTES), [], {}
+    else:
+        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            try:
+                header = next(csv.reader(file), [])
+            except csv.Error as error:
+                raise SchemaError(f"path: {str(path)!r} is not a CSV file: {error}") from error
+            file.seek(0)
+            if {name for name, _ in tables.VOTES.columns} <= set(header):
+                _check_plain(path, versions, workflow_id)
+                votes, notes, counts = _read_plain(file)
+            else:
+                workflow_id = None if workflow_id is None else str(workflow_id)
+                export = read_export(file, workflow, versions=versions, workflow_id=workflow_id)
+                votes, notes = QTable(export.columns(), copy=False), export.report
+                counts = {
+                    "rows": export.n_rows,
+                    "classifications": export.n_used,
+                    "versions": dict(sorted(export.seen_versions.items())),
+                    "workflows": dict(sorted(export.seen_workflows.items())),
+                }
+    votes.meta.update(tables.provenance(workflow=workflow.name))
+    report = _report([*notes, *_vote_notes(votes, workflow)])
+    problems = Counter(report["problem"].tolist())
+    votes.meta["read"] = {"rows": len(votes), **counts, "votes": len(votes), "problems": dict(sorted(problems.items()))}
+    report.meta.update(votes.meta)
+    if not len(votes):
+        warnings.warn(f"there are no votes in {str(path)!r}", EmptyResultWarning, stacklevel=2)
+    if problems:
+        log.warning("%s: %d faults, see the report: %s", path.name, len(report), dict(sorted(problems.items())))
+    return votes, report
+
+
+def check_votes(votes, *, workflow="hunt"):
+    """
+    Find the votes that do not count, and why.
+
+    Parameters
+    ----------
+    votes : `~astropy.table.QTable`
+        A VOTES table.
+    workflow : str, path-like, ClassScheme or Workflow, optional
+        The questions, see `load_workflow`.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        The report of `read_votes`, one row per vote that does not count. Problems: ``no_subject``, ``no_voter`` (empty
+        name), ``unknown_question``, ``unknown_answer``, ``duplicate`` (the voter has answered this question about this
+        source before; of equal times the first row stands), ``off_path`` (the voter's other answers do not lead to this
+        question). ``row`` is the number of the vote.
+
+    Raises
+    ------
+    SchemaError
+        If ``votes`` is no VOTES table or there is no such workflow.
+
+    Examples
+    --------
+    >>> from astropy.table import QTable
+    >>> from astroclassify.survey import check_votes
+    >>> votes = QTable({"source_id": ["a", "a", "a"], "voter_id": ["v", "v", "v"], "question": ["emission"] * 3,
+    ...                 "answer": ["yes", "perhaps", "no"], "time": ["", "", ""]})
+    >>> print(check_votes(votes)["row", "problem", "text"])
+    row    problem       text
+    --- -------------- -------
+      1 unknown_answer perhaps
+      2      duplicate      no
+    """
+    votes = tables.validate(votes, tables.VOTES)
+    return _report(_vote_notes(votes, load_workflow(workflow)))
+
+
+def _vote_notes(votes, workflow):
+    _, problems = encode(votes, workflow)
+    rows = np.flatnonzero(problems)
+    has_number = "classification_id" in votes.colnames
+    notes = []
+    for row in rows.tolist():
+        number = str(votes["classification_id"][row]) if has_number else ""
+        names = (short_name(votes[name][row]) for name in ("source_id", "voter_id", "question"))
+        notes.append((0, number, *names, PROBLEMS[problems[row]], short_name(votes["answer"][row]), row))
+    return notes
+
+
+def _report(notes):
+    columns = list(zip(*[note if len(note) > len(_REPORT) else (*note, -1) for note in notes], strict=True))
+    columns = columns or [()] * (len(_REPORT) + 1)
+    table = QTable()
+    for name, values in zip((*_REPORT, "row"), columns, strict=True):
+        dtype = np.int64 if name in ("line", "row") else "U"
+        table[name] = np.array(values, dtype=dtype) if values else np.zeros(0, "U1" if dtype == "U" else dtype)
+    return table
+
+
+def _check_plain(path, versions, workflow_id):
+    if versions is not None or workflow_id is not None:
+        raise ValueError(f"versions and workflow_id are for exports, got a table of votes, {path.name!r}")
+
+
+def _read_plain(file):
+    """VOTES columns of a CSV file as text."""
+    rows = records(file)
+    _, header, _ = next(rows)
+    kept, notes = [], []
+    n_rows = 0
+    for line, fields, text in rows:
+        n_rows += 1
+        if fields is None:
+            notes.append((line, "", "", "", "", "malformed_row", writable(text.rstrip("\r\n")[:80])))
+        else:
+            kept.append(tuple(map(short_name, fields)))
+    columns = list(zip(*kept, strict=True)) if kept else [()] * len(header)
+    if len(set(header)) != len(header):
+        raise SchemaError(f"path: the columns of a table of votes must have different names, got {header}")
+    columns = [np.array(values, dtype=str) if kept else np.zeros(0, "U1") for values in columns]
+    votes = QTable(columns, names=header)
+    return votes, notes, {"rows": n_rows}

@@ -1,0 +1,359 @@
+"""Workflows: the questions that voters are asked, as a decision tree that ends in outcomes."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from astroclassify.exceptions import SchemaError
+from astroclassify.schemes import ClassScheme, get_scheme
+
+__all__ = ["Answer", "Outcome", "Question", "Workflow", "load_workflow"]
+
+_PACKAGED = Path(__file__).parent.parent / "data"
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)")
+_LARGEST = 1_000_000  # bytes of a workflow file
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer: its name in tables, the text that voters see, and the question or the outcome it leads to."""
+
+    name: str
+    text: str
+    next: str = ""
+    outcome: str = ""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question: its name in tables, the text, its answers, and the name of its task in Zooniverse exports."""
+
+    name: str
+    text: str
+    answers: tuple
+    task: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An end of the tree, and the class it stands for: name of a class scheme -> class."""
+
+    name: str
+    text: str
+    classes: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """
+    Questions that form a decision tree; the first one is asked first.
+
+    Parameters
+    ----------
+    name : str
+        Name of the workflow.
+    questions : tuple of Question
+        Every question comes after those that lead to it.
+    outcomes : tuple of Outcome
+        Where the tree ends, in the order of the columns of a consensus.
+    version : int
+        Raised when the meaning of a question changes.
+
+    Raises
+    ------
+    SchemaError
+        If names repeat or are not allowed, an answer leads nowhere or backwards, or something cannot be reached.
+
+    Examples
+    --------
+    >>> from astroclassify.survey import load_workflow
+    >>> workflow = load_workflow("hunt")
+    >>> [question.name for question in workflow.questions]
+    ['emission', 'border', 'shape', 'optical', 'galaxy', 'members']
+    >>> workflow.path_to("point_source")
+    {'emission': 'yes', 'border': 'no', 'shape': 'point'}
+    """
+
+    name: str
+    questions: tuple
+    outcomes: tuple
+    version: int = 1
+
+    def __post_init__(self):
+        _check_names("questions", [question.name for question in self.questions])
+        _check_names("outcomes", [outcome.name for outcome in self.outcomes], least=2)
+        _check_names("questions and outcomes", [*self.question_names, *self.outcome_names])
+        self._check_codes()
+        place = {question.name: number for number, question in enumerate(self.questions)}
+        reached = {self.questions[0].name}
+        for number, question in enumerate(self.questions):
+            _check_names(
+                f"answers of question {question.name!r}", [answer.name for answer in question.answers], least=2
+            )
+            for answer in question.answers:
+                where = f"answer {answer.name!r} of question {question.name!r}"
+                if not isinstance(answer.text, str):
+                    raise SchemaError(f"{where} must have a text, got {answer.text!r}")
+                if bool(answer.next) == bool(answer.outcome):
+                    raise SchemaError(f"{where} must lead either to a question or to an outcome")
+                if answer.next and place.get(answer.next, -1) <= number:
+                    raise SchemaError(f"{where} must lead to a later question, got {answer.next!r}")
+                if answer.outcome and answer.outcome not in self.outcome_names:
+                    raise SchemaError(f"{where} must lead to one of {self.outcome_names}, got {answer.outcome!r}")
+                reached.add(answer.next or answer.outcome)
+        lost = [name for name in (*place, *self.outcome_names) if name not in reached]
+        if lost:
+            raise SchemaError(f"workflow {self.name!r}: no answer leads to {lost}")
+
+    def _check_codes(self):
+        """Check that in an export each task means one question, and each text one of its answers."""
+        for question in self.questions:
+            if not isinstance(question.task, str):
+                raise SchemaError(f"task of question {question.name!r} must be a text, got {question.task!r}")
+            others = {name for each in self.questions if each is not question for name in (each.name, each.task)} - {""}
+            if {question.name, question.task} & others:
+                raise SchemaError(f"name and task of question {question.name!r} must be those of no other question")
+            for answer in question.answers:
+                others = {plain_text(text) for each in question.answers if each is not answer
+                          for text in (each.name, each.text) if isinstance(text, str)} - {""}  # fmt: skip
+                if {plain_text(answer.name), plain_text(str(answer.text))} & others:
+                    raise SchemaError(
+                        f"name and text of answer {answer.name!r} of question {question.name!r} must be those of no "
+                        "other answer, capitals and pictures aside"
+                    )
+        for outcome in self.outcomes:
+            if not isinstance(outcome.classes, dict):
+                raise SchemaError(
+                    f"classes of outcome {outcome.name!r} must be scheme -> class, got {outcome.classes!r}"
+                )
+
+    @cached_property
+    def outcome_names(self):
+        """Names of the outcomes, in order."""
+        return tuple(outcome.name for outcome in self.outcomes)
+
+    @cached_property
+    def question_names(self):
+        """Names of the questions, in order."""
+        return tuple(question.name for question in self.questions)
+
+    def path_to(self, outcome):
+        """
+        Answers that lead to an outcome.
+
+        Parameters
+        ----------
+        outcome : str
+            Name of an outcome.
+
+        Returns
+        -------
+        dict
+            Name of question -> name of answer, from the first question on. Where several paths lead there, the first.
+
+        Raises
+        ------
+        SchemaError
+            If there is no such outcome.
+        """
+        if outcome not in self.outcome_names:
+            raise SchemaError(f"outcome must be one of {self.outcome_names}, got {outcome!r}")
+        wanted, path = str(outcome), {}
+        for question in reversed(self.questions):
+            for answer in question.answers:
+                if wanted == (answer.outcome or answer.next):
+                    path[question.name], wanted = answer.name, question.name
+                    break
+        return dict(reversed(path.items()))
+
+    def classes(self, scheme):
+        """
+        Class of each outcome.
+
+        Parameters
+        ----------
+        scheme : ClassScheme or str
+            A class scheme.
+
+        Returns
+        -------
+        tuple of str
+            One class per outcome; an outcome that is a class itself stands for itself.
+
+        Raises
+        ------
+        SchemaError
+            If an outcome stands for no class of the scheme.
+        """
+        scheme = get_scheme(scheme)
+        classes = []
+        for outcome in self.outcomes:
+            label = outcome.classes.get(scheme.name, outcome.name)
+            if label not in scheme.classes:
+                raise SchemaError(f"outcome {outcome.name!r} of {self.name!r} has no class in scheme {scheme.name!r}")
+            classes.append(label)
+        return tuple(classes)
+
+    @classmethod
+    def from_scheme(cls, scheme):
+        """
+        Workflow of the one question ``class``, whose answers are the classes of a scheme: what experts are asked.
+
+        Parameters
+        ----------
+        scheme : ClassScheme or str
+            A class scheme.
+
+        Returns
+        -------
+        Workflow
+            The workflow.
+        """
+        scheme = get_scheme(scheme)
+        pairs = list(zip(scheme.classes, scheme.descriptions, strict=True))
+        answers = tuple(Answer(label, text, outcome=label) for label, text in pairs)
+        binary = {label: "cluster" if label in ("low_z", "high_z") else "other" for label in scheme.classes}
+        outcomes = tuple(
+            Outcome(label, text, {"cluster": binary[label]} if scheme.name == "candidate" else {})
+            for label, text in pairs
+        )
+        return cls(scheme.name, (Question("class", "Which class is it?", answers, "T0"),), outcomes, scheme.version)
+
+    @classmethod
+    def from_dict(cls, mapping):
+        """
+        Build a workflow from the content of its file.
+
+        Parameters
+        ----------
+        mapping : dict
+            As in ``workflow_hunt.json``: ``name``, ``version``, ``questions``, ``outcomes``.
+
+        Returns
+        -------
+        Workflow
+            The workflow.
+
+        Raises
+        ------
+        SchemaError
+            If a key is missing or unknown, or the questions are not a tree.
+        """
+        try:
+            questions = tuple(
+                Question(**{**question, "answers": tuple(Answer(**answer) for answer in question["answers"])})
+                for question in mapping["questions"]
+            )
+            outcomes = tuple(Outcome(**outcome) for outcome in mapping["outcomes"])
+            return cls(mapping["name"], questions, outcomes, mapping.get("version", 1))
+        except (AttributeError, KeyError, TypeError) as error:
+            raise SchemaError(f"not a workflow: {type(error).__name__}: {error}") from error
+
+    @cached_property
+    def answer_codes(self):
+        """One dict per question: text of an answer in lower case, or its number (older exports) -> answer."""
+        codes = []
+        for question in self.questions:
+            known = {}
+            for number, answer in enumerate(question.answers):
+                known |= {plain_text(answer.text): number, plain_text(answer.name): number, number: number}
+            codes.append(known)
+        return codes
+
+    @cached_property
+    def task_codes(self):
+        """Names of a question in an export -> its number."""
+        codes = {}
+        for number, question in enumerate(self.questions):
+            codes[question.name] = number
+            if question.task:
+                codes[question.task] = number
+        return codes
+
+
+def plain_text(text):
+    """Text without Markdown pictures and emphasis, in lower case, as answers are compared."""
+    return " ".join(_PICTURE.sub(" ", text).replace("*", " ").split()).lower()
+
+
+def load_workflow(workflow="hunt"):
+    """
+    Load a workflow: a packaged one, one of your own from a JSON file, or the single question of a class scheme.
+
+    Parameters
+    ----------
+    workflow : str, path-like, ClassScheme or Workflow, optional
+        ``"hunt"``, the six questions of The Hunt for Galaxy Clusters; the name of a class scheme, or a scheme; a path
+        that ends in ``.json``; a workflow is returned unchanged.
+
+    Returns
+    -------
+    Workflow
+        The workflow.
+
+    Raises
+    ------
+    SchemaError
+        If there is no such workflow, or the file does not contain one.
+    FileNotFoundError
+        If the file is missing.
+
+    Notes
+    -----
+    The seven outcomes of ``"hunt"`` are those of Kosiba et al. (2020). How the paper worded and ordered its six
+    questions could not be read; ours are six questions of two answers that end in these outcomes. An extended source
+    without optical image counts as ``other`` in the class schemes; copy the file and change ``classes`` where it
+    should be another class. For an export of a project with its own questions, write their texts and the names of its
+    tasks (``T0`` ...) into a copy.
+
+    References
+    ----------
+    Kosiba et al. 2020, MNRAS 496, 4141, section on The Hunt for Galaxy Clusters.
+
+    Examples
+    --------
+    >>> from astroclassify.survey import load_workflow
+    >>> load_workflow("hunt").classes("candidate")[-3:]
+    ('galaxy', 'low_z', 'high_z')
+    >>> load_workflow("candidate").question_names
+    ('class',)
+    """
+    if isinstance(workflow, Workflow):
+        return workflow
+    if isinstance(workflow, ClassScheme):
+        return Workflow.from_scheme(workflow)
+    if not isinstance(workflow, (str, Path)):
+        raise SchemaError(f"workflow must be a name, a file or a Workflow, got {type(workflow).__name__}")
+    path = Path(workflow)
+    if path.suffix != ".json":
+        path = _PACKAGED / f"workflow_{workflow}.json"
+        if not _NAME.fullmatch(str(workflow)) or not path.is_file():
+            return _scheme_workflow(workflow)
+    if not path.is_file():
+        raise FileNotFoundError(f"workflow: no file {str(path)!r}")
+    if path.stat().st_size > _LARGEST:
+        raise SchemaError(f"workflow: {str(path)!r} is larger than {_LARGEST} bytes")
+    try:
+        mapping = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise SchemaError(f"workflow: {str(path)!r} is not JSON: {error}") from error
+    return Workflow.from_dict(mapping)
+
+
+def _scheme_workflow(name):
+    try:
+        return Workflow.from_scheme(str(name))
+    except SchemaError:
+        packaged = sorted(path.stem.removeprefix("workflow_") for path in _PACKAGED.glob("workflow_*.json"))
+        raise SchemaError(
+            f"workflow must be one of {packaged}, a class scheme or a file that ends in .json, got {str(name)!r}"
+        ) from None
+
+
+def _check_names(what, names, *, least=1):
+    wrong = [name for name in names if not isinstance(name, str) or not _NAME.fullmatch(name)]
+    if wrong or len(names) < least or len(set(names)) != len(names):
+        raise SchemaError(f"{what} must be at least {least} different names of letters, digits, _ and -, got {names}")

@@ -1,0 +1,373 @@
+"""Votes on disk: an append-only journal, so that a vote once confirmed survives whatever happens next."""
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import re
+import threading
+import unicodedata
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from astropy.table import QTable
+
+from astroclassify import tables
+from astroclassify.exceptions import OutputError, SchemaError
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing keeps two servers off one folder there; appending loses nothing even so
+    fcntl = None
+
+__all__ = ["VoteError", "VoteJournal", "follow", "journal_path", "voter_name"]
+
+log = logging.getLogger(__name__)
+
+_FORMAT = "astroclassify-votes"
+_VERSION = 1
+_VOTE, _WITHDRAWAL = "vote", "withdrawal"
+_COLUMNS = tuple(name for name, _ in tables.VOTES.columns)
+_WORKFLOW = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_VOTER = re.compile(r"\w[\w .@+'-]{0,63}")
+
+
+class VoteError(SchemaError):
+    """A vote that is refused: unknown source, question or answer, or a question that does not arise."""
+
+
+def journal_path(folder, workflow):
+    """Path of the journal of the votes on a sample folder, one for each workflow."""
+    if not _WORKFLOW.fullmatch(str(workflow.name)):
+        raise SchemaError(f"workflow: its name must be letters, digits and _ . -, got {str(workflow.name)[:80]!r}")
+    return Path(folder) / f"votes-{workflow.name}.jsonl"
+
+
+def voter_name(name):
+    """Normalised name of a voter: composed characters, single blanks, 1 to 64 of the allowed characters."""
+    text = " ".join(unicodedata.normalize("NFC", name).split()) if isinstance(name, str) else ""
+    if not _VOTER.fullmatch(text):
+        raise VoteError(
+            f"voter_id must begin with a letter or digit and have up to 64 letters, digits, blanks and _ . @ + ' -, "
+            f"got {str(name)[:80]!r}"
+        )
+    return text
+
+
+def follow(workflow, answers):
+    """
+    Follow the answers (question -> answer) of one voter on one source through a workflow.
+
+    Returns the answers on the path in order, the open Question (None at an end), and the outcome (empty before an end).
+    """
+    questions = {question.name: question for question in workflow.questions}
+    path, question = {}, workflow.questions[0]
+    while True:
+        answer = next((each for each in question.answers if each.name == answers.get(question.name)), None)
+        if answer is None:
+            return path, question, ""
+        path[question.name] = answer.name
+        if answer.outcome:
+            return path, None, answer.outcome
+        question = questions[answer.next]
+
+
+class VoteJournal:
+    """
+    The votes of all voters on the sources ``subjects`` in one workflow, in a file of JSON lines at ``path``.
+
+    Each record is written with one call and synced to disk before `vote` or `undo` returns. A process that is killed
+    in between leaves at most one unconfirmed record: it counts if complete. An incomplete last line is moved to
+    ``<journal>.torn`` and kept in ``torn``; ``problems`` has the lines that are not records, (number, fault), which
+    stay in the journal and do not count.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from astroclassify.people.page._journal import VoteJournal
+    >>> from astroclassify.survey import load_workflow
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with VoteJournal(f"{folder}/votes.jsonl", load_workflow("candidate"), ["a", "b"]) as store:
+    ...         store.vote("ann", "a", "class", "low_z")
+    ...         store.vote("ann", "b", "class", "point")
+    ...         withdrawn = store.undo("ann")
+    ...         print(withdrawn, store.votes()["source_id", "voter_id", "question", "answer"], sep="\\n")
+    ('b', 'class')
+    source_id voter_id question answer
+    --------- -------- -------- ------
+            a      ann    class  low_z
+    """
+
+    def __init__(self, path, workflow, subjects):
+        self.path, self.workflow = Path(path), workflow
+        self.torn, self.problems = "", []
+        self._subjects = {str(name) for name in subjects}
+        self._questions = {question.name: question for question in workflow.questions}
+        self._lock = threading.Lock()
+        self._active = {}  # voter -> records that are not withdrawn, oldest first
+        self._given = {}  # (voter, source) -> question -> record
+        self._outcomes = {}  # voter -> source -> outcome
+        self._half_line = False
+        try:
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+        except OSError as error:
+            raise OutputError(f"votes: cannot write {str(self.path)!r}: {error.strerror}") from error
+        try:
+            self._lock_file()
+            self._load()
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def close(self):
+        """Close the journal; it accepts no further votes."""
+        with self._lock:
+            if self._file is not None:
+                os.close(self._file)
+                self._file = None
+
+    def vote(self, voter_id, source_id, question, answer):
+        """
+        Record a vote; it is on disk when this returns. A vote that cannot be written does not count.
+
+        The question is the open one, or one answered before: the new answer then replaces the old one, and the answers
+        to questions that no longer arise.
+        """
+        voter = voter_name(voter_id)
+        _check("source_id", source_id, self._subjects, "the sample's")
+        _check("question", question, self._questions, tuple(self._questions))
+        names = tuple(each.name for each in self._questions[question].answers)
+        _check(f"answer to {question!r}", answer, names, names)
+        with self._lock:
+            path, open_question, _ = follow(self.workflow, self._answers(voter, source_id))
+            if path.get(question) == answer:
+                return  # repeated, as by a browser that did not receive the first confirmation
+            if question not in path and (open_question is None or open_question.name != question):
+                raise VoteError(f"question {question!r} does not arise after {path}")
+            record = dict(zip(_COLUMNS, (source_id, voter, question, answer, _now()), strict=True))
+            self._append({"record": _VOTE, **record})
+            self._activate(record)
+
+    def undo(self, voter_id):
+        """
+        Withdraw the last vote of a voter; the vote that it had replaced counts again.
+
+        Returns its (source, question), or None if there is no vote to withdraw.
+        """
+        voter = voter_name(voter_id)
+        with self._lock:
+            active = self._active.get(voter)
+            if not active:
+                return None
+            last = active[-1]
+            self._append({"record": _WITHDRAWAL, **last, "time": _now()})
+            active.pop()
+            self._recount(voter, last["source_id"])
+            return last["source_id"], last["question"]
+
+    def answers(self, voter_id, source_id):
+        """Answers of a voter on a source, question -> answer, in the order of the path."""
+        with self._lock:
+            return follow(self.workflow, self._answers(voter_id, source_id))[0]
+
+    def outcomes(self, voter_id):
+        """Outcomes of the sources that a voter has finished, source -> outcome."""
+        with self._lock:
+            return dict(self._outcomes.get(voter_id, {}))
+
+    def voters(self):
+        """Sorted names of all voters with votes."""
+        with self._lock:
+            return sorted(voter for voter, records in self._active.items() if records)
+
+    def votes(self):
+        """VOTES table of the votes that are not withdrawn: one row per voter, source and question, by time."""
+        with self._lock:
+            records = [record for given in self._given.values() for record in given.values()]
+            counts = {"torn": int(bool(self.torn)), "malformed": len(self.problems)}
+        records.sort(key=lambda record: record["time"])
+        table = QTable()
+        for name in _COLUMNS:
+            table[name] = np.array([record[name] for record in records], dtype="U") if records else np.zeros(0, "U1")
+        table.meta = tables.provenance(workflow=self.workflow.name, journal=self.path.name, lines=counts)
+        return table
+
+    def _answers(self, voter, source):
+        return {question: record["answer"] for question, record in self._given.get((voter, source), {}).items()}
+
+    def _activate(self, record):
+        self._active.setdefault(record["voter_id"], []).append(record)
+        self._add(record)
+
+    def _recount(self, voter, source):
+        """Rebuild the answers on a source from the votes that are not withdrawn."""
+        self._given.pop((voter, source), None)
+        self._outcomes.get(voter, {}).pop(source, None)
+        for record in self._active[voter]:
+            if record["source_id"] == source:
+                self._add(record)
+
+    def _add(self, record):
+        voter, source, question = record["voter_id"], record["source_id"], record["question"]
+        given = self._given.setdefault((voter, source), {})
+        given[question] = record
+        path, _, outcome = follow(self.workflow, self._answers(voter, source))
+        if question in path:  # else the workflow has changed since: check_votes reports such votes
+            for other in [name for name in given if name in self._questions and name not in path]:
+                del given[other]
+        self._outcomes.setdefault(voter, {}).pop(source, None)
+        if outcome:
+            self._outcomes[voter][source] = outcome
+
+    def _lock_file(self):
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(
+                f"votes: {str(self.path)!r} is in use by another process; all voters use the page of one server"
+            ) from None
+        except OSError as error:  # a file system without locks
+            log.warning("%s cannot be locked (%s): do not start a second server on it", self.path, error.strerror)
+
+    def _load(self):
+        with open(self.path, "rb") as file:
+            data = file.read()
+        end = data.rfind(b"\n") + 1
+        lines, tail = data[:end].split(b"\n")[:-1], data[end:]
+        if lines:
+            self._check_head(lines[0])
+        elif not _HEAD.startswith(tail[: len(_HEAD)]):
+            raise OutputError(f"votes: {str(self.path)!r} is not a journal of votes")
+        if lines and _parse(tail) is not None:
+            lines.append(tail)
+            self._write(b"\n")
+        elif tail:
+            self._move_aside(tail, end)
+        if not lines:
+            self._append({"record": _FORMAT, "version": _VERSION, **self._workflow_id()})
+            _sync_folder(self.path.parent)
+        for number, line in enumerate(lines[1:], 2):
+            self._replay(number, line)
+        if self.problems:
+            log.warning("%s: %d lines do not count, e.g. %s", self.path, len(self.problems), self.problems[0])
+
+    def _replay(self, number, line):
+        record = _parse(line)
+        if record is None:
+            if line:  # an empty one ends a failed write
+                self.problems.append((number, "not a record"))
+        elif record.pop("record") == _VOTE:
+            self._activate(record)
+        elif not self._withdraw(record):
+            self.problems.append((number, "withdraws a vote that does not exist"))
+
+    def _workflow_id(self):
+        return {"workflow": self.workflow.name, "workflow_version": self.workflow.version}
+
+    def _move_aside(self, tail, end):
+        """Move an incomplete last line to a file of its own, so that the next record begins a line."""
+        aside = self.path.with_name(f"{self.path.name}.torn")
+        with open(aside, "ab") as file:
+            file.write(tail + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.ftruncate(self._file, end)
+        os.fsync(self._file)
+        self.torn = tail.decode("utf-8", "replace")
+        log.warning("%s: the last write was incomplete; its %d bytes are now in %s", self.path, len(tail), aside.name)
+
+    def _check_head(self, line):
+        try:
+            head = json.loads(line)
+            version = head["version"] if head["record"] == _FORMAT else None
+            found = {name: head[name] for name in self._workflow_id()}
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise OutputError(f"votes: {str(self.path)!r} is not a journal of votes") from None
+        if version != _VERSION:
+            raise OutputError(f"votes: {str(self.path)!r} has version {version}, this package writes {_VERSION}")
+        if found != self._workflow_id():
+            raise OutputError(f"votes: {str(self.path)!r} is of {found}, not of {self._workflow_id()}")
+
+    def _withdraw(self, record):
+        """Remove the vote that a withdrawal names; whether there was one."""
+        active = self._active.get(record["voter_id"], [])
+        for place in reversed(range(len(active))):
+            if all(active[place][name] == record[name] for name in ("source_id", "question", "answer")):
+                del active[place]
+                self._recount(record["voter_id"], record["source_id"])
+                return True
+        return False
+
+    def _append(self, record):
+        if self._file is None:
+            raise OutputError("votes: the journal is closed")
+        self._check_path()
+        line = json.dumps(record).encode() + b"\n"
+        # After a write that could be neither finished nor undone, so that this record is not part of that line.
+        self._write(b"\n" + line if self._half_line else line)
+        self._half_line = False
+
+    def _write(self, data):
+        start = os.fstat(self._file).st_size
+        try:
+            if os.write(self._file, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._file)
+        except OSError as error:
+            try:
+                os.ftruncate(self._file, start)
+            except OSError:
+                self._half_line = True
+            raise OutputError(f"votes: cannot write {str(self.path)!r}: {error.strerror}") from error
+
+    def _check_path(self):
+        """Refuse votes for a journal that was moved or replaced: nobody would find them again."""
+        try:
+            same = os.path.samestat(os.stat(self.path), os.fstat(self._file))
+        except OSError:
+            same = False
+        if not same:
+            raise OutputError(f"votes: {str(self.path)!r} was moved or replaced; put it back or start the page again")
+
+
+_HEAD = json.dumps({"record": _FORMAT}).encode()[:-1]
+
+
+def _check(what, value, allowed, allowed_text):
+    if not isinstance(value, str) or value not in allowed:
+        raise VoteError(f"{what} must be one of {allowed_text}, got {str(value)[:80]!r}")
+
+
+def _now():
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _parse(line):
+    """The record in a line, or None."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or not all(isinstance(value, str) for value in record.values()):
+        return None
+    return record if set(record) == {"record", *_COLUMNS} and record["record"] in (_VOTE, _WITHDRAWAL) else None
+
+
+def _sync_folder(folder):
+    """Sync the name of a new file to disk; systems on which a folder cannot be opened do that by themselves."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,76 @@
+"""Shared parts of the figures: colours, empty figures, panels, checks of tables, ROC axes."""
+
+import numpy as np
+from scipy.integrate import trapezoid
+
+from astroclassify._checks import require
+from astroclassify.exceptions import SchemaError
+
+__all__ = [
+    "COLOURS",
+    "MARKERS",
+    "check_columns",
+    "draw_roc",
+    "grid_of_panels",
+    "named_tables",
+    "new_figure",
+    "row_texts",
+    "style",
+]
+
+# Readable by people with any colour vision (Okabe & Ito 2008), one per class.
+COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_LINES = ("-", "--", "-.", ":")
+
+
+def style(number):
+    """Colour, line style and marker of one of many lines or bars: no two of the first 28 alike."""
+    n = len(COLOURS)
+    return COLOURS[number % n], _LINES[number // n % len(_LINES)], MARKERS[number % n]
+
+
+def new_figure(width, height):
+    """Empty figure of a size in inches, which opens no window."""
+    return require("matplotlib.figure", extra="plots").Figure(figsize=(width, height), layout="constrained")
+
+
+def grid_of_panels(figure, n, n_columns, **settings):
+    """Axes of ``n`` panels in rows of ``n_columns``; the rest of the last row is off."""
+    axes = np.ravel(figure.subplots(-(-n // n_columns), n_columns, squeeze=False, **settings))
+    for axis in axes[n:]:
+        axis.set_axis_off()
+    return axes
+
+
+def check_columns(table, names, what):
+    """Refuse a table that lacks columns; ``what`` names the argument."""
+    missing = [name for name in names if name not in getattr(table, "colnames", ())]
+    if missing:
+        raise SchemaError(f"{what} must be a table with columns {list(names)}, lacks {missing}")
+
+
+def named_tables(tables, names, what):
+    """Tables by name, of a dict or one table (whose name is empty), after a check of their columns."""
+    by_name = tables if isinstance(tables, dict) else {"": tables}
+    for name, table in by_name.items():
+        check_columns(table, names, f"{what}[{name!r}]" if name else what)
+    return by_name
+
+
+def row_texts(column):
+    """A column of names as an array of str."""
+    return np.array([str(name) for name in column], dtype=str)
+
+
+def draw_roc(lines, digits):
+    """Figure and axes with ROC curves; ``lines`` has name, table and colour and line style of each."""
+    figure = new_figure(4.6, 4.4)
+    axis = figure.subplots()
+    axis.plot([0, 1], [0, 1], color="0.7", lw=0.8)
+    for name, table, colour, line in lines:
+        fpr, tpr = np.asarray(table["fpr"], float), np.asarray(table["tpr"], float)
+        area = f"AUC {trapezoid(tpr, fpr):.{digits}f}"
+        axis.plot(fpr, tpr, line, color=colour, label=f"{name} ({area})" if name else area)
+    axis.set(xlabel="false positive rate FP/(FP+TN)", ylabel="true positive rate TP/(TP+FN)", aspect="equal")
+    return figure, axis

@@ -1,0 +1,105 @@
+"""Figures of samples of simulated clusters; part of `astroclassify.plots`."""
+
+import numpy as np
+from astropy import units as u
+
+from astroclassify import tables
+from astroclassify.exceptions import SchemaError
+from astroclassify.images import read_image
+from astroclassify.images._pictures import Scale, valid_values
+from astroclassify.schemes import C_SB_BOUNDS, COOL_CORE, N_E_BOUNDS, T_COOL_BOUNDS, Flag
+
+from ._base import COLOURS, grid_of_panels, new_figure
+
+__all__ = ["plot_images", "plot_population"]
+
+# Counts span four decades: a logarithmic scale shows core and outskirts alike.
+_SCALE = Scale("log", 0.0, 100.0)
+
+
+def plot_images(sample, predictions=None, *, n_columns=6, n_max=24):
+    """
+    Grid of the images of a sample, each with its label and, if given, its predicted class.
+
+    Parameters
+    ----------
+    sample : `~astropy.table.QTable`
+        A SAMPLE table as `~astroclassify.tables.read_sample` gives it.
+    predictions : `~astropy.table.QTable`, optional
+        A PREDICTIONS table; rows are found by ``source_id``. A wrong class is written in red.
+    n_columns : int, optional
+        Images per line.
+    n_max : int, optional
+        Largest number of images, spread evenly over the rows sorted by cooling time.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+        The figure.
+
+    Raises
+    ------
+    SchemaError
+        If the sample has no image.
+    MissingDependencyError
+        If matplotlib is not installed.
+    """
+    paths = tables.image_paths(sample)
+    usable = np.flatnonzero((np.asarray(sample["flags"]) & Flag.FAILED.value) == 0)
+    if not len(usable):
+        raise SchemaError("sample has no image to show")
+    usable = usable[np.argsort(sample["t_cool"].to_value(u.Gyr)[usable], kind="stable")]
+    shown = usable[np.unique(np.linspace(0, len(usable) - 1, n_max).round().astype(int))]
+    guessed = {} if predictions is None else {str(row["source_id"]): row for row in predictions}
+    figure = new_figure(2.0 * n_columns, 2.35 * -(-len(shown) // n_columns))
+    for axis, row in zip(grid_of_panels(figure, len(shown), n_columns), shown, strict=False):
+        axis.set_axis_off()
+        axis.imshow(_SCALE.apply(*valid_values(read_image(paths[row]))), origin="lower", cmap="inferno")
+        truth = str(sample["label"][row])
+        t_cool = sample["t_cool"][row].to_value(u.Gyr)
+        title = f"{truth}  {t_cool:.2g} Gyr" if np.isfinite(t_cool) else truth
+        guess = guessed.get(str(sample["source_id"][row]))
+        colour = "black"
+        if guess is not None:
+            label = str(guess["label_pred"])
+            title += f"\n\N{RIGHTWARDS ARROW} {label}" + (f" ({guess[f'p_{label}']:.2f})" if label else "no answer")
+            colour = "black" if label == truth or not truth else "#C00000"
+        axis.set_title(title, fontsize=8, color=colour)
+    return figure
+
+
+def plot_population(sample):
+    """
+    Central density and concentration against central cooling time, with the cuts of Su et al. (2020).
+
+    Parameters
+    ----------
+    sample : `~astropy.table.QTable`
+        A SAMPLE table of cool-core classes. Rows without a cooling time are left out.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+        The figure.
+
+    Raises
+    ------
+    MissingDependencyError
+        If matplotlib is not installed.
+    """
+    figure = new_figure(9.0, 3.8)
+    cuts = {"n_e": N_E_BOUNDS, "c_sb": C_SB_BOUNDS}
+    names = {"n_e": r"central $n_e$ [cm$^{-3}$]", "c_sb": r"$C_{SB}$ (40 / 400 kpc)"}
+    t_cool = sample["t_cool"].to_value(u.Gyr)
+    for axis, measure in zip(figure.subplots(1, 2), cuts, strict=True):
+        values = u.Quantity(sample[measure]).value
+        for label, colour in zip(COOL_CORE.classes, COLOURS, strict=False):
+            rows = (np.asarray(sample["label"]) == label) & (values > 0)
+            axis.scatter(t_cool[rows], values[rows], s=9, color=colour, label=f"{label} ({rows.sum()})")
+        for cut in cuts[measure]:
+            axis.axhline(cut, color="0.6", lw=0.8, ls=":")
+        for edge in T_COOL_BOUNDS:
+            axis.axvline(edge, color="0.6", lw=0.8, ls="--")
+        axis.set(xscale="log", yscale="log", xlabel="central cooling time [Gyr]", ylabel=names[measure])
+        axis.legend(fontsize=8)
+    return figure

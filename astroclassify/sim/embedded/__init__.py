@@ -1,0 +1,1 @@
+"""Synthetic clusters, written in the format of TNG snapshots."""

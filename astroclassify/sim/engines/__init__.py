@@ -1,0 +1,1 @@
+"""From gas to counts: the direct sum, pyXSIM's photons, SOXS."""

@@ -1,0 +1,211 @@
+"""
+The gas of one group as IllustrisTNG stores it, turned into a `Halo`: one path for files on disk and for downloads.
+
+Nothing about the run is assumed: scale factor, Hubble parameter, box and cosmology are those of the header, so that
+TNG50, TNG100, TNG300, TNG-Cluster and the original Illustris pass through the same lines.
+"""
+
+import numpy as np
+from astropy import units as u
+from astropy.cosmology import FlatLambdaCDM, LambdaCDM
+
+from astroclassify.exceptions import SnapshotError
+
+from ..physics._constants import ATOMIC_WEIGHT, ELEMENTS, SOLAR_NUMBER_RATIO, TNG_SOLAR_METAL_FRACTION
+from ._halo import Halo
+from ._tng_units import TNG_UNITS_CGS, CodeUnits
+
+__all__ = [
+    "GAS_FIELDS",
+    "GROUP_FIELDS",
+    "OPTIONAL_GAS_FIELDS",
+    "check_header",
+    "cosmology_of",
+    "decoded",
+    "halo_from_gas",
+]
+
+#: Gas fields that a halo is made from.
+GAS_FIELDS = (
+    "Coordinates",
+    "Velocities",
+    "Masses",
+    "Density",
+    "InternalEnergy",
+    "ElectronAbundance",
+    "GFM_Metallicity",
+    "StarFormationRate",
+)
+#: Gas fields that are used where a run has them: mini snapshots and some runs have no `GFM_Metals`.
+OPTIONAL_GAS_FIELDS = ("GFM_Metals",)
+#: Catalogue fields that a halo is made from.
+GROUP_FIELDS = ("Group_M_Crit500", "Group_R_Crit500", "GroupPos", "GroupVel")
+#: Gas colder than this does not shine in X-rays [K] (with star-forming gas, the usual X-ray filter of TNG papers).
+MIN_TEMPERATURE = 3e5
+
+_HEADER_FIELDS = ("Time", "Redshift", "BoxSize", "HubbleParam", "Omega0", "OmegaLambda", "NumFilesPerSnapshot")
+_KEV_PER_K = (1 * u.K).to_value(u.keV, equivalencies=u.temperature_energy())
+# Columns of GFM_Metals (data specifications of both releases): Illustris has these nine, TNG a tenth, all other metals.
+_METALS_COLUMNS = ("H", "He", *ELEMENTS)
+
+
+def decoded(value):
+    """A header attribute as text."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def check_header(header, path):
+    """
+    Raise a SnapshotError unless a snapshot header has what is needed, in the units of Illustris and IllustrisTNG.
+
+    The code units may be absent, as in the original Illustris. ``path`` is for the message.
+    """
+    numbers = {}
+    for name in (*_HEADER_FIELDS, *TNG_UNITS_CGS):
+        if name not in header:
+            if name in TNG_UNITS_CGS:
+                continue
+            raise SnapshotError(f"attribute {name} is missing from the Header of {path}")
+        try:
+            numbers[name] = float(header[name])
+        except (TypeError, ValueError) as error:
+            raise SnapshotError(f"attribute {name} must be a number, got {header[name]!r} in {path}") from error
+    for name, expected in TNG_UNITS_CGS.items():
+        found = numbers.get(name, expected)
+        if not np.isclose(found, expected, rtol=1e-3):
+            raise SnapshotError(f"wrong header units: {name} is {found:g} in {path}, TNG's is {expected:g}")
+    scale, redshift, hubble = (numbers[name] for name in ("Time", "Redshift", "HubbleParam"))
+    if not 0.3 < hubble < 1.5:
+        raise SnapshotError(f"wrong header units: HubbleParam is {hubble:g} in {path}, expected H0 / (100 km/s/Mpc)")
+    if not np.isclose(scale * (1.0 + redshift), 1.0, rtol=1e-3):
+        raise SnapshotError(
+            f"wrong header units: Time is {scale:g} and Redshift {redshift:g} in {path}, expected Time = 1/(1 + z)"
+        )
+    if not (np.isfinite(numbers["BoxSize"]) and numbers["BoxSize"] > 0):
+        raise SnapshotError(f"BoxSize must be larger than zero, got {header['BoxSize']} in {path}")
+    for name in ("Omega0", "OmegaLambda"):
+        if not 0 <= numbers[name] <= 2:
+            raise SnapshotError(f"{name} must be a density in units of the critical one, got {header[name]} in {path}")
+
+
+def cosmology_of(header):
+    """
+    Cosmology of a checked header: flat where the densities add up to one, as those of TNG and Illustris do; with the
+    density of baryons where the header has it (the original Illustris has not).
+    """
+    settings = {"H0": 100.0 * float(header["HubbleParam"]) * u.km / u.s / u.Mpc, "Om0": float(header["Omega0"])}
+    if "OmegaBaryon" in header:
+        settings["Ob0"] = float(header["OmegaBaryon"])
+    omega_de = float(header["OmegaLambda"])
+    if np.isclose(settings["Om0"] + omega_de, 1.0, atol=1e-3):
+        return FlatLambdaCDM(**settings)
+    return LambdaCDM(Ode0=omega_de, **settings)
+
+
+def abundances_of(metals):
+    """
+    Atoms of each of `ELEMENTS` per hydrogen atom in solar units (Anders & Grevesse 1989), (n, 7), from ``GFM_Metals``:
+    mass fractions of H, He, C, N, O, Ne, Mg, Si, Fe (and all others), (n, 9) or (n, 10).
+
+    Negative fractions, which rounding leaves behind, count as none. Hydrogen is that of the cell, 0.74 to 0.76 by mass,
+    whereas ``n_h`` and the metallicity of a `Halo` take 0.76 for every cell, as the electron abundance of TNG does:
+    lines come out up to 2% brighter than the number of ions says.
+    """
+    metals = np.asarray(metals)
+    metals = metals if metals.dtype.kind == "f" else metals.astype(float)
+    if metals.ndim != 2 or metals.shape[1] not in (9, 10):
+        raise ValueError(f"GFM_Metals must have 9 or 10 columns (H, He, C, ...), got shape {metals.shape}")
+    hydrogen = metals[:, :1]
+    if np.any(hydrogen <= 0):
+        raise ValueError(f"GFM_Metals must have hydrogen in every cell, got {np.count_nonzero(hydrogen <= 0)} without")
+    solar = np.array([SOLAR_NUMBER_RATIO[name] * ATOMIC_WEIGHT[name] / ATOMIC_WEIGHT["H"] for name in ELEMENTS])
+    abundances = np.maximum(metals[:, 2 : len(_METALS_COLUMNS)], 0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # in the precision of the file: seven columns of 2e7 cells are worth it
+        return abundances / hydrogen / solar.astype(metals.dtype)
+
+
+def halo_from_gas(gas, group, *, header, halo_id, simulation, snapshot, cosmology, origin):
+    """
+    A `Halo` of the gas cells of one group: `GAS_FIELDS` and perhaps `OPTIONAL_GAS_FIELDS`, `GROUP_FIELDS`, all in code
+    units.
+
+    Star-forming gas and gas below 3e5 K is left out, positions are wrapped about the centre, and velocities are taken
+    relative to the mass-weighted mean of the gas that is left inside R500 (to the velocity of the group if none is
+    there). Missing fields, arrays that do not fit together, values that are not finite, no M500 and no X-ray emitting
+    gas raise a SnapshotError that names ``origin``.
+    """
+    what = f"halo {halo_id} of {simulation} snapshot {snapshot}"
+    for kind, wanted, found in (("gas", GAS_FIELDS, gas), ("group catalogue", GROUP_FIELDS, group)):
+        for name in wanted:
+            if name not in found:
+                raise SnapshotError(f"{what}: {kind} field {name} is missing from {origin}")
+    if not (group["Group_M_Crit500"] > 0 and group["Group_R_Crit500"] > 0):
+        raise SnapshotError(f"{what} has no M500: Group_M_Crit500 is {group['Group_M_Crit500']}")
+    lengths = {name: np.shape(gas[name])[:1] for name in (*GAS_FIELDS, *OPTIONAL_GAS_FIELDS) if name in gas}
+    if len(set(lengths.values())) != 1:
+        raise SnapshotError(f"{what} in {origin} is damaged: gas fields differ in length: {lengths}")
+    if lengths["Masses"] == (0,):
+        raise SnapshotError(f"{what} has no gas")
+    units = CodeUnits(float(header["Time"]), float(header["HubbleParam"]))
+    kept, temperature = _xray_gas(gas, units)
+    if not np.any(kept):
+        raise SnapshotError(f"{what} has no X-ray emitting gas: all {len(kept)} cells are cold or star-forming")
+    try:
+        return Halo(
+            halo_id=halo_id,
+            simulation=simulation,
+            snapshot=snapshot,
+            redshift=max(0.0, float(header["Redshift"])),
+            cosmology=cosmology,
+            **_physical(gas, group, units, float(header["BoxSize"]), kept, temperature),
+        )
+    except ValueError as error:
+        raise SnapshotError(f"{what} in {origin} is damaged: {error}") from error
+
+
+def _xray_gas(gas, units):
+    """Mask of the X-ray emitting cells, and the temperature of all cells in keV."""
+    temperature = units.kev(gas["InternalEnergy"], gas["ElectronAbundance"])
+    # not(...) keeps cells with NaN, so that a damaged file is reported and not quietly thinned out
+    excluded = (gas["StarFormationRate"] > 0) | (temperature < MIN_TEMPERATURE * _KEV_PER_K)
+    return ~excluded, temperature
+
+
+def _physical(gas, group, units, box, kept, temperature):
+    """Attributes of the halo that follow from code units."""
+    centre = np.asarray(group["GroupPos"], dtype=float)
+    offset = gas["Coordinates"][kept].astype(float) - centre
+    offset -= box * np.round(offset / box)
+    position = units.kpc(offset)
+    mass = units.msun(gas["Masses"][kept])
+    velocity = units.km_per_s(gas["Velocities"][kept])
+    r_500 = float(units.kpc(group["Group_R_Crit500"]))
+    inside = np.sum(position**2, axis=1) < r_500**2
+    bulk = units.group_km_per_s(group["GroupVel"])
+    if np.sum(mass[inside]) > 0:
+        bulk = np.average(velocity[inside], axis=0, weights=mass[inside])
+    density = units.g_per_cm3(gas["Density"][kept])
+    n_h = units.hydrogen_per_cm3(density)
+    abundances = None
+    if "GFM_Metals" in gas:
+        abundances = abundances_of(gas["GFM_Metals"][kept]) * u.one
+    return {
+        "m_500": float(units.msun(group["Group_M_Crit500"])) * u.Msun,
+        "r_500": r_500 * u.kpc,
+        "centre": units.kpc(centre) * u.kpc,
+        "position": position * u.kpc,
+        "velocity": (velocity - bulk) * u.km / u.s,
+        "mass": mass * u.Msun,
+        "density": density * u.g / u.cm**3,
+        "temperature": temperature[kept] * u.keV,
+        "n_e": n_h * gas["ElectronAbundance"][kept] / u.cm**3,
+        "n_h": n_h / u.cm**3,
+        "metallicity": np.maximum(gas["GFM_Metallicity"][kept].astype(float), 0.0) / TNG_SOLAR_METAL_FRACTION * u.one,
+        "abundances": abundances,
+        "meta": {
+            "n_gas": int(len(kept)),
+            "n_excluded": int(np.count_nonzero(~kept)),
+            "bulk_velocity": bulk * u.km / u.s,
+        },
+    }

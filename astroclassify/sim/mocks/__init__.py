@@ -1,0 +1,1 @@
+"""Observations of halos: settings, one image, samples of images with labels."""

@@ -1,0 +1,68 @@
+"""Names, FITS keywords and coordinates of the mock image of a halo."""
+
+from importlib.metadata import version
+
+from astropy import units as u
+from astropy.nddata import CCDData
+
+from astroclassify.images._checks import EXPOSURE_MAP
+
+from ..physics._projection import axis_name, tan_wcs
+
+__all__ = ["as_ccddata", "group_id", "image_header"]
+
+
+def group_id(simulation, snapshot, halo_id):
+    """Name of a halo for tables and files, as ``"TNG300-1-099-000012"``; what no file name may hold becomes ``_``."""
+    name = "".join(letter if letter.isalnum() or letter in "-_+" else "_" for letter in simulation)
+    return f"{name or 'unnamed'}-{snapshot:03d}-{halo_id:06d}"
+
+
+def image_header(halo, observation, *, axis, engine, seed):
+    """FITS keywords of a mock image (dict); ``seed`` is the master seed."""
+    settings = observation.to_meta()
+    offset = observation.pointing_offset.to_value(u.arcmin)
+    telescope, instrument = "CHANDRA", "ACIS-I"
+    if observation.response_files is not None:  # soxs:chandra_acisi_cy22
+        telescope, _, instrument = observation.response.partition(":")[2].partition("_")
+    header = {
+        "OBJECT": group_id(halo.simulation, halo.snapshot, halo.halo_id),
+        "TELESCOP": telescope.upper(),
+        "INSTRUME": instrument.upper(),
+        "EXPOSURE": settings["exposure_s"],
+        "REDSHIFT": observation.redshift,
+        "E_MIN": settings["energy_range_keV"][0],
+        "E_MAX": settings["energy_range_keV"][1],
+        "NH": settings["nh_column_cm-2"],
+        "WIDTH": settings["width_kpc"],
+        "BKGRATE": settings["background_ct_s-1_arcsec-2"],
+        "SKYRATE": settings["sky_background_ct_s-1_arcsec-2"],
+        "PSFFWHM": settings["psf_fwhm_arcsec"],
+        "RESPONSE": observation.response,
+        "DETECTOR": observation.detector,
+        "OFFSET_X": float(offset[0]),
+        "OFFSET_Y": float(offset[1]),
+        "ROLL": float(observation.roll.to_value(u.deg)),
+        "SIMNAME": halo.simulation,
+        "SNAPNUM": halo.snapshot,
+        "HALO_ID": halo.halo_id,
+        "AXIS": axis_name(axis),
+        "M500": float(halo.m_500.to_value(u.Msun)),
+        "R500": float(halo.r_500.to_value(u.kpc)),
+        "ENGINE": engine,
+        "SEED": seed,
+        "CREATOR": f"astroclassify {version('astroclassify')}",
+    }
+    if observation.point_sources is not None:
+        header["PTSRCMAX"] = float(observation.point_sources.to_value(u.erg / u.s / u.cm**2))
+    return header
+
+
+def as_ccddata(counts, halo, observation, telescope, meta):
+    """Counts with the coordinates of the image; mask and exposure map where the detector is not everywhere."""
+    mask = None
+    if observation.detector != "uniform":
+        mask = telescope.fraction <= 0
+        meta[EXPOSURE_MAP] = telescope.fraction * observation.exposure.to_value(u.s)
+    wcs = tan_wcs(observation.shape, observation.pixel_scale(halo.cosmology))
+    return CCDData(counts, unit=u.ct, wcs=wcs, mask=mask if mask is not None and mask.any() else None, meta=meta)

@@ -1,0 +1,1 @@
+"""Plasma, absorption, projection, telescope: what halos, mocks and synthetic clusters share."""

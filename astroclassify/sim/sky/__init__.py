@@ -1,0 +1,1 @@
+"""Simulated XMM fields, candidates and optical plates."""

@@ -1,0 +1,1 @@
+"""Catalogues: read, matched, classified, annotated, as regions, sent to other programs."""

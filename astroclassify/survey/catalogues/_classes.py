@@ -1,0 +1,431 @@
+"""Classes of candidates by extent and likelihood: published cuts, one's own, and cuts calibrated on known truth."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from astropy import units as u
+from astropy.stats import binom_conf_interval
+from astropy.table import Column
+
+from astroclassify import batch
+from astroclassify._checks import check_number, check_quantity, shorten
+from astroclassify._x_classes import X_CLASS_BOUNDS, X_CLASS_SOURCE, X_CLASSES
+from astroclassify.exceptions import ArgumentError, EmptyResultWarning, SchemaError
+from astroclassify.schemes import Flag
+
+__all__ = ["CUTS", "Calibration", "Cuts", "calibrate_cuts", "classify_extent", "select"]
+
+INTERVAL = 0.6827  # of the intervals that are given, as one sigma of a Gaussian
+_RESAMPLED = 500
+_CALIBRATED = (
+    "EXT_LIKE threshold for a purity of {purity:g} among {n} candidates of known truth "
+    "({lo:.3g} to {hi:.3g} at 68% confidence)"
+)
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """
+    A class of candidates as bounds on columns of their table.
+
+    Parameters
+    ----------
+    name : str
+        Name of the class.
+    bounds : dict or sequence of dict
+        Column -> (low, high), `None` where there is no bound. A candidate is in where every value lies above the low
+        bound and not above the high one; with several dicts, where that holds for one of them. Columns with a unit
+        take quantities.
+    origin : str, optional
+        Where the numbers come from.
+    likelihood : str, optional
+        Convention of likelihoods for which they hold, ``"delta-c"`` or ``"ln-p"``; by default any.
+    without : Flag, optional
+        Rows with one of these flags are not in the class.
+
+    Raises
+    ------
+    ValueError
+        If there are no bounds, or a pair of them is not (low, high) with low below high.
+
+    Examples
+    --------
+    >>> from astropy import units as u
+    >>> from astroclassify.survey import Cuts
+    >>> bright = Cuts("bright", {"ext": (5 * u.arcsec, None), "counts": (100 * u.ct, None)})
+    >>> bright.columns
+    ('ext', 'counts')
+    """
+
+    name: str
+    bounds: tuple
+    origin: str = ""
+    likelihood: str | None = None
+    without: Flag = Flag.FAILED
+
+    def __post_init__(self):
+        boxes = (self.bounds,) if isinstance(self.bounds, dict) else tuple(self.bounds)
+        if not boxes or not all(isinstance(box, dict) and box for box in boxes):
+            raise ArgumentError(f"bounds must be a dict of column -> (low, high), or several, got {self.bounds!r}")
+        for column, pair in ((column, pair) for box in boxes for column, pair in box.items()):
+            if not isinstance(pair, tuple) or len(pair) != 2:
+                raise ArgumentError(f"bounds of {column!r} must be (low, high), got {pair!r}")
+            low, high = pair
+            if low is not None and high is not None and not low < high:
+                raise ArgumentError(f"bounds of {column!r} must be (low, high) with low below high, got {pair!r}")
+        object.__setattr__(self, "bounds", boxes)
+
+    @property
+    def columns(self):
+        """Names of the columns that are needed."""
+        return tuple(dict.fromkeys(column for box in self.bounds for column in box))
+
+    def passed(self, candidates):
+        """
+        Which candidates are in the class.
+
+        Parameters
+        ----------
+        candidates : `~astropy.table.QTable`
+            A CANDIDATES table, or any with the columns needed.
+
+        Returns
+        -------
+        `~numpy.ndarray` of bool
+            One per row; false where a value is not a number or the row has a flag that is not allowed.
+
+        Raises
+        ------
+        SchemaError
+            If a column is missing or has another unit than the bounds, or the likelihoods follow another convention.
+        """
+        missing = [column for column in self.columns if column not in candidates.colnames]
+        if missing:
+            raise SchemaError(f"candidates lack the columns {missing}, which the cuts {self.name!r} need")
+        found = candidates.meta.get("likelihood")
+        if None not in (self.likelihood, found) and found != self.likelihood:
+            raise SchemaError(f"the cuts {self.name!r} hold for likelihood={self.likelihood!r}, candidates: {found!r}")
+        inside = np.zeros(len(candidates), bool)
+        for box in self.bounds:
+            inside |= np.logical_and.reduce([_between(candidates, column, pair) for column, pair in box.items()])
+        if "flags" in candidates.colnames:
+            inside &= (np.asarray(candidates["flags"]) & self.without.value) == 0
+        return inside
+
+
+def _between(candidates, column, pair):
+    values = candidates[column]
+    if isinstance(values, Column):  # of a Table, where a unit is no Quantity
+        # Masked entries of tables from elsewhere count as not a number.
+        plain = np.ma.filled(np.ma.asarray(values, dtype=float), np.nan)
+        values = plain if values.unit is None else plain * values.unit
+    values = values.filled(np.nan) if hasattr(values, "filled") else values
+    values = values if isinstance(values, u.Quantity) else np.asarray(values, float)
+    low, high = (sign * np.inf if bound is None else bound for sign, bound in zip((-1, 1), pair, strict=True))
+    try:
+        # Infinity compares with any unit.
+        return np.asarray((values > low) & (values <= high))
+    except u.UnitConversionError:
+        unit = getattr(values, "unit", None) or "none"
+        raise SchemaError(f"bounds of {column!r} are {pair}, the unit of the column is {unit}") from None
+
+
+_EXTENDED = Flag.FAILED | Flag.DOUBLE
+(_C1,) = X_CLASS_BOUNDS["C1"]
+
+
+def _published(name, what, without):
+    boxes = [dict(box) for box in X_CLASS_BOUNDS[name]]
+    for box in boxes:
+        if "ext" in box:
+            box["ext"] = tuple(None if end is None else end * u.arcsec for end in box["ext"])
+    return Cuts(name, boxes, f"{X_CLASS_SOURCE}{what}", without=without)
+
+
+CUTS = {
+    "C1": _published("C1", "; after Pacaud et al. 2006: extended sources almost without contamination", _EXTENDED),
+    "C2": _published("C2", "; after Pacaud et al. 2006: extended sources, about half of them contaminants", _EXTENDED),
+    "P1": _published("P1", ": point sources", Flag.FAILED),
+}
+"""Published cuts of the XAmin pipeline by class: C1, C2 (extended) and P1 (point sources), which exclude each other."""
+
+
+def get_cuts(cuts):
+    """Cuts by the name of a published class; cuts are returned as they are."""
+    if isinstance(cuts, Cuts):
+        return cuts
+    if not isinstance(cuts, str) or cuts not in CUTS:
+        raise ArgumentError(f"cuts must be one of {X_CLASSES} or Cuts, got {shorten(cuts)}")
+    return CUTS[cuts]
+
+
+def classify_extent(candidates, cuts=X_CLASSES):
+    """
+    Class of each candidate.
+
+    Parameters
+    ----------
+    candidates : `~astropy.table.QTable`
+        A CANDIDATES table.
+    cuts : sequence of str or Cuts, optional
+        Classes, published or own; where a candidate is in several, the first one counts.
+
+    Returns
+    -------
+    `~numpy.ndarray` of str
+        Name of the class per row, empty for none.
+
+    Raises
+    ------
+    SchemaError
+        If a column is missing, or the cuts hold for another convention of likelihoods.
+    ValueError
+        If there are no such cuts.
+
+    Notes
+    -----
+    C1: EXT > 5", EXT_LIKE > 33, DET_LIKE > 32. C2: EXT > 5", EXT_LIKE from 15 to 33. P1: DET_LIKE of the point source >
+    30, and EXT < 3" or EXT_LIKE = 0. The published likelihoods come from a program that is not public; whether they are
+    differences of the Cash statistic or a scaled half of them is not known. With this package's candidates the numbers
+    are used as they are: what purity that gives is a question for simulated fields (`calibrate_cuts`). What two points
+    fit better (flag ``double``) is neither C1 nor C2: on simulated fields none of 20 such candidates was a cluster.
+
+    References
+    ----------
+    Faccioli et al. 2018, A&A 620, A9; Pacaud et al. 2006, MNRAS 372, 578; Koulouridis et al. 2021, A&A 652, A12.
+
+    Examples
+    --------
+    >>> from astropy import units as u
+    >>> from astropy.table import QTable
+    >>> from astroclassify.survey import classify_extent
+    >>> table = QTable({"ext": [12, 8, 0] * u.arcsec, "ext_like": [50.0, 20.0, 0.0], "det_like": [90.0, 40.0, 80.0]})
+    >>> table["pnt_det_like"] = [40.0, 20.0, 80.0]
+    >>> [str(name) for name in classify_extent(table)]
+    ['C1', 'C2', 'P1']
+    """
+    classes = [get_cuts(each) for each in ([cuts] if isinstance(cuts, str | Cuts) else cuts)]
+    names = np.full(len(candidates), "", dtype=f"U{max((len(each.name) for each in classes), default=1)}")
+    for each in reversed(classes):
+        names[each.passed(candidates)] = each.name
+    return names
+
+
+def select(candidates, cuts):
+    """
+    Candidates of a class.
+
+    Parameters
+    ----------
+    candidates : `~astropy.table.QTable`
+        A CANDIDATES table.
+    cuts : str or Cuts, or a sequence of them
+        The class: published (``"C1"``, ``"C2"``, ``"P1"``) or own; of several, a candidate is in one of them.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        The rows that are in the class, in their order.
+
+    Raises
+    ------
+    SchemaError
+        If a column is missing, or the cuts hold for another convention of likelihoods.
+    ValueError
+        If there are no such cuts.
+
+    Warns
+    -----
+    EmptyResultWarning
+        If there is none.
+
+    Examples
+    --------
+    >>> from astropy import units as u
+    >>> from astropy.table import QTable
+    >>> from astroclassify.survey import select
+    >>> table = QTable({"ext": [12, 8, 0] * u.arcsec, "ext_like": [50.0, 20.0, 0.0], "det_like": [90.0, 40.0, 80.0]})
+    >>> len(select(table, ["C1", "C2"]))
+    2
+    """
+    chosen = candidates[in_any(candidates, cuts)]
+    if not len(chosen):
+        names = cuts if isinstance(cuts, str) else [getattr(each, "name", each) for each in np.atleast_1d(cuts)]
+        warnings.warn(f"none of {len(candidates)} candidates is {names}", EmptyResultWarning, stacklevel=2)
+    return chosen
+
+
+def in_any(candidates, cuts):
+    """Which candidates are in one of the classes."""
+    classes = [cuts] if isinstance(cuts, str | Cuts) else list(cuts)
+    if not classes:
+        raise ArgumentError("cuts must be a class or several, got an empty sequence")
+    return np.logical_or.reduce([get_cuts(each).passed(candidates) for each in classes])
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """
+    What `calibrate_cuts` found.
+
+    Parameters
+    ----------
+    cuts : Cuts
+        The cuts, to be used with `select` and `classify_extent`.
+    ext_like : float
+        The threshold.
+    ext_like_interval : tuple of float
+        Its 68% confidence interval, from resampled candidates; the upper end is infinite where so many of the samples
+        reach the purity with no threshold.
+    purity : float
+        Share of clusters above the threshold, in these candidates.
+    purity_interval : tuple of float
+        Its 68% binomial (Wilson) interval.
+    completeness : float
+        Share of those clusters that pass the other bounds which also pass the threshold.
+    n : int
+        Candidates that pass the cuts.
+    """
+
+    cuts: Cuts
+    ext_like: float
+    ext_like_interval: tuple
+    purity: float
+    purity_interval: tuple
+    completeness: float
+    n: int
+
+
+def calibrate_cuts(
+    candidates,
+    is_cluster,
+    *,
+    purity=0.95,
+    name="calibrated",
+    ext=_C1["ext"][0] * u.arcsec,
+    det_like=_C1["det_like"][0],
+    groups=None,
+    rng=0,
+):
+    """
+    Find the EXT_LIKE threshold that gives a sample of a wanted purity, on simulated candidates whose truth is known.
+
+    Parameters
+    ----------
+    candidates : `~astropy.table.QTable`
+        CANDIDATES tables of simulated fields, stacked.
+    is_cluster : array-like of bool
+        Truth, one per row.
+    purity : float, optional
+        Wanted share of clusters, above 0 and at most 1.
+    name : str, optional
+        Name of the class.
+    ext : `~astropy.units.Quantity`, optional
+        Smallest EXT, an angle.
+    det_like : float, optional
+        Smallest DET_LIKE. Both are those of C1 by default.
+    groups : array-like, optional
+        What belongs together when candidates are resampled for the uncertainty, such as the field of each; by default
+        each candidate is on its own.
+    rng : int or `~numpy.random.Generator`, optional
+        For the resampling.
+
+    Returns
+    -------
+    Calibration
+        The cuts, with the threshold and its uncertainty.
+
+    Raises
+    ------
+    ValueError
+        If no threshold reaches the purity, or an argument is not allowed.
+    SchemaError
+        If a column is missing.
+
+    Notes
+    -----
+    Of all thresholds for which the candidates above have at least the wanted purity, the lowest one is taken (half-way
+    to the next candidate below): the largest sample that is pure enough. Because the same candidates set and judge the
+    threshold, the purity is somewhat optimistic, by less than its interval. The threshold holds for candidates like
+    these: exposure, background, PSF, and what is mixed with the clusters.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy import units as u
+    >>> from astropy.table import QTable
+    >>> from astroclassify.survey import calibrate_cuts
+    >>> table = QTable({"ext": np.full(6, 9) * u.arcsec, "det_like": np.full(6, 90.0)})
+    >>> table["ext_like"] = [10.0, 20.0, 30.0, 40.0, 50.0, 60.0]
+    >>> found = calibrate_cuts(table, [False, True, False, True, True, True], purity=0.9)
+    >>> found.ext_like, found.n
+    (35.0, 3)
+    """
+    is_cluster, groups = _check_truth(candidates, is_cluster, groups)
+    check_number("purity", purity, 0, 1, open_low=True)
+    check_quantity("ext", ext, u.arcsec, shape=())
+    convention = candidates.meta.get("likelihood")
+    bounds = {"ext": (ext, None), "det_like": (check_number("det_like", det_like), None), "ext_like": (None, None)}
+    like = np.asarray(candidates["ext_like"], float)
+    rows = np.flatnonzero(Cuts(name, bounds, without=_EXTENDED).passed(candidates))
+    rows = rows[np.argsort(-like[rows], kind="stable")]
+    values, true, groups = like[rows], is_cluster[rows], groups[rows]
+    threshold = _threshold(values, true, purity, np.ones(len(rows)))
+    if not np.isfinite(threshold):
+        raise ArgumentError(
+            f"no EXT_LIKE threshold gives a purity of {purity:g}: of {len(rows)} candidates with EXT > {ext} and "
+            f"DET_LIKE > {det_like:g}, {true.sum()} are clusters, and the one with the highest EXT_LIKE is none"
+        )
+    resampled = _resampled(values, true, groups, purity, batch.derive_rng(batch.master_seed(rng), "calibrate"))
+    # The k-th smallest: a quantile between a number and infinity would not be one.
+    ranks = np.round(np.array([1 - INTERVAL, 1 + INTERVAL]) / 2 * (_RESAMPLED - 1)).astype(int)
+    low, high = (float(value) for value in np.sort(resampled)[ranks])
+    above = values > threshold
+    hits, number = int(np.sum(true & above)), int(above.sum())
+    origin = _CALIBRATED.format(purity=purity, n=len(candidates), lo=low, hi=high)
+    return Calibration(
+        Cuts(name, {**bounds, "ext_like": (threshold, None)}, origin, convention, _EXTENDED),
+        threshold,
+        (low, high),
+        hits / number,
+        tuple(float(end) for end in binom_conf_interval(hits, number, INTERVAL, interval="wilson")),
+        hits / int(true.sum()),
+        number,
+    )
+
+
+def _check_truth(candidates, is_cluster, groups):
+    is_cluster = np.asarray(is_cluster)
+    if is_cluster.shape != (len(candidates),) or is_cluster.dtype != bool:
+        raise ArgumentError(
+            f"is_cluster must be one true or false per candidate ({len(candidates)}), "
+            f"got {is_cluster.dtype} of shape {is_cluster.shape}"
+        )
+    groups = np.arange(len(candidates)) if groups is None else np.asarray(groups)
+    if groups.shape != (len(candidates),):
+        raise ArgumentError(f"groups must be one per candidate ({len(candidates)}), got shape {groups.shape}")
+    return is_cluster, groups
+
+
+def _threshold(values, true, purity, weights):
+    """Lowest threshold with at least that purity above it, infinite if there is none; values fall."""
+    number, hits = np.cumsum(weights), np.cumsum(weights * true)
+    # Equal values pass together or not at all.
+    last = np.append(values[1:] < values[:-1], True)[: len(values)]
+    good = np.flatnonzero(last & (number > 0) & (hits >= purity * number - 1e-9))
+    if not len(good):
+        return np.inf
+    lowest = values[good[-1]]
+    below = values[good[-1] + 1] if good[-1] + 1 < len(values) else min(0.0, lowest - 1.0)
+    return float((lowest + below) / 2)
+
+
+def _resampled(values, true, groups, purity, rng):
+    """Thresholds of samples of whole groups, drawn with replacement."""
+    names, member = np.unique(groups, return_inverse=True)
+    thresholds = np.empty(_RESAMPLED)
+    for number in range(_RESAMPLED):
+        times = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
+        thresholds[number] = _threshold(values, true, purity, times[member])
+    return thresholds

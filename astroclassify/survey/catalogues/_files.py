@@ -1,0 +1,283 @@
+"""Files of catalogues, in every form that VizieR and TOPCAT give, to tables with their units as written."""
+
+import csv
+import gzip
+import logging
+import re
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+from astropy import units as u
+from astropy.io import fits
+from astropy.table import MaskedColumn, Table
+
+from astroclassify._checks import first_line
+from astroclassify.exceptions import SchemaError
+
+__all__ = ["parse_unit", "read_table"]
+
+log = logging.getLogger(__name__)
+
+FORMS = "FITS, VOTable, ECSV, CSV, TSV of VizieR, or a CDS file beside its ReadMe"
+
+# Spellings that other programs write and astropy does not read, or (asec) reads as something else.
+_SPELLINGS = {
+    word: unit
+    for unit, words in {
+        "deg": "degrees degree",
+        "ct": "counts count cts",
+        "pix": "pixels pixel",
+        "arcsec": "arcseconds arcsecs asec",
+        "arcmin": "arcminutes amin",
+        "h": "hours hour hr hrs",
+        "s": "seconds sec",
+    }.items()
+    for word in words.split()
+}
+_NO_UNIT = {"", "-", "--", "---", "none", "null", "unitless", "[-]"}
+_SEXAGESIMAL = {"h:m:s": "h:m:s", "hms": "h:m:s", "hh:mm:ss": "h:m:s", "d:m:s": "d:m:s", "dms": "d:m:s"}
+_MISSING = {"", "null", "nan", "--", "n/a"}
+_INTEGER = re.compile(r"[+-]?(0|[1-9]\d{0,17})")
+# What float() takes, except 1_2: Python reads it as 12, but it is a name.
+_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?)", re.IGNORECASE)
+# Columns of names (those of data/catalogue_columns.ecsv): 1E0657 and 1.10 are names there, not numbers.
+_NAMES = frozenset("source_id name iauname source srcid id recno index xclass detid 4xmm mcxc xcs".split())
+
+
+def parse_unit(text):
+    """
+    Unit of a column as in its file: a Unit, "h:m:s" or "d:m:s" for sexagesimal text, None for none; ValueError if
+    unknown.
+    """
+    if isinstance(text, u.UnitBase) and not isinstance(text, u.UnrecognizedUnit):
+        return None if text == u.dimensionless_unscaled else text
+    text = "" if text is None else str(text).strip().strip("\"'").strip()
+    if text.lower() in _NO_UNIT:
+        return None
+    if text.lower() in _SEXAGESIMAL:
+        return _SEXAGESIMAL[text.lower()]
+    text = re.sub(r"[A-Za-z]+", lambda word: _SPELLINGS.get(word[0].lower(), word[0]), text)
+    for name in ("cds", None):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", u.UnitsWarning)
+                return u.Unit(text, format=name, parse_strict="raise")
+        except ValueError:
+            continue
+    raise ValueError(f"no unit {text!r} is known")
+
+
+def read_table(path):
+    """
+    Table (masked where the file has no value, units as read) and form of a file, which is detected from its content.
+    `SchemaError` if it is none of the forms, damaged, or holds no table or several.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"path: no file {str(path)!r}")
+    try:
+        with warnings.catch_warnings():
+            # Units are read again below, and a VOTable that breaks a rule is what archives give.
+            warnings.simplefilter("ignore")
+            head = _head(path)
+            form = _form(head)
+            table = _READERS[form](path)
+    except SchemaError:
+        raise
+    except (OSError, EOFError, zlib.error) as error:
+        raise SchemaError(f"path: {str(path)!r} cannot be read: {first_line(error)}") from error
+    except Exception as error:
+        raise SchemaError(f"path: {str(path)!r} cannot be read as {form}: {first_line(error)}") from error
+    if not table.colnames:
+        raise SchemaError(f"path: {str(path)!r} has no columns")
+    return table, form
+
+
+def _open(path):
+    with open(path, "rb") as stream:
+        packed = stream.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if packed else open(path, "rb")
+
+
+def _head(path):
+    with _open(path) as stream:
+        return stream.read(4096).lstrip(b"\xef\xbb\xbf")
+
+
+def _form(head):
+    """Which form a file has, by its first bytes."""
+    text = head.lstrip().lower()
+    if head.startswith(b"SIMPLE  ="):
+        return "fits"
+    if text.startswith((b"<!doctype html", b"<html")):
+        raise SchemaError(f"path is a web page, not a table: was the download refused? Wanted: {FORMS}")
+    if text.startswith((b"<?xml", b"<votable")):
+        return "votable"
+    if text.startswith(b"# %ecsv"):
+        return "ecsv"
+    if not text:
+        raise SchemaError(f"path is an empty file; wanted: {FORMS}")
+    if b"\0" in head or head.startswith((b"PK\x03\x04", b"PAR1", b"\x89HDF")):
+        raise SchemaError(f"path is a binary file of another kind; wanted: {FORMS}")
+    return "text"
+
+
+def _read_fits(path):
+    with fits.open(path) as hdus:
+        kinds = (fits.BinTableHDU, fits.TableHDU)
+        found = [number for number, hdu in enumerate(hdus) if isinstance(hdu, kinds)]
+        if len(found) != 1:
+            names = ", ".join(hdus[number].name for number in found)
+            what = f"{len(found)} tables ({names}): save the one you want" if found else "no table"
+            raise SchemaError(f"path: {str(path)!r} holds {what}")
+        table = Table.read(path, format="fits", hdu=found[0], mask_invalid=False)
+        if isinstance(hdus[found[0]], fits.TableHDU):
+            _mask_blanks(table, hdus[found[0]].data.view(np.ndarray))
+    return table
+
+
+def _mask_blanks(table, cells):
+    """Mask blank cells of an ASCII table, which the FITS standard and some versions of astropy read as zero."""
+    for name, field in zip(table.colnames, cells.dtype.names, strict=True):
+        blank = np.char.strip(cells[field]) == b""
+        if table[name].dtype.kind in "iuf" and blank.any():
+            table[name] = MaskedColumn(table[name], mask=blank)
+
+
+def _read_votable(path):
+    from astropy.io.votable import parse
+
+    with _open(path) as stream:
+        tables = [table for table in parse(stream, verify="ignore").iter_tables() if table.fields]
+    if len(tables) != 1:
+        what = "no table" if not tables else f"{len(tables)} tables: save the one you want"
+        raise SchemaError(f"path: {str(path)!r} holds {what}")
+    return tables[0].to_table(use_names_over_ids=True)
+
+
+def _read_ecsv(path):
+    return Table.read(_lines(path), format="ascii.ecsv")
+
+
+def _lines(path):
+    with _open(path) as stream:
+        content = stream.read().removeprefix(b"\xef\xbb\xbf")
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    return text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n").split("\n")
+
+
+def _read_text(path):
+    """Text without a signature: CDS, TSV of VizieR, or CSV."""
+    readme = next((each for each in path.parent.iterdir() if each.name.lower() == "readme"), None)
+    if readme is not None and readme != path and _describes(readme, path.name.removesuffix(".gz")):
+        return Table.read(path, format="ascii.cds", readme=str(readme))
+    lines = _lines(path)
+    if any(line.lower().startswith("byte-by-byte description") for line in lines[:2000]):
+        return Table.read(lines, format="ascii.cds")
+    rule = _rule(lines)
+    return _read_csv(lines, path) if rule is None else _read_vizier(lines, rule, path)
+
+
+def _describes(readme, name):
+    from fnmatch import fnmatch
+
+    for line in _lines(readme):
+        match = re.match(r"\s*byte-by-byte description of file: *(.+)$", line, re.IGNORECASE)
+        if match and any(fnmatch(name, pattern) for pattern in re.split(r"[,\s]+", match[1]) if pattern):
+            return True
+    return False
+
+
+def _rule(lines):
+    """Number of the line of dashes under the names and units of a VizieR file, and its separator."""
+    found = None
+    for number, line in enumerate(lines):
+        match = re.fullmatch(r"#?\s*-+(?:([\t;|,])\s*-+\s*)+", line)
+        if match and number >= 2:
+            if found is not None:
+                raise SchemaError(f"path holds several tables (another at line {number + 1}): save the one you want")
+            found = number, match[1]
+    return found
+
+
+def _read_vizier(lines, rule, path):
+    number, mark = rule
+    names, units = ([cell.strip() for cell in lines[number - back].lstrip("#").split(mark)] for back in (2, 1))
+    if len(names) != len(units) or "" in names:
+        raise SchemaError(f"path: {str(path)!r} has no names and units above the dashes of line {number + 1}")
+    rows = _cells(lines, number + 1, mark, len(names), path, csv.QUOTE_NONE)
+    texts, descriptions = set(), {}
+    for line in lines[:number]:
+        match = re.match(r"#Column\t(\S+)\t\(([A-Z])[\d.]*\)\t([^\t]*)", line)
+        if match:
+            texts.update([match[1]] if match[2] == "A" else [])
+            descriptions[match[1]] = match[3].strip()
+    table = _typed(names, rows, texts, path)
+    for name, unit in zip(names, units, strict=True):
+        table[name].unit = u.Unit(unit, parse_strict="silent") if unit else None
+        table[name].description = descriptions.get(name)
+    return table
+
+
+def _read_csv(lines, path):
+    first = next((number for number, line in enumerate(lines) if line.strip() and not line.startswith("#")), None)
+    if first is None:
+        raise SchemaError(f"path: {str(path)!r} has no table; wanted: {FORMS}")
+    mark = max(",;\t|", key=lines[first].count)
+    if mark not in lines[first]:
+        raise SchemaError(f"path: {str(path)!r} is not a table whose first line names its columns; wanted: {FORMS}")
+    names = [name.strip() for name in next(csv.reader([lines[first]], delimiter=mark))]
+    return _typed(names, _cells(lines, first + 1, mark, len(names), path, csv.QUOTE_MINIMAL), set(), path)
+
+
+def _cells(lines, start, mark, n_columns, path, quoting):
+    """Rows of stripped cells from the 0-based line ``start`` on, without comments and empty lines."""
+    lines = [(number, line) for number, line in enumerate(lines[start:], start + 1) if line.strip()]
+    comments = [line for _, line in lines if line.startswith("#") and line.count(mark) == n_columns - 1]
+    if comments:
+        # They may be rows of sources called #1, #2.
+        text = "%s: %d lines that begin with # have as many cells as a row and were taken for comments, the first is %r"
+        log.warning(text, path.name, len(comments), comments[0][:60])
+    lines = [(number, line) for number, line in lines if not line.startswith("#")]
+    reader, rows = csv.reader((line for _, line in lines), delimiter=mark, quoting=quoting), []
+    for cells in reader:
+        if len(cells) != n_columns:
+            place = lines[reader.line_num - 1][0]
+            raise SchemaError(f"path: line {place} of {str(path)!r} has {len(cells)} cells instead of {n_columns}")
+        rows.append([cell.strip() for cell in cells])
+    return rows
+
+
+def _typed(names, rows, texts, path):
+    """Table from cells of text: whole numbers, numbers, or text; masked where a cell is empty."""
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise SchemaError(f"path: {str(path)!r} has several columns called {repeated}")
+    table = Table()
+    for name, cells in zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True):
+        missing = np.array([cell.lower() in _MISSING for cell in cells], dtype=bool)
+        values = [cell for cell, gap in zip(cells, missing, strict=True) if not gap]
+        kind = str if name in texts or name.lower() in _NAMES else _kind(values)
+        blank = {int: 0, float: np.nan, str: ""}[kind]
+        filled = [blank if gap else kind(cell) for cell, gap in zip(cells, missing, strict=True)]
+        dtype = {int: np.int64, float: float, str: None if cells else "U1"}[kind]
+        table[name] = MaskedColumn(filled, mask=missing, dtype=dtype)
+    return table
+
+
+def _kind(values):
+    """Type that keeps every value as written: 0123 is a name, not a number."""
+    if values and all(_INTEGER.fullmatch(value) for value in values):
+        return int
+    if not all(_NUMBER.fullmatch(value) for value in values):
+        return str
+    digits = (value for value in values if value.lstrip("+-").isdigit())
+    return float if all(_INTEGER.fullmatch(value) for value in digits) else str
+
+
+_READERS = {"fits": _read_fits, "votable": _read_votable, "ecsv": _read_ecsv, "text": _read_text}

@@ -1,0 +1,243 @@
+"""Catalogues of X-ray sources and clusters as tables of the package."""
+
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.table import Column, QTable
+
+from astroclassify._checks import check_choice
+from astroclassify.exceptions import AstroclassifyWarning, EmptyResultWarning, SchemaError
+from astroclassify.schemes import Flag
+from astroclassify.tables import CANDIDATES, provenance, unpack
+
+from ._columns import KINDS, identify_columns, join_messages, plain, positions, quantity
+from ._files import read_table
+
+__all__ = ["read_catalogue"]
+
+log = logging.getLogger(__name__)
+
+_RESERVED = (*dict(CANDIDATES.columns), "message")
+_CLASSES = {"0": "", "1": "C1", "2": "C2"}
+
+
+def read_catalogue(path, *, kind=None):
+    """
+    Read a catalogue of X-ray sources or clusters, in any form that VizieR or TOPCAT writes.
+
+    Parameters
+    ----------
+    path : str or path-like
+        FITS, VOTable, ECSV, CSV, TSV of VizieR, or a CDS file beside its ``ReadMe``; gzipped or not. The form is
+        detected from the content, not from the name.
+    kind : {None, "xamin", "xclass", "4xmm", "mcxc", "xcs"}, optional
+        Which catalogue it is; by default detected from its columns. If given, columns without a unit in the file (CSV)
+        have their documented unit.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        One row per row of the file, in its order: ``source_id``, ``sky_position`` (ICRS), those columns of
+        `~astroclassify.tables.CANDIDATES` that the catalogue has, ``flags`` and ``message``, then all other columns.
+        Missing real numbers are NaN, missing whole numbers stay masked, missing texts are empty. A row without a
+        readable position keeps its place with NaN, the flag ``FAILED`` and the reason in ``message``.
+        ``meta["catalogue"]`` records the file, its form and which column became which.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    SchemaError
+        If the file is not such a table, has no positions, or a unit is missing or wrong.
+
+    Notes
+    -----
+    Column names are mapped by one packaged table, ``data/catalogue_columns.ecsv``, which gives the source of each name.
+    Positions of J2000 count as ICRS (they differ by less than 0.03 arcsec). A right ascension in hours is read as such
+    where its unit (``h``, ``h:m:s``) or its text (``12h34m``) says so; one without a unit is refused. In XAmin tables
+    the position is that of the fit of the extended model.
+
+    A repeated ``source_id`` gets a number appended from the second time on (4XMM lists one source in many
+    observations), and ``message`` says so; rows of a catalogue without names are numbered from 1. A column that has a
+    name of the package but other values (``x`` without pixels, ``flags`` of another survey) is kept as
+    ``catalogue_<name>``.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from astroclassify.survey import read_catalogue
+    >>> text = "#\\nName;RAJ2000;DEJ2000;Counts\\n ;deg;deg;ct\\n---;---;---;---\\nA;150.1;-2.5;77\\n"
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "asu.tsv"
+    ...     _ = path.write_text(text)
+    ...     catalogue = read_catalogue(path)
+    >>> catalogue.colnames
+    ['source_id', 'sky_position', 'counts', 'flags', 'message']
+    >>> catalogue["sky_position"][0].to_string("hmsdms")
+    '10h00m24s -02d30m00s'
+    """
+    if kind is not None:
+        check_choice("kind", kind, KINDS)
+    path = Path(path)
+    table, form = read_table(path)
+    unpack(table, form)  # a table written by the package keeps its meta, with the convention of its likelihoods
+    detected, mapping = identify_columns(table.colnames, kind)
+    result = QTable()
+    used = {"sky_position": _position(table, mapping, detected, kind, result)}
+    used["source_id"] = _names(table, mapping, result)
+    used.update(_measures(table, mapping, detected, kind, result))
+    used.update(_flags(table, result))
+    result = result[[name for name in _RESERVED if name in result.colnames]]
+    _others(table, {name for names in used.values() for name in names}, result)
+    if form == "ecsv" or "sky_position" in table.colnames:
+        result.meta.update(table.meta)
+    columns = {name: " ".join(names) for name, names in used.items() if names}
+    result.meta["catalogue"] = {"file": path.name, "form": form, "kind": str(detected or ""), "columns": columns}
+    for key, value in provenance().items():
+        result.meta.setdefault(key, value)
+    if not len(result):
+        warnings.warn(f"{str(path)!r} has no rows", EmptyResultWarning, stacklevel=2)
+    failed = sum(bool(text) for text in result["message"])
+    if failed:
+        log.warning("%d of %d rows of %s have a fault; column 'message' says which", failed, len(result), path.name)
+    return result
+
+
+def _position(table, mapping, detected, kind, result):
+    """Fill sky_position, flags and message; return the columns used."""
+    if "sky_position" in table.colnames and isinstance(table["sky_position"], SkyCoord):
+        sky = table["sky_position"].icrs
+        faults = ["" if np.isfinite(ra) else "no position" for ra in np.atleast_1d(sky.ra.deg)]
+        columns = ["sky_position"]
+    elif "sky_position" in mapping:
+        columns, unit, _ = mapping["sky_position"]
+        try:
+            sky, faults = positions(table, columns, unit, kind)
+        except SchemaError as error:
+            hint = f" (its columns are those of a {detected!r} catalogue)" if detected and detected != kind else ""
+            raise SchemaError(f"{error}{hint}") from None
+    else:
+        some = ", ".join(table.colnames[:12])
+        raise SchemaError(f"no columns of a position such as RAJ2000 and DEJ2000 or ra and dec, among: {some}")
+    result["sky_position"] = sky
+    result["message"] = _text_column(faults)
+    result["flags"] = np.where(result["message"] != "", int(Flag.FAILED), 0).astype(np.int64)
+    return columns
+
+
+def _texts(column):
+    """Text of every value, empty where there is none."""
+    column = column.copy()
+    column.unit = None
+    values = plain(column)
+    if hasattr(values, "mask"):
+        return ["" if gap else str(value) for value, gap in zip(values.tolist(), values.mask, strict=True)]
+    if values.dtype.kind == "f":
+        return ["" if np.isnan(value) else f"{value:.17g}" for value in values]
+    return [str(value) for value in values.tolist()]
+
+
+def _text_column(texts):
+    """Array of texts, also of none."""
+    texts = list(texts)
+    return np.array(texts, dtype=str) if texts else np.zeros(0, "U32")
+
+
+def _names(table, mapping, result):
+    """Fill source_id, different in every row; return the columns used."""
+    columns = mapping["source_id"][0] if "source_id" in mapping else []
+    texts = _texts(table[columns[0]]) if columns else [str(number) for number in range(1, len(table) + 1)]
+    taken, first, names = set(texts), {}, []
+    messages = [str(text) for text in result["message"]]
+    for number, text in enumerate(texts):
+        name, fault = text, ""
+        if not text:
+            name, fault = f"row_{number + 1}", "the catalogue has no name here"
+        elif text in first:
+            name, fault = f"{text}_2", f"source_id {text!r} is also that of row {first[text] + 1}"
+        else:
+            first[text] = number
+        if fault:
+            count = 2
+            while name in taken:
+                count += 1
+                name = f"{text or 'row'}_{count}"
+            taken.add(name)
+            messages[number] = join_messages(messages[number], fault)
+        names.append(name)
+    result["source_id"], result["message"] = _text_column(names), _text_column(messages)
+    return columns
+
+
+def _measures(table, mapping, detected, kind, result):
+    """Fill the other columns of CANDIDATES; return the columns used for each."""
+    used, refused = {}, []
+    for name, unit in CANDIDATES.columns:
+        if name not in mapping or name in result.colnames:
+            continue
+        (column,), documented, own = mapping[name]
+        if unit == "str":
+            result[name] = _text_column(_CLASSES.get(text, text) for text in _texts(table[column]))
+        else:
+            try:
+                result[name] = quantity(table[column], name, documented if kind else "")
+            except SchemaError as error:
+                if own and detected:
+                    hint = (
+                        f". Its columns are those of a {detected!r} catalogue: if it is one, kind={detected!r} gives "
+                        "the units that its file lacks"
+                    )
+                    raise SchemaError(f"{error}{hint if kind is None else ''}") from None
+                refused.append(str(error))
+                continue
+        used[name] = [column]
+    if refused:
+        text = "; ".join(refused)
+        warnings.warn(f"kept under the name catalogue_<name>: {text}", AstroclassifyWarning, stacklevel=4)
+    return used
+
+
+def _flags(table, result):
+    """Take over flags and messages of a table that the package itself wrote; return the columns used."""
+    own = {"source_id", "flags"} <= set(table.colnames) and (
+        "sky_position" in table.colnames or "sky_position_ra" in table.colnames
+    )
+    if not own or table["flags"].dtype.kind not in "iu":
+        return {}
+    result["flags"] = result["flags"] | np.ma.filled(np.ma.asarray(table["flags"]), 0).astype(np.int64)
+    if "message" not in table.colnames:
+        return {"flags": ["flags"]}
+    pairs = zip(_texts(table["message"]), result["message"], strict=True)
+    result["message"] = _text_column(join_messages(old, str(new)) for old, new in pairs)
+    return {"flags": ["flags"], "message": ["message"]}
+
+
+def _others(table, used, result):
+    """Add the columns that are not among those used, under names that are free."""
+    lost = []
+    for name in table.colnames:
+        if name in used:
+            continue
+        column = table[name]
+        free = f"catalogue_{name}" if name.lower() in _RESERVED else name
+        while free in result.colnames:
+            free += "_"
+        if not isinstance(column, Column):
+            result[free] = column
+            continue
+        try:
+            values = plain(column)
+        except ValueError:
+            lost.append(f"{name} ({column.unit})")
+            column = column.copy()
+            column.unit = None
+            values = plain(column)
+        result[free] = values
+        result[free].info.description = column.description
+    if lost:
+        text = ", ".join(lost)
+        warnings.warn(f"units that cannot be read were dropped: {text}", AstroclassifyWarning, stacklevel=4)

@@ -1,0 +1,1 @@
+"""X-ray and optical cutouts, from files and services."""

@@ -1,0 +1,141 @@
+"""The bands of a cutout: X-ray counts and optical images put on its grid."""
+
+import hashlib
+import pickle
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
+from astropy import units as u
+from astropy.nddata import CCDData, NDData
+from astropy.wcs import WCS, FITSFixedWarning
+from astropy.wcs.utils import wcs_to_celestial_frame
+
+from astroclassify.images import as_image
+from astroclassify.images._checks import EXPOSURE_MAP, celestial, counts_factor, image_flags, valid_pixels
+from astroclassify.images._headers import has_exposure
+from astroclassify.images._resample import brightness, centres, corners, holds, resample, sky_to_pixels, window
+from astroclassify.images._standardise import LOW_COUNTS
+from astroclassify.schemes import Flag
+
+from ._plates import NoImageError
+
+__all__ = ["Piece", "optical_band", "xray_band"]
+
+# What is true of a field is true of each of its parts; other flags are found for each cutout.
+_INHERITED = Flag.NO_EXPOSURE | Flag.NO_UNIT | Flag.NEGATIVE
+# Entries of the field's meta that say nothing of a cutout or are written anew.
+_NOT_KEPT = ("HISTORY", "COMMENT", "FLAGS")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A field or a part of it, as plain arrays, and where in the field the part begins (row and column)."""
+
+    counts: np.ndarray
+    valid: np.ndarray
+    exposure: np.ndarray | None
+    wcs: WCS
+    meta: dict
+    flags: Flag
+    corner: tuple = (0, 0)
+
+    @classmethod
+    def of(cls, field):
+        """Piece that is the whole of a `Field` or of a CCDData of counts."""
+        image = field.to_ccd() if hasattr(field, "to_ccd") else field
+        if not isinstance(image, NDData):
+            raise TypeError(f"field must be a Field or CCDData of counts, got {type(field).__name__}")
+        image = as_image(image)
+        valid, exposure = valid_pixels(image), image.meta.get(EXPOSURE_MAP)
+        flags = image_flags(image.meta) & _INHERITED
+        if exposure is not None:
+            exposure = np.nan_to_num(np.asarray(exposure, dtype=float))
+        elif not has_exposure(image.meta):
+            flags |= Flag.NO_EXPOSURE
+        if np.any(image.data[valid] < 0):
+            flags |= Flag.NEGATIVE
+        meta = {key: value for key, value in image.meta.items() if key not in _NOT_KEPT and np.ndim(value) == 0}
+        if getattr(field, "energy_range", None) is not None:
+            low, high = field.energy_range.to_value(u.keV)
+            meta |= {"E_MIN": float(low), "E_MAX": float(high)}
+        # As it is after a journey to a worker, so that no last digit depends on whether there was one.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FITSFixedWarning)
+            wcs = pickle.loads(pickle.dumps(celestial(image)))
+        return cls(np.where(valid, image.data, 0.0) * counts_factor(image.unit), valid, exposure, wcs, meta, flags)
+
+    @property
+    def name(self):
+        """Short name of what the pixels and the coordinates are."""
+        digest = hashlib.blake2b(digest_size=8)
+        for part in (self.counts, self.valid, self.exposure):
+            digest.update(b"" if part is None else np.ascontiguousarray(part).tobytes())
+        digest.update(str(self.wcs.to_header_string(relax=True)).encode())
+        return digest.hexdigest()
+
+    def window(self, slices):
+        """The part at these rows and columns, with coordinates of its own: see `plate_of` for why."""
+        return replace(
+            self,
+            wcs=self.wcs.deepcopy(),
+            counts=self.counts[slices].copy(),
+            valid=self.valid[slices].copy(),
+            exposure=None if self.exposure is None else self.exposure[slices].copy(),
+            corner=tuple(each.start for each in slices),
+        )
+
+    def windows(self, positions, radius):
+        """Rows and columns that hold all within a radius (angle) of each position (SkyCoord, (n,)), or None."""
+        # The circle lies within an octagon whose corners are 1.1 radii away.
+        angles = np.arange(8) * 45 * u.deg
+        ring = positions[:, np.newaxis].directional_offset_by(angles[np.newaxis, :], 1.1 * radius)
+        ring = ring.transform_to(wcs_to_celestial_frame(self.wcs)).spherical
+        x, y = sky_to_pixels(self.wcs, ring.lon.deg, ring.lat.deg)
+        # A corner that is not on the image's sky says nothing of how far the others are from the edge of the circle.
+        partial = np.isfinite(x).any(axis=1) & ~np.isfinite(x + y).all(axis=1)
+        whole = tuple(slice(0, length) for length in self.counts.shape)
+        return [
+            whole if each else window(*places, self.counts.shape)
+            for each, *places in zip(partial, x, y, strict=True)
+        ]
+
+
+def xray_band(piece, target, shape):
+    """X-ray counts of a `Piece` on a grid (WCS and shape), with exposure map [s] and flags in the meta."""
+    x, y = corners(target, piece.wcs, shape)
+    data, valid, covered, exposure = resample(
+        piece.counts, x - piece.corner[1], y - piece.corner[0], valid=piece.valid, exposure=piece.exposure
+    )
+    flags = piece.flags
+    if covered.min() < 0.5:
+        flags |= Flag.OFF_EDGE
+    if np.any(covered - valid > 1e-6):
+        flags |= Flag.MASKED
+    if data.sum() < LOW_COUNTS:
+        flags |= Flag.LOW_COUNTS
+    meta = {**piece.meta, "FLAGS": flags.value}
+    if exposure is not None:
+        meta[EXPOSURE_MAP] = exposure.astype(np.float32)
+    mask = valid < 0.5
+    return as_image(CCDData(data, unit=u.ct, mask=mask if mask.any() else None, wcs=target, meta=meta))
+
+
+def optical_band(image, target, shape):
+    """What a source of optical images gave, on a grid (WCS and shape): unit adu, flags in the meta."""
+    if not isinstance(image, CCDData):
+        raise TypeError(f"optical must give CCDData, got {type(image).__name__}")
+    image = as_image(image)
+    wcs, valid = celestial(image), None if image.mask is None else ~image.mask
+    x, y = corners(target, wcs, shape)
+    data, share = brightness(image.data, x, y, valid=valid)
+    mask = share < 0.5
+    if mask.all():
+        raise NoImageError("the optical image does not overlap with the field")
+    flags = image_flags(image.meta)
+    if not holds(image.shape, *centres(x, y)):
+        flags |= Flag.OFF_EDGE
+    if valid is not None and mask.any():
+        flags |= Flag.MASKED
+    meta = {**image.meta, "FLAGS": flags.value}
+    return as_image(CCDData(data, unit=u.adu, mask=mask if mask.any() else None, wcs=target, meta=meta))

@@ -1,0 +1,240 @@
+"""Optical images of a field from plates on disk: the best covering one is found, and only the field read from it."""
+
+import functools
+import hashlib
+import logging
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from astropy import units as u
+from astropy.nddata import CCDData
+from astropy.wcs import WCS
+
+from astroclassify._checks import check_quantity
+from astroclassify.exceptions import GeometryError
+from astroclassify.images import as_image
+from astroclassify.images._checks import check_position
+from astroclassify.images._files import open_fits
+from astroclassify.images._resample import target_wcs, transform, window
+
+__all__ = ["LocalOptical", "NoImageError", "check_field", "find_plate", "plate_image"]
+
+log = logging.getLogger(__name__)
+
+# What a header says of a plate that is worth keeping.
+_KEYWORDS = (
+    *("SURVEY", "REGION", "PLATEID", "PLTLABEL", "BANDPASS", "TELESCOP", "INSTRUME", "DETECTOR", "EMULSION", "FILTER"),
+    *("DATE-OBS", "EPOCH", "EXPOSURE", "ORIGIN", "HIPS_ID", "BUNIT"),
+)
+_ENDINGS = tuple(f"{end}{packed}" for end in (".fits", ".fit", ".fts") for packed in ("", ".gz", ".bz2", ".fz"))
+# Points along each side of a field at which it is asked whether a plate covers it.
+_POINTS = 9
+_MARGIN = 3  # pixels read around the field
+_BEGINNING = 1 << 16  # bytes by which plates of one name are told apart
+_WIDE = 4096  # pixels: of wider plates not the whole rows are read
+
+
+class NoImageError(GeometryError):
+    """There is no optical image of this field, and asking again will not change that."""
+
+
+def check_field(position, size):
+    """Plain side [deg] of a field, or an error that names the argument."""
+    check_position("position", position)
+    return check_quantity("size", size, u.deg, positive=True, shape=())
+
+
+def plate_image(data, header, wcs):
+    """
+    Optical image (unit adu) as cutouts carry it, with entries of the header; pixels that are not finite are masked.
+
+    NoImageError if no pixel is finite or all are equal.
+    """
+    data = np.asarray(data, dtype=float)
+    finite = np.isfinite(data)
+    if not finite.any() or np.ptp(data[finite]) == 0:
+        raise NoImageError("the optical image is empty: there is no finite pixel, or all are equal")
+    meta = {key: header[key] for key in _KEYWORDS if str(header.get(key, "")).strip()}
+    if "BUNIT" in meta:
+        meta["PLATUNIT"] = meta.pop("BUNIT")
+    return as_image(CCDData(data, unit=u.adu, wcs=wcs, meta=meta))
+
+
+def find_plate(hdus, path):
+    """First HDU with a two-dimensional image that has a celestial WCS, its number and the WCS; no pixel is read."""
+    for number, hdu in enumerate(hdus):
+        shape = hdu.shape if hdu.is_image else ()
+        if len(shape) >= 2 and min(shape) > 0 and set(shape[:-2]) <= {1} and "CTYPE1" in hdu.header:
+            wcs = WCS(hdu.header, fobj=hdus)
+        elif len(shape) == 2 and min(shape) > 0 and {"AMDX1", "PPO3", "CNPIX1"} <= set(hdu.header):
+            wcs = WCS(hdu.header)  # a plate solution, which astropy turns into a projection with polynomials
+        else:
+            continue
+        if wcs.has_celestial:
+            return hdu, number, wcs.celestial
+    raise GeometryError(f"{str(path)!r} has no image with celestial coordinates")
+
+
+def plate_of(path):
+    """
+    Number of the HDU, shape and coordinate system of a plate.
+
+    The last is a copy: in astropy 6.1 (not in 8.0.2) two threads that use one WCS get wrong numbers, or end the process
+    (astropy issues 16245 and 19174). What threads share is copied and not used itself.
+    """
+    state = path.stat() if path.is_file() else None
+    number, shape, wcs = _read_header(path, state and (state.st_mtime_ns, state.st_size))
+    return number, shape, wcs.deepcopy()
+
+
+@functools.lru_cache(maxsize=64)
+def _read_header(path, _state):  # a file that was replaced is read again
+    with open_fits(path) as hdus:
+        hdu, number, wcs = find_plate(hdus, path)
+        return number, hdu.shape[-2:], wcs
+
+
+def _fingerprint(path):
+    """Beginning of a file (its header, and some pixels) in a few letters: another plate of the same name is another."""
+    with open(path, "rb") as file:
+        return hashlib.blake2b(file.read(_BEGINNING), digest_size=8).hexdigest()
+
+
+class LocalOptical:
+    """
+    Optical images from plates on disk, such as those of the Digitized Sky Survey.
+
+    An object is a function of ``position`` and ``size`` that gives the image of that field: of all plates the one that
+    covers most of it, and among equals the one whose middle is nearest. Coordinates are those of the plate's header;
+    the plate solution of DSS files (keywords ``AMDX1`` ...) is used where there is one.
+
+    Parameters
+    ----------
+    paths : str or path-like, or sequence of these
+        A FITS file, several, or a folder of which all FITS files are taken (those in folders below it are not). Their
+        headers are read now, their pixels only when a field is asked for.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file, or no FITS file in the folder.
+    GeometryError
+        If a file that is named cannot be read or has no image with celestial coordinates. In a folder such a file is
+        left out, unless no other is there.
+
+    References
+    ----------
+    Lasker et al. 1990, AJ 99, 2019 (the plates); Calabretta et al. 2004, draft of FITS WCS paper IV (plate solutions).
+
+    Examples
+    --------
+    >>> from astropy import units as u
+    >>>     >>> from astroclassify.survey import LocalOptical
+    >>> optical = LocalOptical("plates/")  # doctest: +SKIP
+    >>> optical(SkyCoord(132.85, 11.81, unit="deg"), 7 * u.arcmin).shape  # doctest: +SKIP
+    (254, 254)
+    """
+
+    def __init__(self, paths):
+        self.paths = self._list(paths)
+        centres, reaches = zip(*(self._extent(path) for path in self.paths), strict=True)
+        self._centres, self._reaches = np.array(centres), np.array(reaches)
+
+    @staticmethod
+    def _list(paths):
+        if not isinstance(paths, (str, PathLike)):
+            paths = [Path(path) for path in paths]
+            if not paths:
+                raise ValueError("paths must name at least one file, got an empty sequence")
+        elif not Path(paths).is_dir():
+            paths = [Path(paths)]
+        else:
+            folder, good, faults = Path(paths), [], []
+            for path in sorted(folder.iterdir()):
+                if not path.name.lower().endswith(_ENDINGS) or path.name.startswith(".") or not path.is_file():
+                    continue
+                try:
+                    plate_of(path)
+                    good.append(path)
+                except GeometryError as error:
+                    faults.append(error)
+                    log.warning("not used: %s", error)
+            if not good:
+                if faults:
+                    raise faults[0]
+                raise FileNotFoundError(f"paths: no FITS file in the folder {str(folder)!r}")
+            paths = good
+        return tuple(path.resolve() for path in paths)
+
+    @staticmethod
+    def _extent(path):
+        """Unit vector to the middle of a plate and the angle [rad] from there to its farthest corner."""
+        _, (height, width), wcs = plate_of(path)
+        x = np.array([(width - 1) / 2, -0.5, width - 0.5, -0.5, width - 0.5])
+        y = np.array([(height - 1) / 2, -0.5, -0.5, height - 0.5, height - 0.5])
+        vectors = wcs.pixel_to_world(x, y).icrs.cartesian.xyz.value.T
+        if not np.isfinite(vectors).all():
+            return vectors[0] if np.isfinite(vectors[0]).all() else np.array([1.0, 0, 0]), np.pi
+        return vectors[0], np.arccos(np.clip(vectors[1:] @ vectors[0], -1, 1)).max()
+
+    @property
+    def settings(self):
+        """What decides the images, as plain types."""
+        return {"kind": type(self).__name__, "files": {path.name: _fingerprint(path) for path in self.paths}}
+
+    def __call__(self, position, size):
+        """
+        Image of a field.
+
+        Parameters
+        ----------
+        position : `~astropy.coordinates.SkyCoord`
+            The middle.
+        size : `~astropy.units.Quantity`
+            Side of the square, north up, that must be on the image; the image may be larger.
+
+        Returns
+        -------
+        `~astropy.nddata.CCDData`
+            Part of a plate, unit adu, in its own pixels. ``meta["PLATFILE"]`` names the file.
+
+        Raises
+        ------
+        GeometryError
+            If no plate covers any of it, or the plate is empty there.
+        """
+        side = check_field(position, size)
+        towards = position.icrs.cartesian.xyz.value
+        distance = np.arccos(np.clip(self._centres @ towards, -1, 1))
+        near = np.flatnonzero(distance < self._reaches + np.radians(side))
+        field = target_wcs(position, side / (_POINTS - 1) * u.deg, (_POINTS, _POINTS))
+        rows, columns = np.mgrid[0:_POINTS, 0:_POINTS]
+        best, found = 0.0, None
+        for number in near[np.argsort(distance[near], kind="stable")]:
+            path = self.paths[number]
+            _, shape, wcs = plate_of(path)
+            x, y = transform(field, wcs, columns, rows)
+            covered = np.mean((x >= -0.5) & (x <= shape[1] - 0.5) & (y >= -0.5) & (y <= shape[0] - 0.5))
+            if covered > best:
+                best, found = covered, (path, x, y)
+            if covered == 1.0:
+                break
+        if found is None:
+            where = position.to_string("hmsdms", precision=0)
+            raise NoImageError(f"no plate covers the field at {where} ({len(self.paths)} in all)")
+        return self._read(*found)
+
+    @staticmethod
+    def _read(path, x, y):
+        """The part of a plate that holds these pixels."""
+        number, shape, wcs = plate_of(path)
+        rows, columns = window(x, y, shape, _MARGIN)
+        with open_fits(path) as hdus:
+            hdu = hdus[number]
+            # Whole rows are read in one go, parts of rows one by one.
+            part, rest = (columns, slice(None)) if shape[1] > _WIDE else (slice(None), columns)
+            data = hdu.section[(0,) * (len(hdu.shape) - 2) + (rows, part)][:, rest]
+            image = plate_image(data, hdu.header, wcs[rows, columns])
+        image.meta["PLATFILE"] = path.name
+        return image

@@ -1,0 +1,280 @@
+"""Sources of a field: wavelet filter, segmentation of the filtered image, deblending."""
+
+import warnings
+from numbers import Integral
+
+import numpy as np
+from astropy import units as u
+from astropy.table import QTable
+from photutils.segmentation import SegmentationImage, detect_sources
+from photutils.utils.exceptions import NoDetectionsWarning
+from scipy.ndimage import binary_dilation, label
+
+from astroclassify._checks import check_number
+from astroclassify.exceptions import ArgumentError, EmptyResultWarning
+from astroclassify.fields._field import check_field
+from astroclassify.schemes import Flag
+from astroclassify.tables import provenance
+
+from ._wavelet import filter_counts
+
+__all__ = ["FALSE_ALARM", "filter_image", "find_sources", "segment"]
+
+FALSE_ALARM = 1e-3
+HIGHEST, LOWEST = 0.1, 1e-12  # between which it must lie
+COARSEST = 1 / 8  # size of the coarsest wavelet, 2^scale pixels, in units of the shorter side
+MOST_SCALES = 7
+LEAST_EXPOSURE = 0.02  # share of the largest exposure below which a pixel is not searched
+LEAST_PIXELS = 5  # of a source
+CONTRAST = 0.3  # height of a peak above the saddle to a higher one, as a share of the peak,
+SIGMA = 4.0  # and in standard deviations of the noise there, high because an extended source has many peaks
+NEIGHBOURS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+
+
+def filter_image(field, *, false_alarm=FALSE_ALARM, scales=None):
+    """
+    Counts of everything that is significant above the background of a field, without noise.
+
+    Parameters
+    ----------
+    field : Field
+        The field.
+    false_alarm : float, optional
+        Probability per pixel and scale that noise passes, from 1e-12 to 0.1.
+    scales : sequence of int, optional
+        Wavelet scales: scale j shows structure of about 2^j pixels. By default from the half-energy radius of the
+        point spread function to an eighth of the shorter side.
+
+    Returns
+    -------
+    `~numpy.ndarray`, shape (ny, nx)
+        Counts per pixel, zero where there is nothing.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has a type or a value that is not allowed.
+
+    Notes
+    -----
+    B3-spline a trous transform (Starck & Murtagh 1998, PASP 110, 193). The significance of a coefficient is exact for
+    few counts: from the compound Poisson distribution of the sum of the wavelet at the places of the events. Pixels
+    without exposure (gaps, outside the field of view) hold no counts and no expected counts, so that their edges are no
+    signal; coefficients less than half of whose wavelet (squared) is on exposed pixels are not used.
+
+    Examples
+    --------
+    >>> from astroclassify.survey import filter_image, simulate_field
+    >>> field = simulate_field(rng=1, shape=(200, 200)).field
+    >>> image = filter_image(field)
+    >>> image.shape, bool(0 < image.sum() < field.counts.sum())
+    ((200, 200), True)
+    """
+    check_field(field)
+    false_alarm = check_number("false_alarm", false_alarm, LOWEST, HIGHEST)
+    scales = _check_scales(scales, field)
+    used = _searched(field)
+    counts, background = (np.where(used, image, 0.0) for image in (field.counts, field.background))
+    return filter_counts(counts, np.clip(background, 0.0, None), used, scales, false_alarm)
+
+
+def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
+    """
+    Find the sources of a field.
+
+    Parameters
+    ----------
+    field : Field
+        The field.
+    false_alarm : float, optional
+        Probability per pixel and scale that noise passes.
+    scales : sequence of int, optional
+        Wavelet scales, see `filter_image`.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        One row per source, the brightest first: ``source_id``, ``sky_position``, ``x``, ``y``, ``filtered_counts``,
+        ``area`` (of the segment), ``radius`` (of a circle of that area), ``region_radius`` (the same of the connected
+        region of which the segment is a part), ``flags``: ``off_edge`` where the segment reaches the edge of the image,
+        ``masked`` where it reaches pixels that are not searched.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has a type or a value that is not allowed.
+
+    Warns
+    -----
+    EmptyResultWarning
+        If nothing is found: the table has no rows.
+
+    Notes
+    -----
+    Segments of at least 5 connected pixels of the filtered image (`filter_image`) are split along valleys: each pixel
+    belongs to the peak at the end of the steepest ascent from it. A peak that rises above the saddle to a higher one by
+    less than 30% of its height, or by less than four standard deviations of the noise there, is part of that one.
+    Positions are barycentres of the pixels above half of the peak.
+
+    The deblending of photutils needs scikit-image; this one does not.
+
+    Examples
+    --------
+    >>> from astroclassify.survey import find_sources, simulate_field
+    >>> field = simulate_field(rng=1, shape=(200, 200)).field
+    >>> sources = find_sources(field)
+    >>> sources.colnames[:4]
+    ['source_id', 'sky_position', 'x', 'y']
+    """
+    image = filter_image(field, false_alarm=false_alarm, scales=scales)
+    finest = min(_check_scales(scales, field))
+    segments = segment(image, field.background, finest)
+    if segments.max() == 0:
+        warnings.warn("no sources were found", EmptyResultWarning, stacklevel=2)
+    table = _measure(image, segments, _searched(field), field)
+    table.meta.update(provenance(false_alarm=float(false_alarm)))
+    return table
+
+
+def segment(image, background, finest):
+    """
+    Labels (from 1, zero for none) of the segments of a filtered image, split along valleys; ``finest`` scale of the
+    filter.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoDetectionsWarning)
+        segments = detect_sources(image, 0.0, LEAST_PIXELS)
+    if segments is None:
+        return np.zeros(image.shape, np.int32)
+    basins = _basins(image, segments.data > 0)
+    # Noise of the mean over as many pixels as the filter leaves independent: the variance of the spline is 1.
+    area = max(4 * np.pi * (4 ** (finest - 1) - 1) / 3, 1.0)
+    labels = SegmentationImage(_merge(image, basins, np.clip(background, 0.0, None), area))
+    labels.relabel_consecutive()
+    return labels.data
+
+
+def _check_scales(scales, field):
+    """Wavelet scales as a list, checked against the size of the field."""
+    most = int(np.clip(np.log2(min(field.shape) * COARSEST), 1, MOST_SCALES))
+    if scales is None:
+        half = float(field.psf.radius(0.5, 0.0)) / field.pixel
+        finest = int(np.clip(round(np.log2(max(half, 1e-3))), 1, most))
+        return list(range(finest, most + 1))
+    scales = [scales] if np.ndim(scales) == 0 else list(scales)
+    if not scales or not all(isinstance(scale, Integral) and 1 <= scale <= most for scale in scales):
+        raise ArgumentError(f"scales must be whole numbers from 1 to {most} for {field.shape} pixels, got {scales}")
+    return sorted({int(scale) for scale in scales})
+
+
+def _searched(field):
+    """Pixels that are searched: exposed, not masked, with a known background."""
+    exposure = np.where(np.isfinite(field.exposure) & ~field.mask, field.exposure, 0.0)
+    return (exposure > LEAST_EXPOSURE * exposure.max()) & np.isfinite(field.background)
+
+
+def _basins(image, used):
+    """For each pixel the flat index of the peak at the end of the steepest ascent; -1 where ``used`` is false."""
+    index = np.arange(image.size).reshape(image.shape)
+    heights = np.pad(np.where(used, image, -1.0), 1, constant_values=-1.0)
+    targets = np.pad(index, 1)
+    best, target = np.full(image.shape, -np.inf), index
+    for dy, dx in NEIGHBOURS:
+        window = slice(1 + dy, 1 + dy + image.shape[0]), slice(1 + dx, 1 + dx + image.shape[1])
+        # Of equal neighbours the first counts, so that no ascent runs in a circle.
+        higher = heights[window] > best
+        best, target = np.where(higher, heights[window], best), np.where(higher, targets[window], target)
+    target = np.where(used, target, index).ravel()
+    while not np.array_equal(further := target[target], target):
+        target = further
+    return np.where(used, target.reshape(image.shape), -1)
+
+
+def _saddles(image, basins):
+    """Saddles between basins that touch, from high to low: heights, and pairs of basins."""
+    heights, pairs = [], []
+    ny, nx = image.shape
+    for dy, dx in ((0, 1), (1, -1), (1, 0), (1, 1)):
+        here = slice(0, ny - dy), slice(max(-dx, 0), nx - max(dx, 0))
+        there = slice(dy, ny), slice(max(dx, 0), nx + min(dx, 0))
+        a, b = basins[here], basins[there]
+        touch = (a != b) & (a >= 0) & (b >= 0)
+        heights.append(np.minimum(image[here][touch], image[there][touch]))
+        pairs.append(np.sort(np.stack([a[touch], b[touch]], axis=1), axis=1))
+    heights, pairs = np.concatenate(heights), np.concatenate(pairs)
+    order = np.argsort(-heights, kind="stable")
+    first = np.sort(np.unique(pairs[order], axis=0, return_index=True)[1])
+    return heights[order][first].tolist(), pairs[order][first].tolist()
+
+
+def _merge(image, basins, background, area):
+    """Labels of sources: basins, where a peak that hardly rises above its saddle to a higher one is part of that."""
+    peaks, index, sizes = np.unique(basins, return_inverse=True, return_counts=True)
+    names = peaks.tolist()
+    height = dict(zip(names, image.ravel()[peaks].tolist(), strict=True))
+    level = dict(zip(names, background.ravel()[peaks].tolist(), strict=True))
+    size = dict(zip(names, sizes.tolist(), strict=True))
+    joined = {name: name for name in names}  # basins connected above the present saddle
+    source = dict(joined)  # basins of one source
+    for saddle, (a, b) in zip(*_saddles(image, basins), strict=True):
+        top_a, top_b = _root(joined, a), _root(joined, b)
+        if top_a == top_b:
+            continue
+        if height[top_a] < height[top_b]:
+            a, top_a, top_b = b, top_b, top_a
+        joined[top_b] = top_a
+        low, high = _root(source, top_b), _root(source, a)
+        least = max(CONTRAST * height[low], SIGMA * np.sqrt((saddle + level[low]) / area))
+        if height[low] - saddle < least or size[low] < LEAST_PIXELS:
+            source[low] = high
+            size[high] += size[low]
+    final = np.array([0 if name < 0 else 1 + _root(source, name) for name in names])
+    return np.unique(final, return_inverse=True)[1][index.reshape(image.shape)] + int(final.min() > 0)
+
+
+def _root(tree, name):
+    """Representative of a name in a union-find tree."""
+    while tree[name] != name:
+        tree[name] = tree[tree[name]]
+        name = tree[name]
+    return name
+
+
+def _measure(image, segments, searched, field):
+    """Table of segments, the brightest first."""
+    n = int(segments.max())
+
+    def per_label(weights):
+        return np.bincount(segments.ravel(), np.ravel(weights), n + 1)[1:]
+
+    counts, area = per_label(image), per_label(np.ones(image.shape))
+    peak = np.zeros(n + 1)
+    np.maximum.at(peak, segments.ravel(), image.ravel())
+    core = np.where(image > 0.5 * peak[segments], image, 0.0)
+    rows, columns = np.indices(image.shape)
+    total = per_label(core)
+    x, y = per_label(core * columns) / total, per_label(core * rows) / total
+    edge = np.ones(image.shape, bool)
+    edge[1:-1, 1:-1] = False
+    beside = binary_dilation(~searched, np.ones((3, 3)))
+    flags = np.where(per_label(edge) > 0, Flag.OFF_EDGE.value, 0)
+    flags |= np.where(per_label(beside) > 0, Flag.MASKED.value, 0)
+    regions = label(segments > 0, np.ones((3, 3)))[0]
+    region_of = np.zeros(n + 1, np.intp)
+    region_of[segments] = regions
+    whole = np.bincount(regions.ravel())[region_of[1:]]
+    order = np.argsort(-counts, kind="stable")
+    squares = area[order] * field.pixel**2
+    return QTable(
+        {
+            "source_id": np.array([str(number) for number in range(1, n + 1)], dtype="U32"),
+            "sky_position": field.wcs.pixel_to_world(x[order], y[order]),
+            "x": x[order] * u.pix,
+            "y": y[order] * u.pix,
+            "filtered_counts": counts[order] * u.ct,
+            "area": squares * u.arcsec**2,
+            "radius": np.sqrt(squares / np.pi) * u.arcsec,
+            "region_radius": np.sqrt(whole[order] / np.pi) * field.pixel * u.arcsec,
+            "flags": flags[order].astype(np.int64),
+        }
+    )

@@ -1,0 +1,1 @@
+"""Maximum-likelihood fits of points and beta models to counts."""

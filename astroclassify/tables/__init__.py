@@ -1,0 +1,47 @@
+"""Tables that the package returns and takes: their columns, and how they are checked, read and written."""
+
+from ._columns import (  # noqa: F401 (some are for the rooms only)
+    CANDIDATES,
+    PREDICTIONS,
+    SAMPLE,
+    SCORES,
+    VOTES,
+    TableSpec,
+    empty,
+    has_text,
+    plain_column,
+    provenance,
+    validate,
+)
+from ._files import (  # noqa: F401 (some are for the rooms only)
+    IMAGE_FOLDER,
+    SAMPLE_FILE,
+    format_of,
+    image_paths,
+    read,
+    read_sample,
+    unpack,
+    write,
+    write_beside,
+    write_sample,
+)
+from ._sample import SampleTable
+
+__all__ = [
+    "CANDIDATES",
+    "PREDICTIONS",
+    "SAMPLE",
+    "SCORES",
+    "SampleTable",
+    "VOTES",
+    "TableSpec",
+    "empty",
+    "image_paths",
+    "plain_column",
+    "provenance",
+    "read",
+    "read_sample",
+    "validate",
+    "write",
+    "write_sample",
+]

@@ -1,0 +1,106 @@
+"""Data flow B on the command line: field to candidates, cutouts, classes beside the catalogue; and what is refused."""
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.io import fits
+
+from astroclassify import tables
+from astroclassify.cli import main
+from astroclassify.images import write_image
+from astroclassify.schemes import Flag
+from astroclassify.sim import simulate_field
+from astroclassify.survey import read_catalogue
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Image, exposure map and plate of a small field with many clusters."""
+    folder = tmp_path_factory.mktemp("field")
+    density = {"cluster": 15, "bright": 0, "arc": 0, "hot": 0}
+    simulated = simulate_field(rng=4, shape=(220, 220), density=density, optical=True)
+    image = simulated.field.to_ccd()
+    exposure = image.meta.pop("exposure_map")
+    write_image(image, folder / "field.fits")
+    write_image(simulated.plate, folder / "plate.fits")
+    fits.PrimaryHDU(exposure, image.wcs.to_header()).writeto(folder / "exposure.fits")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def candidates(files):
+    """Candidates of the field, from the verb."""
+    arguments = ["detect", str(files / "field.fits"), "--exposure", str(files / "exposure.fits")]
+    arguments += ["--regions", str(files / "found.reg"), "--out", str(files / "found.ecsv")]
+    assert main(arguments) == 0
+    return files / "found.ecsv"
+
+
+def test_field_to_annotated_catalogue(files, candidates, tmp_path, capsys):
+    found = tables.read(candidates, tables.CANDIDATES)
+    assert len(found) > 5
+    extended = found[np.isin(found["x_class"], ["C1", "C2"])]
+    assert len(extended) > 0
+    assert (files / "found.reg").read_text().startswith("# Region file format: DS9")
+    cut = ["cutouts", str(candidates), "--image", str(files / "field.fits"), "--exposure", str(files / "exposure.fits")]
+    cut += ["--optical", str(files / "plate.fits"), "--size", "4", "--pixels", "64", "--out", str(tmp_path / "cutouts")]
+    assert main(cut) == 0
+    assert f"{len(found)} cutouts in" in capsys.readouterr().err
+    sample = tables.read_sample(tmp_path / "cutouts")
+    assert list(sample["source_id"]) == list(found["source_id"])
+    assert all(path.is_file() for path in tables.image_paths(sample))
+    # The same call finds everything done; the classes then stand beside every row, in the catalogue's order.
+    assert main(cut) == 0
+    classify = ["classify", str(tmp_path / "cutouts"), "--model", "cluster-embedded"]
+    classify += ["--annotate", str(candidates), "--out", str(tmp_path / "annotated.ecsv")]
+    assert main(classify) in (0, 1)
+    annotated = read_catalogue(tmp_path / "annotated.ecsv")
+    assert list(annotated["source_id"]) == list(found["source_id"])
+    # 4 arcmin are less than the model was made for: every row says so, none is lost.
+    assert np.all(annotated["flags"] & Flag.FAILED.value) or np.isfinite(annotated["p_cluster"]).any()
+
+
+def test_detect_prints_the_table_where_no_file_is_named(files, capsys):
+    arguments = ["detect", str(files / "field.fits"), "--exposure", str(files / "exposure.fits")]
+    assert main([*arguments, "--select", "C1"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("# %ECSV")
+    number = sum(line.split()[-1] != "" for line in out.splitlines() if not line.startswith("#")) - 1
+    assert err.strip().endswith(f"sources: {number} C1, 0 C2, 0 P1")
+
+
+def test_two_cameras_are_added(files, tmp_path):
+    names = [str(files / "field.fits"), str(files / "field.fits")]
+    maps = [str(files / "exposure.fits"), str(files / "exposure.fits")]
+    arguments = ["detect", *names, "--exposure", *maps, "--max-off-axis", "4", "--out", str(tmp_path / "both.ecsv")]
+    assert main(arguments) == 0
+    both = tables.read(tmp_path / "both.ecsv", tables.CANDIDATES)
+    assert np.all(both["off_axis"] <= 4 * u.arcmin)
+
+
+def test_what_is_there_is_not_replaced(candidates, files, capsys):
+    arguments = ["detect", str(files / "field.fits"), "--out", str(candidates)]
+    assert main(arguments) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["detect", "nothing.fits"], "nothing.fits"),
+        (["detect", "{field}", "--exposure", "{field}", "{field}"], "--exposure takes one file for each of the 1"),
+        (["detect", "{field}", "--exposure", "{plate}"], "exposure"),
+        (["detect", "{plate}"], "image"),
+        (["cutouts", "{field}", "--image", "{field}", "--out", "cutouts"], "field.fits"),
+        (["cutouts", "nothing.ecsv", "--image", "{field}", "--out", "cutouts"], "nothing.ecsv"),
+        (["classify", "{field}", "--model", "coolcore-embedded", "--annotate", "nothing.ecsv"], "nothing.ecsv"),
+    ],
+)
+def test_bad_input_ends_in_one_line(arguments, message, files, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = [each.format(field=files / "field.fits", plate=files / "plate.fits") for each in arguments]
+    assert main(arguments) == 2
+    err = capsys.readouterr().err.strip().splitlines()
+    assert message in err[-1]
+    assert not any("Traceback" in line for line in err)
+    assert not (tmp_path / "cutouts").exists()

@@ -1,0 +1,76 @@
+"""The models that come with the package: whole, small, with their cards, right about images like those of training."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy import units as u
+
+import astroclassify
+from astroclassify import tables
+from astroclassify.images import read_image
+from astroclassify.nn import list_classifiers, load_classifier, score
+from astroclassify.schemes import Flag
+
+FOLDER = Path(astroclassify.__file__).parent / "data" / "models"
+NAMES = ["cluster-embedded", "coolcore-embedded"]
+
+
+def test_list():
+    assert sorted(list_classifiers()["name"]) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_folder_and_card(name):
+    assert sum(path.stat().st_size for path in (FOLDER / name).iterdir()) < 4_000_000
+    model = load_classifier(name)
+    card = model.card_
+    assert card["name"] == name and card["limits"] and "not on observations" in card["description"].replace("\n", " ")
+    assert [row["class"] for row in card["scores"]] == [*model.scheme.classes, "mean"]
+    assert card["scores"][-1]["f1_lo"] < card["scores"][-1]["f1"] < card["scores"][-1]["f1_hi"]
+    assert card["calibration"]["temperature"] == pytest.approx(model.temperature_, abs=1e-3)
+    assert model.novelty_ is not None
+    for path in (FOLDER / name).iterdir():
+        if path.suffix in (".json", ".md"):
+            assert "/opt/" not in path.read_text() and "/home/" not in path.read_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_onnx_gives_what_torch_gives(name):
+    torch = pytest.importorskip("torch")
+    model = load_classifier(name)
+    shape = (4, len(model.bands), *model.geometry.shape)
+    counts = np.random.default_rng(0).gamma(0.5, 20.0, shape).astype(np.float32)
+    prepared = model.predictor_.preprocessing(counts)
+    with torch.no_grad():
+        logits = model.build_network()(torch.from_numpy(prepared)).numpy()
+    np.testing.assert_allclose(model.predictor_.network.logits(prepared), logits, atol=1e-4 * np.abs(logits).max())
+
+
+@pytest.mark.slow
+def test_candidates_of_another_survey(tmp_path):
+    from astroclassify.sim import simulate_survey, to_binary
+    from astroclassify.survey import Cuts
+
+    model = load_classifier("cluster-embedded")
+    extended = Cuts("extended", {"ext": (3 * u.arcsec, None), "ext_like": (8.0, None), "det_like": (20.0, None)})
+    density = {"cluster": 4, "galaxy": 10, "agn": 1.3}
+    sample = simulate_survey(
+        4, rng=5001, out=tmp_path, density=density, cuts=extended, shape=model.geometry.shape, progress=False
+    )
+    predictions = model.classify(to_binary(sample))
+    tables.validate(predictions, tables.PREDICTIONS)
+    assert score(predictions, n_bootstrap=10)["auc"][0] > 0.75
+    assert np.mean((predictions["flags"] & Flag.UNFAMILIAR.value) != 0) < 0.2
+    assert not np.any(predictions["flags"] & (Flag.OTHER_INSTRUMENT | Flag.OTHER_BAND | Flag.NO_EXPOSURE).value)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("with_exposure", [False, True])
+def test_rosat_image_is_unlike_mock_chandra_images(shared_data, with_exposure):
+    folder = shared_data / "rosat"
+    exposure = folder / "pyproffit_expose_mask_37.fits.gz" if with_exposure else None
+    image = read_image(folder / "pyproffit_b_37.fits.gz", exposure=exposure)
+    predictions = load_classifier("coolcore-embedded").classify(image, redshift=0.0597)
+    flags = Flag(int(predictions["flags"][0]))
+    assert Flag.UNFAMILIAR in flags and Flag.OTHER_INSTRUMENT in flags

@@ -1,0 +1,346 @@
+"""The page in a real browser, by keys: votes, undo, two voters, conflicts, moderation, a killed server."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from astropy.table import QTable
+
+from astroclassify import tables
+from astroclassify.people import check_votes, expert_decisions
+from astroclassify.people.page._server import stored_votes
+from astroclassify.schemes import CANDIDATE
+from astroclassify.sim import simulate_candidates
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("PIL.Image")
+webdriver = pytest.importorskip("selenium.webdriver")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+DRIVER = shutil.which("chromedriver")
+if CHROMIUM is None or DRIVER is None:
+    pytest.skip("chromium and its driver are not installed", allow_module_level=True)
+
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+
+N = 6
+SERVED = """
+import sys, json
+from astroclassify.people.page._server import open_server
+from astroclassify.nn import load_classifier
+settings = json.loads(sys.argv[2])
+if "classifier" in settings:
+    settings["classifier"] = load_classifier(settings["classifier"])
+server = open_server(sys.argv[1], **settings)
+print(server.address, flush=True)
+server.serve_forever()
+"""
+# Where pictures of the page are kept to be looked at; by default nowhere.
+SHOTS = os.environ.get("ASTROCLASSIFY_SCREENSHOTS")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("browser")
+    sample = simulate_candidates(N, rng=3, out=folder / "sample", progress=False)
+    table = QTable({"source_id": sample["source_id"], "label_pred": np.array(["low_z"] * N)})
+    for number, label in enumerate(CANDIDATE.classes):
+        table[f"p_{label}"] = np.full(N, (0.6, 0.2, 0.1, 0.07, 0.03)[number])
+    table["flags"] = np.zeros(N, int)
+    table.meta["scheme"] = CANDIDATE.to_dict()
+    tables.write(table, folder / "predictions.ecsv")
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    shutil.copytree(made / "sample", tmp_path / "sample")
+    return tmp_path / "sample"
+
+
+@pytest.fixture
+def serve(folder):
+    """Starts servers as processes of their own: (process, address)."""
+    processes = []
+
+    def begin(**settings):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SERVED, str(folder), json.dumps(settings)], stdout=subprocess.PIPE, text=True
+        )
+        processes.append(process)
+        address = process.stdout.readline().strip()
+        assert address, "the server did not start"
+        return process, address
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture
+def browse(tmp_path):
+    """Opens browsers, each a person of its own."""
+    open_ones = []
+
+    def begin(address, voter=None):
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM
+        profile = tmp_path / f"profile-{len(open_ones)}"
+        for argument in (
+            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1500,950",
+            f"--user-data-dir={profile}", "--no-first-run", "--disable-background-networking",
+            # Nothing but this computer can be reached: what the page needs is in the page.
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        ):  # fmt: skip
+            options.add_argument(argument)
+        options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path / "downloads")})
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        service = webdriver.ChromeService(executable_path=DRIVER)
+        person = Person(webdriver.Chrome(options=options, service=service))
+        open_ones.append(person)
+        person.driver.get(address)
+        if voter is not None:
+            person.sign(voter)
+        return person
+
+    yield begin
+    for person in open_ones:
+        person.driver.quit()
+
+
+class Person:
+    """Somebody at a keyboard."""
+
+    def __init__(self, driver):
+        self.driver = driver
+
+    def until(self, condition, seconds=120):
+        """Wait until something is true of the page, and return it."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            # An element may be drawn anew while it is looked at.
+            with contextlib.suppress(StaleElementReferenceException, NoSuchElementException):
+                if found := condition():
+                    return found
+            time.sleep(0.02)
+        raise AssertionError(f"not so after {seconds} s: {self.driver.find_element(By.TAG_NAME, 'body').text}")
+
+    def idle(self):
+        """Wait until the page takes keys: while it waits for the server it ignores them."""
+        self.until(lambda: self.driver.execute_script("return document.body.dataset.busy === undefined"))
+
+    def press(self, *keys):
+        for key in keys:
+            self.idle()
+            webdriver.ActionChains(self.driver).send_keys(key).perform()
+            self.idle()
+
+    def reads(self, name, *texts):
+        """Wait until an element of the page has all these texts."""
+        self.until(lambda: all(text in self.text(name) for text in texts))
+
+    def text(self, name):
+        return self.driver.find_element(By.ID, name).text
+
+    def shown(self, name):
+        return self.driver.find_element(By.ID, name).is_displayed()
+
+    def sign(self, voter):
+        self.until(lambda: self.shown("sign"))
+        self.press(voter, Keys.ENTER)
+        self.at(1)
+
+    def at(self, number):
+        self.reads("source", f"({number} of")
+
+    def pictures(self):
+        """Natural widths of the pictures, once all are there."""
+        self.until(lambda: self.driver.find_element(By.ID, "pictures").get_attribute("aria-busy") == "false")
+        script = "return [...document.querySelectorAll('#pictures img')].map((x) => x.hidden ? 0 : x.naturalWidth)"
+        return self.until(lambda: self.driver.execute_script(script))
+
+    def keep(self, name):
+        """Picture of the page, to be looked at."""
+        if not self.shown("sign"):
+            self.pictures()
+        if SHOTS:
+            self.driver.save_screenshot(os.path.join(SHOTS, f"{name}.png"))
+
+    def errors(self):
+        return [entry for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def test_votes_with_keys_alone(serve, browse, folder, made, tmp_path):
+    process, address = serve(workflow="hunt", predictions=str(made / "predictions.ecsv"), classifier="cluster-embedded")
+    ann = browse(address)
+    ann.keep("sign")
+    ann.sign("Ann Lee")
+    assert address.split("#")[1] not in ann.driver.current_url
+    ann.until(lambda: ann.pictures() == [356] * 4)
+    ann.reads("question", "X-ray emission")
+    ann.reads("progress", f"0 of {N} done")
+    ann.keep("first")
+    ann.press("1")
+    ann.reads("question", "cut off")
+    ann.press("1", "1", "1", "2")  # no border, extended, optical, on one galaxy
+    ann.at(2)
+    ann.reads("progress", f"1 of {N} done")
+    ann.press("2")  # no emission: on to the third
+    ann.at(3)
+    ann.press("u")
+    ann.at(2)
+    ann.reads("question", "X-ray emission")
+    ann.reads("progress", f"1 of {N} done")
+    ann.press("u", "u")  # the last two answers on the first source
+    ann.at(1)
+    ann.reads("question", "optical image")
+    ann.keep("undone")
+    ann.press("2")  # there is none
+    ann.at(2)
+    ann.press(Keys.ARROW_LEFT)
+    ann.at(1)
+    ann.reads("outcome", "no optical image")
+    ann.press("1")  # the vote is complete: a key more answers nothing
+    ann.press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ENTER)
+    ann.at(4)
+    ann.press("g", "2", Keys.ENTER)
+    ann.at(2)
+    ann.press("7", "x")  # no such answers
+    ann.press("g", "nonsense", Keys.ENTER)
+    ann.reads("message", "no source nonsense")
+    ann.press("s", "[", "[", "d", ".", "m")
+    wanted = [{"stretch": "log", "low": 50, "high": 99.7}, "cluster", 99.9]
+    scales = "return [info.scales.xray, mapClass, info.scales.optical.high]"
+    ann.until(lambda: ann.driver.execute_script(scales) == wanted)
+    ann.until(lambda: all(ann.pictures()))
+    ann.keep("scaled")
+    ann.press("e")
+    (tmp_path / "downloads").mkdir(exist_ok=True)
+    saved = tmp_path / "downloads" / "votes-hunt.ecsv"
+    ann.until(saved.is_file)
+    exported = tables.read(saved, tables.VOTES)
+    assert ann.errors() == []
+    process.kill()
+    process.wait()
+    votes = stored_votes(folder, workflow="hunt")
+    assert votes["answer"].tolist() == ["yes", "no", "extended", "no"] == exported["answer"].tolist()
+    assert set(votes["voter_id"]) == {"Ann Lee"} and len(check_votes(votes)) == 0
+
+
+def test_an_answer_is_changed(serve, browse):
+    _, address = serve(workflow="hunt")
+    ann = browse(address, "ann")
+    ann.press("1", "1")
+    ann.driver.find_element(By.CSS_SELECTOR, "#given li:first-child button").click()
+    ann.reads("question", "Is there X-ray emission")
+    ann.press("2")
+    ann.at(2)
+    ann.press(Keys.ARROW_LEFT)
+    ann.at(1)
+    ann.reads("outcome", "no X-ray emission")
+
+
+def test_a_key_that_is_held_down_answers_once(serve, browse, folder):
+    process, address = serve(workflow="hunt")
+    ann = browse(address, "ann")
+    press_many = """for (let k = 0; k < 9; k += 1) document.body.dispatchEvent(
+        new KeyboardEvent("keydown", {key: "1", repeat: arguments[0] && k > 0, bubbles: true}));"""
+    ann.idle()
+    ann.driver.execute_script(press_many, True)
+    ann.reads("question", "cut off")
+    ann.idle()
+    ann.driver.execute_script(press_many, False)  # presses faster than the server answers are one as well
+    ann.reads("question", "spread out")
+    ann.idle()
+    process.kill()
+    process.wait()
+    assert len(stored_votes(folder, workflow="hunt")) == 2
+
+
+def test_two_voters_a_conflict_and_a_moderator(serve, browse, folder, made):
+    process, address = serve(predictions=str(made / "predictions.ecsv"), blind=True, moderators=["mia"])
+    ann, bob = browse(address, "ann"), browse(address, "bob")
+    ann.reads("probabilities", "shown after your vote")
+    assert "0.600" not in ann.text("probabilities")
+    ann.keep("blind")
+    ann.press("1")
+    ann.reads("probabilities", "0.600")  # and it waits, so that they can be read
+    ann.at(1)
+    ann.keep("unblinded")
+    for number in range(2, N + 1):
+        bob.press(str(number % 2 + 1), Keys.ENTER)  # both at work at once
+        bob.at(number)
+        ann.press(Keys.ENTER)
+        ann.at(number)
+        ann.press("1")
+    bob.press("1")
+    ann.press(Keys.ENTER)
+    ann.reads("message", "You have voted on all sources")
+    ann.reads("progress", f"{N} of {N} done")
+    assert not ann.shown("moderation")
+    mia = browse(address, "mia")
+    mia.until(lambda: mia.shown("moderation"))
+    mia.press("c")
+    mia.at(1)
+    # bob said 1, 2, 1, 2, 1 (as number % 2 + 1 of 2 to 6), and 1 of the last: he differs in the second and fourth.
+    mia.until(lambda: mia.text("conflicts").count("conflict") == 2)
+    mia.reads("others", "ann:")
+    mia.keep("conflicts")
+    mia.press("4")
+    mia.press(Keys.ENTER, "2", Keys.ENTER)
+    mia.reads("message", "You have voted on all conflicts")
+    mia.keep("moderated")
+    mia.until(lambda: mia.text("conflicts").count("moderated") == 2)
+    mia.press("u")
+    mia.until(lambda: mia.text("conflicts").count("moderated") == 1)
+    mia.press("2", "c")
+    mia.reads("source", f"of {N})")
+    assert ann.errors() + bob.errors() + mia.errors() == []
+    process.kill()
+    process.wait()
+    decisions = expert_decisions(stored_votes(folder), moderators=["mia"])
+    assert sorted(decisions["status"]) == ["agreed"] * (N - 2) + ["moderated"] * 2
+    assert sorted(decisions["decision"][decisions["status"] == "moderated"]) == ["high_z", "point"]
+
+
+def test_a_server_that_is_killed_and_started_again(serve, browse, folder):
+    process, address = serve()
+    port = int(address.split(":")[2].split("/")[0])
+    ann = browse(address, "ann")
+    ann.press("1", "2")
+    ann.at(3)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    ann.press("3")
+    ann.reads("message", "The server does not answer")
+    ann.at(3)
+    ann.reads("progress", f"2 of {N} done")  # what was not confirmed does not look as if it were
+    ann.keep("killed")
+    process, address = serve(port=port)
+    ann.press("3")
+    ann.reads("message", "This page is not open any more")
+    ann.driver.get(address)
+    ann.at(3)  # the same tab knows who votes; the journal knows what was voted
+    ann.press("3")
+    ann.at(4)
+    ann.until(lambda: not ann.shown("message"))
+    process.kill()
+    process.wait()
+    assert stored_votes(folder)["answer"].tolist() == ["low_z", "high_z", "galaxy"]
+
+
+def test_a_page_without_its_token(serve, browse):
+    _, address = serve()
+    stranger = browse(address.split("#")[0])
+    stranger.reads("message", "open the full address that the server gave")
+    assert not stranger.shown("sign") and stranger.text("sample") == ""

@@ -1,0 +1,132 @@
+"""Truth of the simulated clusters: cosmology, scaling relations, profiles, dimming."""
+
+import warnings
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.table import Table
+from scipy.integrate import quad
+
+from astroclassify.images import DEFAULT_COSMOLOGY
+from astroclassify.sim.sky import _clusters as clusters
+from astroclassify.sim.sky import _xmm as xmm
+from astroclassify.sim.sky._population import POPULATION
+
+
+def pointing():
+    return xmm.Pointing(exposure=10e3, roll=0.0, x=400.0, y=240.0, sky=1.6e-3, particles=1e-3)
+
+
+@pytest.mark.parametrize("redshift", [0.05, 0.3, 1.0])
+def test_tables_are_the_cosmology(redshift):
+    assert clusters.distance(redshift) == pytest.approx(DEFAULT_COSMOLOGY.luminosity_distance(redshift).value, rel=1e-4)
+    scale = 1 / DEFAULT_COSMOLOGY.arcsec_per_kpc_proper(redshift).value
+    assert clusters.kpc_per_arcsec(redshift) == pytest.approx(scale, rel=1e-4)
+    density = DEFAULT_COSMOLOGY.critical_density(redshift).to_value(u.Msun / u.kpc**3)
+    assert 1e14 / (4 / 3 * np.pi * clusters.radius_of(1e14, redshift) ** 3) == pytest.approx(500 * density, rel=1e-3)
+
+
+def test_scaling_relations_at_their_pivots():
+    efunc = DEFAULT_COSMOLOGY.efunc(0.2)
+    assert clusters.mass_of(10**44.274 * efunc ** (7 / 3), 0.2) == pytest.approx(3e14, rel=1e-4)
+    assert clusters.temperature_of(3.84e14 / efunc, 0.2) == pytest.approx(5.0, rel=1e-4)
+
+
+@pytest.mark.real_data
+def test_masses_are_those_of_the_mcxc(shared_data):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", u.UnitsWarning)  # "10+14Msun" in its header
+        table = Table.read(shared_data / "catalogues" / "mcxc.fits")
+    luminosity, mass, redshift = (np.array(table[name], dtype=float) for name in ("L500", "M500", "z"))
+    ratio = clusters.mass_of(luminosity * 1e44, redshift) / (mass * 1e14)
+    # All but one in a hundred, whose masses are not of this relation.
+    assert np.mean(np.abs(ratio - 1) < 0.02) > 0.95 and np.median(ratio) == pytest.approx(1.0, abs=0.005)
+
+
+def test_k_factor_of_a_power_law_and_at_redshift_zero():
+    assert clusters.k_factor(0.0, 3.0) == pytest.approx(1.0, abs=1e-4)
+    # A very hot gas has the energy spectrum E^-0.4, hence (1 + z)^0.6.
+    assert clusters.k_factor(0.5, 40.0) == pytest.approx(1.5**0.6, rel=0.04)
+
+    def energy(low, high):
+        return quad(lambda e: e**-0.4 * np.exp(-e / 2.5), low, high)[0]
+
+    assert clusters.k_factor(0.8, 2.5) == pytest.approx(energy(0.9, 3.6) / energy(0.5, 2), rel=1e-3)
+
+
+def test_luminosities_follow_the_schechter_function():
+    drawn = clusters._draw_luminosity(40_000, np.random.default_rng(1))
+
+    def number(low, high):
+        return quad(lambda x: np.exp(x * -0.8 - np.exp(x)), np.log(low / 2.5e44), np.log(high / 2.5e44))[0]
+
+    for low, high in ((1.5e42, 5e42), (1e43, 1e44), (1e44, 1e45)):
+        share = number(low, high) / number(1.5e42, 3e45)
+        assert np.mean((drawn > low) & (drawn < high)) == pytest.approx(share, abs=4 * np.sqrt(share / 40_000) + 2e-4)
+
+
+def test_profile_of_galaxies_is_a_projected_nfw():
+    share, radius, outer = clusters._nfw_table()
+
+    def surface(r):
+        x = r * POPULATION.concentration
+        if x < 1:
+            return r * (1 - np.arccosh(1 / x) / np.sqrt(1 - x**2)) / (x**2 - 1)
+        return r * (1 - np.arccos(1 / x) / np.sqrt(x**2 - 1)) / (x**2 - 1)
+
+    whole = quad(surface, 1e-3, 2.0, points=[1 / POPULATION.concentration])[0]
+    for end in (0.2, 0.6, 1.0):
+        points = [1 / POPULATION.concentration] if end > 1 / POPULATION.concentration else None
+        expected = quad(surface, 1e-3, end, points=points)[0] / whole
+        assert np.interp(end, radius, share) == pytest.approx(expected, rel=5e-3)
+    assert outer == pytest.approx(1 / np.interp(1.0, radius, share), rel=1e-3)
+
+
+def test_richness_is_the_published_one():
+    rng, mass = np.random.default_rng(2), 2e14
+    cluster = {"redshift": 0.1, "m_500": mass, "r_500": float(clusters.radius_of(mass, 0.1))}
+    limit = clusters.apparent_magnitude(POPULATION.characteristic_magnitude + 3, 0.1)
+    numbers = []
+    for _ in range(60):
+        galaxies = clusters.cluster_galaxies(cluster, rng)[1:]  # the central one comes on top
+        radius = np.hypot(galaxies[:, 0], galaxies[:, 1]) * clusters.kpc_per_arcsec(0.1)
+        numbers.append(np.sum((radius < cluster["r_500"]) & (galaxies[:, 2] < limit)))
+    expected = 36 * 2**0.87
+    assert np.mean(numbers) == pytest.approx(expected, abs=4 * np.sqrt(expected / 60))
+
+
+def test_galaxies_fade_with_redshift():
+    modulus = DEFAULT_COSMOLOGY.distmod(0.1).value
+    assert clusters.apparent_magnitude(-21.5, 0.1) == pytest.approx(-21.5 + modulus + 0.10 - 0.09, abs=1e-3)
+    steps = clusters.apparent_magnitude(-21.5, np.linspace(0.05, 1.2, 20))
+    assert np.all(np.diff(steps) > 0)
+    rng, seen = np.random.default_rng(3), {}
+    for redshift in (0.1, 0.3, 0.6, 0.9):
+        cluster = {"redshift": redshift, "m_500": 1.5e14, "r_500": float(clusters.radius_of(1.5e14, redshift))}
+        seen[redshift] = np.mean([np.sum(clusters.cluster_galaxies(cluster, rng)[:, 2] < 20.8) for _ in range(10)])
+    assert seen[0.1] > 50 and seen[0.1] > seen[0.3] > 5 * seen[0.6] and seen[0.6] > seen[0.9] and seen[0.9] < 1
+
+
+def test_candidates_are_found_in_their_range_of_redshift_near_the_limit():
+    rng = np.random.default_rng(4)
+    for bounds in POPULATION.redshifts:
+        drawn = [clusters.draw_cluster(bounds, pointing(), rng) for _ in range(40)]
+        assert all(bounds[0] <= each["redshift"] <= bounds[1] for each in drawn)
+        counts = np.array([each["flux"] for each in drawn]) * POPULATION.counts_per_flux * 10e3
+        assert 60 < np.median(counts) < 800
+        share = np.array([each["core_radius"] / each["r_500_arcsec"] for each in drawn])
+        assert 0.08 < np.median(share) < 0.18
+
+
+def test_parts_of_a_cluster_add_up_to_its_flux():
+    rng = np.random.default_rng(5)
+    cluster = clusters.draw_cluster((0.01, 0.3), pointing(), rng)
+    kinds = set()
+    for _ in range(40):
+        parts = clusters.cluster_light(cluster, rng)
+        kinds.add(len(parts))
+        assert sum(part.flux for part in parts) == pytest.approx(cluster["flux"]) and all(
+            part.flux > 0 for part in parts
+        )
+    assert kinds == {1, 2, 3} or kinds == {1, 2}
