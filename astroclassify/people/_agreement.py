@@ -47,7 +47,7 @@ def fleiss_kappa(votes, *, workflow="hunt"):
     Examples
     --------
     >>> from astropy.table import QTable
-    >>> from astroclassify.survey import fleiss_kappa
+    >>> from astroclassify.people import fleiss_kappa
     >>> votes = QTable({"source_id": ["a", "a", "b", "b"], "voter_id": ["v", "w", "v", "w"], "time": [""] * 4,
     ...                 "question": ["class"] * 4, "answer": ["cluster", "cluster", "other", "other"]})
     >>> fleiss_kappa(votes, workflow="cluster")["kappa"].tolist()
@@ -101,7 +101,7 @@ def cohen_kappa(first, second):
 
     Examples
     --------
-    >>> from astroclassify.survey import cohen_kappa
+    >>> from astroclassify.people import cohen_kappa
     >>> round(cohen_kappa(["a", "a", "b", "b"], ["a", "b", "b", "b"]), 6)
     0.5
     """

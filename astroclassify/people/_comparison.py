@@ -55,7 +55,7 @@ def compare_labels(truth, judges, *, positive=CLUSTER_LABELS):
 
     Examples
     --------
-    >>> from astroclassify.survey import compare_labels
+    >>> from astroclassify.people import compare_labels
     >>> truth = {"a": "low_z", "b": "point", "c": "high_z"}
     >>> table = compare_labels(truth, {"us": {"a": "cluster", "b": "cluster"}})
     >>> print(table["judge", "tp", "fp", "n_open", "precision"])
@@ -113,7 +113,7 @@ def judge_roc(truth, judge, *, positive=CLUSTER_LABELS):
     Examples
     --------
     >>> from astropy.table import QTable
-    >>> from astroclassify.survey import judge_roc
+    >>> from astroclassify.people import judge_roc
     >>> judge = QTable({"source_id": ["a", "b", "c"], "p_cluster": [0.9, 0.6, 0.4]})
     >>> curve = judge_roc({"a": "cluster", "b": "other", "c": "cluster"}, judge)
     >>> curve["fpr"].tolist(), curve["tpr"].tolist(), curve.meta["auc"]
@@ -161,7 +161,7 @@ def who_was_right(truth, judges, *, candidates=None, positive=CLUSTER_LABELS):
 
     Examples
     --------
-    >>> from astroclassify.survey import who_was_right
+    >>> from astroclassify.people import who_was_right
     >>> print(who_was_right({"a": "low_z", "b": "point"}, {"we": {"a": "cluster", "b": "cluster"}}))
     source_id label is_cluster said_we verdict_we
     --------- ----- ---------- ------- ----------

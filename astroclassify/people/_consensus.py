@@ -115,7 +115,7 @@ def volunteer_consensus(votes, *, method="weighted", gold=None, workflow="hunt",
 
     Examples
     --------
-    >>> from astroclassify.survey import simulate_votes, volunteer_consensus
+    >>> from astroclassify.people import simulate_votes, volunteer_consensus
     >>> votes = simulate_votes({"a": "edge", "b": "point_source"}, n_voters=40, hesitation=0, rng=1)
     >>> print(volunteer_consensus(votes)["source_id", "outcome", "n_votes"])
     source_id   outcome    n_votes
@@ -374,7 +374,7 @@ def volunteer_skill(votes, *, method="weighted", gold=None, workflow="hunt", smo
 
     Examples
     --------
-    >>> from astroclassify.survey import simulate_votes, volunteer_skill
+    >>> from astroclassify.people import simulate_votes, volunteer_skill
     >>> votes = simulate_votes({"a": "edge", "b": "point_source"}, votes_per_subject=3, n_voters=3, rng=1)
     >>> volunteer_skill(votes)["q_emission"].tolist()
     [2, 2, 2]
@@ -433,7 +433,7 @@ def soft_labels(consensus, scheme="cluster"):
 
     Examples
     --------
-    >>> from astroclassify.survey import simulate_votes, soft_labels, volunteer_consensus
+    >>> from astroclassify.people import simulate_votes, soft_labels, volunteer_consensus
     >>> votes = simulate_votes({"a": "edge", "b": "nearby_cluster"}, n_voters=40, hesitation=0, rng=2)
     >>> labels, weights = soft_labels(volunteer_consensus(votes, subjects=["a", "b"]), "cluster")
     >>> labels.argmax(axis=1).tolist()

@@ -62,7 +62,7 @@ def expert_decisions(votes, *, moderators=(), workflow="candidate", subjects=Non
     Examples
     --------
     >>> from astropy.table import QTable
-    >>> from astroclassify.survey import expert_decisions
+    >>> from astroclassify.people import expert_decisions
     >>> votes = QTable({"source_id": ["a", "a", "b", "b", "b"], "voter_id": ["ann", "bob", "ann", "bob", "mia"],
     ...                 "question": ["class"] * 5, "answer": ["low_z", "low_z", "low_z", "point", "point"],
     ...                 "time": ["1", "2", "3", "4", "5"]})

@@ -73,7 +73,7 @@ def simulate_votes(truth, *, n_voters=1227, votes_per_subject=30, hesitation=2.3
 
     Examples
     --------
-    >>> from astroclassify.survey import simulate_votes
+    >>> from astroclassify.people import simulate_votes
     >>> votes = simulate_votes({"a": "point_source"}, n_voters=5, votes_per_subject=3, rng=2)
     >>> sorted(set(votes["question"].tolist())), len(set(votes["voter_id"].tolist()))
     (['border', 'emission', 'shape'], 3)

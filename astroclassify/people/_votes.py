@@ -80,7 +80,7 @@ def read_votes(path, *, workflow="hunt", versions=None, workflow_id=None):
 
     Examples
     --------
-    >>> from astroclassify.survey import read_votes
+    >>> from astroclassify.people import read_votes
     >>> votes, report = read_votes("the-hunt-classifications.csv", versions=["16"])  # doctest: +SKIP
     >>> votes.meta["read"]["problems"]  # doctest: +SKIP
     {'duplicate': 212, 'other_version': 3801}
@@ -152,7 +152,7 @@ def check_votes(votes, *, workflow="hunt"):
     Examples
     --------
     >>> from astropy.table import QTable
-    >>> from astroclassify.survey import check_votes
+    >>> from astroclassify.people import check_votes
     >>> votes = QTable({"source_id": ["a", "a", "a"], "voter_id": ["v", "v", "v"], "question": ["emission"] * 3,
     ...                 "answer": ["yes", "perhaps", "no"], "time": ["", "", ""]})
     >>> print(check_votes(votes)["row", "problem", "text"])

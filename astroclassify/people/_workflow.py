@@ -69,7 +69,7 @@ class Workflow:
 
     Examples
     --------
-    >>> from astroclassify.survey import load_workflow
+    >>> from astroclassify.people import load_workflow
     >>> workflow = load_workflow("hunt")
     >>> [question.name for question in workflow.questions]
     ['emission', 'border', 'shape', 'optical', 'galaxy', 'members']
@@ -315,7 +315,7 @@ def load_workflow(workflow="hunt"):
 
     Examples
     --------
-    >>> from astroclassify.survey import load_workflow
+    >>> from astroclassify.people import load_workflow
     >>> load_workflow("hunt").classes("candidate")[-3:]
     ('galaxy', 'low_z', 'high_z')
     >>> load_workflow("candidate").question_names

@@ -79,7 +79,7 @@ def export_subjects(sample, out, *, overwrite=False, executor=None, progress=Non
     Examples
     --------
     >>> from astroclassify import tables
-    >>> from astroclassify.survey import export_subjects
+    >>> from astroclassify.people import export_subjects
     >>> subjects = export_subjects(tables.read_sample("candidates"), "upload")  # doctest: +SKIP
     """
     require("PIL.Image", extra="plots")

@@ -53,7 +53,7 @@ def plot_judge_roc(curves, comparison=None):
     --------
     >>> from astropy.table import QTable
     >>> from astroclassify.plots import plot_judge_roc
-    >>> from astroclassify.survey import judge_roc
+    >>> from astroclassify.people import judge_roc
     >>> judge = QTable({"source_id": ["a", "b", "c"], "p_cluster": [0.9, 0.6, 0.4]})
     >>> curve = judge_roc({"a": "cluster", "b": "other", "c": "cluster"}, judge)
     >>> figure = plot_judge_roc({"network": curve})
@@ -112,7 +112,7 @@ def plot_who_was_right(table, *, judges=None):
     >>> from astropy import units as u
     >>> from astropy.table import QTable
     >>> from astroclassify.plots import plot_who_was_right
-    >>> from astroclassify.survey import who_was_right
+    >>> from astroclassify.people import who_was_right
     >>> found = QTable({"source_id": ["a", "b"], "ext": [20, 3] * u.arcsec, "ext_like": [80.0, 0.0]})
     >>> labels = {"experts": {"a": "low_z", "b": "high_z"}}
     >>> table = who_was_right({"a": "low_z", "b": "point"}, labels, candidates=found)
@@ -183,7 +183,7 @@ def plot_skill(skill, *, measure=None):
     Examples
     --------
     >>> from astroclassify.plots import plot_skill
-    >>> from astroclassify.survey import simulate_votes, volunteer_skill
+    >>> from astroclassify.people import simulate_votes, volunteer_skill
     >>> votes = simulate_votes({"a": "edge", "b": "point_source"}, votes_per_subject=3, n_voters=5, rng=1)
     >>> figure = plot_skill(volunteer_skill(votes))
     """

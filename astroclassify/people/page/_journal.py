@@ -87,7 +87,7 @@ class VoteJournal:
     --------
     >>> import tempfile
     >>> from astroclassify.people.page._journal import VoteJournal
-    >>> from astroclassify.survey import load_workflow
+    >>> from astroclassify.people import load_workflow
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with VoteJournal(f"{folder}/votes.jsonl", load_workflow("candidate"), ["a", "b"]) as store:
     ...         store.vote("ann", "a", "class", "low_z")

@@ -205,7 +205,7 @@ def test_a_first_line_cut_at_any_byte(path):
 KILLED = """
 import sys, threading
 from astroclassify.people.page._journal import VoteJournal
-from astroclassify.survey import load_workflow
+from astroclassify.people import load_workflow
 names = [f"s{number}" for number in range(100000)]
 journal = VoteJournal(sys.argv[1], load_workflow("candidate"), names)
 lock = threading.Lock()
