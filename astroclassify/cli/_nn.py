@@ -1,6 +1,7 @@
 """Verbs of classifiers: train, evaluate, classify and models."""
 
 import sys
+import textwrap
 from pathlib import Path
 
 from astroclassify import tables
@@ -8,6 +9,7 @@ from astroclassify.exceptions import AstroclassifyError
 from astroclassify.schemes import flag_names
 
 from ._tools import (
+    SCORES_SHOWN,
     add_seed,
     add_verb,
     add_workers,
@@ -113,7 +115,7 @@ def _evaluate(arguments):
             )
     if arguments.predictions:
         tables.write(predictions, arguments.predictions)
-    show(score_all(sample, {name: predictions})[0], arguments.out)
+    show(score_all(sample, {name: predictions})[0], arguments.out, SCORES_SHOWN)
     return failure_status(predictions, "images")
 
 
@@ -136,7 +138,8 @@ def _classify(arguments):
         named = ", ".join(flag_names(row["flags"])) or "none"
         reason = f" ({row['message']})" if row["message"] else ""
         print(f"{row['source_id']}: flags: {named}{reason}", file=sys.stderr)
-    show(predictions if catalogue is None else annotate(catalogue, predictions), arguments.out)
+    table = predictions if catalogue is None else annotate(catalogue, predictions)
+    show(table, arguments.out, predictions.colnames)
     return failure_status(predictions, "images")
 
 
@@ -160,4 +163,7 @@ def _classify_one(classifier, path, arguments, centre):
 def _models(arguments):
     from astroclassify.nn import list_classifiers
 
-    show(list_classifiers(), None)
+    models = list_classifiers()
+    show(models[[name for name in models.colnames if name not in ("architecture", "description")]])
+    for name, text in models["name", "description"].iterrows():
+        print("", textwrap.fill(f"{name}: {text}", 80), sep="\n")

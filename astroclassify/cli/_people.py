@@ -9,6 +9,8 @@ from ._tools import add_verb, add_workers, check_tables, executor_of, show
 
 __all__ = ["add_inspect", "add_votes"]
 
+# Columns of the consensus that are printed.
+_SHOWN = ("source_id", "outcome", "vote_fraction", "vote_fraction_lo", "vote_fraction_hi", "n_votes", "tie")
 _WORKFLOW = "questions: hunt, a class scheme or a JSON file (default: {})"
 
 
@@ -60,7 +62,7 @@ def _votes(arguments):
         f"{tied} ties, {len(consensus) - decided - tied} open",
         file=sys.stderr,
     )
-    show(consensus, arguments.out)
+    show(consensus, arguments.out, _SHOWN)
 
 
 def add_inspect(verbs):

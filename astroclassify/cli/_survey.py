@@ -10,6 +10,9 @@ from ._tools import add_verb, add_workers, check_free, count, executor_of, failu
 
 __all__ = ["add_cutouts", "add_detect"]
 
+# Columns of the candidates that are printed.
+_SHOWN = ("source_id", "sky_position", "ext", "ext_like", "det_like", "counts", "x_class", "flags")
+
 
 def _add_field(parser, flag):
     """Arguments that make a field; ``flag`` is the name of the argument for the images."""
@@ -82,7 +85,7 @@ def _detect(arguments):
     print(f"{len(candidates)} sources: {numbers}", file=sys.stderr)
     if arguments.regions:
         write_regions(candidates, arguments.regions)
-    show(candidates, arguments.out)
+    show(candidates, arguments.out, _SHOWN)
     return failure_status(candidates, "sources")
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
+from astropy.table import QTable
 
 from astroclassify import tables
 from astroclassify.exceptions import OutputError
 from astroclassify.schemes import Flag
 
 __all__ = [
+    "SCORES_SHOWN",
     "add_seed",
     "add_verb",
     "add_workers",
@@ -27,6 +29,9 @@ __all__ = [
     "position_of",
     "show",
 ]
+
+# Columns of a table of scores that are printed.
+SCORES_SHOWN = ("method", "class", "precision", "recall", "f1", "f1_lo", "f1_hi", "bacc")
 
 
 def add_verb(verbs, name, run, help_text):
@@ -87,12 +92,34 @@ def check_tables(**outputs):
             tables.format_of(path, f"--{option}")
 
 
-def show(table, path):
-    """Write a table to a file, or as ECSV to standard output."""
-    if path is None:
-        table.write(sys.stdout, format="ascii.ecsv")
-    else:
+def show(table, path=None, columns=None):
+    """
+    Write a table to a file, or print its ``columns`` (by default all) on standard output, all rows.
+
+    Numbers have three decimals, positions in degrees five.
+    """
+    if path is not None:
         tables.write(table, path)
+        return
+    printed = QTable()
+    for name in table.colnames if columns is None else [name for name in columns if name in table.colnames]:
+        column = table[name]
+        if isinstance(column, SkyCoord):
+            printed["ra"], printed["dec"] = column.icrs.ra, column.icrs.dec
+            printed["ra"].info.format = printed["dec"].info.format = ".5f"
+        else:
+            printed[name] = column
+            if column.dtype.kind == "f":
+                printed[name].info.format = _format_of(np.asarray(column))
+    print("\n".join(printed.pformat(max_lines=-1, max_width=-1)))
+    if columns is not None and not set(table.colnames) <= set(columns):
+        print(f"some columns of {len(table.colnames)}; --out FILE writes all", file=sys.stderr)
+
+
+def _format_of(values):
+    """Three decimals, or three digits where all values are smaller or some are very large."""
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+    return ".3f" if not sizes.size or 1e-3 <= sizes.max() < 1e6 else ".3g"
 
 
 def failure_status(table, what, hint=""):

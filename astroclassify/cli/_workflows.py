@@ -2,9 +2,8 @@
 
 import json
 import logging
-import sys
 
-from ._tools import add_seed, add_verb, add_workers, count, executor_of
+from ._tools import SCORES_SHOWN, add_seed, add_verb, add_workers, count, executor_of, show
 
 __all__ = ["add_demo", "add_reproduce"]
 
@@ -52,16 +51,9 @@ def _demo(arguments):
     with executor_of(arguments.workers) as executor:
         predictions, scores = run_demo(arguments.out, n_halos=arguments.n_halos, seed=arguments.seed, executor=executor)
     probabilities = [name for name in predictions.colnames if name.startswith("p_")]
-    _print(predictions["source_id", "label", "label_pred", *probabilities, "flags"])
-    _print(scores["method", "class", "precision", "recall", "f1", "f1_lo", "f1_hi", "bacc"])
-
-
-def _print(table):
-    """Print a whole table with three decimals."""
-    for name in table.colnames:
-        if table[name].dtype.kind == "f":
-            table[name].info.format = ".3f"
-    print("\n".join(table.pformat(max_lines=-1, max_width=-1)), end="\n\n")
+    show(predictions["source_id", "label", "label_pred", *probabilities, "flags"])
+    print()
+    show(scores[SCORES_SHOWN])
 
 
 def _reproduce(arguments):
@@ -91,4 +83,4 @@ def _reproduce(arguments):
             executor=executor,
         )
     for table in tables_of.values():
-        table.write(sys.stdout, format="ascii.ecsv")
+        show(table)

@@ -1,5 +1,7 @@
 """Who is right: volunteers, experts and networks against the same truth, cluster or not."""
 
+from collections import Counter
+
 import numpy as np
 from astropy.table import QTable
 
@@ -7,7 +9,7 @@ from astroclassify import tables
 from astroclassify.exceptions import SchemaError
 from astroclassify.schemes import CANDIDATE, CLUSTER
 
-from ._encode import label_pairs
+from ._encode import label_pairs, texts_of
 from ._workflow import load_workflow
 
 __all__ = ["compare_labels", "judge_roc", "who_was_right"]
@@ -76,10 +78,7 @@ def compare_labels(truth, judges, *, positive=CLUSTER_LABELS):
         auc = judge_roc(truth, judge, positive=positive).meta["auc"] if len(kinds) == 2 else np.nan
         rows.append((str(name), len(both), tp, tn, fp, fn, *rates, auc, len(is_true) - len(both)))
     names = ("judge", "n", "tp", "tn", "fp", "fn", "accuracy", "precision", "recall", "fpr", "auc", "n_open")
-    columns = zip(*rows, strict=True) if rows else [()] * len(names)
-    table = QTable()
-    for name, values in zip(names, columns, strict=True):
-        table[name] = np.array(values) if rows else np.zeros(0, "U1" if name == "judge" else float)
+    table = QTable(rows=rows or None, names=names, dtype=None if rows else ["U1", *["f8"] * (len(names) - 1)])
     table.meta = tables.provenance(positive=list(positive), n_truth=len(is_true))
     return table
 
@@ -171,14 +170,14 @@ def who_was_right(truth, judges, *, candidates=None, positive=CLUSTER_LABELS):
     labels = label_pairs(truth, "truth", _TRUTH_COLUMNS)
     is_true = _binary(truth, "truth", positive, _TRUTH_COLUMNS)
     sources = list(labels)
-    table = QTable({"source_id": _text(sources), "label": _text(list(labels.values()))})
+    table = QTable({"source_id": np.array(sources, dtype=str), "label": np.array(list(labels.values()), dtype=str)})
     table["is_cluster"] = np.array(list(is_true.values()), dtype=bool)
     for name, judge in _judges(judges):
         pairs = label_pairs(judge, f"judges[{name!r}]", _JUDGE_COLUMNS)
         judged = _binary(judge, f"judges[{name!r}]", positive, _JUDGE_COLUMNS)
+        table[f"said_{name}"] = np.array([pairs.get(source, "") for source in sources], dtype=str)
         verdicts = [_verdict(is_true[source], judged.get(source)) for source in sources]
-        table[f"said_{name}"] = _text([pairs.get(source, "") for source in sources])
-        table[f"verdict_{name}"] = _text(verdicts)
+        table[f"verdict_{name}"] = np.array(verdicts, dtype=str)
     if candidates is not None:
         _add_candidates(table, candidates)
     table.meta = tables.provenance(positive=list(positive))
@@ -195,8 +194,7 @@ def _add_candidates(table, candidates):
     columns = [name for name in ("ext", "ext_err", "ext_like", "det_like", "x_class") if name in candidates.colnames]
     if "source_id" not in candidates.colnames or not columns:
         raise SchemaError(f"candidates must have source_id and columns such as ext_like, got {candidates.colnames}")
-    _check_once("candidates", candidates)
-    place = {str(name): number for number, name in enumerate(candidates["source_id"])}
+    place = {name: number for number, name in enumerate(_different_sources("candidates", candidates))}
     rows = np.array([place.get(name, -1) for name in table["source_id"].tolist()], dtype=np.int64)
     for name in columns:
         values = tables.plain_column(candidates[name])
@@ -237,21 +235,18 @@ def _numbers(judge, positive):
             break
     if not columns:
         return None
-    _check_once("judge", judge)
     total = np.sum([tables.plain_column(judge[name]).astype(float) for name in columns], axis=0)
-    return dict(zip(map(str, judge["source_id"]), total.tolist(), strict=True))
+    return dict(zip(_different_sources("judge", judge), total.tolist(), strict=True))
 
 
-def _check_once(name, table):
-    """Refuse repeated sources: one of two rows would be lost."""
-    sources, times = np.unique(np.asarray(table["source_id"]).astype(str), return_counts=True)
-    if np.any(times > 1):
-        raise SchemaError(f"{name} must have one row per source_id, got several of {sources[times > 1][:3].tolist()}")
+def _different_sources(name, table):
+    """The sources of a table, of which none may come twice: one of two rows would be lost."""
+    sources = texts_of(table["source_id"])
+    twice = [source for source, times in Counter(sources).items() if times > 1]
+    if twice:
+        raise SchemaError(f"{name} must have one row per source_id, got several of {twice[:3]}")
+    return sources
 
 
 def _rate(a, b):
     return a / b if b else np.nan
-
-
-def _text(values):
-    return np.array(values, dtype=str) if values else np.zeros(0, "U1")

@@ -1,50 +1,19 @@
 """From many votes to one outcome per subject, and the skill of each volunteer."""
 
-import warnings
-from collections import Counter
-from dataclasses import dataclass
-
 import numpy as np
 from astropy.table import QTable
 from scipy.special import betaincinv
 
 from astroclassify import tables
-from astroclassify._checks import check_choice, check_number
-from astroclassify.exceptions import AstroclassifyWarning, SchemaError
-from astroclassify.schemes import ClassScheme, Flag, get_scheme
+from astroclassify.exceptions import SchemaError
+from astroclassify.schemes import Flag, get_scheme
 
-from ._dawid_skene import fit
-from ._encode import Ballots, encode, known_outcomes, subject_names, targets_of, walk
-from ._workflow import load_workflow
+from ._weights import EQUAL, divide, follow, shares_of, solve
 
 __all__ = ["soft_labels", "volunteer_consensus", "volunteer_skill"]
 
-METHODS = ("majority", "weighted", "iterated", "dawid-skene")
-# Two sums of weights are a tie if they differ by less than this share.
-_EQUAL = 1e-9
-_MAX_ITERATIONS = 100
-# Probability of the outcome of the weighted votes at the start of Dawid & Skene.
-_START = 0.9
 # Bounds of the 95 % credible interval.
 _TAILS = (0.025, 0.975)
-# An answer to a question that does not arise for a subject with known outcome.
-_NOT_ASKED = -2
-
-
-@dataclass(frozen=True)
-class _Solution:
-    """Ballots and the results of a method; ``winners`` (n_subjects, n_questions) is -1 for a tie or no vote."""
-
-    ballots: Ballots
-    gold: dict
-    tallies: list
-    winners: np.ndarray
-    agreed: np.ndarray
-    given: np.ndarray
-    fitted: object
-    n_iterations: int
-    converged: bool
-
 
 def volunteer_consensus(votes, *, method="weighted", gold=None, workflow="hunt", subjects=None, smoothing=4.0):
     """
@@ -123,19 +92,19 @@ def volunteer_consensus(votes, *, method="weighted", gold=None, workflow="hunt",
             a         edge      30
             b point_source      30
     """
-    solution = _solve(votes, method, gold, workflow, subjects, smoothing)
+    solution = solve(votes, method, gold, workflow, subjects, smoothing)
     ballots, names = solution.ballots, solution.ballots.workflow.outcome_names
-    shares, reached = _shares(solution.tallies, ballots.workflow)
+    shares, reached = shares_of(solution.tallies, ballots.workflow)
     total = solution.tallies[0].sum(axis=1)
     if solution.fitted is None:
         # Unweighted: votes of volunteers who never agree with the majority have no weight, but exist.
         cast = [ballots.tally(number) for number in range(len(ballots.workflow.questions))]
-        outcome, tie = _follow(solution.winners, cast, ballots.workflow)
+        outcome, tie = follow(solution.winners, cast, ballots.workflow)
         posterior = (total[:, None] * shares + 1 / len(names)) / (total * reached + 1)[:, None]
     else:
         posterior = solution.fitted.posterior
         first = np.sort(posterior, axis=1)
-        tie = first[:, -1] - first[:, -2] < _EQUAL
+        tie = first[:, -1] - first[:, -2] < EQUAL
         outcome = np.where(tie, -1, posterior.argmax(axis=1))
     asked = ballots.answers[:, 0] >= 0
     n_votes = np.bincount(ballots.subject[asked], minlength=len(ballots.subjects))
@@ -194,122 +163,6 @@ def _has_classes(workflow, scheme):
         return False
 
 
-def _solve(votes, method, gold, workflow, subjects, smoothing):
-    check_choice("method", method, METHODS)
-    smoothing = check_number("smoothing", smoothing, 0)
-    workflow = load_workflow(workflow)
-    ballots, _ = encode(votes, workflow, subject_names(subjects))
-    known = known_outcomes(gold, workflow)
-    place = {name: number for number, name in enumerate(ballots.subjects.tolist())}
-    absent = [name for name in known if name not in place]
-    if absent:
-        warnings.warn(
-            f"gold: {len(absent)} of {len(known)} sources have no votes and no row, such as {absent[:3]}",
-            AstroclassifyWarning,
-            stacklevel=4,
-        )
-    known = {place[name]: outcome for name, outcome in known.items() if name in place}
-    tallies = [ballots.tally(number) for number in range(len(workflow.questions))]
-    winners = _winners(tallies, known, workflow)
-    agreed, given = _agreement(ballots, winners)
-    steps, converged, fitted = 0, True, None
-    if method == "dawid-skene":
-        fitted = _fit(ballots, known, _weighted(ballots, agreed, given), smoothing)
-        steps, converged = fitted.n_iterations, fitted.converged
-    elif method != "majority":
-        converged = False
-        while not converged and steps < _MAX_ITERATIONS:
-            steps += 1
-            tallies = _weighted(ballots, agreed, given)
-            before, winners = winners, _winners(tallies, known, workflow)
-            converged = method == "weighted" or bool(np.array_equal(before, winners))
-            if not converged:
-                agreed, given = _agreement(ballots, winners)
-    # The winners of the votes themselves, also where the outcome is known.
-    winners = _winners(tallies, {}, workflow)
-    return _Solution(ballots, known, tallies, winners, agreed, given, fitted, steps, converged)
-
-
-def _weighted(ballots, agreed, given):
-    """Votes with the weights G_i = C_i / Q_i."""
-    weights = _divide(agreed, given, 0.0)[ballots.voter]
-    return [ballots.tally(number, weights[:, number]) for number in range(weights.shape[1])]
-
-
-def _fit(ballots, known, tallies, smoothing):
-    """Dawid & Skene, started from the outcomes of the weighted votes: the largest share of ballots is a worse start."""
-    workflow = ballots.workflow
-    n = len(workflow.outcomes)
-    outcome, _ = _follow(_winners(tallies, {}, workflow), tallies, workflow)
-    start = np.where(outcome[:, None] < 0, 1 / n, _START * (outcome[:, None] == np.arange(n)) + (1 - _START) / n)
-    done = ballots.outcome >= 0
-    votes = (each[done] for each in (ballots.subject, ballots.voter, ballots.outcome))
-    shape = (len(ballots.subjects), len(ballots.voters), n)
-    return fit(*votes, shape, gold=known, start=start, smoothing=smoothing)
-
-
-def _winners(tallies, known, workflow):
-    """Answer of each question with the most votes; for known subjects the right one."""
-    winners = np.full((len(tallies[0]), len(tallies)), -1, dtype=np.int16)
-    for number, tally in enumerate(tallies):
-        ranked = np.sort(tally, axis=1)
-        clear = ranked[:, -1] - ranked[:, -2] > _EQUAL * ranked[:, -1]
-        winners[clear, number] = tally[clear].argmax(axis=1)
-    for subject, outcome in known.items():
-        winners[subject] = _path_numbers(workflow, outcome)
-    return winners
-
-
-def _path_numbers(workflow, outcome):
-    path = workflow.path_to(workflow.outcome_names[outcome])
-    return [
-        [answer.name for answer in question.answers].index(path[question.name]) if question.name in path else _NOT_ASKED
-        for question in workflow.questions
-    ]
-
-
-def _agreement(ballots, winners):
-    """C_i and Q_i: answers of each volunteer that agree with the winner, and answers given, per question."""
-    agreed, given = np.zeros((2, len(ballots.voters), winners.shape[1]))
-    for number in range(winners.shape[1]):
-        right = winners[ballots.subject, number]
-        asked = (ballots.answers[:, number] >= 0) & (right != _NOT_ASKED)
-        agrees = asked & (ballots.answers[:, number] == right)
-        given[:, number] = np.bincount(ballots.voter[asked], minlength=len(given))
-        agreed[:, number] = np.bincount(ballots.voter[agrees], minlength=len(given))
-    return agreed, given
-
-
-def _divide(a, b, empty):
-    return np.where(b > 0, a / np.where(b > 0, b, 1), empty)
-
-
-def _shares(tallies, workflow):
-    """Share of the votes for each outcome (n_subjects, n_outcomes), and how much of them ends in an outcome."""
-    n = len(workflow.questions)
-    flow = np.zeros((len(tallies[0]), n + len(workflow.outcomes)))
-    flow[:, 0] = 1
-    for number, targets in enumerate(targets_of(workflow)):
-        share = _divide(tallies[number], tallies[number].sum(axis=1, keepdims=True), 0.0)
-        for answer, target in enumerate(targets):
-            flow[:, target] += flow[:, number] * share[:, answer]
-    return flow[:, n:], flow[:, n:].sum(axis=1)
-
-
-def _follow(winners, tallies, workflow):
-    """Outcome that the winners lead to, and whether a tie stopped the way there."""
-    on_path, outcome = walk(winners, workflow)
-    state = np.zeros(len(winners), dtype=np.int64)
-    for number, targets in enumerate(targets_of(workflow)):
-        here = on_path[:, number]
-        state[here] = targets[winners[here, number]]
-    stopped = outcome < 0
-    sums = np.stack([tally.sum(axis=1) for tally in tallies], axis=1)
-    tie = np.zeros(len(winners), bool)
-    tie[stopped] = sums[stopped, state[stopped]] > 0
-    return outcome.astype(np.int64), tie
-
-
 def _interval(shares, reached, total, outcome):
     """Share of the outcome with the bounds of its Beta posterior; NaN without outcome."""
     rows = np.arange(len(outcome))
@@ -329,17 +182,12 @@ def _names(names, numbers):
 def _add_answers(table, solution, outcome):
     """Columns of the single questions."""
     workflow = solution.ballots.workflow
-    # The last row is for no outcome, -1.
-    paths = [_path_numbers(workflow, number) for number in range(len(workflow.outcomes))]
-    paths = np.array([*paths, [-1] * len(workflow.questions)])
+    paths = np.vstack([workflow.paths, np.full(len(workflow.questions), -1)])  # the last row is for no outcome, -1
     for number, question in enumerate(workflow.questions):
         tally = solution.tallies[number]
-        answer = solution.winners[:, number].astype(np.int64)
-        if solution.fitted is not None:
-            answer = paths[outcome, number]
-        answer = np.where(table["gold"], paths[outcome, number], answer)
-        answer = np.maximum(answer, -1)
-        share = _divide(tally[np.arange(len(tally)), np.maximum(answer, 0)], tally.sum(axis=1), np.nan)
+        on_path = table["gold"] if solution.fitted is None else True
+        answer = np.where(on_path, paths[outcome, number], solution.winners[:, number])
+        share = divide(tally[np.arange(len(tally)), np.maximum(answer, 0)], tally.sum(axis=1), np.nan)
         answers = solution.ballots.answers[:, number] >= 0
         table[f"answer_{question.name}"] = _names([each.name for each in question.answers], answer)
         table[f"fraction_{question.name}"] = np.where(answer < 0, np.nan, share)
@@ -379,21 +227,21 @@ def volunteer_skill(votes, *, method="weighted", gold=None, workflow="hunt", smo
     >>> volunteer_skill(votes)["q_emission"].tolist()
     [2, 2, 2]
     """
-    solution = _solve(votes, method, gold, workflow, None, smoothing)
+    solution = solve(votes, method, gold, workflow, None, smoothing)
     ballots = solution.ballots
     n = len(ballots.voters)
     table = QTable({"voter_id": ballots.voters, "n_subjects": np.bincount(ballots.voter, minlength=n)})
     for number, name in enumerate(ballots.workflow.question_names):
         agreed, given = solution.agreed[:, number], solution.given[:, number]
         table[f"q_{name}"], table[f"c_{name}"] = given.astype(np.int64), agreed.astype(np.int64)
-        table[f"g_{name}"] = _divide(agreed, given, np.nan)
-    table["agreement"] = _divide(solution.agreed.sum(axis=1), solution.given.sum(axis=1), np.nan)
+        table[f"g_{name}"] = divide(agreed, given, np.nan)
+    table["agreement"] = divide(solution.agreed.sum(axis=1), solution.given.sum(axis=1), np.nan)
     truth = np.full(len(ballots.subjects), -1)
     truth[list(solution.gold)] = list(solution.gold.values())
     judged = (truth[ballots.subject] >= 0) & (ballots.outcome >= 0)
     table["n_gold"] = np.bincount(ballots.voter[judged], minlength=n)
     right = judged & (ballots.outcome == truth[ballots.subject])
-    table["gold_right"] = _divide(np.bincount(ballots.voter[right], minlength=n), table["n_gold"], np.nan)
+    table["gold_right"] = divide(np.bincount(ballots.voter[right], minlength=n), table["n_gold"], np.nan)
     if solution.fitted is not None:
         table["confusion"] = solution.fitted.confusion
         table["skill"] = np.einsum("vkk,k->v", solution.fitted.confusion, solution.fitted.prior)
@@ -440,7 +288,13 @@ def soft_labels(consensus, scheme="cluster"):
     [1, 0]
     """
     scheme = get_scheme(scheme)
-    outcomes, classes = consensus.meta.get("outcomes"), _classes_of(consensus, scheme)
+    outcomes = consensus.meta.get("outcomes")
+    if not outcomes:
+        raise SchemaError("consensus must be a table that volunteer_consensus made (meta has no outcomes)")
+    classes = dict(consensus.meta.get("classes") or {}).get(scheme.name, outcomes)
+    wrong = sorted(set(classes) - set(scheme.classes))
+    if wrong:
+        raise SchemaError(f"outcomes {wrong} of the consensus are no classes of the scheme {scheme.name!r}")
     missing = [name for name in (f"p_{outcome}" for outcome in outcomes) if name not in consensus.colnames]
     if missing:
         raise SchemaError(f"consensus lacks the columns {missing}")
@@ -453,15 +307,3 @@ def soft_labels(consensus, scheme="cluster"):
     weights = np.zeros(len(labels))
     weights[known] = np.clip((labels[known].max(axis=1) - least) / (1 - least), 0, 1)
     return labels, weights
-
-
-def _classes_of(consensus, scheme: ClassScheme):
-    """Class of each outcome of a consensus, from its meta."""
-    outcomes, classes = consensus.meta.get("outcomes"), dict(consensus.meta.get("classes") or {})
-    if not outcomes:
-        raise SchemaError("consensus must be a table that volunteer_consensus made (meta has no outcomes)")
-    labels = classes.get(scheme.name, outcomes)
-    wrong = [name for name, count in Counter(labels).items() if name not in scheme.classes and count]
-    if wrong:
-        raise SchemaError(f"outcomes {wrong} of the consensus are no classes of the scheme {scheme.name!r}")
-    return labels

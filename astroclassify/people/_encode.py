@@ -16,6 +16,7 @@ __all__ = [
     "encode",
     "known_outcomes",
     "label_pairs",
+    "numbering",
     "subject_names",
     "targets_of",
     "texts_of",
@@ -96,7 +97,8 @@ def encode(votes, workflow, subjects=()):
     ballot = np.cumsum(starts) - 1
     answers = np.full((int(starts.sum()), n_questions), -1, np.int8)
     answers[ballot, question[rows]] = answer[rows]
-    on_path, outcome = walk(answers, workflow)
+    on_path, stop = walk(answers, workflow)
+    outcome = np.where(stop >= n_questions, stop - n_questions, -1).astype(np.int16)
     problems[rows[~on_path[ballot, question[rows]]]] = _OFF_PATH
     answers[~on_path] = -1
     names, numbers = np.unique(problems, return_counts=True)
@@ -111,18 +113,17 @@ def walk(answers, workflow):
     """
     Follow answers (n, n_questions), negative for none, through a workflow.
 
-    Returns whether each question is on the path and answered (n, n_questions), and the outcome (n,), -1 where an answer
-    on the path is missing.
+    Returns whether each question is on the path and answered (n, n_questions), and where each path stops (n,): number
+    of the open question, or number of questions + that of the outcome.
     """
-    n, n_questions = answers.shape
-    state = np.zeros(n, np.int16)
+    state = np.zeros(len(answers), np.int16)
     on_path = np.zeros(answers.shape, bool)
     # Every question comes after those that lead to it, so one pass is enough.
     for number, targets in enumerate(targets_of(workflow)):
         here = (state == number) & (answers[:, number] >= 0)
         on_path[here, number] = True
         state[here] = targets[answers[here, number]]
-    return on_path, np.where(state >= n_questions, state - n_questions, -1).astype(np.int16)
+    return on_path, state
 
 
 def targets_of(workflow):
@@ -141,8 +142,7 @@ def texts_of(column, rows=slice(None)):
 
 def _factorise(column, known=()):
     """Numbers of the different texts in a column, in order of appearance after those known, and the texts."""
-    index = defaultdict()
-    index.default_factory = index.__len__
+    index = numbering()
     for name in known:
         index[str(name)]
     codes = np.empty(len(column), np.int32)
@@ -151,6 +151,13 @@ def _factorise(column, known=()):
         texts = texts_of(column, slice(start, start + _BLOCK))
         codes[start : start + len(texts)] = np.fromiter(map(index.__getitem__, texts), np.int32, len(texts))
     return codes, list(index)
+
+
+def numbering():
+    """A dict that gives each new key the next number."""
+    index = defaultdict()
+    index.default_factory = index.__len__
+    return index
 
 
 def _is_empty(codes, names):
@@ -162,7 +169,7 @@ def _without_empty(codes, names):
     if "" in names:
         empty = names.index("")
         codes, names = codes - (codes > empty), names[:empty] + names[empty + 1 :]
-    return codes, np.array(names, dtype=str) if names else np.zeros(0, "U1")
+    return codes, np.array(names, dtype=str)
 
 
 def _numbers(votes, workflow):

@@ -15,7 +15,9 @@ from ._workflow import load_workflow
 
 __all__ = ["expert_decisions"]
 
-STATUS = ("agreed", "moderated", "conflict", "moderators_tied", "one_expert", "no_votes")
+_STATUS = ("agreed", "moderated", "conflict", "moderators_tied", "one_expert", "no_votes")
+_COLUMNS = ("source_id", "decision", "status", "reason", "expert_1", "answer_1", "expert_2", "answer_2", "n_experts")
+_COLUMNS += ("decided_by", "moderation")
 
 
 def expert_decisions(votes, *, moderators=(), workflow="candidate", subjects=None):
@@ -79,10 +81,8 @@ def expert_decisions(votes, *, moderators=(), workflow="candidate", subjects=Non
     cast = _votes_by_subject(votes, ballots)
     rows = [_decide(name, cast[number], set(moderators)) for number, name in enumerate(ballots.subjects.tolist())]
     table = QTable()
-    for name in ("source_id", "decision", "status", "reason", "expert_1", "answer_1", "expert_2", "answer_2"):
-        table[name] = _column(rows, name)
-    table["n_experts"] = np.array([row["n_experts"] for row in rows], dtype=np.int64)
-    table["decided_by"], table["moderation"] = _column(rows, "decided_by"), _column(rows, "moderation")
+    for name in _COLUMNS:
+        table[name] = np.array([row[name] for row in rows], dtype=np.int64 if name == "n_experts" else str)
     table["flags"] = np.array([0 if row["decision"] else Flag.FAILED.value for row in rows], dtype=np.int64)
     pairs = [(row["answer_1"], row["answer_2"]) for row in rows if row["answer_2"]]
     counts = Counter(row["status"] for row in rows)
@@ -90,16 +90,12 @@ def expert_decisions(votes, *, moderators=(), workflow="candidate", subjects=Non
     table.meta = tables.provenance(
         workflow=workflow.name,
         moderators=sorted(moderators),
-        status={name: counts[name] for name in STATUS if counts[name]},
+        status={name: counts[name] for name in _STATUS if counts[name]},
         cohen_kappa=kappa,
         n_pairs=len(pairs),
         not_counted=dict(ballots.counts),
     )
     return table
-
-
-def _column(rows, name):
-    return np.array([row[name] for row in rows], dtype="U") if rows else np.zeros(0, "U1")
 
 
 def _votes_by_subject(votes, ballots):

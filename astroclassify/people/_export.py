@@ -4,13 +4,14 @@ import csv
 import hashlib
 import json
 from array import array
-from collections import Counter, defaultdict
+from collections import Counter
 
 import numpy as np
 
 from astroclassify import tables
 from astroclassify.exceptions import SchemaError
 
+from ._encode import numbering
 from ._workflow import plain_text
 
 __all__ = ["Export", "read_export", "records"]
@@ -76,8 +77,8 @@ class Export:
         self.report = []
         self.seen_versions, self.seen_workflows = Counter(), Counter()
         self.n_rows = 0
-        self._subjects, self._sources = _numbering(), {}
-        self._voters = _numbering()
+        self._subjects, self._sources = numbering(), {}
+        self._voters = numbering()
         self._paths, self._parsed, self._path_numbers = [], {}, {}
         self._columns = {name: array(kind) for name, kind in (("subject", "i"), ("voter", "i"), ("path", "i"))}
         self._columns["classification_id"] = array("q")
@@ -182,15 +183,12 @@ class Export:
         entry = np.repeat(np.arange(len(repeats)), repeats)
         within = np.arange(len(entry)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
         question, answer = steps[starts[entries["path"][entry]] + within].T
-        questions = self.workflow.questions
-        widest = max(len(each.answers) for each in questions)
-        answers = [[each.name for each in one.answers] + [""] * (widest - len(one.answers)) for one in questions]
         sources = [self._sources.get(name) or short_name(name) for name in self._subjects]
         return {
-            "source_id": _text(sources)[entries["subject"][entry]],
-            "voter_id": _text(list(self._voters))[entries["voter"][entry]],
-            "question": _text(self.workflow.question_names)[question],
-            "answer": _text(answers)[question, answer],
+            "source_id": np.array(sources, dtype=str)[entries["subject"][entry]],
+            "voter_id": np.array(list(self._voters), dtype=str)[entries["voter"][entry]],
+            "question": np.array(self.workflow.question_names)[question],
+            "answer": self.workflow.answer_names[question, answer],
             "time": times.astype("U")[entry] if len(entry) else np.zeros(0, "U1"),
             "classification_id": entries["classification_id"][entry],
         }
@@ -307,13 +305,3 @@ def _iso(text):
     if len(text) == 23 and text.endswith(" UTC"):
         text = f"{text[:10]}T{text[11:19]}"
     return text[:32].encode("ascii", "replace")
-
-
-def _numbering():
-    index = defaultdict()
-    index.default_factory = index.__len__
-    return index
-
-
-def _text(names):
-    return np.array(names, dtype=str) if len(names) else np.zeros(0, "U1")

@@ -8,7 +8,7 @@ from astroclassify import batch, tables
 from astroclassify._checks import check_integer, check_number
 from astroclassify.exceptions import SchemaError
 
-from ._encode import label_pairs, targets_of
+from ._encode import label_pairs, targets_of, texts_of
 from ._workflow import load_workflow
 
 __all__ = ["simulate_votes"]
@@ -117,7 +117,7 @@ def _difficulties(truth, sources):
     wrong = values[~np.isfinite(values)].tolist()
     if wrong:
         raise ValueError(f"truth: difficulty must be finite, got {wrong[:3]}")
-    known = dict(zip((str(name) for name in truth["source_id"]), values, strict=True))
+    known = dict(zip(texts_of(truth["source_id"]), values, strict=True))
     return np.array([known[source] for source in sources])
 
 
@@ -141,17 +141,11 @@ def _outcomes(truth, workflow, rng):
 def _answers(workflow, outcome, log_odds, bias, rng):
     """Answer of each volunteer to each question, -1 where it was not asked."""
     n_questions = len(workflow.questions)
-    right = np.full((len(workflow.outcomes), n_questions), -1)
-    for number, name in enumerate(workflow.outcome_names):
-        path = workflow.path_to(name)
-        for column, question in enumerate(workflow.questions):
-            if question.name in path:
-                right[number, column] = [answer.name for answer in question.answers].index(path[question.name])
     state = np.zeros(len(outcome), dtype=np.int64)
     answers = np.full((len(outcome), n_questions), -1)
     for number, targets in enumerate(targets_of(workflow)):
         here = np.flatnonzero(state == number)
-        truth, n_answers = right[outcome[here], number], len(targets)
+        truth, n_answers = workflow.paths[outcome[here], number], len(targets)
         ends = targets[np.maximum(truth, 0)] >= n_questions
         leads_on = np.any(targets < n_questions)  # a last question has no answer that is easier to give
         shift = np.where(ends, bias[here], -bias[here]) if leads_on else 0.0
@@ -166,17 +160,15 @@ def _answers(workflow, outcome, log_odds, bias, rng):
 
 def _table(workflow, sources, subject, voter, answers):
     ballot, question = np.nonzero(answers >= 0)
-    widest = max(len(each.answers) for each in workflow.questions)
-    names = [[each.name for each in one.answers] + [""] * (widest - len(one.answers)) for one in workflow.questions]
     voters = np.array([f"volunteer-{number:04d}" for number in range(int(voter.max(initial=0)) + 1)])
     start = np.datetime64("2018-01-01T00:00:00")
     time = start + (_SECONDS * ballot).astype("timedelta64[s]")
     return QTable(
         {
-            "source_id": sources[subject[ballot]] if len(sources) else np.zeros(0, "U1"),
+            "source_id": sources[subject[ballot]],
             "voter_id": voters[voter[ballot]],
             "question": np.array(workflow.question_names)[question],
-            "answer": np.array(names)[question, answers[ballot, question]],
+            "answer": workflow.answer_names[question, answers[ballot, question]],
             "time": np.datetime_as_string(time).astype("U19"),
         }
     )

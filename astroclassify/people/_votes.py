@@ -178,12 +178,10 @@ def _vote_notes(votes, workflow):
 
 
 def _report(notes):
-    columns = list(zip(*[note if len(note) > len(_REPORT) else (*note, -1) for note in notes], strict=True))
-    columns = columns or [()] * (len(_REPORT) + 1)
+    rows = [note if len(note) > len(_REPORT) else (*note, -1) for note in notes]
     table = QTable()
-    for name, values in zip((*_REPORT, "row"), columns, strict=True):
-        dtype = np.int64 if name in ("line", "row") else "U"
-        table[name] = np.array(values, dtype=dtype) if values else np.zeros(0, "U1" if dtype == "U" else dtype)
+    for number, name in enumerate((*_REPORT, "row")):
+        table[name] = np.array([row[number] for row in rows], dtype=np.int64 if name in ("line", "row") else str)
     return table
 
 
@@ -204,9 +202,7 @@ def _read_plain(file):
             notes.append((line, "", "", "", "", "malformed_row", writable(text.rstrip("\r\n")[:80])))
         else:
             kept.append(tuple(map(short_name, fields)))
-    columns = list(zip(*kept, strict=True)) if kept else [()] * len(header)
     if len(set(header)) != len(header):
         raise SchemaError(f"path: the columns of a table of votes must have different names, got {header}")
-    columns = [np.array(values, dtype=str) if kept else np.zeros(0, "U1") for values in columns]
-    votes = QTable(columns, names=header)
-    return votes, notes, {"rows": n_rows}
+    columns = zip(*kept, strict=True) if kept else [()] * len(header)
+    return QTable([np.array(values, dtype=str) for values in columns], names=header), notes, {"rows": n_rows}

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from astroclassify.exceptions import SchemaError
 from astroclassify.schemes import ClassScheme, get_scheme
 
@@ -251,6 +253,24 @@ class Workflow:
             return cls(mapping["name"], questions, outcomes, mapping.get("version", 1))
         except (AttributeError, KeyError, TypeError) as error:
             raise SchemaError(f"not a workflow: {type(error).__name__}: {error}") from error
+
+    @cached_property
+    def answer_names(self):
+        """Names of the answers as an array (n_questions, largest number of answers), filled with empty texts."""
+        names = [[answer.name for answer in question.answers] for question in self.questions]
+        widest = max(map(len, names))
+        return np.array([row + [""] * (widest - len(row)) for row in names])
+
+    @cached_property
+    def paths(self):
+        """Number of each outcome's answer to each question (n_outcomes, n_questions), -1 where it is not asked."""
+        paths = np.full((len(self.outcomes), len(self.questions)), -1)
+        for row, outcome in zip(paths, self.outcome_names, strict=True):
+            path = self.path_to(outcome)
+            for number, question in enumerate(self.questions):
+                if question.name in path:
+                    row[number] = [answer.name for answer in question.answers].index(path[question.name])
+        return paths
 
     @cached_property
     def answer_codes(self):

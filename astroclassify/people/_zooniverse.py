@@ -16,6 +16,8 @@ from astroclassify.images import Cutout
 from astroclassify.images._pictures import PICTURES, draw_all, valid_values, write_picture
 from astroclassify.schemes import Flag
 
+from ._encode import texts_of
+
 __all__ = ["export_subjects"]
 
 log = logging.getLogger(__name__)
@@ -101,8 +103,7 @@ def export_subjects(sample, out, *, overwrite=False, executor=None, progress=Non
         log.warning("%d of %d subjects have no pictures; column 'message' says why", len(rows) - len(good), len(rows))
     table = QTable()
     for name in ("source_id", *_COLUMNS, "message"):
-        values = [row[name] for row in rows]
-        table[name] = np.array(values, dtype="U") if rows else np.zeros(0, "U1")
+        table[name] = np.array([row[name] for row in rows], dtype=str)
     table.add_column(np.array([row["flags"] for row in rows], dtype=np.int64), table.index_column("message"), "flags")
     table.meta = tables.provenance(folder=str(out.resolve()))
     return table
@@ -111,7 +112,7 @@ def export_subjects(sample, out, *, overwrite=False, executor=None, progress=Non
 def _sources(sample):
     """Names, and paths or cutouts."""
     if hasattr(sample, "colnames"):
-        names, sources = [str(name) for name in sample["source_id"]], tables.image_paths(sample)
+        names, sources = texts_of(sample["source_id"]), tables.image_paths(sample)
     else:
         sources = list(sample)
         if not all(isinstance(each, Cutout) for each in sources):

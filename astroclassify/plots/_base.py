@@ -5,15 +5,16 @@ from scipy.integrate import trapezoid
 
 from astroclassify._checks import require
 from astroclassify.exceptions import SchemaError
+from astroclassify.tables import plain_column
 
 __all__ = [
     "COLOURS",
     "MARKERS",
     "check_columns",
     "draw_roc",
-    "grid_of_panels",
     "named_tables",
     "new_figure",
+    "new_panels",
     "row_texts",
     "style",
 ]
@@ -35,12 +36,14 @@ def new_figure(width, height):
     return require("matplotlib.figure", extra="plots").Figure(figsize=(width, height), layout="constrained")
 
 
-def grid_of_panels(figure, n, n_columns, **settings):
-    """Axes of ``n`` panels in rows of ``n_columns``; the rest of the last row is off."""
-    axes = np.ravel(figure.subplots(-(-n // n_columns), n_columns, squeeze=False, **settings))
+def new_panels(n, n_columns, size, margin=(0, 0), **settings):
+    """Figure and axes of ``n`` panels in rows of ``n_columns``, sizes in inches; the rest of the last row is off."""
+    n_rows = -(-n // n_columns)
+    figure = new_figure(margin[0] + size[0] * n_columns, margin[1] + size[1] * n_rows)
+    axes = np.ravel(figure.subplots(n_rows, n_columns, squeeze=False, **settings))
     for axis in axes[n:]:
         axis.set_axis_off()
-    return axes
+    return figure, axes
 
 
 def check_columns(table, names, what):
@@ -60,7 +63,7 @@ def named_tables(tables, names, what):
 
 def row_texts(column):
     """A column of names as an array of str."""
-    return np.array([str(name) for name in column], dtype=str)
+    return plain_column(column, "").astype(str)
 
 
 def draw_roc(lines, digits):

@@ -1,12 +1,11 @@
 """Figures of people's labels; part of `astroclassify.plots`."""
 
 import numpy as np
-from astropy import units as u
 
 from astroclassify.exceptions import SchemaError
 
-from ._base import COLOURS, check_columns, draw_roc, grid_of_panels, named_tables, new_figure, row_texts, style
-from ._survey import FLOOR, draw_bounds
+from ._base import COLOURS, check_columns, draw_roc, named_tables, new_figure, new_panels, row_texts, style
+from ._survey import draw_bounds, extents_of
 
 __all__ = ["plot_judge_roc", "plot_skill", "plot_who_was_right"]
 
@@ -44,10 +43,8 @@ def plot_judge_roc(curves, comparison=None):
 
     Raises
     ------
-    SchemaError
-        If there is no curve, or a column is missing.
-    MissingDependencyError
-        If matplotlib is not installed.
+    SchemaError, MissingDependencyError
+        If there is no curve, or a column is missing; if matplotlib is not installed.
 
     Examples
     --------
@@ -102,15 +99,12 @@ def plot_who_was_right(table, *, judges=None):
 
     Raises
     ------
-    SchemaError
-        If a column is missing, or there is no judge.
-    MissingDependencyError
-        If matplotlib is not installed.
+    SchemaError, MissingDependencyError
+        If a column is missing, or there is no judge; if matplotlib is not installed.
 
     Examples
     --------
-    >>> from astropy import units as u
-    >>> from astropy.table import QTable
+    >>>     >>> from astropy.table import QTable
     >>> from astroclassify.plots import plot_who_was_right
     >>> from astroclassify.people import who_was_right
     >>> found = QTable({"source_id": ["a", "b"], "ext": [20, 3] * u.arcsec, "ext_like": [80.0, 0.0]})
@@ -123,13 +117,8 @@ def plot_who_was_right(table, *, judges=None):
     if not judges or not set(judges) <= set(names):
         raise SchemaError(f"judges must be some of those of the table, {names}, got {judges}")
     check_columns(table, ("ext", "ext_like"), "table")
-    ext, like = table["ext"].to_value(u.arcsec), np.asarray(table["ext_like"], float)
-    known = np.isfinite(ext) & np.isfinite(like)
-    ext, like = np.fmax(ext, FLOOR[0]), np.fmax(like, FLOOR[1])
-    n_columns = min(len(judges), 3)
-    n_lines = -(-len(judges) // n_columns)
-    figure = new_figure(0.6 + 3.4 * n_columns, 0.6 + 3.2 * n_lines)
-    axes = grid_of_panels(figure, len(judges), n_columns, sharex=True, sharey=True)
+    ext, like, known = extents_of(table)
+    figure, axes = new_panels(len(judges), min(len(judges), 3), (3.4, 3.2), (0.6, 0.6), sharex=True, sharey=True)
     for axis, judge in zip(axes, judges, strict=False):
         verdicts = row_texts(table[f"{_VERDICT}{judge}"])
         _draw_verdicts(axis, ext[known], like[known], verdicts[known])
@@ -175,10 +164,8 @@ def plot_skill(skill, *, measure=None):
 
     Raises
     ------
-    SchemaError
-        If a column is missing.
-    MissingDependencyError
-        If matplotlib is not installed.
+    SchemaError, MissingDependencyError
+        If a column is missing; if matplotlib is not installed.
 
     Examples
     --------

@@ -9,7 +9,7 @@ from astroclassify.images import read_image
 from astroclassify.images._pictures import Scale, valid_values
 from astroclassify.schemes import C_SB_BOUNDS, COOL_CORE, N_E_BOUNDS, T_COOL_BOUNDS, Flag
 
-from ._base import COLOURS, grid_of_panels, new_figure
+from ._base import COLOURS, new_figure, new_panels
 
 __all__ = ["plot_images", "plot_population"]
 
@@ -39,10 +39,8 @@ def plot_images(sample, predictions=None, *, n_columns=6, n_max=24):
 
     Raises
     ------
-    SchemaError
-        If the sample has no image.
-    MissingDependencyError
-        If matplotlib is not installed.
+    SchemaError, MissingDependencyError
+        If the sample has no image; if matplotlib is not installed.
     """
     paths = tables.image_paths(sample)
     usable = np.flatnonzero((np.asarray(sample["flags"]) & Flag.FAILED.value) == 0)
@@ -51,8 +49,8 @@ def plot_images(sample, predictions=None, *, n_columns=6, n_max=24):
     usable = usable[np.argsort(sample["t_cool"].to_value(u.Gyr)[usable], kind="stable")]
     shown = usable[np.unique(np.linspace(0, len(usable) - 1, n_max).round().astype(int))]
     guessed = {} if predictions is None else {str(row["source_id"]): row for row in predictions}
-    figure = new_figure(2.0 * n_columns, 2.35 * -(-len(shown) // n_columns))
-    for axis, row in zip(grid_of_panels(figure, len(shown), n_columns), shown, strict=False):
+    figure, axes = new_panels(len(shown), n_columns, (2.0, 2.35))
+    for axis, row in zip(axes, shown, strict=False):
         axis.set_axis_off()
         axis.imshow(_SCALE.apply(*valid_values(read_image(paths[row]))), origin="lower", cmap="inferno")
         truth = str(sample["label"][row])

@@ -36,10 +36,8 @@ def plot_confusion(predictions, *, title=""):
 
     Raises
     ------
-    SchemaError
-        If there is no ``label`` column or no class scheme.
-    MissingDependencyError
-        If matplotlib is not installed.
+    SchemaError, MissingDependencyError
+        If there is no ``label`` column or no class scheme; if matplotlib is not installed.
     """
     if "label" not in predictions.colnames:
         raise SchemaError("predictions must have a 'label' column with the true classes")
@@ -152,10 +150,8 @@ def plot_roc(curves, *, class_name=None):
 
     Raises
     ------
-    SchemaError
-        If a table has no such columns, or no curve of the class.
-    MissingDependencyError
-        If matplotlib is not installed.
+    SchemaError, MissingDependencyError
+        If a table has no such columns, or no curve of the class; if matplotlib is not installed.
     """
     chosen, class_name = _curves_of(curves, ("fpr", "tpr"), class_name)
     lines = [(label, table, *style(number)[:2]) for number, (label, table) in enumerate(chosen.items())]
@@ -183,10 +179,8 @@ def plot_precision_recall(curves, *, class_name=None):
 
     Raises
     ------
-    SchemaError
-        If a table has no such columns, or no curve of the class.
-    MissingDependencyError
-        If matplotlib is not installed.
+    SchemaError, MissingDependencyError
+        If a table has no such columns, or no curve of the class; if matplotlib is not installed.
     """
     chosen, class_name = _curves_of(curves, ("precision", "recall"), class_name)
     figure = new_figure(4.6, 4.4)
@@ -220,10 +214,8 @@ def plot_learning_curve(curve, *, measure="f1", class_name="mean"):
 
     Raises
     ------
-    SchemaError
-        If a table has no such columns or no row of the class.
-    MissingDependencyError
-        If matplotlib is not installed.
+    SchemaError, MissingDependencyError
+        If a table has no such columns or no row of the class; if matplotlib is not installed.
     """
     curves = named_tables(curve, ("class", "n_groups", measure, f"{measure}_std"), "curve")
     figure = new_figure(5.2, 3.8)
@@ -265,10 +257,8 @@ def plot_reliability(bins):
 
     Raises
     ------
-    SchemaError
-        If a table has no such columns, or holds several classes.
-    MissingDependencyError
-        If matplotlib is not installed.
+    SchemaError, MissingDependencyError
+        If a table has no such columns, or holds several classes; if matplotlib is not installed.
     """
     names = ("p_mean", "fraction", "fraction_lo", "fraction_hi", "n")
     by_name = named_tables(bins, names, "bins")

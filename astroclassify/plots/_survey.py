@@ -10,9 +10,9 @@ from astroclassify.images import pixel_scale
 from astroclassify.images._pictures import STRETCHES, stretch_of, valid_values
 from astroclassify.images._pictures import smooth as smooth_image
 
-from ._base import COLOURS, MARKERS, check_columns, grid_of_panels, new_figure, row_texts
+from ._base import COLOURS, MARKERS, check_columns, new_figure, new_panels, row_texts
 
-__all__ = ["FLOOR", "draw_bounds", "plot_completeness", "plot_extent_plane", "plot_field"]
+__all__ = ["draw_bounds", "extents_of", "plot_completeness", "plot_extent_plane", "plot_field"]
 
 # On a dark image; classes beyond these, and none, are white.
 _ON_IMAGE = {"C1": "#56E0A0", "C2": "#E69F00", "P1": "#56B4E9"}
@@ -20,7 +20,7 @@ _ON_IMAGE = {"C1": "#56E0A0", "C2": "#E69F00", "P1": "#56B4E9"}
 _EXT_CUT = X_CLASS_BOUNDS["C1"][0]["ext"][0]
 _EXT_LIKE_CUTS = {name: X_CLASS_BOUNDS[name][0]["ext_like"][0] for name in ("C1", "C2")}
 # Where values that a logarithmic axis cannot show are drawn: EXT [arcsec] and EXT_LIKE.
-FLOOR = (0.5, 0.5)
+_FLOOR = (0.5, 0.5)
 _SMALLEST = 12.0  # arcsec, radius of a region
 
 
@@ -51,10 +51,8 @@ def plot_field(field, candidates=None, *, stretch="log", smooth=5 * u.arcsec, ti
     ------
     ValueError
         If the stretch is not known.
-    SchemaError
-        If the candidates lack a column.
-    MissingDependencyError
-        If matplotlib is not installed.
+    SchemaError, MissingDependencyError
+        If the candidates lack a column; if matplotlib is not installed.
     """
     check_choice("stretch", stretch, STRETCHES)
     figure = new_figure(7.0, 6.4)
@@ -123,17 +121,12 @@ def plot_extent_plane(candidates, *, by=None):
 
     Raises
     ------
-    SchemaError
-        If a column is missing.
-    MissingDependencyError
-        If matplotlib is not installed.
+    SchemaError, MissingDependencyError
+        If a column is missing; if matplotlib is not installed.
     """
     by = by or ("label" if "label" in getattr(candidates, "colnames", ()) else "x_class")
     check_columns(candidates, ("ext", "ext_like", by), "candidates")
-    ext = candidates["ext"].to_value(u.arcsec)
-    like = np.asarray(candidates["ext_like"], float)
-    known = np.isfinite(ext) & np.isfinite(like)
-    ext, like = np.fmax(ext, FLOOR[0]), np.fmax(like, FLOOR[1])
+    ext, like, known = extents_of(candidates)
     names = row_texts(candidates[by])
     figure = new_figure(5.6, 4.8)
     axis = figure.subplots()
@@ -158,10 +151,16 @@ def plot_extent_plane(candidates, *, by=None):
     return figure
 
 
+def extents_of(table):
+    """EXT [arcsec] and EXT_LIKE of each row, at least ``_FLOOR``, and whether both are known."""
+    ext, like = table["ext"].to_value(u.arcsec), np.asarray(table["ext_like"], float)
+    return np.fmax(ext, _FLOOR[0]), np.fmax(like, _FLOOR[1]), np.isfinite(ext) & np.isfinite(like)
+
+
 def draw_bounds(axis, ext, like, fontsize=9):
     """Bounds of C1 and C2 on a plane of EXT and EXT_LIKE that holds these values."""
     right, top = max(np.max(ext, initial=60) * 1.3, 100), max(np.max(like, initial=100) * 1.5, 300)
-    axis.set(xlim=(FLOOR[0] * 0.9, right), ylim=(FLOOR[1] * 0.85, top))
+    axis.set(xlim=(_FLOOR[0] * 0.9, right), ylim=(_FLOOR[1] * 0.85, top))
     axis.plot([_EXT_CUT, _EXT_CUT], [_EXT_LIKE_CUTS["C2"], top], color="black", lw=0.9, ls="--")
     for name, bound in _EXT_LIKE_CUTS.items():
         axis.plot([_EXT_CUT, right], [bound, bound], color="black", lw=0.9, ls="--")
@@ -187,10 +186,8 @@ def plot_completeness(table, *, x_class=None):
 
     Raises
     ------
-    SchemaError
-        If a column is missing, or there are no rows of the class.
-    MissingDependencyError
-        If matplotlib is not installed.
+    SchemaError, MissingDependencyError
+        If a column is missing, or there are no rows of the class; if matplotlib is not installed.
     """
     needed = ("field", "exposure", "off_axis", "core_radius", "counts", "x_class", "n", "completeness")
     check_columns(table, (*needed, "completeness_lo", "completeness_hi"), "table")
@@ -202,10 +199,7 @@ def plot_completeness(table, *, x_class=None):
     off_axis, core = rows["off_axis"].to_value(u.arcmin), rows["core_radius"].to_value(u.arcsec)
     fields = np.asarray(rows["field"])
     panels = list(dict.fromkeys(zip(fields, off_axis, strict=True)))
-    n_columns = min(len(panels), 4)
-    n_lines = -(-len(panels) // n_columns)
-    figure = new_figure(1.0 + 2.9 * n_columns, 0.7 + 2.7 * n_lines)
-    axes = grid_of_panels(figure, len(panels), n_columns, sharex=True, sharey=True)
+    figure, axes = new_panels(len(panels), min(len(panels), 4), (2.9, 2.7), (1.0, 0.7), sharex=True, sharey=True)
     for axis, (field, angle) in zip(axes, panels, strict=False):
         here = (fields == field) & (off_axis == angle)
         for number, radius in enumerate(np.unique(core)):

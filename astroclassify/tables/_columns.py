@@ -267,8 +267,9 @@ def plain_column(column, missing=None):
     Returns
     -------
     `~numpy.ndarray` or `~astropy.units.Quantity`
-        Texts as ``str``, bytes decoded as UTF-8; numbers in native byte order, floats if one is NaN for being masked. A
-        column that is no array, such as `~astropy.coordinates.SkyCoord`, is returned as it is.
+        Texts as ``str``, bytes decoded as UTF-8 (bytes that are not become escapes such as ``\\xe9``, so that different
+        names stay different); numbers in native byte order, floats if one is NaN for being masked. A column that is no
+        array, such as `~astropy.coordinates.SkyCoord`, is returned as it is.
 
     Examples
     --------
@@ -314,7 +315,7 @@ def _is_characters(value):
 def _plain_texts(values, mask, missing):
     if values.dtype.kind == "S":
         # numpy before 2 gives floats where there is nothing to decode
-        values = np.char.decode(values, "utf-8", "replace") if values.size else np.zeros(values.shape, "U1")
+        values = np.char.decode(values, "utf-8", "backslashreplace") if values.size else np.zeros(values.shape, "U1")
     elif values.dtype.kind != "U":
         gaps = np.broadcast_to(mask, values.shape)
         texts = [missing if gap else _plain_text(value, missing) for value, gap in zip(values, gaps, strict=True)]
@@ -326,5 +327,5 @@ def _plain_text(value, missing):
     if _is_characters(value):
         value = "".join(plain_column(value))
     if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
+        return value.decode("utf-8", "backslashreplace")
     return missing if value is None else str(value)

@@ -196,7 +196,7 @@ class VoteJournal:
         records.sort(key=lambda record: record["time"])
         table = QTable()
         for name in _COLUMNS:
-            table[name] = np.array([record[name] for record in records], dtype="U") if records else np.zeros(0, "U1")
+            table[name] = np.array([record[name] for record in records], dtype=str)
         table.meta = tables.provenance(workflow=self.workflow.name, journal=self.path.name, lines=counts)
         return table
 

@@ -109,7 +109,7 @@ def write_report(predictions, sample, out, *, thumbnail_size=64, executor=None, 
     >>> import numpy as np
     >>> from astropy.nddata import CCDData
     >>> from astroclassify import tables
-    >>> from astroclassify.people.page._report import write_report
+    >>> from astroclassify.people import write_report
     >>> from astroclassify.images import write_image
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = write_image(CCDData(np.eye(32), unit="ct"), f"{folder}/a.fits")
@@ -203,7 +203,7 @@ def _rows_in(sample, names):
 
 def _texts(column):
     """Values as text, empty where masked."""
-    return tables.plain_column(column, "").astype("U")
+    return tables.plain_column(column, "").astype(str)
 
 
 def _floats(column, unit="float"):
@@ -221,7 +221,7 @@ def _flag_texts(column):
         rest = flags & ~known
         return ", ".join([*flag_names(flags & known), *([f"unknown ({rest})"] if rest else [])])
 
-    return np.array([words(int(flags)) for flags in tables.plain_column(column, 0)], dtype="U")
+    return np.array([words(int(flags)) for flags in tables.plain_column(column, 0)], dtype=str)
 
 
 def _columns(table, scheme):
@@ -332,10 +332,10 @@ def _figures(table, scheme):
     """Caption and figure, one after the other."""
     names = {name: name.replace("$", r"\$") for name in ("", *scheme.classes)}  # two dollar signs would make a formula
     scheme = ClassScheme(scheme.name, [names[name] for name in scheme.classes], scheme.descriptions)
-    predicted = np.array([names[name] for name in table["label_pred"]], dtype="U")
+    predicted = np.array([names[name] for name in table["label_pred"]], dtype=str)
     labels = np.asarray(table["label"]) if "label" in table.colnames else np.full(len(table), "")
     # A label of another scheme is shown in the table, but counts as none here.
-    labels = np.array([names.get(name, "") for name in labels], dtype="U")
+    labels = np.array([names.get(name, "") for name in labels], dtype=str)
     yield "Sources by class", _plot_classes(predicted, labels, scheme)
     if {"ext", "ext_like"} <= set(table.colnames) and np.isfinite(table["ext"] + table["ext_like"]).any():
         plane = QTable({"ext": table["ext"] * u.arcsec, "ext_like": table["ext_like"], "class": predicted})

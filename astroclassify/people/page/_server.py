@@ -150,7 +150,7 @@ def open_server(folder, *, workflow=None, predictions=None, classifier=None, mod
 
     Examples
     --------
-    >>> from astroclassify.people.page._server import open_server
+    >>> from astroclassify.people import open_server
     >>> server = open_server("candidates", moderators=["mia"])  # doctest: +SKIP
     >>> server.address  # doctest: +SKIP
     'http://127.0.0.1:40233/#Xk...'
