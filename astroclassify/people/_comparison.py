@@ -168,13 +168,13 @@ def who_was_right(truth, judges, *, candidates=None, positive=CLUSTER_LABELS):
             b point      False cluster         FP
     """
     labels = label_pairs(truth, "truth", _TRUTH_COLUMNS)
-    is_true = _binary(truth, "truth", positive, _TRUTH_COLUMNS)
+    is_true = _binary(labels, "truth", positive)
     sources = list(labels)
     table = QTable({"source_id": np.array(sources, dtype=str), "label": np.array(list(labels.values()), dtype=str)})
     table["is_cluster"] = np.array(list(is_true.values()), dtype=bool)
     for name, judge in _judges(judges):
         pairs = label_pairs(judge, f"judges[{name!r}]", _JUDGE_COLUMNS)
-        judged = _binary(judge, f"judges[{name!r}]", positive, _JUDGE_COLUMNS)
+        judged = _binary(pairs, f"judges[{name!r}]", positive)
         table[f"said_{name}"] = np.array([pairs.get(source, "") for source in sources], dtype=str)
         verdicts = [_verdict(is_true[source], judged.get(source)) for source in sources]
         table[f"verdict_{name}"] = np.array(verdicts, dtype=str)
@@ -210,7 +210,7 @@ def _judges(judges):
     return judges.items()
 
 
-def _binary(labels, name, positive, columns):
+def _binary(labels, name, positive, columns=()):
     """Source -> whether its label means a cluster."""
     if isinstance(positive, str):
         raise SchemaError(f"positive must be a sequence of labels, got {positive!r}")

@@ -92,9 +92,8 @@ class Workflow:
         place = {question.name: number for number, question in enumerate(self.questions)}
         reached = {self.questions[0].name}
         for number, question in enumerate(self.questions):
-            _check_names(
-                f"answers of question {question.name!r}", [answer.name for answer in question.answers], least=2
-            )
+            names = [answer.name for answer in question.answers]
+            _check_names(f"answers of question {question.name!r}", names, least=2)
             for answer in question.answers:
                 where = f"answer {answer.name!r} of question {question.name!r}"
                 if not isinstance(answer.text, str):
@@ -128,9 +127,7 @@ class Workflow:
                     )
         for outcome in self.outcomes:
             if not isinstance(outcome.classes, dict):
-                raise SchemaError(
-                    f"classes of outcome {outcome.name!r} must be scheme -> class, got {outcome.classes!r}"
-                )
+                raise SchemaError(f"classes of outcome {outcome.name!r} must be a dict, got {outcome.classes!r}")
 
     @cached_property
     def outcome_names(self):
@@ -154,7 +151,7 @@ class Workflow:
         Returns
         -------
         dict
-            Name of question -> name of answer, from the first question on. Where several paths lead there, the first.
+            Name of question -> name of answer, from the first question on; of several paths the first.
 
         Raises
         ------
@@ -218,10 +215,8 @@ class Workflow:
         pairs = list(zip(scheme.classes, scheme.descriptions, strict=True))
         answers = tuple(Answer(label, text, outcome=label) for label, text in pairs)
         binary = {label: "cluster" if label in ("low_z", "high_z") else "other" for label in scheme.classes}
-        outcomes = tuple(
-            Outcome(label, text, {"cluster": binary[label]} if scheme.name == "candidate" else {})
-            for label, text in pairs
-        )
+        is_candidate = scheme.name == "candidate"
+        outcomes = tuple(Outcome(name, text, {"cluster": binary[name]} if is_candidate else {}) for name, text in pairs)
         return cls(scheme.name, (Question("class", "Which class is it?", answers, "T0"),), outcomes, scheme.version)
 
     @classmethod
@@ -274,24 +269,18 @@ class Workflow:
 
     @cached_property
     def answer_codes(self):
-        """One dict per question: text of an answer in lower case, or its number (older exports) -> answer."""
-        codes = []
-        for question in self.questions:
-            known = {}
-            for number, answer in enumerate(question.answers):
-                known |= {plain_text(answer.text): number, plain_text(answer.name): number, number: number}
-            codes.append(known)
-        return codes
+        """One dict per question: text or name of an answer as `plain_text`, or its number (older exports) -> number."""
+        return [
+            {code: number for number, answer in enumerate(question.answers)
+             for code in (plain_text(answer.text), plain_text(answer.name), number)}
+            for question in self.questions
+        ]  # fmt: skip
 
     @cached_property
     def task_codes(self):
         """Names of a question in an export -> its number."""
-        codes = {}
-        for number, question in enumerate(self.questions):
-            codes[question.name] = number
-            if question.task:
-                codes[question.task] = number
-        return codes
+        questions = enumerate(self.questions)
+        return {name: number for number, question in questions for name in (question.name, question.task) if name}
 
 
 def plain_text(text):

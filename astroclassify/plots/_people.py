@@ -104,7 +104,8 @@ def plot_who_was_right(table, *, judges=None):
 
     Examples
     --------
-    >>>     >>> from astropy.table import QTable
+    >>> from astropy import units as u
+    >>> from astropy.table import QTable
     >>> from astroclassify.plots import plot_who_was_right
     >>> from astroclassify.people import who_was_right
     >>> found = QTable({"source_id": ["a", "b"], "ext": [20, 3] * u.arcsec, "ext_like": [80.0, 0.0]})

@@ -46,7 +46,9 @@ def test_help_of_every_verb(capsys):
 
 def test_models_lists_the_packaged_one(capsys):
     assert main(["models"]) == 0
-    assert "coolcore-embedded" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "\ncoolcore-embedded cool-core    CC WCC NCC " in out and max(map(len, out.splitlines())) <= 80
+    assert "\ncoolcore-embedded: Cool-core class (CC, WCC, NCC by central cooling time)" in out
 
 
 def test_classify_writes_one_row(image_path, tmp_path, capsys):

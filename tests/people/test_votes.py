@@ -13,6 +13,7 @@ from astroclassify.exceptions import EmptyResultWarning, SchemaError
 from astroclassify.people import (
     Workflow,
     check_votes,
+    judge_roc,
     load_workflow,
     read_votes,
     simulate_votes,
@@ -301,6 +302,21 @@ def test_masked_and_byte_columns_are_read():
     assert len(check_votes(other)) == 0
     names = [name for name in plain.colnames if name.startswith(("n_", "answer_"))]
     assert all(plain[name].tolist() == coded[name].tolist() for name in names)
+
+
+def test_byte_names_that_are_no_text_stay_different(tmp_path):
+    """As in a FITS table from a Latin-1 list: \\xe9 and \\xe8 are not one volunteer, nor one source."""
+    votes = QTable({"source_id": [b"s", b"s", b"\xe9"], "voter_id": [b"Ren\xe9", b"Ren\xe8", b"v"]})
+    votes["question"], votes["answer"], votes["time"] = [b"class"] * 3, [b"cluster"] * 3, [b""] * 3
+    assert len(check_votes(votes, workflow="cluster")) == 0
+    result = volunteer_consensus(votes, workflow="cluster")
+    assert result["source_id"].tolist() == ["s", "\\xe9"] and result["n_votes"].tolist() == [2, 1]
+    truth = QTable({"source_id": [b"\xe9", b"\xe8"], "label": [b"cluster", b"other"]})
+    judge = QTable({"source_id": [b"\xe8", b"\xe9"], "p_cluster": [0.1, 0.9]})
+    assert judge_roc(truth, judge).meta["auc"] == 1
+    plain = tables.plain_column(np.array([b"\xe9", b"\xe8", "\xe9".encode()])).tolist()
+    assert plain == ["\\xe9", "\\xe8", "\xe9"]
+    assert tables.plain_column(np.array([b"\xe9", b"\xe8"], dtype=object)).tolist() == plain[:2]
 
 
 def test_the_order_of_rows_does_not_matter():

@@ -13,7 +13,6 @@ from astropy.wcs import WCS
 from astroclassify import tables
 from astroclassify.exceptions import OutputError, SchemaError
 from astroclassify.images import Cutout
-from astroclassify.images._pictures import draw_all
 from astroclassify.people import export_subjects, read_votes
 from astroclassify.schemes import Flag
 from astroclassify.sim import simulate_candidates
@@ -63,8 +62,10 @@ def brightest(picture):
     return np.mean(np.nonzero(light == light.max()), axis=1)
 
 
-def test_pictures_show_what_is_there():
-    pictures = draw_all(blob().bands)
+def test_pictures_show_what_is_there(tmp_path):
+    export_subjects([blob()], tmp_path, progress=False)
+    kinds = ("xray", "xray_contours", "optical", "optical_contours")
+    pictures = {kind: np.asarray(Image.open(tmp_path / f"s_{kind}.png")).astype(int) for kind in kinds}
     y, x = brightest(pictures["xray"])
     assert abs(x - 8 * 60.5) < 16 and abs(y - (480 - 8 * 45.5)) < 16  # up in the image is up in the picture
     y, x = brightest(pictures["optical"])

@@ -25,24 +25,10 @@ from astroclassify.schemes import ClassScheme, Flag, flag_names
 __all__ = ["write_report"]
 
 # Columns beside the predictions, where the predictions or the sample have them and they are not empty.
-_FURTHER = {
-    "label": "str",
-    "x_class": "str",
-    "ext": u.arcsec,
-    "ext_like": "float",
-    "redshift": "float",
-    "t_cool": u.Gyr,
-}
+_FURTHER = {"label": "str", "x_class": "str", "ext": u.arcsec, "ext_like": "float", "redshift": "float"}
+_FURTHER["t_cool"] = u.Gyr
 _ALWAYS = ("source_id", "label_pred", "flags")
 _QUALITY = 70  # of JPEG: at this size higher ones look the same
-# Why a row has no thumbnail.
-_NOT_IN_SAMPLE, _NO_IMAGE, _NO_FILE, _OUTSIDE, _UNREADABLE = (
-    "not in the sample",
-    "no image",
-    "no such file",
-    "outside of the sample folder",
-    "image cannot be read",
-)
 _ROWS_PER_PAGE = 100
 _PLACE = re.compile(r"\{\{([A-Z]+)\}\}")
 
@@ -151,11 +137,10 @@ def write_report(predictions, sample, out, *, thumbnail_size=64, executor=None, 
         "thumbnail": of_row,
         "thumbnail_size": thumbnail_size,
     }
+    notes = _notes(predictions, sample, rows, missing, scheme)
     texts = {
         "TITLE": html.escape(f"Predictions of {folder}"),
-        "NOTES": "".join(
-            f"<p>{html.escape(note)}</p>\n" for note in _notes(predictions, sample, rows, missing, scheme)
-        ),
+        "NOTES": "".join(f"<p>{html.escape(note)}</p>\n" for note in notes),
         "FIGURES": "".join(_figure_html(*figure) for figure in _figures(table, scheme)),
         "DATA": _json(data),
         "THUMBNAILS": _json(pictures),
@@ -171,9 +156,8 @@ def _joined(predictions, sample, scheme):
         table[name] = _texts(predictions[name])
     unknown = set(table["label_pred"]) - {"", *scheme.classes}
     if unknown:
-        raise SchemaError(
-            f"predictions: label_pred must be empty or a class of the scheme {scheme.name!r}, got {min(unknown)[:80]!r}"
-        )
+        got = min(unknown)[:80]
+        raise SchemaError(f"predictions: label_pred must be empty or a class of scheme {scheme.name!r}, got {got!r}")
     for label in scheme.classes:
         table[f"p_{label}"] = _floats(predictions[f"p_{label}"])
     rows = _rows_in(sample, table["source_id"])
@@ -253,9 +237,9 @@ def _thumbnails(sample, rows, size, executor, progress):
         progress=progress,
         description="thumbnails",
     )
-    pictures, found = [], {-1: _NOT_IN_SAMPLE}
+    pictures, found = [], {-1: "not in the sample"}
     for row, outcome in zip(wanted, outcomes, strict=True):
-        reason = _UNREADABLE if outcome.error else outcome.value[1]
+        reason = "image cannot be read" if outcome.error else outcome.value[1]
         found[row] = reason or len(pictures)
         if not reason:
             pictures.append(base64.b64encode(outcome.value[0]).decode())
@@ -267,17 +251,17 @@ def _thumbnail(path, *, folder, size):
     # The names in the table cannot lead out of the folder; a link could.
     real = path.resolve()
     if real == folder:
-        return None, _NO_IMAGE
+        return None, "no image"
     if not real.is_relative_to(folder):
-        return None, _OUTSIDE
+        return None, "outside of the sample folder"
     if not path.is_file():
-        return None, _NO_FILE
+        return None, "no such file"
     try:
         bands = _read_bands(path)
     except (GeometryError, OSError):
-        return None, _UNREADABLE
+        return None, "image cannot be read"
     colours = thumbnail(bands, size)
-    return (None, _NO_IMAGE) if colours is None else (encode(colours, "JPEG", quality=_QUALITY, optimize=True), "")
+    return (None, "no image") if colours is None else (encode(colours, "JPEG", quality=_QUALITY, optimize=True), "")
 
 
 def _read_bands(path):
@@ -304,13 +288,10 @@ def _read_band(hdus, hdu, prefix, path):
 
 def _notes(predictions, sample, rows, missing, scheme):
     """The notes above the table, as plain sentences."""
-    model, made = predictions.meta.get("model", ""), predictions.meta.get("date", "")
-    notes = [
-        f"{len(rows)} predictions, classes of the scheme {scheme.name!r} (version {scheme.version})"
-        + (f", model {model}" if model else "")
-        + (f", made {made}" if made else "")
-        + "."
-    ]
+    origin = [f", {text} {predictions.meta[name]}" for text, name in (("model", "model"), ("made", "date"))
+              if predictions.meta.get(name)]  # fmt: skip
+    first = f"{len(rows)} predictions, classes of the scheme {scheme.name!r} (version {scheme.version})"
+    notes = [f"{first}{''.join(origin)}."]
     alone = len(sample) - len(set(rows[rows >= 0].tolist()))
     if alone:
         notes.append(f"{alone} of {len(sample)} sources of the sample have no prediction and are not shown.")

@@ -29,12 +29,8 @@ _LARGEST_BODY = 4096
 # How much of a body that is too large is read, so that the sender receives the answer.
 _LARGEST_DRAINED = 1 << 20
 _NONCE = b"__NONCE__"
-_JSON, _HTML, _PNG, _ECSV = (
-    "application/json; charset=utf-8",
-    "text/html; charset=utf-8",
-    "image/png",
-    "text/plain; charset=utf-8",
-)
+_JSON, _HTML, _ECSV = (f"{kind}; charset=utf-8" for kind in ("application/json", "text/html", "text/plain"))
+_PNG = "image/png"
 _POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -56,18 +52,14 @@ _STATUS = (
     ((AstroclassifyError, ValueError, OSError), HTTPStatus.UNPROCESSABLE_ENTITY),
 )
 
+_VIEW = ("voter_id", "source_id", "picture", "stretch", "low", "high")
 # (method, path) -> (method of the session, its arguments, those that may be missing, type of the answer).
 _ROUTES = {
     ("GET", "/api/start"): ("start", (), (), _JSON),
     ("GET", "/api/voter"): ("voter", ("voter_id",), (), _JSON),
     ("GET", "/api/source"): ("source", ("voter_id", "source_id"), (), _JSON),
     ("GET", "/api/conflicts"): ("conflicts", ("voter_id",), (), _JSON),
-    ("GET", "/api/picture"): (
-        "picture",
-        ("voter_id", "source_id", "picture", "stretch", "low", "high"),
-        ("class_name",),
-        _PNG,
-    ),
+    ("GET", "/api/picture"): ("picture", _VIEW, ("class_name",), _PNG),
     ("GET", "/api/votes.ecsv"): ("votes", (), (), _ECSV),
     ("POST", "/api/vote"): ("vote", ("voter_id", "source_id", "question", "answer"), (), _JSON),
     ("POST", "/api/undo"): ("undo", ("voter_id",), (), _JSON),

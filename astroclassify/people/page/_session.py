@@ -50,12 +50,7 @@ class Session:
             "sample": self._folder,
             "workflow": workflow.name,
             "questions": [
-                {
-                    "name": question.name,
-                    "text": question.text,
-                    "answers": [{"name": answer.name, "text": answer.text} for answer in question.answers],
-                }
-                for question in workflow.questions
+                {**_named(question), "answers": list(map(_named, question.answers))} for question in workflow.questions
             ],
             "outcomes": {outcome.name: outcome.text for outcome in workflow.outcomes},
             "sources": list(self._flags),
@@ -191,3 +186,7 @@ class Session:
         if self.journal.problems:
             notes.append(f"{len(self.journal.problems)} lines of the journal cannot be read and do not count")
         return "; ".join(notes)
+
+
+def _named(thing):
+    return {"name": thing.name, "text": thing.text}

@@ -14,8 +14,7 @@ import pytest
 from astropy.table import QTable
 
 from astroclassify import tables
-from astroclassify.people import check_votes, expert_decisions
-from astroclassify.people.page._server import stored_votes
+from astroclassify.people import check_votes, expert_decisions, stored_votes
 from astroclassify.schemes import CANDIDATE
 from astroclassify.sim import simulate_candidates
 
@@ -34,7 +33,7 @@ from selenium.webdriver.common.keys import Keys  # noqa: E402
 N = 6
 SERVED = """
 import sys, json
-from astroclassify.people.page._server import open_server
+from astroclassify.people import open_server
 from astroclassify.nn import load_classifier
 settings = json.loads(sys.argv[2])
 if "classifier" in settings:

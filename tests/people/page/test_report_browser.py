@@ -13,7 +13,7 @@ from astropy.table import QTable
 
 from astroclassify import tables
 from astroclassify.images import Cutout
-from astroclassify.people.page._report import write_report
+from astroclassify.people import write_report
 from astroclassify.schemes import CANDIDATE
 
 pillow = pytest.importorskip("PIL.Image")
