@@ -65,17 +65,14 @@ def volunteer_consensus(votes, *, method="weighted", gold=None, workflow="hunt",
 
     Notes
     -----
-    With the first three methods the winner of the first question decides which is next, and so on to an outcome; a tie
-    ends it. f of an outcome is the product of the shares of the answers that lead there: without weights and with
-    complete votes the share of the volunteers who ended there. p is the mean of the Dirichlet posterior of these
-    shares, with one vote spread evenly over the outcomes as prior: it is what the crowd would answer, and the
-    interval is its marginal, a Beta distribution. With ``"dawid-skene"`` p is the probability of the outcome itself;
-    votes that end before an outcome are not used for it. Its volunteers err independently: where a subject misleads all
-    of them, p is too sure. The algorithm finds a maximum near its start, which is the outcome of the weighted votes:
-    with many questions, each answered wrongly now and then, the largest share of the volunteers is often at a wrong
-    end.
+    With the first three methods the winner of each question decides which is next, up to an outcome or a tie. f of an
+    outcome is the product of the shares of the answers that lead there. p is the mean of the Dirichlet posterior of
+    these shares, with one vote spread evenly over the outcomes as prior: what the crowd would answer; the interval is
+    its marginal, a Beta distribution. With ``"dawid-skene"`` p is the probability of the outcome itself, from votes
+    that reach an outcome; the model's volunteers err independently, so that p is too sure where a subject misleads all
+    of them. The algorithm starts from the outcomes of the weighted votes and finds a maximum near them.
 
-    In a tie nobody counts as agreeing with the majority. A volunteer's own vote is part of the majority.
+    In a tie nobody agrees with the majority. A volunteer's own vote is part of the majority.
 
     References
     ----------
@@ -275,9 +272,8 @@ def soft_labels(consensus, scheme="cluster"):
 
     Notes
     -----
-    The labels alone already express the doubt; the weights are for hard labels, or to reduce the influence of doubtful
-    subjects further. Rows are in the order of the consensus: make that the order of the sample with
-    ``volunteer_consensus(votes, subjects=sample)``.
+    The labels already express the doubt; the weights are for hard labels. Rows are in the order of the consensus, which
+    ``volunteer_consensus(votes, subjects=sample)`` makes the order of the sample.
 
     Examples
     --------

@@ -15,11 +15,8 @@ _LEAST = 1e-10
 @dataclass(frozen=True)
 class DawidSkene:
     """
-    Result of `fit`.
-
-    ``posterior`` (n_subjects, n_labels); ``prior`` (n_labels,) how frequent the labels are; ``confusion`` (n_voters,
-    n_labels, n_labels) probability that a voter gives the second where the first is true; ``n_iterations``;
-    ``converged``; ``log_likelihood`` of the votes after each E step.
+    Posterior (n_subjects, n_labels), frequencies of the labels (n_labels,), confusion (n_voters, true, given), steps,
+    and the log-likelihood of the votes after each E step.
     """
 
     posterior: np.ndarray
@@ -76,11 +73,7 @@ def fit(subject, voter, label, shape, *, gold=None, start=None, smoothing=0.0, m
 
 
 def _m_step(given, used, posterior, voted, smoothing):
-    """
-    Frequencies of the labels, and the errors of the voters (n_voters, label given, label true).
-
-    Only labels that a voter has given get the least probability; the rows add up to one over these.
-    """
+    """Frequencies of the labels, and errors (n_voters, given, true), which add up to one over the labels given."""
     n_voters, n_labels = used.shape[:2]
     prior = posterior[voted].mean(axis=0) if voted.any() else np.full(n_labels, 1 / n_labels)
     counts = (given @ posterior).reshape(n_voters, n_labels, n_labels)

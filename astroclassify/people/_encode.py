@@ -35,10 +35,8 @@ _LAST = "\uffff"
 @dataclass(frozen=True)
 class Ballots:
     """
-    Votes of each voter on each subject.
-
-    ``subject``, ``voter`` (n,) index into ``subjects`` and ``voters``; ``answers`` (n, n_questions) int8, -1 where the
-    voter did not reach the question; ``outcome`` (n,), -1 where the answers end before an outcome.
+    Ballots: ``subject``, ``voter`` (n,) index into ``subjects`` and ``voters``; ``answers`` (n, n_questions) int8 and
+    ``outcome`` (n,) are -1 where a question or an outcome was not reached.
     """
 
     workflow: object
@@ -70,10 +68,8 @@ class Ballots:
 
 def encode(votes, workflow, subjects=()):
     """
-    Ballots of a VOTES table, ``subjects`` first, and one index into `PROBLEMS` per row.
-
-    Of several answers of a voter to one question about a subject the earliest counts; answers to questions to which the
-    voter's other answers do not lead do not count.
+    Ballots of a VOTES table, ``subjects`` first, and one index into `PROBLEMS` per row. Of several answers to one
+    question the earliest counts; answers off the voter's path do not count.
     """
     votes = tables.validate(votes, tables.VOTES)
     subject, subject_names = _factorise(votes["source_id"], subjects)
@@ -111,10 +107,8 @@ def encode(votes, workflow, subjects=()):
 
 def walk(answers, workflow):
     """
-    Follow answers (n, n_questions), negative for none, through a workflow.
-
-    Returns whether each question is on the path and answered (n, n_questions), and where each path stops (n,): number
-    of the open question, or number of questions + that of the outcome.
+    Which of the answers (n, n_questions), negative for none, are on the path through a workflow, and where each path
+    stops (n,): number of the open question, or number of questions + that of the outcome.
     """
     state = np.zeros(len(answers), np.int16)
     on_path = np.zeros(answers.shape, bool)

@@ -30,8 +30,7 @@ _SOURCE_KEYS = ("source_id", "#source_id", "!source_id", "//source_id")
 def records(file):
     """
     Records of a CSV file: (line, fields, None), or (line, None, text) where there are not as many fields as in line 1.
-
-    A quote that is not closed swallows the lines after it: they are parsed again one by one.
+    The lines that a quote that is not closed swallows are parsed one by one.
     """
     kept = []
 
@@ -221,11 +220,7 @@ def read_export(file, workflow, *, versions, workflow_id):
 
 
 def voter_id(row):
-    """
-    Name of a volunteer: registered ones by name, anonymous ones by the hash of the address.
-
-    Without an address, the session, which Zooniverse renews after a pause; without a session, empty.
-    """
+    """Name of a volunteer; without account the hash of the address, the session, or empty."""
     name, user, address = (row.get(key, "").strip() for key in ("user_name", "user_id", "user_ip"))
     anonymous = name.startswith("not-logged-in")
     if name and not anonymous:

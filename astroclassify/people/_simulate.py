@@ -60,12 +60,11 @@ def simulate_votes(truth, *, n_voters=1227, votes_per_subject=30, hesitation=2.3
     -----
     A volunteer v answers a question about subject s right with the log-odds a_v - d_s, minus the hesitation where the
     right answer leads on, plus it where it ends. a_v is normal (2.5, scatter 0.9), one volunteer in twenty guesses
-    (a_v = 0, no hesitation), d_s is normal (0, scatter 0.8) plus ``difficulty``; of the wrong answers one is drawn.
-    Without ``difficulty`` errors have nothing to do with what an image shows: if most clusters are missed, a network
-    trained on such labels calls nothing a cluster. A volunteer who has left the right path answers the further
-    questions at random. A few volunteers give most of the votes (log-normal activity, scatter 1.5). These numbers are
-    chosen by hand, so that the crowd hesitates like the one of the paper: precision of clusters near one, low recall,
-    and an area under the ROC curve of the vote fraction of about 0.92.
+    (a_v = 0, no hesitation), d_s is normal (0, scatter 0.8) plus ``difficulty``; of the wrong answers one is drawn, and
+    off the right path answers are random. Without ``difficulty`` errors do not depend on the image: a network trained
+    on such labels may call nothing a cluster. Activity is log-normal (scatter 1.5). These numbers are set by hand so
+    that the crowd is like that of the paper: precision of clusters near one, low recall, and an area under the ROC
+    curve of the vote fraction of about 0.92.
 
     References
     ----------

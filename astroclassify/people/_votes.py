@@ -69,14 +69,13 @@ def read_votes(path, *, workflow="hunt", versions=None, workflow_id=None):
 
     Notes
     -----
-    A source is named by the entry ``source_id`` (or ``#source_id``) of the subject's manifest, and by Zooniverse's
-    number of the subject where there is none. A volunteer without account is one voter per address (``user_ip``, a
-    hash): a session ends after a pause and would make several voters of one person. Where the address is missing the
-    session is used, and without a session every classification is a voter of its own (``no_voter``).
+    A source is named by the entry ``source_id`` (or ``#source_id``) of the subject's manifest, else by Zooniverse's
+    number of the subject. A volunteer without account is one voter per address (``user_ip``, a hash), else per session,
+    else per classification (``no_voter``).
 
-    The file is read as a stream. A line that is not a record affects no other line. Bytes that are not UTF-8 become
-    escapes, so that different names stay different. A classification whose subject differs from the one in its
-    manifest (a truncated line) is a ``malformed_subject`` and does not count.
+    The file is read as a stream; a line that is not a record affects no other line. Bytes that are not UTF-8 become
+    escapes. A classification whose subject differs from the one in its manifest (a truncated line) is a
+    ``malformed_subject`` and does not count.
 
     Examples
     --------

@@ -312,11 +312,10 @@ def load_workflow(workflow="hunt"):
 
     Notes
     -----
-    The seven outcomes of ``"hunt"`` are those of Kosiba et al. (2020). How the paper worded and ordered its six
-    questions could not be read; ours are six questions of two answers that end in these outcomes. An extended source
-    without optical image counts as ``other`` in the class schemes; copy the file and change ``classes`` where it
-    should be another class. For an export of a project with its own questions, write their texts and the names of its
-    tasks (``T0`` ...) into a copy.
+    The seven outcomes of ``"hunt"`` are those of Kosiba et al. (2020). The wording of the paper's six questions could
+    not be read; ours are six questions that end in these outcomes. An extended source without optical image counts as
+    ``other`` in the class schemes. For another class, or for the export of a project with its own questions, change a
+    copy of the file: ``classes``, the texts, and the names of the tasks (``T0`` ...).
 
     References
     ----------

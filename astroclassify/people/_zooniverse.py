@@ -63,12 +63,11 @@ def export_subjects(sample, out, *, overwrite=False, executor=None, progress=Non
 
     Notes
     -----
-    The four pictures are those of The Hunt for Galaxy Clusters: X-ray, X-ray with contours, optical, optical with the
-    X-ray contours. How that project scaled its images is not known. Here the X-ray image is smoothed with a Gaussian of
-    5 arcsec and shown on an asinh scale from its median to its maximum, at least to the first contour; contours start
-    where a Poisson background of the median level fluctuates to in one place of 100,000, and their height above it
-    doubles; the optical image is shown from its 1st to its 99.7th percentile on an asinh scale. Gaps are grey. North is
-    up where it is up in the cutouts.
+    The four pictures are those of The Hunt for Galaxy Clusters, whose scales are not known: X-ray, X-ray with contours,
+    optical, optical with the X-ray contours. The X-ray image is smoothed with a Gaussian of 5 arcsec and shown on an
+    asinh scale from its median to its maximum, at least to the first contour; contours start where a Poisson background
+    of the median level reaches in one place of 100,000, and their height above it doubles; the optical image has an
+    asinh scale from its 1st to its 99.7th percentile. Gaps are grey. North is up where it is up in the cutouts.
 
     The manifest has ``image_1`` to ``image_4``, and the name and position of the source as ``#source_id``, ``#ra``,
     ``#dec`` (degrees): Zooniverse hides from volunteers what starts with ``#``. `read_votes` finds the name again.

@@ -13,6 +13,7 @@ __all__ = [
     "check_columns",
     "draw_roc",
     "named_tables",
+    "new_axes",
     "new_figure",
     "new_panels",
     "row_texts",
@@ -34,6 +35,12 @@ def style(number):
 def new_figure(width, height):
     """Empty figure of a size in inches, which opens no window."""
     return require("matplotlib.figure", extra="plots").Figure(figsize=(width, height), layout="constrained")
+
+
+def new_axes(width, height):
+    """Figure of a size in inches, and its axes."""
+    figure = new_figure(width, height)
+    return figure, figure.subplots()
 
 
 def new_panels(n, n_columns, size, margin=(0, 0), **settings):
@@ -68,8 +75,7 @@ def row_texts(column):
 
 def draw_roc(lines, digits):
     """Figure and axes with ROC curves; ``lines`` has name, table and colour and line style of each."""
-    figure = new_figure(4.6, 4.4)
-    axis = figure.subplots()
+    figure, axis = new_axes(4.6, 4.4)
     axis.plot([0, 1], [0, 1], color="0.7", lw=0.8)
     for name, table, colour, line in lines:
         fpr, tpr = np.asarray(table["fpr"], float), np.asarray(table["tpr"], float)

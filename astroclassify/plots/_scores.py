@@ -5,7 +5,7 @@ import numpy as np
 from astroclassify.exceptions import SchemaError
 from astroclassify.schemes import ClassScheme
 
-from ._base import draw_roc, named_tables, new_figure, row_texts, style
+from ._base import draw_roc, named_tables, new_axes, new_figure, row_texts, style
 
 __all__ = [
     "plot_confusion",
@@ -51,8 +51,7 @@ def plot_confusion(predictions, *, title=""):
     ]
     matrix = np.zeros((scheme.n_classes, scheme.n_classes), int)
     np.add.at(matrix, tuple(np.transpose(pairs)) if pairs else ([], []), 1)
-    figure = new_figure(4.2, 3.9)
-    axis = figure.subplots()
+    figure, axis = new_axes(4.2, 3.9)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for true, guess in np.ndindex(matrix.shape):
@@ -90,8 +89,7 @@ def plot_scores(scores, *, measure="f1"):
     MissingDependencyError
         If matplotlib is not installed.
     """
-    figure = new_figure(7.0, 3.6)
-    axis = figure.subplots()
+    figure, axis = new_axes(7.0, 3.6)
     step = 0.8 / max(len(scores), 1)
     for number, (method, table) in enumerate(scores.items()):
         colour, line, _ = style(number)
@@ -116,15 +114,14 @@ def plot_scores(scores, *, measure="f1"):
 def _curves_of(curves, names, class_name):
     """Label -> table of one curve: of each class of one table, or of one class of several tables."""
     by_name = named_tables(curves, ("class", *names), "curves")
-    if not isinstance(curves, dict):
-        labels = dict.fromkeys(str(label) for label in curves["class"]) if class_name is None else [class_name]
-        curves = {label: curves for label in labels}
-        wanted = {label: label for label in labels}
-    else:
+    if isinstance(curves, dict):
         if class_name is None:
             class_name = next((str(table["class"][0]) for table in by_name.values() if len(table)), None)
-        wanted = dict.fromkeys(curves, class_name)
-    chosen = {label: table[np.asarray(table["class"]) == wanted[label]] for label, table in curves.items()}
+        lines = {name: (table, class_name) for name, table in curves.items()}
+    else:
+        labels = dict.fromkeys(map(str, curves["class"])) if class_name is None else [class_name]
+        lines = {label: (curves, label) for label in labels}
+    chosen = {name: table[np.asarray(table["class"]) == label] for name, (table, label) in lines.items()}
     empty = [label for label, table in chosen.items() if not len(table)]
     if empty or not chosen:
         raise SchemaError(f"curves must have rows of the class to show, got none for {empty or class_name!r}")
@@ -183,8 +180,7 @@ def plot_precision_recall(curves, *, class_name=None):
         If a table has no such columns, or no curve of the class; if matplotlib is not installed.
     """
     chosen, class_name = _curves_of(curves, ("precision", "recall"), class_name)
-    figure = new_figure(4.6, 4.4)
-    axis = figure.subplots()
+    figure, axis = new_axes(4.6, 4.4)
     for number, (label, table) in enumerate(chosen.items()):
         colour, line, _ = style(number)
         axis.step(table["recall"], table["precision"], line, color=colour, label=label, where="post")
@@ -218,8 +214,7 @@ def plot_learning_curve(curve, *, measure="f1", class_name="mean"):
         If a table has no such columns or no row of the class; if matplotlib is not installed.
     """
     curves = named_tables(curve, ("class", "n_groups", measure, f"{measure}_std"), "curve")
-    figure = new_figure(5.2, 3.8)
-    axis = figure.subplots()
+    figure, axis = new_axes(5.2, 3.8)
     ticks = set()
     for number, (method, table) in enumerate(curves.items()):
         rows = table[np.asarray(table["class"]) == class_name]

@@ -10,7 +10,7 @@ from astroclassify.images import pixel_scale
 from astroclassify.images._pictures import STRETCHES, stretch_of, valid_values
 from astroclassify.images._pictures import smooth as smooth_image
 
-from ._base import COLOURS, MARKERS, check_columns, new_figure, new_panels, row_texts
+from ._base import COLOURS, MARKERS, check_columns, new_axes, new_figure, new_panels, row_texts
 
 __all__ = ["draw_bounds", "extents_of", "plot_completeness", "plot_extent_plane", "plot_field"]
 
@@ -128,8 +128,7 @@ def plot_extent_plane(candidates, *, by=None):
     check_columns(candidates, ("ext", "ext_like", by), "candidates")
     ext, like, known = extents_of(candidates)
     names = row_texts(candidates[by])
-    figure = new_figure(5.6, 4.8)
-    axis = figure.subplots()
+    figure, axis = new_axes(5.6, 4.8)
     for number, name in enumerate(sorted(set(names), key=lambda name: (name == "", name))):
         rows = known & (names == name)
         axis.scatter(

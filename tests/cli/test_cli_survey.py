@@ -87,7 +87,7 @@ def test_two_cameras_are_added(files, tmp_path):
     assert np.all(both["off_axis"] <= 4 * u.arcmin)
 
 
-def test_what_is_there_is_not_replaced(candidates, files, capsys):
+def test_existing_files_are_not_replaced(candidates, files, capsys):
     arguments = ["detect", str(files / "field.fits"), "--out", str(candidates)]
     assert main(arguments) == 2
     assert "exists already" in capsys.readouterr().err

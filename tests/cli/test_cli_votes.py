@@ -144,7 +144,7 @@ def test_workflows_of_other_kinds(tmp_path):
 
 
 @pytest.mark.filterwarnings("always::astroclassify.exceptions.EmptyResultWarning")
-def test_no_votes_are_no_fault(tmp_path, capsys, caplog):
+def test_no_votes_are_not_an_error(tmp_path, capsys, caplog):
     path = tables.write(tables.empty(tables.VOTES), tmp_path / "votes.ecsv")
     run(path, "--out", tmp_path / "out.ecsv", "--skill", tmp_path / "skill.ecsv")
     assert "EmptyResultWarning: there are no votes in" in caplog.text
@@ -153,7 +153,7 @@ def test_no_votes_are_no_fault(tmp_path, capsys, caplog):
 
 
 @pytest.mark.parametrize("option", ["--out", "--skill", "--report"])
-def test_what_is_there_is_not_replaced(option, path, tmp_path, refused):
+def test_existing_files_are_not_replaced(option, path, tmp_path, refused):
     (tmp_path / "there.ecsv").write_text("mine")
     others = [("--out", tmp_path / "out.ecsv"), ("--skill", tmp_path / "skill.ecsv")]
     others = [each for pair in others if pair[0] != option for each in pair]

@@ -119,7 +119,7 @@ def test_bad_labels():
         compare_labels(QTable({"source_id": ["a"]}), {})
 
 
-def test_gaps_are_no_numbers():
+def test_masked_numbers_do_not_count():
     truth = {"a": "cluster", "b": "other", "c": "cluster", "d": "other"}
     judge = QTable({"source_id": list("abcd"), "p_cluster": [0.9, 0.2, 0.8, 0.99]}, masked=True)
     judge["p_cluster"].mask[3] = True

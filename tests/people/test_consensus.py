@@ -156,7 +156,7 @@ def test_known_subjects_are_fixed():
         volunteer_consensus(THREE, gold=["s1"], workflow="cluster")
 
 
-def test_questions_that_do_not_arise_count_for_nobody():
+def test_answers_off_the_path_do_not_count():
     votes = paths([("s", "ann", "edge"), ("s", "bob", "no_emission"), ("t", "ann", "edge"), ("t", "bob", "edge")])
     skill = volunteer_skill(votes, gold={"s": "no_emission"})
     assert skill["q_border"].tolist() == [1, 1] and skill["g_emission"].tolist() == [0.5, 1]
@@ -181,7 +181,7 @@ def test_credible_interval():
     assert np.isclose(result["p_edge"][0], (21 + 1 / 7) / 31)
 
 
-def test_ties_no_majority_one_voter_nobody():
+def test_ties_and_few_voters():
     votes = paths(
         [("tie", "a", "edge"), ("tie", "b", "point_source"), ("tie", "c", "edge"), ("tie", "d", "point_source")]
         + [("split", "a", "edge"), ("split", "b", "no_emission"), ("split", "c", "point_source")]

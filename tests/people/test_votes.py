@@ -159,7 +159,7 @@ def test_voters_without_address(tmp_path):
     assert report["problem"].tolist() == ["no_voter", "no_voter", "duplicate"]
 
 
-def test_whatever_is_wrong_is_reported_and_the_rest_is_kept(tmp_path):
+def test_faults_are_reported_and_the_rest_is_kept(tmp_path):
     rows = [
         row(1, answers=POINT),
         row(2, answers=("Yes", "No", "Spread out", "Yes")),  # ann again
@@ -211,7 +211,7 @@ def test_versions_and_workflows(tmp_path):
         read_votes(path, versions="16")
 
 
-def test_a_broken_line_costs_no_other(tmp_path):
+def test_broken_line_affects_no_other(tmp_path):
     path = write(tmp_path / "e.csv", [row(k, f"v{k}") for k in range(1, 7)])
     lines = path.read_bytes().split(b"\r\n")[:-1]
     lines[2] = lines[2][:-20]  # a quote stays open and swallows what follows
@@ -235,7 +235,7 @@ def test_an_open_quote_longer_than_a_field_may_be(tmp_path):
     assert len(votes) == n - 1 and report["line"].tolist() == [2]
 
 
-def test_bytes_that_are_no_text(tmp_path):
+def test_bytes_that_are_not_utf8(tmp_path):
     path = write(tmp_path / "e.csv", [row(1, "ann"), row(2, "bob"), row(3, "x" * 5000)])
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"bob", b"b\xff\x00b"))
     votes, report = read_votes(path)
@@ -243,7 +243,7 @@ def test_bytes_that_are_no_text(tmp_path):
     assert len(votes["voter_id"][2]) == 64  # no column becomes as wide as one name
 
 
-def test_nothing_in_it(tmp_path):
+def test_empty_files(tmp_path):
     with pytest.warns(EmptyResultWarning, match="no votes"):
         votes, report = read_votes(write(tmp_path / "e.csv", []))
     assert len(votes) == len(report) == 0
@@ -304,7 +304,7 @@ def test_masked_and_byte_columns_are_read():
     assert all(plain[name].tolist() == coded[name].tolist() for name in names)
 
 
-def test_byte_names_that_are_no_text_stay_different(tmp_path):
+def test_byte_names_that_are_not_utf8_stay_different(tmp_path):
     """As in a FITS table from a Latin-1 list: \\xe9 and \\xe8 are not one volunteer, nor one source."""
     votes = QTable({"source_id": [b"s", b"s", b"\xe9"], "voter_id": [b"Ren\xe9", b"Ren\xe8", b"v"]})
     votes["question"], votes["answer"], votes["time"] = [b"class"] * 3, [b"cluster"] * 3, [b""] * 3
@@ -412,7 +412,7 @@ def test_the_report_names_sources_as_the_votes_do(tmp_path):
     assert report["source_id"].tolist() == ["src-101", "src-101"]
 
 
-def test_files_that_are_neither(tmp_path):
+def test_files_that_are_no_votes(tmp_path):
     (tmp_path / "long.csv").write_text("x" * 200_000)
     with pytest.raises(SchemaError, match="long.csv' is not a CSV file"):
         read_votes(tmp_path / "long.csv")

@@ -56,7 +56,7 @@ def test_precision_recall_draws_the_curve(predictions):
     assert np.allclose(axis.lines[0].get_xydata(), np.stack([rows["recall"], rows["precision"]], axis=1))
 
 
-def test_curves_that_are_not_there_are_named(predictions):
+def test_missing_curves_are_named(predictions):
     for draw, make in ((plots.plot_roc, roc), (plots.plot_precision_recall, precision_recall)):
         curves = make(predictions)
         with pytest.raises(SchemaError, match=r"none for \['galaxy'\]"):

@@ -57,11 +57,7 @@ def voter_name(name):
 
 
 def follow(workflow, answers):
-    """
-    Follow the answers (question -> answer) of one voter on one source through a workflow.
-
-    Returns the answers on the path in order, the open Question (None at an end), and the outcome (empty before an end).
-    """
+    """Answers (question -> answer) on the path through a workflow, the open Question or None, the outcome or ""."""
     questions = {question.name: question for question in workflow.questions}
     path, question = {}, workflow.questions[0]
     while True:
@@ -78,26 +74,8 @@ class VoteJournal:
     """
     The votes of all voters on the sources ``subjects`` in one workflow, in a file of JSON lines at ``path``.
 
-    Each record is written with one call and synced to disk before `vote` or `undo` returns. A process that is killed
-    in between leaves at most one unconfirmed record: it counts if complete. An incomplete last line is moved to
-    ``<journal>.torn`` and kept in ``torn``; ``problems`` has the lines that are not records, (number, fault), which
-    stay in the journal and do not count.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from astroclassify.people.page._journal import VoteJournal
-    >>> from astroclassify.people import load_workflow
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with VoteJournal(f"{folder}/votes.jsonl", load_workflow("candidate"), ["a", "b"]) as store:
-    ...         store.vote("ann", "a", "class", "low_z")
-    ...         store.vote("ann", "b", "class", "point")
-    ...         withdrawn = store.undo("ann")
-    ...         print(withdrawn, store.votes()["source_id", "voter_id", "question", "answer"], sep="\\n")
-    ('b', 'class')
-    source_id voter_id question answer
-    --------- -------- -------- ------
-            a      ann    class  low_z
+    Each record is written with one call and synced before `vote` or `undo` returns. An incomplete last line is moved to
+    ``<journal>.torn`` and kept in ``torn``; lines that are no records are in ``problems`` and do not count.
     """
 
     def __init__(self, path, workflow, subjects):
@@ -135,12 +113,7 @@ class VoteJournal:
                 self._file = None
 
     def vote(self, voter_id, source_id, question, answer):
-        """
-        Record a vote; it is on disk when this returns. A vote that cannot be written does not count.
-
-        The question is the open one, or one answered before: the new answer then replaces the old one, and the answers
-        to questions that no longer arise.
-        """
+        """Record an answer to the open question, or another one to a question before; it is on disk on return."""
         voter = voter_name(voter_id)
         _check("source_id", source_id, self._subjects, "the sample's")
         _check("question", question, self._questions, tuple(self._questions))
@@ -157,11 +130,7 @@ class VoteJournal:
             self._activate(record)
 
     def undo(self, voter_id):
-        """
-        Withdraw the last vote of a voter; the vote that it had replaced counts again.
-
-        Returns its (source, question), or None if there is no vote to withdraw.
-        """
+        """Withdraw a voter's last vote, (source, question) or None; the vote that it had replaced counts again."""
         voter = voter_name(voter_id)
         with self._lock:
             active = self._active.get(voter)

@@ -81,12 +81,9 @@ def write_report(predictions, sample, out, *, thumbnail_size=64, executor=None, 
     Notes
     -----
     A thumbnail shows the X-ray image, smoothed and on an asinh scale from its median to its largest value, and beside
-    it the optical one. Each has its own scale: brightness cannot be compared between sources. The figures are the
-    number of sources by class, the extent against its likelihood where ``ext`` and ``ext_like`` are there, and the
-    confusion matrix where there are labels of the scheme.
-
-    The page holds the table as JSON and makes 100 rows at a time. Nothing in the tables is ever read as HTML, and a
-    content security policy allows only the page's own script.
+    it the optical one, each on its own scale. The figures are the number of sources by class, the extent against its
+    likelihood where these are known, and the confusion matrix where there are labels of the scheme. Nothing in the
+    tables is ever read as HTML, and a content security policy allows only the page's own script.
 
     Examples
     --------

@@ -68,10 +68,8 @@ _ROUTES = {
 
 class InspectionServer(ThreadingHTTPServer):
     """
-    Server of a `Session` on 127.0.0.1, by default on a free port.
-
-    ``address`` is what to open in a browser. The token behind ``#`` is new at each start; it opens the page to whoever
-    has it, and stays in the browser.
+    Server of a `Session` on 127.0.0.1; ``address`` is what to open in a browser. The token behind ``#``, new at each
+    start, opens the page to whoever has it.
     """
 
     daemon_threads = True

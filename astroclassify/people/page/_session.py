@@ -28,9 +28,8 @@ class NotFoundError(AstroclassifyError):
 
 class Session:
     """
-    Answers to the page, each a dict that JSON can hold, from a SAMPLE table, its VoteJournal and its Sources.
-
-    With ``blind`` probabilities and activation maps are hidden from a voter until the vote on the source is complete.
+    Answers to the page, each a dict that JSON can hold, from a SAMPLE table, its VoteJournal and its Sources. With
+    ``blind`` probabilities and maps are hidden from a voter until the vote on the source is complete.
     """
 
     def __init__(self, sample, journal, sources, *, predictions=None, moderators=(), blind=False):

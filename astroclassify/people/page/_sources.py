@@ -21,11 +21,7 @@ _N_READ, _N_MAPS = 8, 64
 
 
 class Sources:
-    """
-    Images of a SAMPLE table (of `~astroclassify.tables.read_sample`) by name: no other file can be asked for.
-
-    ``classifier`` is the one whose activation maps can be laid over the pictures, or None.
-    """
+    """Images of a SAMPLE table by name, no other files; activation maps are those of ``classifier``, or none."""
 
     def __init__(self, sample, classifier=None):
         require("PIL.Image", extra="plots")

@@ -30,7 +30,7 @@ def rows(journal):
     return sorted(zip(*(votes[name].tolist() for name in ("source_id", "voter_id", "question", "answer")), strict=True))
 
 
-def test_votes_in_the_form_that_the_survey_room_takes(path):
+def test_votes_are_a_votes_table(path):
     with VoteJournal(path, HUNT, SOURCES) as journal:
         for voter in ("ann", "bob", "cy"):
             for question, answer in HUNT.path_to("point_source").items():
@@ -84,7 +84,7 @@ def test_another_answer_takes_the_place_of_the_old_and_undo_brings_it_back(path)
         assert journal.undo("ann") is None and journal.voters() == [] and rows(journal) == []
 
 
-def test_undo_is_of_ones_own_votes(path):
+def test_undo_withdraws_only_own_votes(path):
     with VoteJournal(path, CLASSES, SOURCES) as journal:
         journal.vote("ann", "a", "class", "low_z")
         journal.vote("bob", "a", "class", "point")
@@ -112,7 +112,7 @@ def test_the_same_answer_twice_is_one_vote(path):
         (("ann", "a", "emission", None), "answer to"),
     ],
 )
-def test_votes_that_cannot_be_taken(path, vote, message):
+def test_invalid_votes_are_refused(path, vote, message):
     with VoteJournal(path, HUNT, SOURCES) as journal:
         size = path.stat().st_size
         with pytest.raises(VoteError, match=message):
@@ -121,7 +121,7 @@ def test_votes_that_cannot_be_taken(path, vote, message):
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb\x00", "../etc", "<b>", "x" * 65, None, 3, "\ud800", ".hidden"])
-def test_names_that_are_none(path, name):
+def test_invalid_voter_names_are_refused(path, name):
     with VoteJournal(path, HUNT, SOURCES) as journal:
         with pytest.raises(VoteError, match="voter_id must begin"):
             journal.vote(name, "a", "emission", "yes")
@@ -129,12 +129,12 @@ def test_names_that_are_none(path, name):
             journal.undo(name)
 
 
-def test_names_have_one_spelling():
+def test_voter_names_are_normalised():
     assert voter_name("  Ann   Lee ") == "Ann Lee"
     assert voter_name("Rene\u0301") == voter_name("Ren\u00e9") == "Ren\u00e9"
 
 
-def test_follow_names_what_is_open():
+def test_follow_returns_the_open_question():
     path, question, outcome = follow(HUNT, {"emission": "yes", "shape": "point"})
     assert (path, question.name, outcome) == ({"emission": "yes"}, "border", "")
     assert follow(HUNT, HUNT.path_to("edge")) == ({"emission": "yes", "border": "yes"}, None, "edge")
@@ -219,20 +219,20 @@ for voter in ("ann", "bob"):
 """
 
 
-def test_kill_9_loses_no_vote_that_was_answered_for(path):
+def test_kill_9_loses_no_confirmed_vote(path):
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, text=True)
-    told = [process.stdout.readline().split() for _ in range(60)]
+    printed = [process.stdout.readline().split() for _ in range(60)]
     process.kill()
-    told += [line.split() for line in process.stdout.read().splitlines()]
+    printed += [line.split() for line in process.stdout.read().splitlines()]
     process.stdout.close()
     assert process.wait() == -9
     with VoteJournal(path, CLASSES, SOURCES) as journal:
         kept = {(voter, source) for source, voter, _, _ in rows(journal)}
-        assert {tuple(each) for each in told} <= kept
-        assert len(kept) <= len(told) + 2 and journal.problems == []
+        assert {tuple(each) for each in printed} <= kept
+        assert len(kept) <= len(printed) + 2 and journal.problems == []
 
 
-def test_a_disk_that_takes_only_a_part(path):
+def test_partial_write_is_undone(path):
     resource = pytest.importorskip("resource")
     with VoteJournal(path, CLASSES, SOURCES) as journal:
         journal.vote("ann", "a", "class", "low_z")
@@ -249,7 +249,7 @@ def test_a_disk_that_takes_only_a_part(path):
         assert len(rows(journal)) == 2 and journal.problems == [] and journal.torn == ""
 
 
-def test_a_disk_that_does_not_sync(path, monkeypatch):
+def test_failed_sync_is_undone(path, monkeypatch):
     def fail(descriptor):
         raise OSError(errno.EIO, "Input/output error")
 
@@ -266,7 +266,7 @@ def test_a_disk_that_does_not_sync(path, monkeypatch):
         assert rows(journal) == [("a", "ann", "class", "low_z")]
 
 
-def test_half_a_line_that_cannot_be_taken_back(path, monkeypatch):
+def test_partial_line_that_cannot_be_undone(path, monkeypatch):
     write = os.write
 
     def half(descriptor, data):
@@ -309,7 +309,7 @@ def test_one_server_at_a_time(path):
     VoteJournal(path, CLASSES, SOURCES).close()
 
 
-def test_a_journal_that_was_moved_takes_no_votes(path):
+def test_moved_journal_refuses_votes(path):
     with VoteJournal(path, CLASSES, SOURCES) as journal:
         path.rename(path.with_name("kept.jsonl"))
         with pytest.raises(OutputError, match="was moved or replaced"):
@@ -322,7 +322,7 @@ def test_a_journal_that_was_moved_takes_no_votes(path):
 
 
 @pytest.mark.parametrize("content", [b"hello", b"hello\nworld", b"\n", b"\x00" * 20, b'{"record": "x"}\n', b"[]\n"])
-def test_other_files_stay_as_they_are(path, content):
+def test_other_files_are_not_changed(path, content):
     path.write_bytes(content)
     with pytest.raises(OutputError, match="not a journal of votes"):
         VoteJournal(path, CLASSES, SOURCES)
@@ -361,7 +361,7 @@ def test_broken_lines_are_reported_and_stay(path):
     assert path.read_bytes() == text
 
 
-def test_votes_on_what_is_no_longer_asked_are_kept(path):
+def test_votes_on_removed_sources_and_questions_are_kept(path):
     with VoteJournal(path, CLASSES, SOURCES) as journal:
         journal.vote("ann", "a", "class", "low_z")
     line = path.read_bytes().splitlines(keepends=True)[1]
@@ -376,7 +376,7 @@ def test_votes_on_what_is_no_longer_asked_are_kept(path):
         assert journal.answers("ann", "b") == {} and journal.answers("ann", "a") == {"class": "low_z"}
 
 
-def test_the_table_says_where_it_is_from(path):
+def test_provenance_of_the_votes(path):
     with VoteJournal(path, HUNT, SOURCES) as journal:
         meta = journal.votes().meta
     assert meta["workflow"] == "hunt" and meta["journal"] == "votes.jsonl" and meta["numpy"] == np.__version__

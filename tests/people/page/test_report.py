@@ -209,7 +209,7 @@ def test_thumbnails_show_the_images(page):
     ]
 
 
-def test_what_is_missing_is_said(page):
+def test_missing_thumbnails_are_counted(page):
     text = " ".join("".join(page.texts).split())
     reasons = re.search(r"6 of 9 rows have no thumbnail \((.*?)\)\.", text)[1]
     assert sorted(reasons.split("; ")) == [
@@ -271,7 +271,7 @@ def test_no_text_is_taken_for_html(tmp_path):
     assert f"Predictions of {folder.name}" in text and predictions.meta["model"] in text
 
 
-def test_sources_that_come_twice_share_a_thumbnail(tmp_path):
+def test_repeated_sources_share_a_thumbnail(tmp_path):
     write_image(CCDData(spot(10, 10), unit="ct"), tmp_path / "a.fits")
     sample = sample_of(tmp_path, ["a"], ["a.fits"])
     predictions = predictions_of(["a", "a"], [[3, 1], [1, 3]])
@@ -283,7 +283,7 @@ def test_sources_that_come_twice_share_a_thumbnail(tmp_path):
     assert page.columns["redshift"] == [0.5, None]
 
 
-def test_no_predictions_are_a_page_too(tmp_path):
+def test_report_without_predictions(tmp_path):
     page = Page(
         write_report(
             tables.empty(tables.PREDICTIONS, scheme="cluster"),

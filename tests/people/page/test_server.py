@@ -171,10 +171,10 @@ def vote(server, voter, source, answer, question="class"):
     return answer
 
 
-# --- what it is for
+# --- use
 
 
-def test_page_has_nothing_from_elsewhere(start):
+def test_page_loads_nothing_from_outside(start):
     server = start()
     status, headers, body = ask(server, "/", headers={"X-Token": None})
     assert status == 200 and server.token.encode() not in body
@@ -241,7 +241,7 @@ def test_probabilities_hidden_until_voted_if_asked(start, tmp_path):
         post(server, "/api/undo", voter_id="ann")
 
 
-def test_moderators_see_and_settle_conflicts(start):
+def test_moderators_see_and_resolve_conflicts(start):
     server = start(moderators=["mia", " mia "])
     assert get(server, "/api/start")["moderators"] == ["mia"] and get(server, "/api/voter", voter_id="mia")["moderator"]
     vote(server, "ann", "a", "low_z")
@@ -301,7 +301,7 @@ def test_two_servers_on_one_folder(start, folder):
         open_server(folder)
 
 
-# --- what nobody should get
+# --- requests that are refused
 
 BAD_PATHS = [
     "/../sample.ecsv",
@@ -327,7 +327,7 @@ BAD_PATHS = [
 
 
 @pytest.mark.parametrize("path", BAD_PATHS)
-def test_addresses_that_lead_nowhere(server, path):
+def test_unknown_addresses(server, path):
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
     connection.putrequest("GET", path, skip_host=True)
     connection.putheader("Host", f"127.0.0.1:{server.server_port}")
@@ -342,7 +342,7 @@ def test_addresses_that_lead_nowhere(server, path):
 @pytest.mark.parametrize(
     "name", ["../sample", "/etc/passwd", "..", "", "a\x00", "images/a", "a.fits", "z", "%61", "a" * 900, "\u2025/x"]
 )
-def test_sources_that_are_not_in_the_sample(server, name):
+def test_unknown_sources(server, name):
     for path, more in (("/api/source", {}), ("/api/picture", VIEW)):
         status, _, body = ask(server, path, {"voter_id": "ann", "source_id": name, **more})
         assert status == 404 and b"source_id must be one of the sample's" in body
@@ -391,7 +391,7 @@ def test_preflights_are_not_answered(server):
 
 
 @pytest.mark.parametrize("token", [None, "", "x", "{token}x", "\xe9" * 32])
-def test_tokens_of_others(server, token):
+def test_wrong_tokens(server, token):
     token = token and token.format(token=server.token)
     body = json.dumps({"voter_id": "ann", "source_id": "a", "question": "class", "answer": "low_z"}).encode()
     assert ask(server, "/api/vote", body=body, headers={"X-Token": token})[0] == 401
@@ -406,7 +406,7 @@ def test_every_start_has_a_token_of_its_own(start):
     assert start().token != first and len(first) >= 32
 
 
-def test_it_listens_on_this_computer_alone(start):
+def test_server_listens_on_this_computer_only(start):
     server = start()
     assert server.socket.getsockname()[0] == "127.0.0.1" and server.address.startswith("http://127.0.0.1:")
     with pytest.raises(OutputError, match="port: cannot listen"):
@@ -416,7 +416,7 @@ def test_it_listens_on_this_computer_alone(start):
     start(workflow="hunt")  # the journal of a server that could not start is free
 
 
-# --- what cannot be understood
+# --- malformed requests
 
 BAD_BODIES = [
     b"",
@@ -438,7 +438,7 @@ BAD_BODIES = [
 
 
 @pytest.mark.parametrize("body", BAD_BODIES)
-def test_votes_that_cannot_be_read(server, body):
+def test_malformed_bodies(server, body):
     status, _, answer = ask(server, "/api/vote", body=body)
     assert status == 400 and "error" in json.loads(answer) and len(server.session.journal.votes()) == 0
 
@@ -452,13 +452,13 @@ def test_votes_that_cannot_be_read(server, body):
         ({"voter_id": "x" * 200}, "voter_id must begin"),
     ],
 )
-def test_votes_that_do_not_fit(server, fields, message):
+def test_votes_outside_the_workflow(server, fields, message):
     fields = {"voter_id": "ann", "source_id": "a", "question": "class", "answer": "low_z", **fields}
     status, answer = post(server, "/api/vote", **fields)
     assert status == 409 and message in answer["error"] and len(server.session.journal.votes()) == 0
 
 
-def test_bodies_that_are_too_large_or_of_no_length(server):
+def test_bodies_too_large_or_without_length(server):
     large = json.dumps({"voter_id": "x" * 5000}).encode()
     assert ask(server, "/api/undo", body=large)[0] == 413
     assert ask(server, "/api/undo", body=b"{}", headers={"Content-Length": "99999999999999999999"})[0] == 411
@@ -482,7 +482,7 @@ def test_bodies_that_are_too_large_or_of_no_length(server):
     "query", ["", "voter_id", "voter_id=ann&voter_id=bob&source_id=a", "voter_id=ann", "source_id=a&voter_id=ann&x=1",
               "&".join(f"a{number}=1" for number in range(20)), "voter_id=%ff&source_id=a"],
 )  # fmt: skip
-def test_questions_that_cannot_be_read(server, query):
+def test_malformed_queries(server, query):
     assert ask(server, f"/api/source?{query}")[0] == 400
 
 
@@ -492,7 +492,7 @@ def test_questions_that_cannot_be_read(server, query):
      {"low": "-1"}, {"picture": "../x"}, {"picture": ""}, {"class_name": "low_z"}, {"source_id": "one-band",
      "picture": "optical"}, {"source_id": "none"}, {"source_id": "broken"}],
 )  # fmt: skip
-def test_pictures_that_there_are_not(server, change):
+def test_unavailable_pictures(server, change):
     status, _, body = ask(server, "/api/picture", {**VIEW, "voter_id": "ann", "source_id": "a", **change})
     assert status == 422 and set(json.loads(body)) == {"error"}
 
@@ -520,7 +520,7 @@ def test_an_image_outside_the_sample_is_not_shown(start, folder, tmp_path):
         open_server(folder)
 
 
-def test_settings_that_cannot_be(folder, tmp_path):
+def test_invalid_settings(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="is not a sample"):
         open_server(tmp_path)
     with pytest.raises(SchemaError, match="workflow must be one of"):
@@ -533,7 +533,7 @@ def test_settings_that_cannot_be(folder, tmp_path):
         pass
 
 
-def test_a_fault_of_ours_is_logged_only(start, monkeypatch, caplog):
+def test_internal_errors_are_logged_only(start, monkeypatch, caplog):
     server = start()
 
     def fail(*args):
@@ -636,7 +636,7 @@ def test_verb_serves_until_it_is_ended(folder, monkeypatch, capsys):
     assert "exists already" in capsys.readouterr().err
 
 
-def test_verb_with_what_cannot_be(folder, start, capsys):
+def test_verb_with_invalid_options(folder, start, capsys):
     assert run_verb(folder, "--export", folder / "votes.ecsv") == 2
     assert "nobody has voted yet in the workflow 'candidate'" in capsys.readouterr().err
     assert not list(folder.glob("*.jsonl"))
