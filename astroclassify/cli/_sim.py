@@ -55,9 +55,7 @@ def _simulate(arguments):
     from astroclassify.sim import Observation, make_mocks, open_snapshot, write_embedded_snapshot
 
     make = Observation.acis_i if arguments.acis_i else Observation
-    observation = make(
-        redshift=arguments.redshift, exposure=arguments.exposure * u.ks, response=arguments.response
-    )
+    observation = make(redshift=arguments.redshift, exposure=arguments.exposure * u.ks, response=arguments.response)
     if arguments.vary:
         observation = _sampler(observation, arguments.vary)
     base_path = arguments.base_path

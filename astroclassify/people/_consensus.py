@@ -15,6 +15,7 @@ __all__ = ["soft_labels", "volunteer_consensus", "volunteer_skill"]
 # Bounds of the 95 % credible interval.
 _TAILS = (0.025, 0.975)
 
+
 def volunteer_consensus(votes, *, method="weighted", gold=None, workflow="hunt", subjects=None, smoothing=4.0):
     """
     Outcome of each subject from the votes of many.

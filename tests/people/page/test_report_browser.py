@@ -202,7 +202,7 @@ def test_filters(page, report):
     assert [box.get_attribute("value") for box in boxes] == [*CANDIDATE.classes, ""]
     for box in boxes[1:]:
         box.click()
-    counts(page, predicted.count('low_z'))
+    counts(page, predicted.count("low_z"))
     type_in(page, "least", "0.9")
     wanted = np.round([p for p, name in zip(best, predicted, strict=True) if name == "low_z"], 4)
     counts(page, np.sum(wanted >= 0.9))
