@@ -127,7 +127,8 @@ class Workflow:
                     )
         for outcome in self.outcomes:
             if not isinstance(outcome.classes, dict):
-                raise SchemaError(f"classes of outcome {outcome.name!r} must be a dict, got {outcome.classes!r}")
+                got = repr(outcome.classes)
+                raise SchemaError(f"classes of outcome {outcome.name!r} must be scheme -> class, got {got}")
 
     @cached_property
     def outcome_names(self):

@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.io import fits
 from astropy.nddata import CCDData
 from astropy.table import MaskedColumn, QTable
 
@@ -299,7 +300,9 @@ def test_report_without_predictions(tmp_path):
 @pytest.mark.parametrize("fill", [np.nan, 0.0, 1e300, -5.0])
 def test_images_of_one_value(fill, tmp_path):
     for band, unit in (("xray", "ct"), ("optical", "adu")):
-        Cutout(band, {band: CCDData(np.full((40, 40), fill), unit=unit)}).write(tmp_path / f"{band}.fits")
+        Cutout(band, {band: CCDData(np.ones((40, 40)), unit=unit)}).write(tmp_path / f"{band}.fits")
+        with fits.open(tmp_path / f"{band}.fits", mode="update") as hdus:
+            hdus[band.upper()].data = np.full((40, 40), fill)
     sample = sample_of(tmp_path, ["xray", "optical"], ["xray.fits", "optical.fits"])
     page = Page(write_report(predictions_of(["xray", "optical"]), sample, tmp_path / "a.html", progress=False))
     for picture in page.pictures():  # a gap is grey, beyond 32-bit floats too

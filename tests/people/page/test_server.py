@@ -147,7 +147,7 @@ def ask(server, path, parameters=None, body=None, headers=None, method=None):
         if value is not None:
             request.add_header(name, value)
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=300) as answer:
             return answer.status, answer.headers, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -328,7 +328,7 @@ BAD_PATHS = [
 
 @pytest.mark.parametrize("path", BAD_PATHS)
 def test_unknown_addresses(server, path):
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=300)
     connection.putrequest("GET", path, skip_host=True)
     connection.putheader("Host", f"127.0.0.1:{server.server_port}")
     connection.putheader("X-Token", server.token)
@@ -471,7 +471,7 @@ def test_bodies_too_large_or_without_length(server):
         (b"Content-Length: 2\r\nContent-Length: 2", b"411"),
         (b"Content-Length: 90", b"400"),
     ):
-        with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as raw:
+        with socket.create_connection(("127.0.0.1", server.server_port), timeout=300) as raw:
             raw.sendall(b"POST /api/undo HTTP/1.1\r\nHost: 127.0.0.1\r\n" + head + b"\r\n\r\n{}")
             raw.shutdown(socket.SHUT_WR)
             assert raw.makefile("rb").readline().split()[1] == status
@@ -741,5 +741,6 @@ def test_packaged_model_on_a_candidate(tmp_path):
     assert status == 422 and b"low_z" in body
 
 
-def test_page_is_in_the_package():
-    assert (resources.files("astroclassify.people.page") / "page.html").is_file()
+def test_pages_are_in_the_package():
+    folder = resources.files("astroclassify.people.page")
+    assert (folder / "page.html").is_file() and (folder / "report.html").is_file()
