@@ -102,7 +102,8 @@ def show(table, path=None, columns=None):
         tables.write(table, path)
         return
     printed = QTable()
-    for name in table.colnames if columns is None else [name for name in columns if name in table.colnames]:
+    names = table.colnames if columns is None else [name for name in columns if name in table.colnames]
+    for name in names:
         column = table[name]
         if isinstance(column, SkyCoord):
             printed["ra"], printed["dec"] = column.icrs.ra, column.icrs.dec
@@ -112,8 +113,8 @@ def show(table, path=None, columns=None):
             if column.dtype.kind == "f":
                 printed[name].info.format = _format_of(np.asarray(column))
     print("\n".join(printed.pformat(max_lines=-1, max_width=-1)))
-    if columns is not None and not set(table.colnames) <= set(columns):
-        print(f"some columns of {len(table.colnames)}; --out FILE writes all", file=sys.stderr)
+    if len(names) < len(table.colnames):
+        print(f"{len(names)} of {len(table.colnames)} columns; --out FILE writes all", file=sys.stderr)
 
 
 def _format_of(values):
