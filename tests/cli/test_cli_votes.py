@@ -85,7 +85,7 @@ def test_weighted_on_standard_output_by_default(votes, path, capsys):
     table = QTable.read(out, format="ascii.fixed_width_two_line")
     expected = volunteer_consensus(votes)
     assert table.colnames[:3] == ["source_id", "outcome", "vote_fraction"] and len(table) == 28
-    assert [name if name else "" for name in table["outcome"].filled("")] == expected["outcome"].tolist()
+    assert np.ma.filled(table["outcome"], "").tolist() == expected["outcome"].tolist()
     known = np.isfinite(expected["vote_fraction"])
     assert np.allclose(table["vote_fraction"][known], expected["vote_fraction"][known], atol=5.1e-4)
     assert max(map(len, out.splitlines())) <= 80
