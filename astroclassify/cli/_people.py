@@ -10,7 +10,7 @@ from ._tools import add_verb, add_workers, check_tables, executor_of, show
 __all__ = ["add_inspect", "add_votes"]
 
 # Columns of the consensus that are printed.
-_SHOWN = ("source_id", "outcome", "vote_fraction", "vote_fraction_lo", "vote_fraction_hi", "n_votes", "tie")
+_SHOWN = ("source_id", "outcome", "vote_fraction", "n_votes", "n_complete", "tie", "no_majority")
 _WORKFLOW = "questions: hunt, a class scheme or a JSON file (default: {})"
 
 
