@@ -34,12 +34,15 @@ from ._headers import parse_unit
 # What astropy raises for a damaged file (the warning that a file is truncated is turned into an error).
 _DAMAGE = (OSError, TypeError, ValueError, EOFError, LookupError, zlib.error, fits.VerifyError, AstropyUserWarning)
 _COUNT_UNITS = (u.ct, u.photon, u.ct / u.pix, u.photon / u.pix)
-# Keywords of the array and the coordinate system, which are written anew with them.
-_STRUCTURE_KEYS = frozenset(
-    "SIMPLE XTENSION BITPIX NAXIS EXTEND PCOUNT GCOUNT GROUPS BSCALE BZERO BLANK EXTNAME EXTVER EXTLEVEL CHECKSUM "
-    "DATASUM BUNIT COMMENT HISTORY WCSAXES RADECSYS RADESYS EQUINOX EPOCH LONPOLE LATPOLE WCSNAME SPECSYS SSYSOBS "
-    "SSYSSRC VELOSYS VELREF ZSOURCE VELANGL RESTFRQ RESTFREQ RESTWAV".split()
+# Keywords of the array, and those of the coordinate system, which are written anew with them.
+_ARRAY_KEYS = frozenset(
+    "SIMPLE XTENSION BITPIX EXTEND PCOUNT GCOUNT GROUPS BSCALE BZERO BLANK EXTNAME EXTVER EXTLEVEL CHECKSUM DATASUM "
+    "BUNIT COMMENT HISTORY".split()
 ) | {""}
+_STRUCTURE_KEYS = _ARRAY_KEYS | frozenset(
+    "NAXIS WCSAXES RADECSYS RADESYS EQUINOX EPOCH LONPOLE LATPOLE WCSNAME SPECSYS SSYSOBS SSYSSRC VELOSYS VELREF "
+    "ZSOURCE VELANGL RESTFRQ RESTFREQ RESTWAV".split()
+)
 _LINEAR_KEY = re.compile(
     r"(NAXIS|CTYPE|CUNIT|CRPIX|CRVAL|CDELT|CROTA|CNAME|CRDER|CSYER)\d+[A-Z]?$|(CD|PC)\d+_\d+[A-Z]?$"
 )
@@ -55,6 +58,11 @@ _TIME_KEY = re.compile(r"DATE|MJD|TIME")
 def _is_structure(key):
     key = key.upper()
     return key in _STRUCTURE_KEYS or bool(_LINEAR_KEY.match(key) or _DISTORTION_KEY.match(key))
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_of_wcs(key):
+    return key not in _ARRAY_KEYS and (_is_structure(key) or bool(_TIME_KEY.match(key)))
 
 
 @contextmanager
@@ -138,11 +146,11 @@ def _read_wcs(hdu, hdus):
 
 def _parse_wcs(header, hdus):
     """WCS of a header. `WCS` parses the whole header three times; without distortions its linear terms say it all."""
-    cards = [card for card in header.cards if _is_structure(card.keyword) or _TIME_KEY.match(card.keyword)]
+    cards = [card for card in header.cards if _is_of_wcs(card.keyword)]
     kinds = [str(card.value) for card in cards if card.keyword.startswith("CTYPE")]
     if any(_DISTORTION_KEY.match(card.keyword) for card in cards) or any(kind[8:] for kind in kinds):
         return WCS(header, fobj=hdus)
-    text = "".join(card.image for card in cards if card.keyword not in ("", "COMMENT", "HISTORY"))
+    text = "".join(card.image for card in cards)
     linear = Wcsprm(header=text.encode("ascii"), key=" ", relax=True, keysel=-1)
     wcs = WCS(naxis=linear.naxis)
     wcs.wcs = linear
