@@ -56,7 +56,7 @@ def test_uniform_level_is_recovered(level, seed):
 
 
 @pytest.mark.parametrize(("sky", "particles"), [(0.2, 0.2), (0.3, 0.0), (0.0, 0.3), (0.05, 0.1), (2.0, 1.0)])
-def test_vignetted_and_flat_parts_are_told_apart(sky, particles):
+def test_vignetted_and_flat_parts_are_told_separated(sky, particles):
     true = sky * SHARE + particles
     counts = np.random.default_rng(2).poisson(true)
     background = estimate_background(counts, VIGNETTED, NOWHERE, PIXEL)
