@@ -134,39 +134,8 @@ def require(module, *, extra):
 
 def check_quantity(name, value, unit, *, positive=False, shape=None):
     """
-    Turn a physical argument into plain floats in a given unit.
-
-    Parameters
-    ----------
-    name : str
-        Name of the argument, for the error message.
-    value : `~astropy.units.Quantity`
-        What came.
-    unit : `~astropy.units.Unit`
-        The unit wanted.
-    positive : bool, optional
-        Whether every value must be larger than zero.
-    shape : tuple, optional
-        The shape wanted; ``()`` asks for a scalar.
-
-    Returns
-    -------
-    float or `~numpy.ndarray`
-        The value in ``unit``; a float for a scalar.
-
-    Raises
-    ------
-    TypeError
-        If ``value`` is not a Quantity.
-    ValueError
-        If its unit, shape or value is not allowed.
-
-    Examples
-    --------
-    >>> from astropy import units as u
-    >>> from astroclassify._checks import check_quantity
-    >>> check_quantity("width", 1 * u.Mpc, u.kpc)
-    1000.0
+    Quantity as plain floats in a unit (a float for a scalar), or an error: TypeError if it is no Quantity, ValueError
+    for another kind of unit, a masked or infinite value, one not above zero if ``positive``, or another ``shape``.
     """
     unit = u.Unit(unit)
     if not isinstance(value, u.Quantity):

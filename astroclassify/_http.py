@@ -168,7 +168,7 @@ class Client:
                 return action()
             except PassingError as error:
                 reason, wait = str(error), error.wait
-            # What came counts only beyond the farthest point so far, or a file that ends too early would never end.
+            # Only bytes beyond the farthest point are progress, or a file that ends too early would be tried for ever.
             if reached() > best:
                 best, failures = reached(), 0
             failures += 1

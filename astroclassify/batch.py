@@ -106,7 +106,7 @@ def _call(function, key, item, run_id=None):
         return Outcome(key, error=_one_line(error))
 
 
-def run(function, items, *, keys, executor=None, progress=True, description="", n_before=0):
+def run(function, items, *, keys, executor=None, progress=None, description="", n_before=0):
     """
     Apply a function to each item and yield the outcomes in the order of the items.
 
@@ -121,8 +121,9 @@ def run(function, items, *, keys, executor=None, progress=True, description="", 
     executor : `~concurrent.futures.Executor`, optional
         Where to run; the caller starts it and shuts it down. By default here, one item at a time.
     progress : bool, optional
-        Whether to show a bar on standard error: how many items are done, the rate and the time that remains. Items
-        count when they are done, even where an earlier one that takes longer holds their outcomes back.
+        Whether to show a bar on standard error: how many items are done, the rate and the time that remains; by default
+        on a terminal only. Items count when they are done, even where an earlier one that takes longer holds their
+        outcomes back.
     description : str, optional
         Text before the bar.
     n_before : int, optional

@@ -26,8 +26,7 @@ from reproject import reproject_adaptive, reproject_exact, reproject_interp
 
 from astroclassify.images import read_image
 from astroclassify.images._resample import target_wcs
-from astroclassify.survey.cutouts._extract import extract_cutouts
-from astroclassify.survey.cutouts._plates import LocalOptical
+from astroclassify.survey import LocalOptical, extract_cutouts
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SIZE, SHAPE = 7 * u.arcmin, (356, 356)

@@ -150,9 +150,17 @@ def test_no_more_than_a_bounded_number_of_results_wait():
 
 
 def test_progress_goes_to_standard_error(capsys):
-    list(batch.run(abs, [1, 2], keys="ab", description="halos"))
+    list(batch.run(abs, [1, 2], keys="ab", description="halos", progress=True))
     captured = capsys.readouterr()
     assert captured.out == "" and "halos" in captured.err and "2/2" in captured.err
+
+
+def test_a_bar_by_default_on_a_terminal_only(capsys, monkeypatch):
+    list(batch.run(abs, [1, 2], keys="ab"))
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    list(batch.run(abs, [1, 2], keys="ab"))
+    assert "2/2" in capsys.readouterr().err
 
 
 class Bar:
@@ -216,11 +224,11 @@ def test_no_more_than_a_bounded_number_of_results_wait_for_the_first(monkeypatch
 
 
 def test_items_of_an_earlier_run_are_on_the_bar_and_not_in_its_rate(monkeypatch, capsys):
-    list(batch.run(abs, [1, 2], keys="ab", n_before=1000))
+    list(batch.run(abs, [1, 2], keys="ab", n_before=1000, progress=True))
     shown = capsys.readouterr().err
     assert "1002/1002" in shown
     monkeypatch.setattr(batch, "tqdm", Bar)
-    list(batch.run(abs, [1, 2], keys="ab", n_before=1000))
+    list(batch.run(abs, [1, 2], keys="ab", n_before=1000, progress=True))
     assert (Bar.last.settings["initial"], Bar.last.settings["total"]) == (1000, 1002)
 
 

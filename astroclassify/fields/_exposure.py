@@ -7,7 +7,7 @@ from astroclassify.exceptions import GeometryError
 from astroclassify.images._headers import EXPOSURE_KEYS
 
 from ._instruments import vignetting
-from ._psf import INSTRUMENTS
+from ._telescopes import INSTRUMENTS
 
 __all__ = ["estimate_exposure", "field_of_view", "header_time", "instrument_name"]
 

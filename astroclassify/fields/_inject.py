@@ -14,7 +14,7 @@ from ._beta import beta_radius
 __all__ = ["inject_sources", "live_pixels"]
 
 
-def inject_sources(field, sources, *, rng):
+def inject_sources(field, sources, *, rng=None):
     """
     Add sources to the counts of a field, photon by photon.
 
@@ -26,13 +26,14 @@ def inject_sources(field, sources, *, rng):
         One row per source: ``sky_position``, or ``x`` and ``y`` (pixels from zero); ``counts`` (expected, were the
         exposure all over as it is at the position and the field endless); ``core_radius`` of a beta model with
         beta = 2/3, an angle, zero for a point source.
-    rng : int or `~numpy.random.Generator`
-        A seed or a generator.
+    rng : int or `~numpy.random.Generator`, optional
+        A seed or a generator; by default a fresh seed.
 
     Returns
     -------
     Field
-        The field with more counts; nothing else changes, the background stays that of the field without the sources.
+        The field with more counts, and the seed in ``meta["INJ_SEED"]``; nothing else changes, the background stays
+        that of the field without the sources.
 
     Raises
     ------
@@ -65,12 +66,13 @@ def inject_sources(field, sources, *, rng):
     if not np.all(on_live):
         where = np.flatnonzero(~on_live).tolist()
         raise ValueError(f"sources must lie on pixels that are exposed and not masked, rows {where} do not")
-    rng = batch.derive_rng(batch.master_seed(rng), "inject")
+    seed = batch.master_seed(rng)
+    rng = batch.derive_rng(seed, "inject")
     added = np.zeros(live.shape)
     for number in range(len(x)):
         share = np.where(live, field.exposure, 0) / field.exposure[rows[number], columns[number]]
         added += _photons(field, share, x[number], y[number], counts[number], core[number], rng)
-    return dataclasses.replace(field, counts=field.counts + added)
+    return dataclasses.replace(field, counts=field.counts + added, meta={**field.meta, "INJ_SEED": seed})
 
 
 def _photons(field, share, x, y, counts, core, rng):

@@ -6,8 +6,12 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "_checks": ("as_image", "pixel_scale"),
+        "_concentration": ("concentration",),
+        "_cut": ("cut",),
+        "_cutout": ("Cutout",),
         "_files": ("read_image", "write_image"),
+        "_geometry": ("DEFAULT_COSMOLOGY", "Geometry"),
         "_headers": ("Header", "read_header"),
-        "_standardise": ("Cutout", "DEFAULT_COSMOLOGY", "Geometry", "concentration", "cut", "standardise"),
+        "_standardise": ("standardise",),
     },
 )

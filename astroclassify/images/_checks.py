@@ -1,10 +1,12 @@
 """What an image must be and what it carries: the checks that reading, cutting and resampling share."""
 
+import functools
+
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.nddata import CCDData, NDData
-from astropy.wcs.utils import proj_plane_pixel_area, proj_plane_pixel_scales
+from astropy.wcs.utils import proj_plane_pixel_scales
 
 from astroclassify._checks import shorten
 from astroclassify.exceptions import GeometryError
@@ -73,19 +75,27 @@ def as_image(image):
     >>> as_image(CCDData(np.array([[1, 2], [3, 4]]), unit=u.ct)).data.dtype
     dtype('float64')
     """
+    return usable_image(image, copy=True)
+
+
+def usable_image(image, *, copy=False):
+    """See `as_image`; without a copy, the data may be those of the image itself and must not be written to."""
     check_image(image)
-    data = np.array(image.data, dtype=np.float64)
+    data = np.array(image.data, dtype=np.float64) if copy else np.asarray(image.data, dtype=np.float64)
     meta = dict(image.meta or {})
     if EXPOSURE_MAP in meta:
         meta[EXPOSURE_MAP] = plain_exposure(image)
-    mask, bad = full_mask(image), ~np.isfinite(data)
-    if np.any(bad & ~mask):
-        meta["FLAGS"] = (image_flags(meta) | Flag.NON_FINITE).value
-    mask |= bad
-    if mask.all():
+    mask = None if image.mask is None else full_mask(image)
+    finite = np.isfinite(data)
+    if not finite.all():
+        if mask is None or np.any(~finite & ~mask):
+            meta["FLAGS"] = (image_flags(meta) | Flag.NON_FINITE).value
+        mask = ~finite if mask is None else mask | ~finite
+        data = np.where(finite, data, 0.0)
+    if mask is not None and mask.all():
         raise GeometryError("image has no valid pixel: all are masked or not finite")
-    data[bad] = 0.0
-    result = CCDData(data, unit=image.unit, mask=mask if mask.any() else None, wcs=image.wcs, meta=meta)
+    mask = mask if mask is not None and mask.any() else None
+    result = CCDData(data, unit=image.unit, mask=mask, wcs=image.wcs, meta=meta)
     result.uncertainty = image.uncertainty
     return result
 
@@ -122,7 +132,17 @@ def celestial(image):
     """Celestial WCS of an image, or an error that names the lack."""
     if not getattr(image.wcs, "has_celestial", False):
         raise GeometryError("image must have a celestial WCS (keywords CTYPE1 = 'RA---TAN' and so on)")
-    return image.wcs.celestial
+    return plane(image.wcs)
+
+
+def plane(wcs):
+    """Celestial axes of a WCS; itself where it has no others, as `WCS.celestial` copies all of it."""
+    return wcs if wcs.naxis == 2 else wcs.celestial
+
+
+def pixel_area(wcs):
+    """Area of a pixel [deg2] at the reference point of a celestial WCS."""
+    return abs(np.linalg.det(wcs.pixel_scale_matrix))
 
 
 def pixel_scale(image):
@@ -144,7 +164,7 @@ def pixel_scale(image):
     GeometryError
         If there is no celestial WCS.
     """
-    return np.sqrt(proj_plane_pixel_area(celestial(image))) * u.deg.to(u.arcsec) * u.arcsec
+    return np.sqrt(pixel_area(celestial(image))) * 3600 * u.arcsec
 
 
 def square_pixels(image):
@@ -164,6 +184,7 @@ def valid_pixels(image):
     return valid
 
 
+@functools.lru_cache(maxsize=64)
 def counts_factor(unit):
     """Counts per unit of the image; a photon is a count."""
     for count in (u.ct, u.photon):

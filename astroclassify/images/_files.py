@@ -1,5 +1,6 @@
 """Images on disk: FITS as observatories write it, and the files that the package writes."""
 
+import functools
 import re
 import warnings
 import zlib
@@ -18,32 +19,50 @@ from astroclassify.exceptions import GeometryError, ImageWarning
 from astroclassify.schemes import Flag
 from astroclassify.tables import write_beside
 
-from ._checks import EXPOSURE_MAP, as_image, check_image, full_mask, image_flags, is_time_unit, plain_exposure
-from ._headers import read_header
+from ._checks import (
+    EXPOSURE_MAP,
+    as_image,
+    check_image,
+    full_mask,
+    image_flags,
+    is_time_unit,
+    plain_exposure,
+    plane,
+)
+from ._headers import parse_unit
 
 # What astropy raises for a damaged file (the warning that a file is truncated is turned into an error).
 _DAMAGE = (OSError, TypeError, ValueError, EOFError, LookupError, zlib.error, fits.VerifyError, AstropyUserWarning)
 _COUNT_UNITS = (u.ct, u.photon, u.ct / u.pix, u.photon / u.pix)
-# Keywords of the array and the coordinate system, which are written anew with them.
-_STRUCTURE_KEYS = frozenset(
-    "SIMPLE XTENSION BITPIX NAXIS EXTEND PCOUNT GCOUNT GROUPS BSCALE BZERO BLANK EXTNAME EXTVER EXTLEVEL CHECKSUM "
-    "DATASUM BUNIT COMMENT HISTORY WCSAXES RADECSYS RADESYS EQUINOX EPOCH LONPOLE LATPOLE WCSNAME SPECSYS SSYSOBS "
-    "SSYSSRC VELOSYS VELREF ZSOURCE VELANGL RESTFRQ RESTFREQ RESTWAV".split()
+# Keywords of the array, and those of the coordinate system, which are written anew with them.
+_ARRAY_KEYS = frozenset(
+    "SIMPLE XTENSION BITPIX EXTEND PCOUNT GCOUNT GROUPS BSCALE BZERO BLANK EXTNAME EXTVER EXTLEVEL CHECKSUM DATASUM "
+    "BUNIT COMMENT HISTORY".split()
 ) | {""}
+_STRUCTURE_KEYS = _ARRAY_KEYS | frozenset(
+    "NAXIS WCSAXES RADECSYS RADESYS EQUINOX EPOCH LONPOLE LATPOLE WCSNAME SPECSYS SSYSOBS SSYSSRC VELOSYS VELREF "
+    "ZSOURCE VELANGL RESTFRQ RESTFREQ RESTWAV".split()
+)
 _LINEAR_KEY = re.compile(
     r"(NAXIS|CTYPE|CUNIT|CRPIX|CRVAL|CDELT|CROTA|CNAME|CRDER|CSYER)\d+[A-Z]?$|(CD|PC)\d+_\d+[A-Z]?$"
 )
 _DISTORTION_KEY = re.compile(
     r"(PV|PS)\d+_\d+[A-Z]?$|(A|B|AP|BP)_(\d_\d|ORDER|DMAX)$|(AMD|PPO|AMDR)[XYE]?\d+$|(PLT|CNPIX|XPIXELSZ|YPIXELSZ)|"
-    r"(DQ|DP|CQDIS|CPDIS|DVERR|CQERR|D2IM)"
+    r"(DQ|DP|CQDIS|CPDIS|DVERR|CQERR)\d|D2IM"
 )
 # Keywords of times, which a coordinate system may have and an image keeps.
 _TIME_KEY = re.compile(r"DATE|MJD|TIME")
 
 
+@functools.lru_cache(maxsize=4096)
 def _is_structure(key):
     key = key.upper()
     return key in _STRUCTURE_KEYS or bool(_LINEAR_KEY.match(key) or _DISTORTION_KEY.match(key))
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_of_wcs(key):
+    return key not in _ARRAY_KEYS and (_is_structure(key) or bool(_TIME_KEY.match(key)))
 
 
 @contextmanager
@@ -94,7 +113,8 @@ def _find_image(hdus, hdu, path):
 
 def _read_unit(header, path):
     """Unit of an image and whether it had to be assumed."""
-    text, unit = str(header.get("BUNIT", "")).strip(), read_header(header).unit
+    value = header.get("BUNIT", "")
+    text, unit = str(value).strip(), parse_unit(value.strip()) if isinstance(value, str) else None
     if unit is None and text:
         warnings.warn(f"{path}: BUNIT {text!r} is not a unit; counts are assumed", ImageWarning, stacklevel=6)
     if unit in _COUNT_UNITS:
@@ -104,11 +124,9 @@ def _read_unit(header, path):
 
 def _read_meta(header):
     """Header entries as a dict, without those that describe the array or the coordinate system."""
-    meta = {
-        key: value
-        for key, value in header.items()
-        if not (value is None or isinstance(value, fits.card.Undefined) or _is_structure(key))
-    }
+    # A card is parsed when its value is asked for, which takes most of the time of reading a small image.
+    cards = [card for card in header.cards if not _is_structure(card.keyword)]
+    meta = {card.keyword: value for card in cards if not isinstance(value := card.value, fits.card.Undefined | None)}
     for key in ("HISTORY", "COMMENT"):
         if key in header:
             meta[key] = "\n".join(str(line) for line in header[key])
@@ -123,17 +141,17 @@ def _read_wcs(hdu, hdus):
     sky_axes = {wcs.naxis - 1 - axis for axis in (wcs.wcs.lng, wcs.wcs.lat)}
     if any(length > 1 and axis not in sky_axes for axis, length in enumerate(hdu.data.shape)):
         return None
-    return wcs.celestial
+    return plane(wcs)
 
 
 def _parse_wcs(header, hdus):
     """WCS of a header. `WCS` parses the whole header three times; without distortions its linear terms say it all."""
-    cards = [card for card in header.cards if _is_structure(card.keyword) or _TIME_KEY.match(card.keyword)]
+    cards = [card for card in header.cards if _is_of_wcs(card.keyword)]
     kinds = [str(card.value) for card in cards if card.keyword.startswith("CTYPE")]
     if any(_DISTORTION_KEY.match(card.keyword) for card in cards) or any(kind[8:] for kind in kinds):
         return WCS(header, fobj=hdus)
-    cards = fits.Header([card for card in cards if card.keyword not in ("", "COMMENT", "HISTORY")])
-    linear = Wcsprm(header=cards.tostring(endcard=False).encode("ascii"), key=" ", relax=True, keysel=-1)
+    text = "".join(card.image for card in cards)
+    linear = Wcsprm(header=text.encode("ascii"), key=" ", relax=True, keysel=-1)
     wcs = WCS(naxis=linear.naxis)
     wcs.wcs = linear
     wcs.fix()
@@ -143,10 +161,9 @@ def _parse_wcs(header, hdus):
 
 
 def _companion(hdus, name, image_hdu):
-    """Array of an extension of this name that is an image of its own, or None."""
-    if name not in hdus or hdus[name] is image_hdu or not hdus[name].is_image or hdus[name].data is None:
-        return None
-    return np.squeeze(hdus[name].data)
+    """First HDU of this name if it is an image of its own, or None."""
+    found = next((hdu for hdu in hdus if hdu.name == name), None)
+    return None if found in (None, image_hdu) or not found.is_image or found.data is None else found
 
 
 def _check_exposure(data, header, shape, path):
@@ -167,19 +184,20 @@ def _check_exposure(data, header, shape, path):
 def image_from_hdus(hdus, path, *, hdu=None, exposure=None, prefix=""):
     """Image of an open file, with its companions ``<prefix>MASK`` and ``<prefix>EXPMAP``; ``exposure`` is a path."""
     found = _find_image(hdus, hdu, path)
-    data = np.squeeze(found.data).astype(np.float64)
+    data = np.squeeze(found.data)
     unit, assumed = _read_unit(found.header, path)
     meta = _read_meta(found.header)
     if assumed:
         meta["FLAGS"] = (image_flags(meta) | Flag.NO_UNIT).value
     mask = _companion(hdus, f"{prefix}MASK", found)
+    mask = None if mask is None else np.squeeze(mask.data)
     mask = mask.astype(bool) if mask is not None and mask.shape == data.shape else None
     if exposure is not None:
         with open_fits(exposure) as others:
             other = _find_image(others, None, exposure)
             meta[EXPOSURE_MAP] = _check_exposure(other.data, other.header, data.shape, exposure)
     elif (seconds := _companion(hdus, f"{prefix}EXPMAP", found)) is not None:
-        meta[EXPOSURE_MAP] = _check_exposure(seconds, hdus[f"{prefix}EXPMAP"].header, data.shape, path)
+        meta[EXPOSURE_MAP] = _check_exposure(seconds.data, seconds.header, data.shape, path)
     return as_image(CCDData(data, unit=unit, mask=mask, wcs=_read_wcs(found, hdus), meta=meta))
 
 

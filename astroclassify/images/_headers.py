@@ -1,5 +1,6 @@
 """What the header of an image says of its observation: one reader for all rooms."""
 
+import functools
 import re
 import warnings
 from dataclasses import dataclass
@@ -197,6 +198,7 @@ def read_header(meta, wcs=None):
     )
 
 
+@functools.lru_cache(maxsize=256)
 def parse_unit(text):
     """Unit that a text of a header means; None where it is empty or not understood."""
     for pattern, word in _UNIT_WORDS:
@@ -375,4 +377,4 @@ def _find_date(meta):
 
 def has_exposure(meta):
     """Whether an image came with an exposure map or with an exposure time in its header."""
-    return EXPOSURE_MAP in meta or read_header(meta).exposure is not None
+    return EXPOSURE_MAP in meta or _find_exposure(meta, _find_instrument(meta, [])[0]) is not None

@@ -1,17 +1,15 @@
 """Morphology of a cluster in an X-ray image: concentration, centroid shift, power ratios, photon asymmetry."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from astropy import units as u
 
-from astroclassify._checks import check_quantity
+from astroclassify import batch
+from astroclassify._checks import check_integer
 from astroclassify.exceptions import GeometryError
 
 from . import _moments as core
-from ._checks import EXPOSURE_MAP, as_image, celestial, check_position, counts_factor, square_pixels, valid_pixels
-from ._resample import find_pixel
-from ._standardise import DEFAULT_COSMOLOGY, Geometry
+from ._geometry import DEFAULT_COSMOLOGY
+from ._scene import NotMeasurable, find_scene
 
 __all__ = ["COLUMNS", "centroid_shift", "image_measures", "photon_asymmetry", "power_ratios", "scaled_concentration"]
 
@@ -25,129 +23,10 @@ COLUMNS = {
 }
 """Measures of `image_measures` and their units."""
 
-MIN_OUTER = 0.3
-"""The smallest outer radius [R500]: below it nothing is left to measure."""
-
-MIN_PIXELS = 20
-"""R500 must be at least this many pixels."""
-
 DRAW_PIXELS = 40
 """For the bootstrap, pixels are joined so long as R500 is at least this many of them."""
 
 _POWER_RATIOS = ("power_ratio_2", "power_ratio_3", "power_ratio_4")
-
-
-class _NotMeasurable(GeometryError):
-    """The image is in order, but R500 does not fit on it or is too small."""
-
-
-@dataclass(frozen=True)
-class _Scene:
-    """An image reduced to plain arrays about the centre of the cluster; lengths in R500."""
-
-    pixels: core.Pixels
-    patch: core.Patch
-    outer: float
-    r_500_kpc: float | None
-    moves: bool  # whether the centre is a peak that was searched for
-
-    @property
-    def log_radius(self):
-        """ln of the outer radius in kpc, for P0."""
-        return np.nan if self.r_500_kpc is None else np.log(self.outer * self.r_500_kpc)
-
-
-def _scene(image, r_500, redshift, background, centre, outer, cosmology):
-    """Check the arguments, find the centre, and see what fits; an error says what does not."""
-    image = as_image(image)
-    counts = image.data * counts_factor(image.unit)
-    pixel, r_500_kpc = _pixels_of(image, r_500, redshift, cosmology)
-    valid = valid_pixels(image)
-    exposure = np.where(valid, np.asarray(image.meta.get(EXPOSURE_MAP, 1.0), dtype=float), 0.0)
-    if not np.any(exposure > 0):
-        raise _NotMeasurable("image has no exposed pixel")
-    exposure /= exposure.max()
-    if np.any(counts[valid] < 0):
-        raise GeometryError(f"image must hold counts, background included, got negative ones ({counts[valid].min()})")
-    level = _background_of(background, counts.shape)
-    whole = (np.where(valid, counts, 0.0), exposure, np.where(valid, level, 0.0), 1 / pixel)
-    if centre is None:
-        near = core.Patch.around(*whole, (0, 0), core.SEARCH + 3 * core.SMOOTHING)
-        near = near.binned(int(pixel * core.SMOOTHING / 4))
-        at = core.find_peaks(near.counts[np.newaxis], near, (0, 0), core.SEARCH)[0]
-    else:
-        at = _place_of(centre, image) / pixel
-    # Distance to the nearest edge of the image, by which a circle is chosen where the user asks for one that fits.
-    reach = float(np.min(np.array(counts.shape[::-1]) / 2 / pixel - np.abs(at)))
-    outer = _outer_of(outer, reach, r_500)
-    patch = core.Patch.around(*whole, at, outer + core.MARGIN)
-    pixels = core.Pixels.of(patch, at, outer + core.MARGIN)
-    covered = core.covered(pixels, pixels.centre, outer)[0]
-    if covered < core.MIN_COVERAGE:
-        raise _NotMeasurable(
-            f"{_radius_text(outer, r_500)} does not fit: {covered:.0%} of the circle is on the image and exposed "
-            f"(at least {core.MIN_COVERAGE:.0%} is needed); the image reaches {max(reach, 0):.2f} R500 from the centre"
-        )
-    if core.covered(pixels, pixels.centre, core.INNER)[0] < core.MIN_COVERAGE:
-        raise _NotMeasurable(f"the core, within {core.INNER} R500 of the centre, is masked or not exposed")
-    return _Scene(pixels, patch, outer, r_500_kpc, centre is None)
-
-
-def _radius_text(outer, r_500):
-    return f"{'' if outer == 1 else f'{outer:.2f} '}R500 ({outer * r_500:.4g})"
-
-
-def _pixels_of(image, r_500, redshift, cosmology):
-    """Pixels per R500, and R500 in kpc, if it is known."""
-    is_angle = getattr(r_500, "unit", u.kpc).is_equivalent(u.arcmin)
-    value = check_quantity("r_500", r_500, u.arcsec if is_angle else u.kpc, positive=True, shape=())
-    redshift = image.meta.get("REDSHIFT") if redshift is None else redshift
-    kpc = None  # angle of a kiloparsec
-    if redshift is not None or not is_angle:
-        kpc = Geometry(8 * u.kpc, (8, 8)).pixel_width(redshift, cosmology=cosmology).to_value(u.arcsec)
-    scale = square_pixels(image)
-    pixel = value * (1.0 if is_angle else kpc) / scale
-    if pixel < MIN_PIXELS:
-        raise _NotMeasurable(f"r_500 must be at least {MIN_PIXELS} pixels, got {pixel:.1f} ({r_500})")
-    if not is_angle:
-        return pixel, value
-    return pixel, None if kpc is None else value / kpc
-
-
-def _background_of(background, shape):
-    """Background as a number or map of counts per pixel."""
-    level = np.asarray(background)
-    if isinstance(background, u.Quantity) or level.dtype.kind not in "fiu" or level.shape not in ((), shape):
-        raise ValueError(
-            f"background must be a number of counts per pixel or a map of shape {shape}, "
-            f"got {type(background).__name__} of shape {level.shape}"
-        )
-    if not np.all(np.isfinite(level)):
-        raise ValueError("background must be finite")
-    return level.astype(float)
-
-
-def _place_of(centre, image):
-    """Pixels from the middle of the image to a position."""
-    check_position("centre", centre)
-    place = find_pixel(celestial(image), centre) - (np.array(image.shape[::-1]) - 1) / 2
-    if not np.all(np.isfinite(place)) or np.any(np.abs(place) > np.array(image.shape[::-1]) / 2):
-        raise GeometryError(f"centre {centre.to_string('hmsdms')} lies off the image")
-    return place
-
-
-def _outer_of(outer, reach, r_500):
-    """Outer radius in R500."""
-    if isinstance(outer, str) and outer == "fit":
-        if reach < MIN_OUTER:
-            raise _NotMeasurable(
-                f"{_radius_text(MIN_OUTER, r_500)}, the least that is measured, does not fit: "
-                f"the image reaches {max(reach, 0):.2f} R500 from the centre"
-            )
-        return min(1.0, reach)
-    if isinstance(outer, bool | str) or not np.isscalar(outer) or not MIN_OUTER <= outer <= 1:
-        raise ValueError(f"outer must be a number from {MIN_OUTER} to 1 (in units of R500) or 'fit', got {outer!r}")
-    return float(outer)
 
 
 def _value(name, value, scene):
@@ -239,7 +118,7 @@ def scaled_concentration(
     >>> round(scaled_concentration(image, r_500=4.8 * u.arcmin), 3)
     0.41
     """
-    scene = _scene(image, r_500, redshift, background, centre, outer, cosmology)
+    scene = find_scene(image, r_500, redshift, background, centre, outer, cosmology)
     return _value("c_sb_500", core.concentration_and_shift(scene.pixels, scene.outer)[0], scene)
 
 
@@ -276,7 +155,7 @@ def centroid_shift(
     ----------
     Mohr, Fabricant & Geller 1993, ApJ 413, 492; in this form Boehringer et al. 2010, A&A 514, A32, section 3.
     """
-    scene = _scene(image, r_500, redshift, background, centre, outer, cosmology)
+    scene = find_scene(image, r_500, redshift, background, centre, outer, cosmology)
     return _value("centroid_shift", core.concentration_and_shift(scene.pixels, scene.outer)[1], scene)
 
 
@@ -325,7 +204,7 @@ def power_ratios(
     Buote & Tsai 1995, ApJ 452, 522, section 2; Boehringer et al. 2010, A&A 514, A32; Weissmann et al. 2013, A&A 549,
     A19.
     """
-    scene = _scene(image, r_500, redshift, background, centre, outer, cosmology)
+    scene = find_scene(image, r_500, redshift, background, centre, outer, cosmology)
     ratios, _ = core.power_ratios(scene.pixels, scene.outer, scene.log_radius, None, 50)
     return np.array([_value(name, ratio, scene) for name, ratio in zip(_POWER_RATIOS, ratios, strict=True)])
 
@@ -379,23 +258,23 @@ def photon_asymmetry(
     Nurgaliev et al. 2013, ApJ 779, 112, section 3; annuli and centre as in the authors' program (ascl:1312.011).
     Watson 1961, Biometrika 48, 109.
     """
-    scene = _scene(image, r_500, redshift, background, centre, outer, cosmology)
+    scene = find_scene(image, r_500, redshift, background, centre, outer, cosmology)
     return _value("photon_asymmetry", core.asymmetry(scene.pixels, scene.outer)[0], scene)
 
 
 class _Measures(dict):
-    """Name -> (value, error), with the reasons for what is NaN and the outer radius."""
+    """Name -> (value, error), with the reasons for what is NaN, the outer radius and the seed of the bootstrap."""
 
-    def __init__(self, values, *, reasons, outer):
+    def __init__(self, values, *, reasons, outer, seed):
         super().__init__(values)
-        self.reasons, self.outer = reasons, outer
+        self.reasons, self.outer, self.seed = reasons, outer, seed
 
 
 def image_measures(
     image,
     *,
     r_500,
-    rng,
+    rng=None,
     redshift=None,
     background=0.0,
     centre=None,
@@ -410,8 +289,8 @@ def image_measures(
     ----------
     image, r_500, redshift, background, centre, outer, cosmology
         See `scaled_concentration`.
-    rng : int or `~numpy.random.Generator`
-        Seed of the bootstrap.
+    rng : int or `~numpy.random.Generator`, optional
+        Seed of the bootstrap; by default a fresh one.
     n_draws : int, optional
         Number of bootstrap images.
 
@@ -420,8 +299,8 @@ def image_measures(
     dict
         Name -> (value, error), both floats, in the order of `COLUMNS`: ``c_sb_500`` (`scaled_concentration`),
         ``centroid_shift`` [R500], ``power_ratio_2``, ``power_ratio_3``, ``power_ratio_4``, ``photon_asymmetry``. What
-        cannot be measured is NaN. The dict has an attribute ``reasons``, a dict of name -> why, and ``outer``, the
-        outer radius [R500] (NaN if there is none).
+        cannot be measured is NaN. The dict has the attributes ``reasons``, a dict of name -> why, ``outer``, the outer
+        radius [R500] (NaN if there is none), and ``seed``, None where ``rng`` is a generator.
 
     Raises
     ------
@@ -458,16 +337,14 @@ def image_measures(
     >>> measures.reasons
     {}
     """
-    if rng is None or isinstance(rng, bool) or not isinstance(rng, int | np.integer | np.random.Generator):
-        raise TypeError(f"rng must be a whole number or a numpy Generator, got {rng!r}")
-    if isinstance(n_draws, bool) or not isinstance(n_draws, int | np.integer) or n_draws < 2:
-        raise ValueError(f"n_draws must be a whole number from 2, got {n_draws!r}")
-    rng = np.random.default_rng(rng)
+    seed = None if isinstance(rng, np.random.Generator) else batch.master_seed(rng)
+    rng = np.random.default_rng(rng if seed is None else seed)
+    n_draws = check_integer("n_draws", n_draws, low=2)
     try:
-        scene = _scene(image, r_500, redshift, background, centre, outer, cosmology)
-    except _NotMeasurable as error:
+        scene = find_scene(image, r_500, redshift, background, centre, outer, cosmology)
+    except NotMeasurable as error:
         nothing = dict.fromkeys(COLUMNS, (np.nan, np.nan))
-        return _Measures(nothing, reasons=dict.fromkeys(COLUMNS, str(error)), outer=np.nan)
+        return _Measures(nothing, reasons=dict.fromkeys(COLUMNS, str(error)), outer=np.nan, seed=seed)
     ratios, middle = core.power_ratios(scene.pixels, scene.outer, scene.log_radius, None, 50)
     values = _all(scene.pixels, scene, ratios)
     patch = scene.patch.binned(int(1 / (DRAW_PIXELS * scene.patch.step)))
@@ -483,7 +360,7 @@ def image_measures(
         found[name] = (float(value[0]), error if np.isfinite(value[0]) else np.nan)
         if np.isnan(value[0]):
             reasons[name] = _reason(name, scene)
-    return _Measures(found, reasons=reasons, outer=scene.outer)
+    return _Measures(found, reasons=reasons, outer=scene.outer, seed=seed)
 
 
 def _all(pixels, scene, ratios):

@@ -50,7 +50,8 @@ def target_wcs(centre, pixel, shape):
     wcs.wcs.cunit = ["deg", "deg"]
     wcs.wcs.crval = [centre.icrs.ra.deg, centre.icrs.dec.deg] if hasattr(centre, "icrs") else centre
     wcs.wcs.crpix = [(shape[1] + 1) / 2, (shape[0] + 1) / 2]
-    wcs.wcs.cdelt = [-pixel.to_value(u.deg), pixel.to_value(u.deg)]
+    side = pixel.to_value(u.deg)
+    wcs.wcs.cdelt = [-side, side]
     wcs.wcs.radesys = "ICRS"
     wcs.wcs.set()
     return wcs

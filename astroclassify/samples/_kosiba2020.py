@@ -109,7 +109,7 @@ def read_kosiba2020(path, out=None):
     writer.prepare()
     found = [row for row in rows if row["path"]]
     convert = functools.partial(_convert, root, writer, pillow)
-    how = {"keys": [row["source_id"] for row in found], "failed": _failed, "progress": False}
+    how = {"keys": [row["source_id"] for row in found], "failed": _failed, "description": "pictures"}
     for row, changes in zip(found, writer.run(convert, found, **how), strict=True):
         row.update(changes)
     failed = sum(bool(row["message"]) for row in rows)

@@ -128,7 +128,7 @@ class SampleWriter:
     pack: object = None
 
     def prepare(self, **checks):
-        """Make or check the folder, see `_sample_folders.prepare`."""
+        """Make or check the folder, see `folders.prepare`."""
         folders.prepare(self.folder, self.settings, self.settings_file, **checks)
 
     def path(self, name):

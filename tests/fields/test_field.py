@@ -10,8 +10,6 @@ from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 
 from astroclassify.exceptions import GeometryError, ImageWarning
-from astroclassify.fields._exposure import field_of_view
-from astroclassify.fields._instruments import vignetting
 from astroclassify.images import as_image, read_image, write_image
 from astroclassify.schemes import Flag
 from astroclassify.survey import Field, GaussianPsf, KingPsf, MixedPsf, combine_fields, default_psf, read_field
@@ -190,21 +188,23 @@ def test_estimated_field_of_view_is_where_counts_can_be():
 
 @pytest.mark.parametrize("counts", [np.zeros((90, 90)), np.eye(90) * (np.arange(90) < 9)], ids=["none", "few"])
 def test_field_of_view_of_too_few_counts_is_everything(counts):
-    assert field_of_view(counts, np.zeros(counts.shape, bool)).all()
+    assert not read_field(image(counts)).mask.any()
 
 
 @pytest.mark.parametrize(
     ("instrument", "angle"), [("EPN", 11.8), ("EMOS1", 11.8), ("EMOS2", 11.8), ("ACIS", 25.0), ("PSPC", 52.0)]
 )
 def test_vignetting_is_half_at_the_angle_it_is_known_for(instrument, angle):
-    assert vignetting(instrument, 0.0) == 1
-    assert vignetting(instrument, angle) == pytest.approx(0.5)
-    falling = vignetting(instrument, np.linspace(0, 60, 50))
+    field = read_field(image(poisson(0.5), wcs(step=60.0), instrument=instrument))
+    falling = field.exposure[N // 2, N // 2 :] / 1e4  # from the axis to 60 arcmin from it
+    off_axis = field.off_axis(np.arange(N // 2, N), N // 2)
+    assert falling[0] == pytest.approx(1, abs=0.01)
+    assert np.interp(angle, off_axis, falling) == pytest.approx(0.5, abs=1e-3)
     assert np.all(np.diff(falling) < 0) and falling.min() > 0
 
 
 def test_no_vignetting_where_none_is_known():
-    np.testing.assert_array_equal(vignetting("EROSITA", np.array([0.0, 30.0])), [1, 1])
+    assert np.all(read_field(image(poisson(0.5), wcs(step=60.0), instrument="EROSITA")).exposure == 1e4)
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,8 @@ def test_positions_on_the_sky_are_those_in_pixels():
     assert np.array_equal(first, second)
     row, column = np.unravel_index(np.argmax(first), first.shape)
     assert abs(row - 33) <= 2 and abs(column - 20) <= 2
+    first = inject_sources(field, source)
+    assert np.array_equal(inject_sources(field, source, rng=first.meta["INJ_SEED"]).counts, first.counts)
     assert not field.counts.any() and np.array_equal(inject_sources(field, source[:0], rng=5).counts, field.counts)
 
 

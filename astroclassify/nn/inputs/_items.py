@@ -20,6 +20,7 @@ from astroclassify import images as _images
 from astroclassify import tables
 from astroclassify._checks import first_line
 from astroclassify.exceptions import EmptyResultWarning, GeometryError, SchemaError
+from astroclassify.images._checks import counts_factor
 from astroclassify.schemes import Flag
 from astroclassify.tables import plain_column
 
@@ -120,7 +121,7 @@ def _plain_counts(array):
     if np.any(getattr(array, "mask", False)):
         raise GeometryError("images must be an array without masked pixels, got some: use CCDData with a mask")
     array = getattr(array, "unmasked", array)
-    return array.value * _images.counts_factor(array.unit) if isinstance(array, u.Quantity) else array
+    return array.value * counts_factor(array.unit) if isinstance(array, u.Quantity) else array
 
 
 def _array_items(array, bands, shape):

@@ -278,8 +278,8 @@ def _read_band(hdus, hdu, prefix, path):
     valid = np.isfinite(values)
     for name, usable in (("MASK", lambda mask: mask == 0), ("EXPMAP", lambda exposure: exposure > 0)):
         other = _companion(hdus, f"{prefix}{name}", found)
-        if other is not None and other.shape == values.shape:
-            valid &= usable(other)
+        if other is not None and (data := np.squeeze(other.data)).shape == values.shape:
+            valid &= usable(data)
     return np.where(valid, values, 0), valid
 
 

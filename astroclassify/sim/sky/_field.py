@@ -14,7 +14,7 @@ from astropy.table import QTable, Table
 from astroclassify import batch
 from astroclassify._checks import check_number, check_quantity
 from astroclassify.exceptions import SchemaError
-from astroclassify.fields._field import Field, read_field
+from astroclassify.fields import Field, read_field
 from astroclassify.images import Geometry
 from astroclassify.images._checks import EXPOSURE_MAP
 from astroclassify.samples._writer import dateless_provenance

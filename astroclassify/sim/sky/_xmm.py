@@ -6,6 +6,7 @@ import numpy as np
 from astropy import units as u
 from scipy.ndimage import uniform_filter
 
+from astroclassify.fields import KingPsf
 from astroclassify.fields._beta import beta_radius, beta_share
 from astroclassify.fields._instruments import EPN_AXIS as AXIS
 from astroclassify.fields._instruments import EPN_CHIP_GAP as CHIP_GAP
@@ -16,7 +17,6 @@ from astroclassify.fields._instruments import EPN_PIXEL
 from astroclassify.fields._instruments import EPN_READOUT_LENGTH as READOUT_LENGTH
 from astroclassify.fields._instruments import EPN_ROW_GAP as ROW_GAP
 from astroclassify.fields._instruments import vignetting as _vignetting
-from astroclassify.fields._psf import KingPsf
 
 from ._population import POPULATION as P
 

@@ -23,7 +23,7 @@ from astroclassify.exceptions import (
     OutputError,
     SchemaError,
 )
-from astroclassify.fields._field import read_field
+from astroclassify.fields import read_field
 from astroclassify.images import Cutout, read_image
 from astroclassify.images._resample import target_wcs
 from astroclassify.schemes import CANDIDATE, Flag
