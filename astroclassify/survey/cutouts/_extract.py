@@ -44,7 +44,7 @@ def extract_cutouts(
     shape=(356, 356),
     out=None,
     executor=None,
-    progress=True,
+    progress=None,
 ):
     """
     Cut candidates out of a field: X-ray counts and an optical image on one grid, north up, the source in the middle.
@@ -68,7 +68,7 @@ def extract_cutouts(
     executor : `~concurrent.futures.Executor`, optional
         Where to run; by default here, one after the other. A worker is sent the part of the field that it needs.
     progress : bool, optional
-        Whether to show a bar on standard error.
+        Whether to show a bar on standard error; by default only on a terminal.
 
     Returns
     -------

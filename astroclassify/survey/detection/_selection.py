@@ -11,11 +11,14 @@ from astropy.table import QTable
 
 from astroclassify import batch, tables
 from astroclassify._checks import check_integer, check_quantity
+from astroclassify._x_classes import MATCH_EXTENDED
 from astroclassify.fields._inject import live_pixels
+from astroclassify.samples._folders import seed_of
 from astroclassify.samples._writer import SampleWriter, digest_of
 from astroclassify.schemes import Flag
 
-from ..catalogues._classes import INTERVAL, Cuts, get_cuts
+from ..catalogues._calibration import INTERVAL
+from ..catalogues._classes import Cuts, get_cuts
 from ._detect import detect
 from ._selection_runs import RING, Grid, Places, Search, as_sent, field_digest, match_sources, plan_runs
 
@@ -35,13 +38,13 @@ def selection_function(
     cuts=("C1", ("C1", "C2")),
     avoid=None,
     clearance=0 * u.arcsec,
-    match_radius=30 * u.arcsec,
+    match_radius=MATCH_EXTENDED * u.arcsec,
     separation=4 * u.arcmin,
     detector=detect,
-    rng,
+    rng=None,
     out=None,
     executor=None,
-    progress=True,
+    progress=None,
 ):
     """
     Measure which extended sources are found: put beta models into fields, search, and count.
@@ -74,15 +77,16 @@ def selection_function(
     detector : callable, optional
         Takes a field and returns a CANDIDATES table; by default `detect`. With an executor of processes it must be
         picklable, such as a ``functools.partial`` of `detect`.
-    rng : int or `~numpy.random.Generator`
-        A seed or a generator; the result is the same for any executor. To resume, give the same seed.
+    rng : int or `~numpy.random.Generator`, optional
+        A seed or a generator; the result is the same for any executor. By default the seed with which the folder
+        ``out`` was begun, else a fresh one; ``meta["seed"]`` records it.
     out : str or path-like, optional
         Folder to write: the table as ``selection.ecsv``, the settings as ``selection.json``, what was found in each run
         in ``images``. The same call goes on from where a run was ended, and repeats runs that failed.
     executor : `~concurrent.futures.Executor`, optional
         Where to run; by default here, one run after the other.
     progress : bool, optional
-        Whether to show a bar on standard error.
+        Whether to show a bar on standard error; by default only on a terminal.
 
     Returns
     -------
@@ -134,7 +138,7 @@ def selection_function(
     )
     if not 0 < 2 * radius <= apart:
         raise ValueError(f"separation must be at least twice match_radius, got {separation} and {match_radius}")
-    seed, classes, avoid = batch.master_seed(rng), _named(cuts), _positions(avoid)
+    seed, classes, avoid = seed_of(rng, out, SETTINGS_FILE), _named(cuts), _positions(avoid)
     writer = None
     if out is not None:
         settings = {
