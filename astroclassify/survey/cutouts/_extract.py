@@ -288,12 +288,8 @@ def _failed(item, reason):
 
 @functools.lru_cache(maxsize=1)
 def _keep_memory():
-    """
-    Once in a process, free a block larger than any that a cutout needs.
-
-    The C library of Linux gives memory back to the system at each turn until so large a block was freed (mallopt(3),
-    M_MMAP_THRESHOLD): a fresh worker would spend half of its time on getting it again.
-    """
+    """Free a large block once per process: until then the C library of Linux returns memory to the system each time
+    (mallopt(3), M_MMAP_THRESHOLD), and a worker would spend half of its time on getting it again."""
     np.empty(2**24, np.uint8)
 
 

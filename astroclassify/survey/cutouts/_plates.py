@@ -46,11 +46,7 @@ def check_field(position, size):
 
 
 def plate_image(data, header, wcs):
-    """
-    Optical image (unit adu) as cutouts carry it, with entries of the header; pixels that are not finite are masked.
-
-    NoImageError if no pixel is finite or all are equal.
-    """
+    """Optical image (adu) with entries of the header, masked where not finite; NoImageError if it is empty or constant."""
     data = np.asarray(data, dtype=float)
     finite = np.isfinite(data)
     if not finite.any() or np.ptp(data[finite]) == 0:
@@ -77,12 +73,8 @@ def find_plate(hdus, path):
 
 
 def plate_of(path):
-    """
-    Number of the HDU, shape and coordinate system of a plate.
-
-    The last is a copy: in astropy 6.1 (not in 8.0.2) two threads that use one WCS get wrong numbers, or end the process
-    (astropy issues 16245 and 19174). What threads share is copied and not used itself.
-    """
+    """Number of the HDU, shape, and a copy of the WCS of a plate: threads that share a WCS get wrong numbers or crash
+    in astropy 6.1 (astropy issues 16245 and 19174)."""
     state = path.stat() if path.is_file() else None
     number, shape, wcs = _read_header(path, state and (state.st_mtime_ns, state.st_size))
     return number, shape, wcs.deepcopy()

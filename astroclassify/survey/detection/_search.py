@@ -137,10 +137,7 @@ def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
 
 
 def segment(image, background, finest):
-    """
-    Labels (from 1, zero for none) of the segments of a filtered image, split along valleys; ``finest`` scale of the
-    filter.
-    """
+    """Labels (from 1; 0: none) of the segments of an image filtered from scale ``finest`` on, split along valleys."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoDetectionsWarning)
         segments = detect_sources(image, 0.0, LEAST_PIXELS)

@@ -27,11 +27,7 @@ _COLUMNS = {"x": u.pix, "y": u.pix, "ext": u.arcsec, "counts": u.ct}
 
 
 def as_sent(field):
-    """
-    Field as another process gets it.
-
-    A WCS that is pickled keeps 12 digits of the size of a pixel: fits made here would differ from theirs by 1e-11.
-    """
+    """Field as another process gets it: pickling rounds a WCS to 12 digits, which would change fits by 1e-11."""
     return dataclasses.replace(field, wcs=pickle.loads(pickle.dumps(field.wcs)))
 
 
@@ -128,12 +124,9 @@ class Search:
     writer: object = None  # None: nothing is written
 
     def run_item(self, item):
-        """
-        Put sources into a field and search it, unless the run is on disk.
-
-        Rows of the result: x, y [pixel], EXT [arcsec], counts, and one per class that is one for its members; a column
-        per candidate. In the file a last column of NaN keeps the array from being empty.
-        """
+        """Put sources into a field and search it, unless the run is on disk: one column per candidate with rows x, y
+        [pixel], EXT [arcsec], counts, and membership (0 or 1) of each class. In the file a last column of NaN keeps
+        it from being empty."""
         field, name, sources, rng = item
         if self.writer is None:
             return self._found(field, sources, rng)
@@ -157,11 +150,8 @@ def _as_image(found):
 
 
 def match_sources(sources, candidates, radius):
-    """
-    For each class and source the nearest candidate of the class within a radius [pixel], as its number, or -1.
-
-    ``candidates`` is what `Search.run_item` gives.
-    """
+    """Number of the nearest candidate (columns of `Search.run_item`) within a radius [pixel], or -1: (n_classes,
+    n_sources)."""
     distance = np.hypot(sources[:, 1, None] - candidates[0], sources[:, 2, None] - candidates[1])
     member = candidates[4:, None, :] > 0
     near = np.where(member & (distance <= radius), distance, np.inf)
