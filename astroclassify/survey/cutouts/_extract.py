@@ -30,21 +30,13 @@ __all__ = ["extract_cutouts"]
 log = logging.getLogger(__name__)
 
 SETTINGS_FILE = "cutouts.json"
-# Raised when the same field gives other cutouts.
+# Increased when the same field gives other cutouts.
 RECIPE = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
 
 
 def extract_cutouts(
-    candidates,
-    field,
-    *,
-    optical=None,
-    size=7 * u.arcmin,
-    shape=(356, 356),
-    out=None,
-    executor=None,
-    progress=None,
+    candidates, field, *, optical=None, size=7 * u.arcmin, shape=(356, 356), out=None, executor=None, progress=None
 ):
     """
     Cut candidates out of a field: X-ray counts and an optical image on one grid, north up, the source in the middle.
@@ -173,7 +165,7 @@ def _skeleton(candidates):
 
 
 def _names(given):
-    """A name for each row that is its own and can be that of a file."""
+    """A unique name for each row that can be a file name."""
     reserved, taken, number_of, names = set(given), set(), {}, []
     for number, name in enumerate(given):
         base = choice = name if _NAME.fullmatch(name) else f"row-{number + 1}"
@@ -186,7 +178,7 @@ def _names(given):
 
 
 class _Item:
-    """One candidate and the field; to a worker goes only the part of the field that is needed."""
+    """One candidate and the field; pickled with only the part of the field that is needed."""
 
     def __init__(self, name, position, image, slices):
         self.name, self.position, self._image, self._slices = name, position, image, slices
@@ -211,7 +203,7 @@ def _degrees(angle):
 
 
 def _items(sample, image, geometry):
-    """What the workers are given, one for each row."""
+    """Items for the workers, one per row."""
     sky = sample["sky_position"].icrs
     ra, dec = _degrees(sky.ra), _degrees(sky.dec)
     good = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
@@ -231,7 +223,7 @@ def _items(sample, image, geometry):
 
 @dataclass(frozen=True)
 class _Job:
-    """What is the same for every candidate; sent to the workers."""
+    """Settings of all cutouts; sent to the workers."""
 
     geometry: Geometry
     optical: Any

@@ -63,13 +63,13 @@ def selection_function(
         Sources for each combination and field.
     cuts : sequence, optional
         Classes: names of published ones, `Cuts`, or tuples of them (in one of several). "Found at all", named ``any``,
-        is always there.
+        is always added.
     avoid : `~astropy.coordinates.SkyCoord` or `~astropy.table.QTable`, optional
-        Known sources (or a table with ``sky_position``) to stay away from; by default sources are put anywhere, and
-        being lost beside a bright neighbour is part of the answer.
+        Known sources (or a table with ``sky_position``) to stay away from; by default sources are put anywhere, so that
+        losses beside bright neighbours are part of the result.
     clearance : `~astropy.units.Quantity`, optional
-        Least distance from what is to be avoided and from every pixel that is masked or not exposed; by default only
-        the position itself must be exposed.
+        Least distance from ``avoid`` and from every pixel that is masked or not exposed; by default only the position
+        itself must be exposed.
     match_radius : `~astropy.units.Quantity`, optional
         A source is found where a candidate lies within this distance.
     separation : `~astropy.units.Quantity`, optional
@@ -81,8 +81,8 @@ def selection_function(
         A seed or a generator; the result is the same for any executor. By default the seed with which the folder
         ``out`` was begun, else a fresh one; ``meta["seed"]`` records it.
     out : str or path-like, optional
-        Folder to write: the table as ``selection.ecsv``, the settings as ``selection.json``, what was found in each run
-        in ``images``. The same call goes on from where a run was ended, and repeats runs that failed.
+        Folder to write: the table as ``selection.ecsv``, the settings as ``selection.json``, the candidates of each run
+        in ``images``. The same call resumes an interrupted measurement and repeats runs that failed.
     executor : `~concurrent.futures.Executor`, optional
         Where to run; by default here, one run after the other.
     progress : bool, optional
@@ -109,9 +109,9 @@ def selection_function(
     Notes
     -----
     Many sources are searched for in one run, as many as ``separation`` lets into the field, those of all combinations
-    mixed. One further run per field has none: what it finds is what ``chance`` and ``contamination`` count. In a field
-    with clusters of its own ``contamination`` counts these as well; a simulated field without clusters
-    (``simulate_field(density={"cluster": 0})``) leaves what is none.
+    mixed. One further run per field has none: its candidates are those of ``chance`` and ``contamination``. In a field
+    with clusters of its own ``contamination`` counts these as well; use a simulated field without clusters
+    (``simulate_field(density={"cluster": 0})``) to exclude them.
 
     Examples
     --------

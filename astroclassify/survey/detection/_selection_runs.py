@@ -32,7 +32,7 @@ def as_sent(field):
 
 
 def field_digest(field):
-    """Digest (16 hex digits) of what a search depends on: arrays, coordinates, PSF."""
+    """Digest (16 hex digits) of the inputs of a search: arrays, coordinates, PSF."""
     digest = hashlib.blake2b(digest_size=8)
     for array in (field.counts, field.exposure, field.background, field.mask):
         digest.update(np.ascontiguousarray(array).tobytes())
@@ -43,7 +43,7 @@ def field_digest(field):
 
 @dataclass(frozen=True)
 class Grid:
-    """Values of what is asked for, as plain arrays, and how many sources each combination gets."""
+    """Off-axis angles, core radii and counts (plain arrays), and the number of sources of each combination."""
 
     off_axis: np.ndarray
     core_radius: np.ndarray
@@ -66,7 +66,7 @@ class Grid:
 
 
 class Places:
-    """Where in a field a source may lie."""
+    """Allowed positions of sources in a field."""
 
     def __init__(self, field, separation, clearance, avoid):
         self.pixel, self.separation = field.pixel, separation / field.pixel
@@ -95,7 +95,7 @@ class Places:
 
 
 def plan_runs(grid, places, rng):
-    """Sources of each run: arrays of combination, x, y. What finds no place in an empty field is left out."""
+    """Sources of each run: arrays of combination, x, y. Sources without a place in an empty field are left out."""
     waiting = list(rng.permutation(np.repeat(np.arange(np.prod(grid.shape)), grid.n)))
     runs = []
     while waiting:
@@ -116,7 +116,7 @@ def plan_runs(grid, places, rng):
 
 @dataclass(frozen=True)
 class Search:
-    """What is the same for every run; sent to the workers."""
+    """Settings of all runs; sent to the workers."""
 
     detector: object
     classes: dict  # name -> cuts of which a candidate must pass one, None for all
