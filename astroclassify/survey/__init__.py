@@ -1,4 +1,4 @@
-"""Real and simulated sky to candidates, two-band cutouts and people's votes; predictions back to the catalogue."""
+"""X-ray fields to candidates and two-band cutouts; predictions back to the catalogue."""
 
 from .._lazy import attach
 

@@ -109,7 +109,8 @@ def extract_cutouts(
     Examples
     --------
     >>> from astropy import units as u
-    >>> from astroclassify.survey import extract_cutouts, simulate_candidates
+    >>> from astroclassify.sim import simulate_candidates
+    >>> from astroclassify.survey import extract_cutouts
     >>> field = simulate_candidates(1, rng=1, progress=False)[0].bands["xray"]
     >>> position = field.wcs.pixel_to_world([100, 200], [100, 150])
     >>> cutouts = extract_cutouts(position, field, size=2 * u.arcmin, shape=(64, 64), progress=False)

@@ -122,7 +122,8 @@ class LocalOptical:
     Examples
     --------
     >>> from astropy import units as u
-    >>>     >>> from astroclassify.survey import LocalOptical
+    >>> from astropy.coordinates import SkyCoord
+    >>> from astroclassify.survey import LocalOptical
     >>> optical = LocalOptical("plates/")  # doctest: +SKIP
     >>> optical(SkyCoord(132.85, 11.81, unit="deg"), 7 * u.arcmin).shape  # doctest: +SKIP
     (254, 254)

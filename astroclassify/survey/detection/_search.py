@@ -64,7 +64,8 @@ def filter_image(field, *, false_alarm=FALSE_ALARM, scales=None):
 
     Examples
     --------
-    >>> from astroclassify.survey import filter_image, simulate_field
+    >>> from astroclassify.sim import simulate_field
+    >>> from astroclassify.survey import filter_image
     >>> field = simulate_field(rng=1, shape=(200, 200)).field
     >>> image = filter_image(field)
     >>> image.shape, bool(0 < image.sum() < field.counts.sum())
@@ -120,7 +121,8 @@ def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
 
     Examples
     --------
-    >>> from astroclassify.survey import find_sources, simulate_field
+    >>> from astroclassify.sim import simulate_field
+    >>> from astroclassify.survey import find_sources
     >>> field = simulate_field(rng=1, shape=(200, 200)).field
     >>> sources = find_sources(field)
     >>> sources.colnames[:4]

@@ -116,7 +116,8 @@ def selection_function(
     Examples
     --------
     >>> from astropy import units as u
-    >>> from astroclassify.survey import selection_function, simulate_field
+    >>> from astroclassify.sim import simulate_field
+    >>> from astroclassify.survey import selection_function
     >>> field = simulate_field(shape=(200, 200), density={"cluster": 0}, rng=1).field
     >>> source = {"counts": [400] * u.ct, "core_radius": [20] * u.arcsec, "off_axis": [2] * u.arcmin}
     >>> table = selection_function(field, **source, n=1, rng=3, progress=False)
