@@ -25,18 +25,27 @@ from astropy.wcs import WCS, FITSFixedWarning
 from reproject import reproject_adaptive, reproject_exact, reproject_interp
 
 from astroclassify.images import read_image
-from astroclassify.images._resample import target_wcs
 from astroclassify.survey import LocalOptical, extract_cutouts
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SIZE, SHAPE = 7 * u.arcmin, (356, 356)
 
 
+def tangent_plane(position, pixel, n):
+    """North up, ``pixel`` [arcsec], the position in the middle of n x n pixels."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval = [position.ra.deg, position.dec.deg]
+    wcs.wcs.crpix = [(n + 1) / 2] * 2
+    wcs.wcs.cdelt = [-pixel / 3600, pixel / 3600]
+    return wcs
+
+
 def make_xray(pixel, angle, n):
     """Counts of a beta model on a background; pixel in arcsec, angle in degrees."""
     y, x = np.indices((n, n)) - (n - 1) / 2
     model = 0.05 + 20 * (1 + (x**2 + y**2) * (pixel / 30) ** 2) ** -1.5
-    wcs = target_wcs(SkyCoord(133.0, 11.8, unit="deg"), pixel * u.arcsec, (n, n))
+    wcs = tangent_plane(SkyCoord(133.0, 11.8, unit="deg"), pixel, n)
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
     wcs.wcs.pc = [[cos, -sin], [sin, cos]]
     counts = np.random.default_rng(1).poisson(model).astype(float)
@@ -45,7 +54,7 @@ def make_xray(pixel, angle, n):
 
 def make_plate(folder):
     """A plate around the same place, in a file."""
-    wcs = target_wcs(SkyCoord(133.0, 11.8, unit="deg"), 1.01 * u.arcsec, (1800, 1800))
+    wcs = tangent_plane(SkyCoord(133.0, 11.8, unit="deg"), 1.01, 1800)
     noise = np.random.default_rng(2).normal(5000, 300, (1800, 1800))
     fits.PrimaryHDU(noise.astype(np.int16), wcs.to_header()).writeto(folder / "plate.fits")
     return folder / "plate.fits"
@@ -91,9 +100,8 @@ def peer_optical(data, wcs, position, target):
 
 def compare(name, image, position):
     """One line: X-ray alone."""
-    target = target_wcs(position, SIZE / SHAPE[0], SHAPE)
     ours, cutout = per_cutout(position, image)
-    result = cutout.bands["xray"].data
+    target, result = cutout.bands["xray"].wcs, cutout.bands["xray"].data
     for counts_by in ("exact", "adaptive"):
         theirs, counts = best_of(partial(peer_xray, image, position, target, counts_by), 2)
         difference = np.nanmax(np.abs(counts - result)) / result.max()
@@ -111,8 +119,8 @@ def compare_optical(path, image, positions):
         with fits.open(path) as hdus:
             data, wcs = hdus[0].data.astype(float), WCS(hdus[0].header)
     optical, position = LocalOptical(path), positions[0]
-    target = target_wcs(position, SIZE / SHAPE[0], SHAPE)
     ours, cutout = per_cutout(position, image, optical=optical)
+    target = cutout.bands["xray"].wcs
     alone, _ = per_cutout(position, image)
     theirs, values = best_of(partial(peer_optical, data, wcs, position, target), 2)
     counts, _ = best_of(partial(peer_xray, image, position, target, "exact"), 2)

@@ -31,9 +31,10 @@ from astropy.table import QTable
 from photutils.segmentation import SourceCatalog, SourceFinder
 from photutils.utils.exceptions import NoDetectionsWarning
 from scipy.ndimage import gaussian_filter
-from survey_performance import EXTENDED_MATCH, MAX_OFF_AXIS, POINT_MATCH, one_to_one
+from survey_performance import MAX_OFF_AXIS, one_to_one
 
 from astroclassify import batch
+from astroclassify._x_classes import MATCH_EXTENDED, MATCH_POINT
 from astroclassify.exceptions import EmptyResultWarning
 from astroclassify.sim import simulate_field
 from astroclassify.survey import detect, find_sources
@@ -160,12 +161,12 @@ def judge(simulated, places):
     distance = np.hypot(x[:, np.newaxis] - truth["x"].value, y[:, np.newaxis] - truth["y"].value) * PIXEL
     core = np.nan_to_num(truth["core_radius"].value)
     point = np.asarray(truth["label"], str) == "point"
-    reach = np.where(point, POINT_MATCH, EXTENDED_MATCH + CORES * core)
+    reach = np.where(point, MATCH_POINT, MATCH_EXTENDED + CORES * core)
     counts = truth["counts"].value
     n_false = int(np.sum(~np.any(distance < reach, axis=1)))
     bright = (np.asarray(truth["kind"], str) == "injected") & (counts > 199)
-    pieces = int(np.sum(distance[:, bright] < EXTENDED_MATCH + core[bright]))
-    reach = np.where(point, POINT_MATCH, np.maximum(EXTENDED_MATCH, core))
+    pieces = int(np.sum(distance[:, bright] < MATCH_EXTENDED + core[bright]))
+    reach = np.where(point, MATCH_POINT, np.maximum(MATCH_EXTENDED, core))
     return one_to_one(distance, reach, np.argsort(-counts, kind="stable")) >= 0, n_false, pieces / max(bright.sum(), 1)
 
 

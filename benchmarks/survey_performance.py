@@ -24,6 +24,7 @@ from astropy.table import QTable, vstack
 from astropy.utils.metadata import MergeConflictWarning
 
 from astroclassify import batch, tables
+from astroclassify._x_classes import MATCH_EXTENDED, MATCH_POINT
 from astroclassify.exceptions import EmptyResultWarning
 from astroclassify.sim import simulate_field
 from astroclassify.survey import CUTS, calibrate_cuts, detect
@@ -36,7 +37,6 @@ CORES = (4, 8, 16, 32, 64)  # arcsec
 PER_FIELD, APART = 4, 210.0  # arcsec
 # Truth below this is no counterpart of anything.
 FAINTEST = 5.0  # ct
-EXTENDED_MATCH, POINT_MATCH = 30.0, 15.0  # arcsec
 # A candidate is a cluster if the cluster gives at least this share of its counts.
 SHARE = 0.3
 CLUSTERS = ("cluster", "clump", "injected")
@@ -136,7 +136,7 @@ def match(truth, candidates):
     distance = separations(truth, candidates)
     # What lies within the core of a huge cluster, cut by the edge of the field, is that cluster.
     core = np.nan_to_num(truth["core_radius"].to_value(u.arcsec))
-    reach = np.where(is_point(truth), POINT_MATCH, np.maximum(EXTENDED_MATCH, core))
+    reach = np.where(is_point(truth), MATCH_POINT, np.maximum(MATCH_EXTENDED, core))
     brightness = truth["counts"].to_value(u.ct)
     order = np.argsort(-brightness, kind="stable")
     truth["candidate"] = one_to_one(distance, reach, order)
@@ -344,7 +344,7 @@ def calibrations(fields):
         for purity in (0.5, 0.8, 0.9, 0.95):
             row = {"exposure": exposure * u.ks, "wanted": purity}
             try:
-                found = calibrate_cuts(candidates, true, purity=purity, groups=candidates["field"])
+                found = calibrate_cuts(candidates, true, purity=purity, groups=candidates["field"], rng=0)
             except ValueError as error:
                 print(error, file=sys.stderr)
                 continue

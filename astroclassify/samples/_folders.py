@@ -6,11 +6,11 @@ import os
 import secrets
 from pathlib import Path
 
-from astroclassify import tables
+from astroclassify import batch, tables
 from astroclassify._checks import shorten
 from astroclassify.exceptions import OutputError
 
-__all__ = ["check_settings", "prepare", "remove_leftovers", "write_settings"]
+__all__ = ["check_settings", "prepare", "remove_leftovers", "seed_of", "write_settings"]
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,16 @@ def prepare(folder, settings, settings_file, *, what="such a sample", wanted=Non
                 "ask for them as well or choose another folder"
             )
     remove_leftovers(folder, settings_file)
+
+
+def seed_of(rng, folder, settings_file):
+    """Master seed of ``rng``; if that is None, the seed in the settings of a folder to resume, or a fresh one."""
+    if rng is None and folder is not None:
+        try:
+            return batch.master_seed(json.loads((Path(folder) / settings_file).read_text(encoding="utf-8"))["seed"])
+        except (OSError, LookupError, TypeError, ValueError):  # nothing to resume, or `prepare` refuses the folder
+            pass
+    return batch.master_seed(rng)
 
 
 def _content(folder):

@@ -1,4 +1,4 @@
-"""Real and simulated sky to candidates, two-band cutouts and people's votes; predictions back to the catalogue."""
+"""X-ray fields to candidates and two-band cutouts; predictions back to the catalogue."""
 
 from .._lazy import attach
 
@@ -14,7 +14,8 @@ __getattr__, __dir__, __all__ = attach(
         ".fields._telescopes": ("KingPsf", "default_psf"),
         ".samples._kosiba2020": ("read_kosiba2020",),
         "catalogues._annotate": ("annotate",),
-        "catalogues._classes": ("CUTS", "Calibration", "Cuts", "calibrate_cuts", "classify_extent", "select"),
+        "catalogues._calibration": ("Calibration", "calibrate_cuts"),
+        "catalogues._classes": ("CUTS", "Cuts", "classify_extent", "select"),
         "catalogues._match": ("cross_match",),
         "catalogues._read": ("read_catalogue",),
         "catalogues._regions": ("to_regions", "write_regions"),

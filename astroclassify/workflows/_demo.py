@@ -7,7 +7,7 @@ from pathlib import Path
 from astropy.table import vstack
 
 from astroclassify import plots, tables
-from astroclassify.exceptions import OutputError
+from astroclassify.exceptions import ArgumentError, OutputError
 from astroclassify.schemes import COOL_CORE, ClassScheme
 
 __all__ = ["run_demo", "score_all"]
@@ -84,9 +84,29 @@ def run_demo(out, *, n_halos, seed, executor=None):
 
 def score_all(sample, predictions):
     """
-    SCORES of ``predictions`` (name of the method -> PREDICTIONS of a labelled SAMPLE) beside those of the conventional
-    measures that the sample has: stacked, with a first column ``method``, and as a dict by method.
+    Score predictions and, for the cool-core scheme, the conventional measures of the same sample.
+
+    Parameters
+    ----------
+    sample : `~astropy.table.QTable`
+        A labelled SAMPLE table; ``n_e``, ``c_sb`` and ``t_cool`` are the conventional measures.
+    predictions : dict
+        Name of a method -> its PREDICTIONS of the sample.
+
+    Returns
+    -------
+    scores : `~astropy.table.QTable`
+        SCORES of all methods, stacked, with a first column ``method``.
+    by_method : dict
+        Name of a method -> its SCORES, as `~astroclassify.plots.plot_scores` takes them.
+
+    Raises
+    ------
+    ValueError
+        If ``predictions`` is empty or has no labels to compare with.
     """
+    if not predictions:
+        raise ArgumentError("predictions must hold at least one method, got none")
     from astroclassify.nn import classify_conventional, score
 
     scheme = ClassScheme.from_dict(dict(next(iter(predictions.values())).meta["scheme"]))

@@ -1,4 +1,4 @@
-"""The tables of the two papers, by their protocols, on a sample of one's own."""
+"""The tables of the two papers by their protocols, on any sample."""
 
 import hashlib
 import json
@@ -20,13 +20,13 @@ log = logging.getLogger(__name__)
 
 # Test set of Kosiba et al. 2020, section 3: this many clusters and this many others.
 _TEST_IMAGES = 85
-# Parameters that are set by the tables and protocols.
+# Parameters that tables and protocols set.
 _SET = ("random_state", "scheme")
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One row of a paper's table: a recipe, and what differs from it."""
+    """One row of a paper's table: a recipe and the changes to it."""
 
     table: str
     method: str
@@ -159,7 +159,7 @@ def _classifier(row, defaults, changes, pixels):
 
 
 def _read(paper, path, out):
-    """The sample, and the parameters that follow from the content of its images."""
+    """The sample, and the parameters that depend on the content of its images."""
     if paper == "su2020":
         sample = tables.read_sample(path)
         _check_scheme(sample, COOL_CORE)
@@ -199,10 +199,8 @@ def _usable(sample):
 
 
 def _splits(sample):
-    """
-    Role of each row. Test set: the paper's 85 clusters and 85 others, or a tenth of this sample if that is fewer (at
-    least one of each, at most half of a class). All images of a group have the same role.
-    """
+    """Role of each row, one per group. Test set: 85 clusters and 85 others as in the paper, or a tenth of the sample if
+    that is fewer (at least one of each, at most half of a class)."""
     from astroclassify.sim import to_binary
 
     labels = np.array([str(label) for label in to_binary(sample)["label"]])
@@ -226,7 +224,7 @@ def _check_folder(paper, out, settings):
 
 
 def _settings_of(path):
-    """Settings with which a row was made, as far as its table has them."""
+    """Settings that the table of a row records."""
     try:
         made = json.loads(tables.read(path).meta.get("reproduce", "{}"))
     except ValueError as error:

@@ -12,6 +12,7 @@ from astropy.table import vstack
 
 from astroclassify import batch, tables
 from astroclassify._checks import check_choice, check_integer, check_quantity
+from astroclassify._x_classes import MATCH_EXTENDED, MATCH_POINT
 from astroclassify.exceptions import ArgumentError, AstroclassifyError, EmptyResultWarning, SchemaError
 from astroclassify.images import Geometry
 from astroclassify.samples._writer import SampleWriter
@@ -25,7 +26,7 @@ __all__ = ["label_candidates", "simulate_survey"]
 SETTINGS_FILE = "survey.json"
 # Raised when the same seed gives other candidates although no number of the population has changed.
 RECIPE = 1
-_EXTENDED, _POINT, _BLEND = 30.0, 15.0, 25.0  # arcsec
+_EXTENDED, _POINT, _BLEND = MATCH_EXTENDED, MATCH_POINT, 25.0  # arcsec
 _SHARE, _SINGLE = 0.3, 0.7
 _NUMBERS = ("flux", "core_radius", "redshift", "m_500")
 

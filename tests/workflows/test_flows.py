@@ -9,6 +9,7 @@ from astropy import units as u
 from astroclassify import tables
 from astroclassify.images import Geometry
 from astroclassify.schemes import COOL_CORE, Flag
+from astroclassify.workflows import score_all
 
 # find_spec, not importorskip: importing pyxsim would leave a configuration file in the user's home.
 needs_sim = pytest.mark.skipif(
@@ -65,3 +66,8 @@ def test_sample_to_scores(sample_folder, tmp_path):
     np.testing.assert_allclose(total, 1.0, atol=1e-6)
     scores = score(predictions, n_bootstrap=10, rng=0)
     assert list(scores["class"]) == [*COOL_CORE.classes, "mean"]
+
+
+def test_scores_need_predictions():
+    with pytest.raises(ValueError, match="at least one method"):
+        score_all(None, {})

@@ -127,7 +127,8 @@ def _taken(column, rows, blank=None):
     if not isinstance(column, (Column, u.Quantity)) or np.ndim(column) > 1:
         raise SchemaError(f"predictions: column {column.info.name!r} must hold one number or text in each row")
     if len(column) == 0:
-        column = _one_blank(column)
+        blank = np.zeros(1, column.dtype)
+        column = blank * column.unit if isinstance(column, u.Quantity) else Column(blank)
     if isinstance(column, u.Quantity):
         values = column[rows].astype(float)
         values[absent] = np.nan * column.unit
@@ -140,15 +141,6 @@ def _taken(column, rows, blank=None):
     if blank is not None:
         return np.where(absent, blank, np.ma.filled(values, blank))
     return np.ma.array(values, mask=np.ma.getmaskarray(values) | absent) if absent.any() else values
-
-
-def _one_blank(column):
-    """Column of one row, for a column without any."""
-    return (
-        np.zeros(1, column.dtype) * getattr(column, "unit", None)
-        if isinstance(column, u.Quantity)
-        else Column(np.zeros(1, column.dtype))
-    )
 
 
 def _messages(result, predictions, rows):

@@ -1,27 +1,18 @@
-"""Classes of candidates by extent and likelihood: published cuts, one's own, and cuts calibrated on known truth."""
+"""Classes of candidates by extent and likelihood: published cuts and one's own."""
 
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from astropy import units as u
-from astropy.stats import binom_conf_interval
 from astropy.table import Column
 
-from astroclassify import batch
-from astroclassify._checks import check_number, check_quantity, shorten
+from astroclassify._checks import shorten
 from astroclassify._x_classes import X_CLASS_BOUNDS, X_CLASS_SOURCE, X_CLASSES
 from astroclassify.exceptions import ArgumentError, EmptyResultWarning, SchemaError
 from astroclassify.schemes import Flag
 
-__all__ = ["CUTS", "Calibration", "Cuts", "calibrate_cuts", "classify_extent", "select"]
-
-INTERVAL = 0.6827  # of the intervals that are given, as one sigma of a Gaussian
-_RESAMPLED = 500
-_CALIBRATED = (
-    "EXT_LIKE threshold for a purity of {purity:g} among {n} candidates of known truth "
-    "({lo:.3g} to {hi:.3g} at 68% confidence)"
-)
+__all__ = ["CUTS", "NOT_EXTENDED", "Cuts", "classify_extent", "get_cuts", "in_any", "select"]
 
 
 @dataclass(frozen=True)
@@ -131,8 +122,7 @@ def _between(candidates, column, pair):
         raise SchemaError(f"bounds of {column!r} are {pair}, the unit of the column is {unit}") from None
 
 
-_EXTENDED = Flag.FAILED | Flag.DOUBLE
-(_C1,) = X_CLASS_BOUNDS["C1"]
+NOT_EXTENDED = Flag.FAILED | Flag.DOUBLE  # flags that extended sources must not have
 
 
 def _published(name, what, without):
@@ -144,8 +134,8 @@ def _published(name, what, without):
 
 
 CUTS = {
-    "C1": _published("C1", "; after Pacaud et al. 2006: extended sources almost without contamination", _EXTENDED),
-    "C2": _published("C2", "; after Pacaud et al. 2006: extended sources, about half of them contaminants", _EXTENDED),
+    "C1": _published("C1", "; after Pacaud et al. 2006: extended sources almost without contamination", NOT_EXTENDED),
+    "C2": _published("C2", "; after Pacaud et al. 2006: extended sources, half of them contaminants", NOT_EXTENDED),
     "P1": _published("P1", ": point sources", Flag.FAILED),
 }
 """Published cuts of the XAmin pipeline by class: C1, C2 (extended) and P1 (point sources), which exclude each other."""
@@ -262,170 +252,3 @@ def in_any(candidates, cuts):
     if not classes:
         raise ArgumentError("cuts must be a class or several, got an empty sequence")
     return np.logical_or.reduce([get_cuts(each).passed(candidates) for each in classes])
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """
-    What `calibrate_cuts` found.
-
-    Parameters
-    ----------
-    cuts : Cuts
-        The cuts, to be used with `select` and `classify_extent`.
-    ext_like : float
-        The threshold.
-    ext_like_interval : tuple of float
-        Its 68% confidence interval, from resampled candidates; the upper end is infinite where so many of the samples
-        reach the purity with no threshold.
-    purity : float
-        Share of clusters above the threshold, in these candidates.
-    purity_interval : tuple of float
-        Its 68% binomial (Wilson) interval.
-    completeness : float
-        Share of those clusters that pass the other bounds which also pass the threshold.
-    n : int
-        Candidates that pass the cuts.
-    """
-
-    cuts: Cuts
-    ext_like: float
-    ext_like_interval: tuple
-    purity: float
-    purity_interval: tuple
-    completeness: float
-    n: int
-
-
-def calibrate_cuts(
-    candidates,
-    is_cluster,
-    *,
-    purity=0.95,
-    name="calibrated",
-    ext=_C1["ext"][0] * u.arcsec,
-    det_like=_C1["det_like"][0],
-    groups=None,
-    rng=0,
-):
-    """
-    Find the EXT_LIKE threshold that gives a sample of a wanted purity, on simulated candidates whose truth is known.
-
-    Parameters
-    ----------
-    candidates : `~astropy.table.QTable`
-        CANDIDATES tables of simulated fields, stacked.
-    is_cluster : array-like of bool
-        Truth, one per row.
-    purity : float, optional
-        Wanted share of clusters, above 0 and at most 1.
-    name : str, optional
-        Name of the class.
-    ext : `~astropy.units.Quantity`, optional
-        Smallest EXT, an angle.
-    det_like : float, optional
-        Smallest DET_LIKE. Both are those of C1 by default.
-    groups : array-like, optional
-        What belongs together when candidates are resampled for the uncertainty, such as the field of each; by default
-        each candidate is on its own.
-    rng : int or `~numpy.random.Generator`, optional
-        For the resampling.
-
-    Returns
-    -------
-    Calibration
-        The cuts, with the threshold and its uncertainty.
-
-    Raises
-    ------
-    ValueError
-        If no threshold reaches the purity, or an argument is not allowed.
-    SchemaError
-        If a column is missing.
-
-    Notes
-    -----
-    Of all thresholds for which the candidates above have at least the wanted purity, the lowest one is taken (half-way
-    to the next candidate below): the largest sample that is pure enough. Because the same candidates set and judge the
-    threshold, the purity is somewhat optimistic, by less than its interval. The threshold holds for candidates like
-    these: exposure, background, PSF, and what is mixed with the clusters.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from astropy import units as u
-    >>> from astropy.table import QTable
-    >>> from astroclassify.survey import calibrate_cuts
-    >>> table = QTable({"ext": np.full(6, 9) * u.arcsec, "det_like": np.full(6, 90.0)})
-    >>> table["ext_like"] = [10.0, 20.0, 30.0, 40.0, 50.0, 60.0]
-    >>> found = calibrate_cuts(table, [False, True, False, True, True, True], purity=0.9)
-    >>> found.ext_like, found.n
-    (35.0, 3)
-    """
-    is_cluster, groups = _check_truth(candidates, is_cluster, groups)
-    check_number("purity", purity, 0, 1, open_low=True)
-    check_quantity("ext", ext, u.arcsec, shape=())
-    convention = candidates.meta.get("likelihood")
-    bounds = {"ext": (ext, None), "det_like": (check_number("det_like", det_like), None), "ext_like": (None, None)}
-    like = np.asarray(candidates["ext_like"], float)
-    rows = np.flatnonzero(Cuts(name, bounds, without=_EXTENDED).passed(candidates))
-    rows = rows[np.argsort(-like[rows], kind="stable")]
-    values, true, groups = like[rows], is_cluster[rows], groups[rows]
-    threshold = _threshold(values, true, purity, np.ones(len(rows)))
-    if not np.isfinite(threshold):
-        raise ArgumentError(
-            f"no EXT_LIKE threshold gives a purity of {purity:g}: of {len(rows)} candidates with EXT > {ext} and "
-            f"DET_LIKE > {det_like:g}, {true.sum()} are clusters, and the one with the highest EXT_LIKE is none"
-        )
-    resampled = _resampled(values, true, groups, purity, batch.derive_rng(batch.master_seed(rng), "calibrate"))
-    # The k-th smallest: a quantile between a number and infinity would not be one.
-    ranks = np.round(np.array([1 - INTERVAL, 1 + INTERVAL]) / 2 * (_RESAMPLED - 1)).astype(int)
-    low, high = (float(value) for value in np.sort(resampled)[ranks])
-    above = values > threshold
-    hits, number = int(np.sum(true & above)), int(above.sum())
-    origin = _CALIBRATED.format(purity=purity, n=len(candidates), lo=low, hi=high)
-    return Calibration(
-        Cuts(name, {**bounds, "ext_like": (threshold, None)}, origin, convention, _EXTENDED),
-        threshold,
-        (low, high),
-        hits / number,
-        tuple(float(end) for end in binom_conf_interval(hits, number, INTERVAL, interval="wilson")),
-        hits / int(true.sum()),
-        number,
-    )
-
-
-def _check_truth(candidates, is_cluster, groups):
-    is_cluster = np.asarray(is_cluster)
-    if is_cluster.shape != (len(candidates),) or is_cluster.dtype != bool:
-        raise ArgumentError(
-            f"is_cluster must be one true or false per candidate ({len(candidates)}), "
-            f"got {is_cluster.dtype} of shape {is_cluster.shape}"
-        )
-    groups = np.arange(len(candidates)) if groups is None else np.asarray(groups)
-    if groups.shape != (len(candidates),):
-        raise ArgumentError(f"groups must be one per candidate ({len(candidates)}), got shape {groups.shape}")
-    return is_cluster, groups
-
-
-def _threshold(values, true, purity, weights):
-    """Lowest threshold with at least that purity above it, infinite if there is none; values fall."""
-    number, hits = np.cumsum(weights), np.cumsum(weights * true)
-    # Equal values pass together or not at all.
-    last = np.append(values[1:] < values[:-1], True)[: len(values)]
-    good = np.flatnonzero(last & (number > 0) & (hits >= purity * number - 1e-9))
-    if not len(good):
-        return np.inf
-    lowest = values[good[-1]]
-    below = values[good[-1] + 1] if good[-1] + 1 < len(values) else min(0.0, lowest - 1.0)
-    return float((lowest + below) / 2)
-
-
-def _resampled(values, true, groups, purity, rng):
-    """Thresholds of samples of whole groups, drawn with replacement."""
-    names, member = np.unique(groups, return_inverse=True)
-    thresholds = np.empty(_RESAMPLED)
-    for number in range(_RESAMPLED):
-        times = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
-        thresholds[number] = _threshold(values, true, purity, times[member])
-    return thresholds

@@ -38,10 +38,8 @@ def _mapping():
 
 
 def identify_columns(names, kind=None):
-    """
-    Kind of a catalogue (None: unknown), and name in CANDIDATES -> (columns of the catalogue, documented unit, whether
-    the kind itself names the column). By default the kind is the one whose signature is among the columns.
-    """
+    """Kind of a catalogue (None: unknown; by default by its signature columns), and for each name of CANDIDATES the
+    columns, their documented unit and whether the kind itself names them."""
     lower = {}
     for name in names:
         lower.setdefault(name.lower(), name)
@@ -72,11 +70,8 @@ def missing(column):
 
 
 def plain(column):
-    """
-    Column in native byte order: text as str, numbers without a value as NaN.
-
-    Whole numbers and booleans stay masked where they have no value. A column with a unit becomes a Quantity.
-    """
+    """Column in native byte order, a Quantity if it has a unit: text as str, missing numbers NaN; whole numbers and
+    booleans stay masked."""
     gaps = missing(column)
     values = np.array(np.ma.getdata(column.data))
     if values.dtype.kind == "S":
@@ -109,11 +104,9 @@ def numbers(column, name):
 
 
 def positions(table, columns, documented, kind):
-    """
-    ICRS positions (NaN where a row has none) and the reason per row, or "". ``columns`` are RA and Dec, or the seven
-    columns of a CDS position. ``documented``, the unit of RA of the ``kind`` that the caller named, counts where the
-    file gives none. J2000 counts as ICRS: the frames differ by less than 0.03 arcsec.
-    """
+    """ICRS positions (NaN: none; J2000 counts as ICRS) and the reason or "" of each row, from RA and Dec or the seven
+    columns of a CDS position; ``documented`` is the unit of RA where the file has none and the caller named the
+    ``kind``."""
     if len(columns) == 7:
         ra, dec = _from_parts(table, columns)
     else:
@@ -210,10 +203,8 @@ def _from_text(values, name, unit, *, hours):
 
 
 def quantity(column, name, documented):
-    """
-    Values of a column in the unit of ``name`` in CANDIDATES, NaN where there is none.
-    ``documented`` is the unit of a catalogue whose kind the caller named, used where the file gives none; or "".
-    """
+    """Values in the unit of ``name`` in CANDIDATES, NaN where missing; ``documented`` ("": none) is the unit where the
+    file has none."""
     wanted = dict(CANDIDATES.columns)[name]
     unit = _unit(column, column.name)
     unit = parse_unit(documented) if unit is None else unit

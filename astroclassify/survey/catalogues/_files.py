@@ -47,10 +47,7 @@ _NAMES = frozenset("source_id name iauname source srcid id recno index xclass de
 
 
 def parse_unit(text):
-    """
-    Unit of a column as in its file: a Unit, "h:m:s" or "d:m:s" for sexagesimal text, None for none; ValueError if
-    unknown.
-    """
+    """Unit in a file: a Unit, "h:m:s" or "d:m:s" for sexagesimal text, None for none; ValueError if it is unknown."""
     if isinstance(text, u.UnitBase) and not isinstance(text, u.UnrecognizedUnit):
         return None if text == u.dimensionless_unscaled else text
     text = "" if text is None else str(text).strip().strip("\"'").strip()
@@ -70,10 +67,8 @@ def parse_unit(text):
 
 
 def read_table(path):
-    """
-    Table (masked where the file has no value, units as read) and form of a file, which is detected from its content.
-    `SchemaError` if it is none of the forms, damaged, or holds no table or several.
-    """
+    """Table (masked where a value is missing, units as read) and form of a file, by its content; SchemaError if it has
+    no form known here, is damaged, or holds not exactly one table."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"path: no file {str(path)!r}")

@@ -15,7 +15,7 @@ from astroclassify.tables import write_beside
 
 __all__ = ["to_regions", "write_regions"]
 
-#: Colours that DS9 and matplotlib both know.
+# Colours known to DS9 and matplotlib.
 _COLOURS = {"C1": "red", "C2": "magenta", "P1": "cyan"}
 _OTHER = "green"
 # About the half-energy radius of XMM's mirrors on axis: smaller sources look like points.

@@ -22,9 +22,9 @@ from ._plates import NoImageError
 
 __all__ = ["Piece", "optical_band", "xray_band"]
 
-# What is true of a field is true of each of its parts; other flags are found for each cutout.
+# Flags of a field that hold for each of its parts; other flags are set per cutout.
 _INHERITED = Flag.NO_EXPOSURE | Flag.NO_UNIT | Flag.NEGATIVE
-# Entries of the field's meta that say nothing of a cutout or are written anew.
+# Entries of the field's meta that do not hold for a cutout or are written anew.
 _NOT_KEPT = ("HISTORY", "COMMENT", "FLAGS")
 
 
@@ -59,7 +59,7 @@ class Piece:
         if getattr(field, "energy_range", None) is not None:
             low, high = field.energy_range.to_value(u.keV)
             meta |= {"E_MIN": float(low), "E_MAX": float(high)}
-        # As it is after a journey to a worker, so that no last digit depends on whether there was one.
+        # Pickled once, as for a worker, so that no last digit depends on the executor.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FITSFixedWarning)
             wcs = pickle.loads(pickle.dumps(celestial(image)))
@@ -67,7 +67,7 @@ class Piece:
 
     @property
     def name(self):
-        """Short name of what the pixels and the coordinates are."""
+        """Digest of the pixels and the coordinates."""
         digest = hashlib.blake2b(digest_size=8)
         for part in (self.counts, self.valid, self.exposure):
             digest.update(b"" if part is None else np.ascontiguousarray(part).tobytes())
@@ -75,7 +75,7 @@ class Piece:
         return digest.hexdigest()
 
     def window(self, slices):
-        """The part at these rows and columns, with coordinates of its own: see `plate_of` for why."""
+        """The part at these rows and columns, with a WCS of its own (see `plate_of`)."""
         return replace(
             self,
             wcs=self.wcs.deepcopy(),
@@ -92,12 +92,11 @@ class Piece:
         ring = positions[:, np.newaxis].directional_offset_by(angles[np.newaxis, :], 1.1 * radius)
         ring = ring.transform_to(wcs_to_celestial_frame(self.wcs)).spherical
         x, y = sky_to_pixels(self.wcs, ring.lon.deg, ring.lat.deg)
-        # A corner that is not on the image's sky says nothing of how far the others are from the edge of the circle.
+        # Where only some corners are on the sky of the image, the others do not bound the circle.
         partial = np.isfinite(x).any(axis=1) & ~np.isfinite(x + y).all(axis=1)
         whole = tuple(slice(0, length) for length in self.counts.shape)
         return [
-            whole if each else window(*places, self.counts.shape)
-            for each, *places in zip(partial, x, y, strict=True)
+            whole if each else window(*places, self.counts.shape) for each, *places in zip(partial, x, y, strict=True)
         ]
 
 
@@ -122,7 +121,7 @@ def xray_band(piece, target, shape):
 
 
 def optical_band(image, target, shape):
-    """What a source of optical images gave, on a grid (WCS and shape): unit adu, flags in the meta."""
+    """An optical image on a grid (WCS and shape): unit adu, flags in the meta."""
     if not isinstance(image, CCDData):
         raise TypeError(f"optical must give CCDData, got {type(image).__name__}")
     image = as_image(image)

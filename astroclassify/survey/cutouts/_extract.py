@@ -30,21 +30,13 @@ __all__ = ["extract_cutouts"]
 log = logging.getLogger(__name__)
 
 SETTINGS_FILE = "cutouts.json"
-# Raised when the same field gives other cutouts.
+# Increased when the same field gives other cutouts.
 RECIPE = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
 
 
 def extract_cutouts(
-    candidates,
-    field,
-    *,
-    optical=None,
-    size=7 * u.arcmin,
-    shape=(356, 356),
-    out=None,
-    executor=None,
-    progress=True,
+    candidates, field, *, optical=None, size=7 * u.arcmin, shape=(356, 356), out=None, executor=None, progress=None
 ):
     """
     Cut candidates out of a field: X-ray counts and an optical image on one grid, north up, the source in the middle.
@@ -68,7 +60,7 @@ def extract_cutouts(
     executor : `~concurrent.futures.Executor`, optional
         Where to run; by default here, one after the other. A worker is sent the part of the field that it needs.
     progress : bool, optional
-        Whether to show a bar on standard error.
+        Whether to show a bar on standard error; by default only on a terminal.
 
     Returns
     -------
@@ -117,7 +109,8 @@ def extract_cutouts(
     Examples
     --------
     >>> from astropy import units as u
-    >>> from astroclassify.survey import extract_cutouts, simulate_candidates
+    >>> from astroclassify.sim import simulate_candidates
+    >>> from astroclassify.survey import extract_cutouts
     >>> field = simulate_candidates(1, rng=1, progress=False)[0].bands["xray"]
     >>> position = field.wcs.pixel_to_world([100, 200], [100, 150])
     >>> cutouts = extract_cutouts(position, field, size=2 * u.arcmin, shape=(64, 64), progress=False)
@@ -173,7 +166,7 @@ def _skeleton(candidates):
 
 
 def _names(given):
-    """A name for each row that is its own and can be that of a file."""
+    """A unique name for each row that can be a file name."""
     reserved, taken, number_of, names = set(given), set(), {}, []
     for number, name in enumerate(given):
         base = choice = name if _NAME.fullmatch(name) else f"row-{number + 1}"
@@ -186,7 +179,7 @@ def _names(given):
 
 
 class _Item:
-    """One candidate and the field; to a worker goes only the part of the field that is needed."""
+    """One candidate and the field; pickled with only the part of the field that is needed."""
 
     def __init__(self, name, position, image, slices):
         self.name, self.position, self._image, self._slices = name, position, image, slices
@@ -211,7 +204,7 @@ def _degrees(angle):
 
 
 def _items(sample, image, geometry):
-    """What the workers are given, one for each row."""
+    """Items for the workers, one per row."""
     sky = sample["sky_position"].icrs
     ra, dec = _degrees(sky.ra), _degrees(sky.dec)
     good = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
@@ -231,7 +224,7 @@ def _items(sample, image, geometry):
 
 @dataclass(frozen=True)
 class _Job:
-    """What is the same for every candidate; sent to the workers."""
+    """Settings of all cutouts; sent to the workers."""
 
     geometry: Geometry
     optical: Any
@@ -288,12 +281,8 @@ def _failed(item, reason):
 
 @functools.lru_cache(maxsize=1)
 def _keep_memory():
-    """
-    Once in a process, free a block larger than any that a cutout needs.
-
-    The C library of Linux gives memory back to the system at each turn until so large a block was freed (mallopt(3),
-    M_MMAP_THRESHOLD): a fresh worker would spend half of its time on getting it again.
-    """
+    """Free a large block once per process: until then the C library of Linux returns memory to the system each time
+    (mallopt(3), M_MMAP_THRESHOLD), and a worker would spend half of its time on getting it again."""
     np.empty(2**24, np.uint8)
 
 

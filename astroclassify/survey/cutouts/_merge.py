@@ -47,7 +47,8 @@ def merge_bands(cutout):
 
     Examples
     --------
-    >>> from astroclassify.survey import merge_bands, simulate_candidates
+    >>> from astroclassify.sim import simulate_candidates
+    >>> from astroclassify.survey import merge_bands
     >>> merge_bands(simulate_candidates(1, rng=1, shape=(128, 128), progress=False)[0]).shape
     (128, 128, 3)
     """

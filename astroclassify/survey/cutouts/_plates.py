@@ -22,13 +22,13 @@ __all__ = ["LocalOptical", "NoImageError", "check_field", "find_plate", "plate_i
 
 log = logging.getLogger(__name__)
 
-# What a header says of a plate that is worth keeping.
+# Header keywords of a plate that are kept.
 _KEYWORDS = (
     *("SURVEY", "REGION", "PLATEID", "PLTLABEL", "BANDPASS", "TELESCOP", "INSTRUME", "DETECTOR", "EMULSION", "FILTER"),
     *("DATE-OBS", "EPOCH", "EXPOSURE", "ORIGIN", "HIPS_ID", "BUNIT"),
 )
 _ENDINGS = tuple(f"{end}{packed}" for end in (".fits", ".fit", ".fts") for packed in ("", ".gz", ".bz2", ".fz"))
-# Points along each side of a field at which it is asked whether a plate covers it.
+# Points along each side of a field at which the coverage by a plate is tested.
 _POINTS = 9
 _MARGIN = 3  # pixels read around the field
 _BEGINNING = 1 << 16  # bytes by which plates of one name are told apart
@@ -46,11 +46,7 @@ def check_field(position, size):
 
 
 def plate_image(data, header, wcs):
-    """
-    Optical image (unit adu) as cutouts carry it, with entries of the header; pixels that are not finite are masked.
-
-    NoImageError if no pixel is finite or all are equal.
-    """
+    """Optical image (adu) with entries of the header, masked where not finite; NoImageError if empty or constant."""
     data = np.asarray(data, dtype=float)
     finite = np.isfinite(data)
     if not finite.any() or np.ptp(data[finite]) == 0:
@@ -77,12 +73,8 @@ def find_plate(hdus, path):
 
 
 def plate_of(path):
-    """
-    Number of the HDU, shape and coordinate system of a plate.
-
-    The last is a copy: in astropy 6.1 (not in 8.0.2) two threads that use one WCS get wrong numbers, or end the process
-    (astropy issues 16245 and 19174). What threads share is copied and not used itself.
-    """
+    """Number of the HDU, shape, and a copy of the WCS of a plate: threads that share a WCS get wrong numbers or crash
+    in astropy 6.1 (astropy issues 16245 and 19174)."""
     state = path.stat() if path.is_file() else None
     number, shape, wcs = _read_header(path, state and (state.st_mtime_ns, state.st_size))
     return number, shape, wcs.deepcopy()
@@ -96,7 +88,7 @@ def _read_header(path, _state):  # a file that was replaced is read again
 
 
 def _fingerprint(path):
-    """Beginning of a file (its header, and some pixels) in a few letters: another plate of the same name is another."""
+    """Digest of the first bytes of a file (header and some pixels), which tells plates of one name apart."""
     with open(path, "rb") as file:
         return hashlib.blake2b(file.read(_BEGINNING), digest_size=8).hexdigest()
 
@@ -105,7 +97,7 @@ class LocalOptical:
     """
     Optical images from plates on disk, such as those of the Digitized Sky Survey.
 
-    An object is a function of ``position`` and ``size`` that gives the image of that field: of all plates the one that
+    An instance is called with ``position`` and ``size`` and returns the image of that field: of all plates the one that
     covers most of it, and among equals the one whose middle is nearest. Coordinates are those of the plate's header;
     the plate solution of DSS files (keywords ``AMDX1`` ...) is used where there is one.
 
@@ -130,7 +122,8 @@ class LocalOptical:
     Examples
     --------
     >>> from astropy import units as u
-    >>>     >>> from astroclassify.survey import LocalOptical
+    >>> from astropy.coordinates import SkyCoord
+    >>> from astroclassify.survey import LocalOptical
     >>> optical = LocalOptical("plates/")  # doctest: +SKIP
     >>> optical(SkyCoord(132.85, 11.81, unit="deg"), 7 * u.arcmin).shape  # doctest: +SKIP
     (254, 254)

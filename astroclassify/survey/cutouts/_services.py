@@ -33,7 +33,7 @@ _failures = {}
 
 
 class _Service:
-    """Asks a service for a FITS image, with a cache; what is asked is said by the classes below."""
+    """Client of a service of FITS images, with a cache; subclasses give the query."""
 
     def __init__(self, survey, pixels, url, timeout, attempts, cache):
         if not isinstance(survey, str) or not survey.strip():
@@ -70,8 +70,8 @@ class _Service:
         Raises
         ------
         FetchError
-            If the service is down or slow, refuses, or answers with something else than a FITS image; what may pass is
-            tried again first. After three fields in a row it is not asked again by this object.
+            If the service is down or slow, refuses, or answers with something else than a FITS image, in all attempts.
+            After three failed fields in a row this object does not ask again.
         GeometryError
             If the image is empty: the survey has nothing there.
         OutputError
@@ -153,8 +153,8 @@ class HipsOptical(_Service):
     """
     Optical images from the service hips2fits of the CDS, cut out of a HiPS.
 
-    An object is a function of ``position`` and ``size`` that gives the image of that field, north up. The network is
-    used then, not before.
+    An instance is called with ``position`` and ``size`` and returns the image of that field, north up; the network is
+    used only then.
 
     Parameters
     ----------
@@ -218,8 +218,8 @@ class SkyViewOptical(_Service):
     """
     Optical images from NASA's SkyView.
 
-    An object is a function of ``position`` and ``size`` that gives the image of that field, north up. The network is
-    used then, not before. The service is asked by plain HTTP, so that astroquery is not needed.
+    An instance is called with ``position`` and ``size`` and returns the image of that field, north up; the network is
+    used only then. The service is asked by plain HTTP, so that astroquery is not needed.
 
     Parameters
     ----------

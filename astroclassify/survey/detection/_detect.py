@@ -63,7 +63,8 @@ def detect(field, *, false_alarm=FALSE_ALARM, scales=None, likelihood="delta-c",
     Examples
     --------
     >>> from astropy import units as u
-    >>> from astroclassify.survey import detect, simulate_field
+    >>> from astroclassify.sim import simulate_field
+    >>> from astroclassify.survey import detect
     >>> field = simulate_field(rng=1, shape=(128, 128)).field
     >>> candidates = detect(field, max_off_axis=13 * u.arcmin)
     >>> sorted(set(candidates["x_class"]) - {"", "C1", "C2", "P1"})

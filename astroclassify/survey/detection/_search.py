@@ -64,7 +64,8 @@ def filter_image(field, *, false_alarm=FALSE_ALARM, scales=None):
 
     Examples
     --------
-    >>> from astroclassify.survey import filter_image, simulate_field
+    >>> from astroclassify.sim import simulate_field
+    >>> from astroclassify.survey import filter_image
     >>> field = simulate_field(rng=1, shape=(200, 200)).field
     >>> image = filter_image(field)
     >>> image.shape, bool(0 < image.sum() < field.counts.sum())
@@ -120,7 +121,8 @@ def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
 
     Examples
     --------
-    >>> from astroclassify.survey import find_sources, simulate_field
+    >>> from astroclassify.sim import simulate_field
+    >>> from astroclassify.survey import find_sources
     >>> field = simulate_field(rng=1, shape=(200, 200)).field
     >>> sources = find_sources(field)
     >>> sources.colnames[:4]
@@ -137,10 +139,7 @@ def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
 
 
 def segment(image, background, finest):
-    """
-    Labels (from 1, zero for none) of the segments of a filtered image, split along valleys; ``finest`` scale of the
-    filter.
-    """
+    """Labels (from 1; 0: none) of the segments of an image filtered from scale ``finest`` on, split along valleys."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoDetectionsWarning)
         segments = detect_sources(image, 0.0, LEAST_PIXELS)

@@ -11,11 +11,14 @@ from astropy.table import QTable
 
 from astroclassify import batch, tables
 from astroclassify._checks import check_integer, check_quantity
+from astroclassify._x_classes import MATCH_EXTENDED
 from astroclassify.fields._inject import live_pixels
+from astroclassify.samples._folders import seed_of
 from astroclassify.samples._writer import SampleWriter, digest_of
 from astroclassify.schemes import Flag
 
-from ..catalogues._classes import INTERVAL, Cuts, get_cuts
+from ..catalogues._calibration import INTERVAL
+from ..catalogues._classes import Cuts, get_cuts
 from ._detect import detect
 from ._selection_runs import RING, Grid, Places, Search, as_sent, field_digest, match_sources, plan_runs
 
@@ -35,13 +38,13 @@ def selection_function(
     cuts=("C1", ("C1", "C2")),
     avoid=None,
     clearance=0 * u.arcsec,
-    match_radius=30 * u.arcsec,
+    match_radius=MATCH_EXTENDED * u.arcsec,
     separation=4 * u.arcmin,
     detector=detect,
-    rng,
+    rng=None,
     out=None,
     executor=None,
-    progress=True,
+    progress=None,
 ):
     """
     Measure which extended sources are found: put beta models into fields, search, and count.
@@ -60,13 +63,13 @@ def selection_function(
         Sources for each combination and field.
     cuts : sequence, optional
         Classes: names of published ones, `Cuts`, or tuples of them (in one of several). "Found at all", named ``any``,
-        is always there.
+        is always added.
     avoid : `~astropy.coordinates.SkyCoord` or `~astropy.table.QTable`, optional
-        Known sources (or a table with ``sky_position``) to stay away from; by default sources are put anywhere, and
-        being lost beside a bright neighbour is part of the answer.
+        Known sources (or a table with ``sky_position``) to stay away from; by default sources are put anywhere, so that
+        losses beside bright neighbours are part of the result.
     clearance : `~astropy.units.Quantity`, optional
-        Least distance from what is to be avoided and from every pixel that is masked or not exposed; by default only
-        the position itself must be exposed.
+        Least distance from ``avoid`` and from every pixel that is masked or not exposed; by default only the position
+        itself must be exposed.
     match_radius : `~astropy.units.Quantity`, optional
         A source is found where a candidate lies within this distance.
     separation : `~astropy.units.Quantity`, optional
@@ -74,15 +77,16 @@ def selection_function(
     detector : callable, optional
         Takes a field and returns a CANDIDATES table; by default `detect`. With an executor of processes it must be
         picklable, such as a ``functools.partial`` of `detect`.
-    rng : int or `~numpy.random.Generator`
-        A seed or a generator; the result is the same for any executor. To resume, give the same seed.
+    rng : int or `~numpy.random.Generator`, optional
+        A seed or a generator; the result is the same for any executor. By default the seed with which the folder
+        ``out`` was begun, else a fresh one; ``meta["seed"]`` records it.
     out : str or path-like, optional
-        Folder to write: the table as ``selection.ecsv``, the settings as ``selection.json``, what was found in each run
-        in ``images``. The same call goes on from where a run was ended, and repeats runs that failed.
+        Folder to write: the table as ``selection.ecsv``, the settings as ``selection.json``, the candidates of each run
+        in ``images``. The same call resumes an interrupted measurement and repeats runs that failed.
     executor : `~concurrent.futures.Executor`, optional
         Where to run; by default here, one run after the other.
     progress : bool, optional
-        Whether to show a bar on standard error.
+        Whether to show a bar on standard error; by default only on a terminal.
 
     Returns
     -------
@@ -105,14 +109,15 @@ def selection_function(
     Notes
     -----
     Many sources are searched for in one run, as many as ``separation`` lets into the field, those of all combinations
-    mixed. One further run per field has none: what it finds is what ``chance`` and ``contamination`` count. In a field
-    with clusters of its own ``contamination`` counts these as well; a simulated field without clusters
-    (``simulate_field(density={"cluster": 0})``) leaves what is none.
+    mixed. One further run per field has none: its candidates are those of ``chance`` and ``contamination``. In a field
+    with clusters of its own ``contamination`` counts these as well; use a simulated field without clusters
+    (``simulate_field(density={"cluster": 0})``) to exclude them.
 
     Examples
     --------
     >>> from astropy import units as u
-    >>> from astroclassify.survey import selection_function, simulate_field
+    >>> from astroclassify.sim import simulate_field
+    >>> from astroclassify.survey import selection_function
     >>> field = simulate_field(shape=(200, 200), density={"cluster": 0}, rng=1).field
     >>> source = {"counts": [400] * u.ct, "core_radius": [20] * u.arcsec, "off_axis": [2] * u.arcmin}
     >>> table = selection_function(field, **source, n=1, rng=3, progress=False)
@@ -134,7 +139,7 @@ def selection_function(
     )
     if not 0 < 2 * radius <= apart:
         raise ValueError(f"separation must be at least twice match_radius, got {separation} and {match_radius}")
-    seed, classes, avoid = batch.master_seed(rng), _named(cuts), _positions(avoid)
+    seed, classes, avoid = seed_of(rng, out, SETTINGS_FILE), _named(cuts), _positions(avoid)
     writer = None
     if out is not None:
         settings = {

@@ -27,16 +27,12 @@ _COLUMNS = {"x": u.pix, "y": u.pix, "ext": u.arcsec, "counts": u.ct}
 
 
 def as_sent(field):
-    """
-    Field as another process gets it.
-
-    A WCS that is pickled keeps 12 digits of the size of a pixel: fits made here would differ from theirs by 1e-11.
-    """
+    """Field as another process gets it: pickling rounds a WCS to 12 digits, which would change fits by 1e-11."""
     return dataclasses.replace(field, wcs=pickle.loads(pickle.dumps(field.wcs)))
 
 
 def field_digest(field):
-    """Digest (16 hex digits) of what a search depends on: arrays, coordinates, PSF."""
+    """Digest (16 hex digits) of the inputs of a search: arrays, coordinates, PSF."""
     digest = hashlib.blake2b(digest_size=8)
     for array in (field.counts, field.exposure, field.background, field.mask):
         digest.update(np.ascontiguousarray(array).tobytes())
@@ -47,7 +43,7 @@ def field_digest(field):
 
 @dataclass(frozen=True)
 class Grid:
-    """Values of what is asked for, as plain arrays, and how many sources each combination gets."""
+    """Off-axis angles, core radii and counts (plain arrays), and the number of sources of each combination."""
 
     off_axis: np.ndarray
     core_radius: np.ndarray
@@ -70,7 +66,7 @@ class Grid:
 
 
 class Places:
-    """Where in a field a source may lie."""
+    """Allowed positions of sources in a field."""
 
     def __init__(self, field, separation, clearance, avoid):
         self.pixel, self.separation = field.pixel, separation / field.pixel
@@ -99,7 +95,7 @@ class Places:
 
 
 def plan_runs(grid, places, rng):
-    """Sources of each run: arrays of combination, x, y. What finds no place in an empty field is left out."""
+    """Sources of each run: arrays of combination, x, y. Sources without a place in an empty field are left out."""
     waiting = list(rng.permutation(np.repeat(np.arange(np.prod(grid.shape)), grid.n)))
     runs = []
     while waiting:
@@ -120,7 +116,7 @@ def plan_runs(grid, places, rng):
 
 @dataclass(frozen=True)
 class Search:
-    """What is the same for every run; sent to the workers."""
+    """Settings of all runs; sent to the workers."""
 
     detector: object
     classes: dict  # name -> cuts of which a candidate must pass one, None for all
@@ -128,12 +124,9 @@ class Search:
     writer: object = None  # None: nothing is written
 
     def run_item(self, item):
-        """
-        Put sources into a field and search it, unless the run is on disk.
-
-        Rows of the result: x, y [pixel], EXT [arcsec], counts, and one per class that is one for its members; a column
-        per candidate. In the file a last column of NaN keeps the array from being empty.
-        """
+        """Put sources into a field and search it, unless the run is on disk: one column per candidate with rows x, y
+        [pixel], EXT [arcsec], counts, and membership (0 or 1) of each class. In the file a last column of NaN keeps
+        it from being empty."""
         field, name, sources, rng = item
         if self.writer is None:
             return self._found(field, sources, rng)
@@ -157,11 +150,8 @@ def _as_image(found):
 
 
 def match_sources(sources, candidates, radius):
-    """
-    For each class and source the nearest candidate of the class within a radius [pixel], as its number, or -1.
-
-    ``candidates`` is what `Search.run_item` gives.
-    """
+    """Number of the nearest candidate (columns of `Search.run_item`) within a radius [pixel], or -1: (n_classes,
+    n_sources)."""
     distance = np.hypot(sources[:, 1, None] - candidates[0], sources[:, 2, None] - candidates[1])
     member = candidates[4:, None, :] > 0
     near = np.where(member & (distance <= radius), distance, np.inf)

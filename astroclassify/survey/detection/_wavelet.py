@@ -18,11 +18,9 @@ LEAST_COVERED = 0.5  # share of a wavelet (squared) on usable pixels without whi
 
 
 def transform(image, n_scales):
-    """
-    Wavelet planes of an image (zero outside), fine to coarse, then the smooth rest: (n_scales + 1, ny, nx), sum =
-    image. Starck & Murtagh (1998, PASP 110, 193, section 2): c_0 is the image, c_j is c_j-1 smoothed with the B3 spline
-    whose five points are 2^(j-1) pixels apart, plane j is c_j-1 - c_j.
-    """
+    """Planes (n_scales + 1, ny, nx) of an image (zero outside), fine to coarse, then the smooth rest; their sum is the
+    image. Plane j is c_j-1 - c_j, c_j is c_j-1 smoothed with a B3 spline of step 2^(j-1) (Starck & Murtagh 1998,
+    PASP 110, 193)."""
     image = np.array(image, float)
     planes = np.empty((n_scales + 1, *image.shape))
     for scale in range(n_scales):
@@ -65,10 +63,8 @@ def _pair(scale):
 
 @lru_cache(maxsize=16)
 def _atoms(scale):
-    """
-    Histogram of a wavelet's values over all pixels: (lowest value in steps of peak / `RESOLUTION`, weight of each step
-    from there on, peak, sums of the second, third and fourth power). A value between two steps is shared between them.
-    """
+    """Histogram of a wavelet's values: lowest value in steps of peak / `RESOLUTION`, weights from there on (a value is
+    shared between its two steps), peak, and the sums of the second, third and fourth powers."""
     fine, coarse = _pair(scale)
     values = np.outer(fine, fine) - np.outer(coarse, coarse)
     peak = float(values.max())
@@ -82,12 +78,9 @@ def _atoms(scale):
 
 
 def coefficient_distribution(scale, rate):
-    """
-    Values (in steps of 1/256 of the wavelet's peak) of a coefficient of uniform Poisson noise, and their probabilities.
-    ``rate`` is in counts per pixel. Each event adds the wavelet's value where it falls, so that the sum is compound
-    Poisson with characteristic function exp(rate sum_k [exp(i t psi_k) - 1]); it sums the series of autoconvolutions of
-    Starck & Murtagh (2006, Astronomical Image and Data Analysis, section 2.3.4).
-    """
+    """Values of a coefficient for Poisson noise of ``rate`` [counts per pixel], in steps of peak / 256, and their
+    probabilities: compound Poisson with characteristic function exp(rate sum_k [exp(i t psi_k) - 1]), the sum of the
+    autoconvolutions of Starck & Murtagh (2006, Astronomical Image and Data Analysis, section 2.3.4)."""
     first, weights, peak, (square, _, _) = _atoms(scale)
     half = int(RESOLUTION * (DEVIATIONS * np.sqrt(rate * square) / peak + PEAKS))
     n = next_fast_len(2 * half, real=True)
@@ -112,11 +105,9 @@ def _threshold_table(scale, false_alarm):
 
 
 def thresholds(scale, rate, false_alarm):
-    """
-    Value that a wavelet coefficient of Poisson noise of ``rate`` [counts per pixel] exceeds with probability
-    ``false_alarm``. Interpolated in tables of the exact distribution; above `MOST` expected events, from its first four
-    cumulants (Cornish & Fisher 1938).
-    """
+    """Value that a coefficient of Poisson noise of ``rate`` [counts per pixel] exceeds with probability
+    ``false_alarm``: from tables of the exact distribution, above `MOST` expected events from four cumulants (Cornish
+    & Fisher 1938)."""
     rate = np.asarray(rate, float)
     logarithms, table = _threshold_table(scale, float(false_alarm))
     with np.errstate(divide="ignore"):
@@ -163,11 +154,8 @@ class _LocalRate:
 
 
 def significant(counts, background, usable, scales, false_alarm):
-    """
-    Where wavelet planes of the counts exceed what background and larger structure leave to chance. Takes images (ny,
-    nx) that are zero where ``usable`` is false; gives one boolean plane per scale, (max(scales), ny, nx), false for
-    scales not used.
-    """
+    """Where wavelet planes exceed chance, given background and larger structure: bool (max(scales), ny, nx), false for
+    scales not used. The images (ny, nx) are zero where ``usable`` is false."""
     largest = max(scales)
     *planes, smooth = transform(counts - background, largest)
     local_rate = _LocalRate(counts.shape, largest)
@@ -186,13 +174,9 @@ def significant(counts, background, usable, scales, false_alarm):
 
 
 def filter_counts(counts, background, usable, scales, false_alarm):
-    """
-    Significant counts above the background without noise, shape (ny, nx); arguments as for `significant`. Where the
-    background is not uniform, its own coefficient is subtracted and noise is that of a uniform rate of the same
-    variance. The largest scale is judged by the background alone; finer ones also by structure on larger scales, or
-    every fluctuation within a bright cluster is a source. Reconstruction: f <- max(0, f + significant coefficients of
-    the residual), from f = 0 (Murtagh, Starck & Bijaoui 1995, A&AS 112, 179, section 3.3).
-    """
+    """Significant counts above the background (ny, nx); arguments as for `significant`. The largest scale is judged by
+    the background, finer ones also by larger structure. f <- max(0, f + significant coefficients of the residual),
+    from f = 0 (Murtagh, Starck & Bijaoui 1995, A&AS 112, 179, section 3.3)."""
     excess = counts - background
     support = significant(counts, background, usable, scales, false_alarm)
     used = support.any(axis=0)

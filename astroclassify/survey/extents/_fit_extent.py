@@ -160,7 +160,8 @@ def model_image(field, x, y, *, counts, ext):
     Examples
     --------
     >>> from astropy import units as u
-    >>> from astroclassify.survey import model_image, simulate_field
+    >>> from astroclassify.sim import simulate_field
+    >>> from astroclassify.survey import model_image
     >>> field = simulate_field(rng=1, shape=(200, 200)).field
     >>> image = model_image(field, 60, 120, counts=100, ext=0 * u.arcsec)
     >>> image.shape, bool(90 < image.sum() < 101)

@@ -44,10 +44,8 @@ class Fit:
 
 
 def fit_source(patches, *, shift, largest):
-    """
-    Fit background only, a point and a beta model on the same patches (one per camera): dict of `Fit`, NULL, PNT, EXT.
-    ``shift`` limits the position along each axis, ``largest`` the core radius [arcsec].
-    """
+    """`Fit` of background (NULL), point (PNT) and beta model (EXT) on patches, one per camera; ``shift`` limits the
+    position along each axis and ``largest`` the core radius [arcsec]."""
     place, table = [(0.0, -shift, shift), (0.0, -shift, shift)], patches[0].table
     neighbours = np.ones((len(patches[0].neighbours), len(patches)))
     bases = _bases(patches, neighbours)
@@ -72,10 +70,8 @@ def fit_source(patches, *, shift, largest):
 
 
 def fit_composite(patches, fits, *, shift, half, largest):
-    """
-    Fit a beta model with a central point (EPN) and two points (DBL), starting from the ``fits`` of `fit_source`.
-    ``half`` is the half-energy radius of the PSF; all lengths in arcsec.
-    """
+    """`Fit` of a beta model with a central point (EPN) and of two points (DBL), from the ``fits`` of `fit_source`;
+    ``half`` is the half-energy radius of the PSF, lengths in arcsec."""
     return {
         "EPN": _fit_central(patches, fits["EXT"], shift, largest),
         "DBL": _fit_double(patches, fits["PNT"], shift, half),

@@ -22,12 +22,9 @@ class Solution:
 
 
 def minimise(evaluate, start, lower, upper):
-    """
-    Minimise a Cash statistic within bounds; ``evaluate(parameters)`` gives C, half its gradient and the Fisher matrix.
-    Fisher scoring, scaled and damped as by Levenberg (1944) and Marquardt (1963): the Fisher matrix stands for the
-    second derivatives, so that every step goes downhill. A parameter stays at its bound while the gradient holds it
-    there.
-    """
+    """Minimise a Cash statistic within bounds; ``evaluate(parameters)`` gives C, half its gradient and the Fisher
+    matrix. Fisher scoring, scaled and damped (Levenberg 1944; Marquardt 1963); a parameter stays at its bound while
+    the gradient holds it there."""
     best = np.clip(np.asarray(start, float), lower, upper)
     statistic, gradient, fisher = evaluate(best)
     damping = 1e-3
@@ -69,10 +66,8 @@ def covariance(fisher):
 
 
 def chance_like(gain, extra):
-    """
-    -ln P(chi^2 with ``extra`` degrees of freedom > ``gain`` in C), elementwise; zero where there is no gain.
-    Wilks (1938, Ann. Math. Stat. 9, 60); Cash (1979, ApJ 228, 939).
-    """
+    """-ln P(chi^2 with ``extra`` degrees of freedom > ``gain`` in C), elementwise; zero without a gain (Wilks 1938,
+    Ann. Math. Stat. 9, 60; Cash 1979, ApJ 228, 939)."""
     gain, extra = np.broadcast_arrays(np.maximum(gain, 0.0), np.asarray(extra, float))
     half, order = gain / 2, extra / 2
     far = half > 300

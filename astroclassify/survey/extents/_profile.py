@@ -58,9 +58,7 @@ class ProfileTable:
         return (self.scale * np.cosh(u))[()]
 
     def at(self, u):
-        """
-        Rows f, f'(r)/r and df/du per pixel over the radii of the table, shape (3, n_radii); ``u`` from 0 to ``u_max``.
-        """
+        """Rows f, f'(r)/r and df/du per pixel over the radii of the table, (3, n_radii); ``u`` from 0 to ``u_max``."""
         width = self.nodes[1]
         index = min(int(u / width), len(self.nodes) - 2)
         t = u / width - index
@@ -103,10 +101,8 @@ _LOCK = threading.Lock()
 
 
 def profile_table(psf, off_axis, pixel, max_ext):
-    """
-    `ProfileTable` at an off-axis angle [arcmin, rounded to `OFF_AXIS_STEP`], made once per PSF and kept. ``pixel`` and
-    ``max_ext`` in arcsec; the PSF has ``profile(radius, off_axis)``, ``radius(share, off_axis)``, ``limit``.
-    """
+    """`ProfileTable` at an off-axis angle [arcmin, rounded to `OFF_AXIS_STEP`], made once per PSF (``profile(radius,
+    off_axis)``, ``radius(share, off_axis)``, ``limit``) and kept; ``pixel`` and ``max_ext`` in arcsec."""
     rounded = round(float(off_axis) / OFF_AXIS_STEP) * OFF_AXIS_STEP
     key = (round(rounded, 6), float(pixel), float(max_ext))
     with _LOCK:

@@ -90,10 +90,8 @@ def largest_ext(camera):
 
 
 def local_exposure(camera, table, x, y, off_axis, radius):
-    """
-    Mean exposure [s] and background [counts per pixel] on usable pixels, weighted with the PSF, and the share of a
-    point source that falls on usable pixels. ``x``, ``y`` in pixels, ``off_axis`` in arcmin, ``radius`` in arcsec.
-    """
+    """PSF-weighted exposure [s] and background [counts per pixel] on usable pixels, and the share of a point source on
+    these. ``x``, ``y`` in pixels, ``off_axis`` in arcmin, ``radius`` in arcsec."""
     patch = cut_patch(camera, x, y, radius, np.eye(2) * camera.pixel, table, 1.0)
     weights = table.look_up(table.point[:1], patch.x**2 + patch.y**2)[0]
     if not weights.sum() > 0:
@@ -103,12 +101,9 @@ def local_exposure(camera, table, x, y, off_axis, radius):
 
 
 class Survey:
-    """
-    Cameras with their coordinates, and the sources on them; the lists have one entry per camera. ``matrices``
-    (n_sources, 2, 2) turn pixel offsets into arcsec east and north, ``off_axis`` gives arcmin of pixels, ``places``
-    (n_sources, 2) are pixels; ``largest`` (n_sources,) bounds the core radii and ``radius`` is that of all fits
-    [arcsec], None to follow the size of the source.
-    """
+    """Cameras with their coordinates, and the sources on them; lists have one entry per camera. ``matrices`` (n, 2, 2)
+    turn pixels into arcsec east and north, ``off_axis`` gives arcmin of pixels, ``places`` (n, 2) are pixels,
+    ``largest`` (n,) bounds core radii, ``radius`` [arcsec] is that of all fits (None: by the size of the source)."""
 
     def __init__(self, cameras, matrices, off_axis, places, largest, radius=None):
         self.cameras, self.radius, self.off_axis = cameras, radius, off_axis
@@ -168,10 +163,7 @@ class Survey:
         return step @ self.matrices[number][source.row].T
 
     def _fill(self, source, patches, radius):
-        """
-        Add the neighbours as currently modelled: near ones as free images, the others to the base. Gives the near ones
-        with their images.
-        """
+        """Add the neighbours as modelled now: near ones as free images (returned), the others to the base."""
         others = self._others(source)
         places = self._offset(source, others, source.cameras[0]) + np.reshape([o.parts[0][:2] for o in others], (-1, 2))
         distances = np.hypot(*(places - source.parts[0][:2]).T)
@@ -217,10 +209,8 @@ class Survey:
         return np.hypot(*self._offset(source, self._others(source), source.cameras[0]).T).min(initial=np.inf)
 
     def _exchange(self, source, patches, free, fits, shift):
-        """
-        Test whether this source is the extended one and its neighbour the point: the one fitted first takes the light
-        of both and would keep it.
-        """
+        """Fits with the roles of point and extended source exchanged with a neighbour, where these are better: the
+        source fitted first takes the light of both and would keep it."""
         for index, (other, images) in enumerate(free):
             best = min(fits["PNT"].statistic, fits["EXT"].statistic)
             if other.ext <= fits["EXT"].ext:

@@ -117,7 +117,7 @@ def simulated(rng, n=20_000):
 
 def test_threshold_gives_the_purity_asked_for():
     table, true = simulated(np.random.default_rng(3))
-    found = calibrate_cuts(table, true, purity=0.95)
+    found = calibrate_cuts(table, true, purity=0.95, rng=0)
     grid = np.linspace(0, 60, 6001)
     clusters, others = norm.sf(grid, 60, 15), norm.sf(grid, 20, 15)
     wanted = grid[np.argmax(clusters / (clusters + others) >= 0.95)]
@@ -161,11 +161,18 @@ def test_groups_are_resampled_together():
     table, true = simulated(np.random.default_rng(5), 400)
     twice = QTable(np.repeat(np.asarray(table["ext_like"]), 10)[:, None], names=["ext_like"])
     twice["ext"], twice["det_like"] = np.full(4000, 9) * u.arcsec, np.full(4000, 99.0)
-    apart = calibrate_cuts(twice, np.repeat(true, 10)).ext_like_interval
+    apart = calibrate_cuts(twice, np.repeat(true, 10), rng=0).ext_like_interval
     groups = np.repeat(np.arange(400), 10)
-    together = calibrate_cuts(twice, np.repeat(true, 10), groups=groups).ext_like_interval
+    together = calibrate_cuts(twice, np.repeat(true, 10), groups=groups, rng=0).ext_like_interval
     assert np.diff(together) > 1.5 * np.diff(apart)
-    assert together == calibrate_cuts(twice, np.repeat(true, 10), groups=groups).ext_like_interval
+    assert together == calibrate_cuts(twice, np.repeat(true, 10), groups=groups, rng=0).ext_like_interval
+
+
+def test_seed_of_the_resampling_is_recorded():
+    table, true = simulated(np.random.default_rng(5), 400)
+    fresh, again = calibrate_cuts(table, true), calibrate_cuts(table, true)
+    assert fresh.seed != again.seed and calibrate_cuts(table, true, rng=7).seed == 7
+    assert calibrate_cuts(table, true, rng=fresh.seed) == fresh
 
 
 def test_the_convention_goes_with_the_cuts():

@@ -1,9 +1,8 @@
 """Cutouts: where things land, what is conserved, what happens at edges, and that every row comes back."""
 
 import logging
-import os
 import pickle
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import CCDData
 from astropy.table import QTable
+from astropy.wcs import WCS
 from numpy.testing import assert_allclose
 
 from astroclassify import tables
@@ -23,20 +23,26 @@ from astroclassify.exceptions import (
     OutputError,
     SchemaError,
 )
-from astroclassify.fields import read_field
 from astroclassify.images import Cutout, read_image
-from astroclassify.images._resample import target_wcs
 from astroclassify.schemes import CANDIDATE, Flag
-from astroclassify.survey.cutouts._extract import extract_cutouts
-from astroclassify.survey.cutouts._plates import LocalOptical
+from astroclassify.survey import LocalOptical, extract_cutouts, read_field
 
 CENTRE = SkyCoord(55.7, -53.6, unit="deg")
 SMALL = {"size": 2 * u.arcmin, "shape": (64, 64), "progress": False}
 
 
+def tangent_plane(position, pixel, n):
+    """North up, the position in the middle of n x n pixels of an angle."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.radesys = ["RA---TAN", "DEC--TAN"], "ICRS"
+    wcs.wcs.crval, wcs.wcs.crpix = [position.ra.deg, position.dec.deg], [(n + 1) / 2] * 2
+    wcs.wcs.cdelt = [-pixel.to_value(u.deg), pixel.to_value(u.deg)]
+    return wcs
+
+
 def make_field(n=240, pixel=4.0, *, exposure=True, angle=0.0, rate=0.2, mask=None, **meta):
     """Counts with three bright pixels; the exposure falls along x."""
-    wcs = target_wcs(CENTRE, pixel * u.arcsec, (n, n))
+    wcs = tangent_plane(CENTRE, pixel * u.arcsec, n)
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
     wcs.wcs.pc = [[cos, -sin], [sin, cos]]
     wcs.wcs.set()
@@ -48,7 +54,7 @@ def make_field(n=240, pixel=4.0, *, exposure=True, angle=0.0, rate=0.2, mask=Non
 
 
 def make_plate(n=600, pixel=1.0, *, level=5000.0):
-    wcs = target_wcs(CENTRE, pixel * u.arcsec, (n, n))
+    wcs = tangent_plane(CENTRE, pixel * u.arcsec, n)
     y, x = np.indices((n, n))
     return CCDData(level + 2.0 * x - y, unit=u.adu, wcs=wcs)
 
@@ -244,7 +250,7 @@ def test_plate_that_ends_in_the_field():
 def test_no_optical(tmp_path, caplog):
     elsewhere = tmp_path / "plates"
     elsewhere.mkdir()
-    wcs = target_wcs(SkyCoord(10, 10, unit="deg"), 1 * u.arcsec, (50, 50))
+    wcs = tangent_plane(SkyCoord(10, 10, unit="deg"), 1 * u.arcsec, 50)
     fits.PrimaryHDU(np.arange(2500.0).reshape(50, 50), wcs.to_header()).writeto(elsewhere / "a.fits")
     optical = LocalOptical(elsewhere)
     sample = extract_cutouts(ring(2), make_field(), optical=optical, out=tmp_path / "out", **SMALL)
@@ -395,44 +401,49 @@ def test_resumed_and_with_workers(tmp_path):
     assert contents(tmp_path / "three") == contents(tmp_path / "four") == expected
 
 
+class Watching(Executor):
+    """Runs each item at once, in this thread; keeps its name while it runs, and the size of what a process is sent."""
+
+    def __init__(self):
+        self.running, self.sizes = None, []
+
+    def submit(self, function, work, key, item, run_id):
+        self.running = key
+        self.sizes.append(len(pickle.dumps(item)))
+        future = Future()
+        future.set_result(function(work, key, item, run_id))
+        self.running = None
+        return future
+
+
 def test_threads_share_no_coordinates(tmp_path, monkeypatch):
     """What each cutout transforms with is its own: shared ones give wrong numbers in astropy 6.1, or crash."""
-    from astroclassify.images import _resample
-    from astroclassify.survey.cutouts import _bands as _cutouts_bands
-    from astroclassify.survey.cutouts import _plates as _optical
+    used, executor = {}, Watching()
 
-    used = []
-    real = _resample.transform
+    def watch(name):
+        real = getattr(WCS, name)
 
-    def watched(source, target, x, y):
-        used.extend((source, target))
-        return real(source, target, x, y)
+        def watched(self, *args, **kwargs):
+            used.setdefault(executor.running, []).append(self)
+            return real(self, *args, **kwargs)
 
-    monkeypatch.setattr(_resample, "transform", watched)
-    monkeypatch.setattr(_optical, "transform", watched)
+        monkeypatch.setattr(WCS, name, watched)
+
     plate = make_plate(600)
     fits.PrimaryHDU(plate.data, plate.wcs.to_header()).writeto(tmp_path / "plate.fits")
-    optical, of_one = LocalOptical(tmp_path / "plate.fits"), []
-    field = _cutouts_bands.Piece.of(make_field())
-    monkeypatch.setattr(_cutouts_bands.Piece, "of", lambda _: field)
-    for position in (CENTRE, ring(1)[0]):
-        used.clear()
-        extract_cutouts(position, make_field(), optical=optical, **SMALL)
-        of_one.append(list(used))
-    assert len(of_one[0]) >= 6
-    assert not {id(wcs) for wcs in of_one[0]} & {id(wcs) for wcs in of_one[1]}
-    assert id(field.wcs) not in {id(wcs) for each in of_one for wcs in each}
+    optical = LocalOptical(tmp_path / "plate.fits")
+    for name in ("all_pix2world", "all_world2pix"):
+        watch(name)
+    extract_cutouts(ring(2), make_field(), optical=optical, executor=executor, **SMALL)
+    caller, first, second = ({id(wcs) for wcs in used[key]} for key in (None, "source-000001", "source-000002"))
+    assert len(first) >= 3 and len(used["source-000001"]) >= 6
+    assert not first & second and not caller & (first | second)
 
 
 def test_only_a_part_of_the_field_is_sent():
-    from astroclassify.images import Geometry
-    from astroclassify.survey.cutouts._bands import Piece
-    from astroclassify.survey.cutouts._extract import _items, _skeleton
-
-    image = Piece.of(make_field(1000))
-    items = _items(_skeleton(ring(3)), image, Geometry(2 * u.arcmin, (64, 64)))
-    assert len(pickle.dumps(items[0])) < 100_000 < image.counts.nbytes / 50
-    assert pickle.loads(pickle.dumps(items[0])).piece().counts.shape == items[0].piece().counts.shape
+    field, executor = make_field(1000), Watching()
+    extract_cutouts(ring(3), field, executor=executor, **SMALL)
+    assert len(executor.sizes) == 3 and max(executor.sizes) < 100_000 < field.data.nbytes / 50
 
 
 def test_other_settings_are_refused(tmp_path):
@@ -462,21 +473,12 @@ def test_optical_images_that_failed_are_asked_for_again(tmp_path, caplog):
     assert "optical" in Cutout.read(tables.image_paths(second)[0]).bands
 
 
-@pytest.mark.skipif(os.name != "posix", reason="permissions")
-def test_an_image_that_cannot_be_written_fails_in_its_row(tmp_path, monkeypatch, caplog):
-    from astroclassify.samples import _writer as _sample_writer
-
-    real = _sample_writer.write_hdus
-
-    def refuse(hdus, path, **settings):
-        if "000002" in str(path):
-            raise OutputError("disk full")
-        return real(hdus, path, **settings)
-
-    monkeypatch.setattr(_sample_writer, "write_hdus", refuse)
+def test_an_image_that_cannot_be_written_fails_in_its_row(tmp_path, caplog):
+    extract_cutouts(ring(1), make_field(), out=tmp_path, **SMALL)
+    (tmp_path / "images" / "source-000002.fits").mkdir()
     sample = extract_cutouts(ring(3), make_field(), out=tmp_path, **SMALL)
     assert [bool(int(flags) & Flag.FAILED) for flags in sample["flags"]] == [False, True, False]
-    assert sample["message"][1] == "OutputError: disk full"
+    assert sample["message"][1].startswith("OutputError: ") and "source-000002.fits" in sample["message"][1]
 
 
 # --- real fields

@@ -7,8 +7,7 @@ from astropy.nddata import CCDData
 
 from astroclassify.exceptions import GeometryError, OutputError
 from astroclassify.images import Cutout
-from astroclassify.survey import read_kosiba2020
-from astroclassify.survey.cutouts._merge import merge_bands, write_png
+from astroclassify.survey import merge_bands, read_kosiba2020, write_png
 
 
 def cutout(shape=(356, 356), *, optical=True):

@@ -3,6 +3,7 @@
 import io
 import logging
 import pickle
+import socket
 import threading
 import time
 import warnings
@@ -20,21 +21,33 @@ from astropy.wcs import WCS, FITSFixedWarning
 from numpy.testing import assert_allclose
 from scipy.ndimage import center_of_mass, gaussian_filter, label
 
-from astroclassify import _http
 from astroclassify.exceptions import FetchError, GeometryError, OutputError
-from astroclassify.images._resample import target_wcs
-from astroclassify.survey.cutouts import _plates as _optical
-from astroclassify.survey.cutouts._bands import optical_band
-from astroclassify.survey.cutouts._plates import LocalOptical, NoImageError
-from astroclassify.survey.cutouts._services import HipsOptical, SkyViewOptical
+from astroclassify.survey import HipsOptical, LocalOptical, NoImageError, SkyViewOptical, extract_cutouts
 
 HERE = SkyCoord(150.0, 2.0, unit="deg")
 SIZE = 7 * u.arcmin
 
 
+def tangent_plane(position, pixel, shape):
+    """North up, the position in the middle of the pixels, whose size is an angle."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.radesys = ["RA---TAN", "DEC--TAN"], "ICRS"
+    wcs.wcs.crval = [position.icrs.ra.deg, position.icrs.dec.deg]
+    wcs.wcs.crpix = [(shape[1] + 1) / 2, (shape[0] + 1) / 2]
+    wcs.wcs.cdelt = [-pixel.to_value(u.deg), pixel.to_value(u.deg)]
+    return wcs
+
+
+def optical_band(optical, position, pixel, n):
+    """Optical band of a cutout of n x n pixels about a position."""
+    counts = CCDData(np.ones((9, 9)), unit=u.ct, wcs=tangent_plane(position, n * pixel / 9, (9, 9)))
+    (cutout,) = extract_cutouts(position, counts, optical=optical, size=n * pixel, shape=(n, n), progress=False)
+    return cutout.bands["optical"]
+
+
 def plate(position=HERE, *, side=12.0, n=300, level=5000.0, angle=0.0):
     """FITS HDU of a plate [arcmin] whose values grow along x and have a star in the middle."""
-    wcs = target_wcs(position, side / n * u.arcmin, (n, n))
+    wcs = tangent_plane(position, side / n * u.arcmin, (n, n))
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
     wcs.wcs.pc = [[cos, -sin], [sin, cos]]
     data = level + np.broadcast_to(np.arange(float(n)), (n, n)).copy()
@@ -83,8 +96,7 @@ def test_the_plate_that_covers_most(tmp_path):
 
 def test_turned_plate_holds_the_whole_field(tmp_path):
     plate(angle=45.0, side=14.0).writeto(tmp_path / "turned.fits")
-    target = target_wcs(HERE, 7 / 64 * u.arcmin, (64, 64))
-    band = optical_band(LocalOptical(tmp_path)(HERE, SIZE), target, (64, 64))
+    band = optical_band(LocalOptical(tmp_path), HERE, SIZE / 64, 64)
     assert band.mask is None and band.meta["FLAGS"] == 0
 
 
@@ -126,11 +138,16 @@ def test_files_in_other_layouts(tmp_path):
         assert np.array_equal(LocalOptical(tmp_path / name)(HERE, SIZE).data, expected.data)
 
 
-def test_wide_plates_are_read_in_part(tmp_path, monkeypatch):
-    plate().writeto(tmp_path / "a.fits")
-    whole = LocalOptical(tmp_path)(HERE, SIZE)
-    monkeypatch.setattr(_optical, "_WIDE", 100)
-    assert np.array_equal(LocalOptical(tmp_path)(HERE, SIZE).data, whole.data)
+@pytest.mark.parametrize("width", [4000, 4200])
+def test_wide_plates_are_read_in_part(tmp_path, width):
+    """From 4096 pixels on not the whole rows are read."""
+    data = np.random.default_rng(1).integers(0, 9999, (300, width), dtype=np.int16)
+    wcs = tangent_plane(HERE, 2.4 * u.arcsec, data.shape)
+    fits.PrimaryHDU(data, wcs.to_header()).writeto(tmp_path / "a.fits")
+    image = LocalOptical(tmp_path)(HERE, SIZE)
+    shift = np.rint(np.subtract(wcs.world_to_pixel(HERE), image.wcs.world_to_pixel(HERE))).astype(int)
+    (height, wide), (left, low) = image.shape, shift
+    assert wide < 250 and np.array_equal(image.data, data[low : low + height, left : left + wide])
 
 
 def test_arguments_of_local_plates(tmp_path):
@@ -156,11 +173,10 @@ def test_arguments_of_local_plates(tmp_path):
 
 def test_fine_plates_are_averaged():
     """Pixels a fifth as large: all of them count, not those nearest to the places where one would interpolate."""
-    fine = target_wcs(HERE, 0.2 * u.arcsec, (400, 400))
+    fine = tangent_plane(HERE, 0.2 * u.arcsec, (400, 400))
     noise = np.random.default_rng(1).normal(0, 1, (400, 400))
-    image = fits.PrimaryHDU(noise, fine.to_header())
-    target = target_wcs(HERE, 1 * u.arcsec, (60, 60))
-    band = optical_band(CCDData(image.data, unit=u.adu, wcs=WCS(image.header)), target, (60, 60))
+    image = CCDData(noise, unit=u.adu, wcs=fine)
+    band = optical_band(lambda position, size: image, HERE, 1 * u.arcsec, 60)
     assert 0.15 < band.data.std() < 0.25
 
 
@@ -199,10 +215,9 @@ def test_stars_of_m67_land_where_they_are(shared_data):
         star = SkyCoord(place, unit=("hourangle", "deg"))
         # The grid of a cutout whose middle is elsewhere.
         centre = star.spherical_offsets_by(40 * u.arcsec, -20 * u.arcsec)
-        target = target_wcs(centre, 7 / 356 * u.arcmin, (128, 128))
-        image = optical(centre, 128 * 7 / 356 * u.arcmin)
-        assert image.meta["PLATFILE"] == "DSS1_M67.fits"
-        offsets.append(nearest_star(optical_band(image, target, (128, 128)), star))
+        band = optical_band(optical, centre, SIZE / 356, 128)
+        assert band.meta["PLATFILE"] == "DSS1_M67.fits"
+        offsets.append(nearest_star(band, star))
     # One pixel of the plate is 1.7 arcsec.
     assert np.max(np.hypot(*np.transpose(offsets))) < 1.7, dict(zip(M67, offsets, strict=True))
     assert np.hypot(*np.median(offsets, axis=0)) < 0.7
@@ -226,8 +241,8 @@ def test_stars_of_the_horsehead_land_where_they_are(shared_data):
     optical, differences = LocalOptical(path), []
     for row, column in middles[inside]:
         star = second.pixel_to_world(column, row)
-        target = target_wcs(star.spherical_offsets_by(5 * u.arcsec, 3 * u.arcsec), 0.5 * u.arcsec, (64, 64))
-        differences.append(nearest_star(optical_band(optical(star, 40 * u.arcsec), target, (64, 64)), star))
+        centre = star.spherical_offsets_by(5 * u.arcsec, 3 * u.arcsec)
+        differences.append(nearest_star(optical_band(optical, centre, 0.5 * u.arcsec, 64), star))
     # Half a pixel. One of 14 is 4.6 arcsec off: its centroid is drawn to fainter neighbours, its peak is off by 0.4.
     assert np.mean(np.hypot(*np.transpose(differences)) < 0.5) > 0.9
     assert np.hypot(*np.median(differences, axis=0)) < 0.25
@@ -279,7 +294,7 @@ def server(monkeypatch):
     server.answers, server.requests, server.waits = [Answer(as_bytes(plate(side=7.0, n=356)))], [], []
     server.released = threading.Event()
     server.url = f"http://127.0.0.1:{server.server_address[1]}/service"
-    monkeypatch.setattr(_http, "sleep", server.waits.append)
+    monkeypatch.setattr("astroclassify._http.sleep", server.waits.append)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -312,7 +327,7 @@ def test_what_hips2fits_is_asked(server):
         "format": ["fits"],
     }
     # The same grid as the cutout's: its pixels stay what they are.
-    band = optical_band(image, target_wcs(HERE, 7 / 356 * u.arcmin, (356, 356)), (356, 356))
+    band = optical_band(lambda position, size: image, HERE, SIZE / 356, 356)
     assert_allclose(band.data, image.data, atol=1e-4 * image.data.max())
 
 
@@ -446,7 +461,7 @@ def test_errors_are_not_cached(server, tmp_path):
 
 
 def test_no_network_before_an_image_is_asked_for(monkeypatch):
-    monkeypatch.setattr(_http.Client, "open", None)
+    monkeypatch.setattr(socket, "socket", None)
     optical = HipsOptical()
     assert optical.settings == {
         "kind": "HipsOptical",

@@ -239,6 +239,17 @@ def same(first, second):
     )
 
 
+def test_a_seed_is_drawn_recorded_and_kept_in_the_folder(tmp_path):
+    ask = functools.partial(selection_function, made_field(), **ASKED, n=2, detector=find_blobs)
+    first, second = ask(), ask()
+    assert first.meta["seed"] != second.meta["seed"]
+    assert same(first, ask(rng=first.meta["seed"]))
+    begun = ask(out=tmp_path)
+    assert same(begun, ask(out=tmp_path)) and ask(out=tmp_path).meta["seed"] == begun.meta["seed"]
+    with pytest.raises(OutputError, match="seed is"):
+        ask(out=tmp_path, rng=1)
+
+
 def test_a_folder_is_resumed_and_gives_the_same_table(tmp_path):
     how = {"counts": [3, 30] * u.ct, "core_radius": [15] * u.arcsec, "off_axis": [4] * u.arcmin, "n": 12, "rng": 3}
     how |= {"progress": False}
