@@ -7,7 +7,7 @@ from astropy.table import QTable
 
 __all__ = ["ORIGINS", "list_recipes", "load_recipe"]
 
-_FOLDER = Path(__file__).parent.parent / "data" / "recipes"
+_FOLDER = Path(__file__).parents[2] / "data" / "recipes"
 
 ORIGINS = {
     "paper": "printed in the paper",
