@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from astroclassify.data import FOLDER as DATA
 from astroclassify.exceptions import SchemaError
 from astroclassify.schemes import ClassScheme, get_scheme
 
 __all__ = ["Answer", "Outcome", "Question", "Workflow", "load_workflow"]
 
-_PACKAGED = Path(__file__).parent.parent / "data"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)")
 _LARGEST = 1_000_000  # bytes of a workflow file
@@ -329,7 +329,7 @@ def load_workflow(workflow="hunt"):
         raise SchemaError(f"workflow must be a name, a file or a Workflow, got {type(workflow).__name__}")
     path = Path(workflow)
     if path.suffix != ".json":
-        path = _PACKAGED / f"workflow_{workflow}.json"
+        path = DATA / f"workflow_{workflow}.json"
         if not _NAME.fullmatch(str(workflow)) or not path.is_file():
             return _scheme_workflow(workflow)
     if not path.is_file():
@@ -347,7 +347,7 @@ def _scheme_workflow(name):
     try:
         return Workflow.from_scheme(str(name))
     except SchemaError:
-        packaged = sorted(path.stem.removeprefix("workflow_") for path in _PACKAGED.glob("workflow_*.json"))
+        packaged = sorted(path.stem.removeprefix("workflow_") for path in DATA.glob("workflow_*.json"))
         raise SchemaError(
             f"workflow must be one of {packaged}, a class scheme or a file that ends in .json, got {str(name)!r}"
         ) from None

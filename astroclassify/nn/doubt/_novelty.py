@@ -3,6 +3,7 @@
 import base64
 import binascii
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from sklearn.covariance import ledoit_wolf_shrinkage
@@ -49,22 +50,13 @@ def image_statistics(counts, exposure=None):
     if counts.ndim != 4:
         raise ValueError(f"counts must have shape (n, n_bands, ny, nx), got {counts.shape}")
     n, n_bands, ny, nx = counts.shape
-    y, x = np.indices((ny, nx))
-    radius = np.hypot(y - (ny - 1) / 2, x - (nx - 1) / 2) / min(ny, nx)
-    centre, outskirts = radius <= max(0.1, radius.min()), radius >= min(0.45, radius.max())
+    centre, outskirts = _regions(ny, nx)
     values = np.empty((n, n_bands, len(STATISTICS)))
     for index, image in enumerate(counts):  # image by image: doubles of a whole training set would not be bounded
         image = image.astype(float)
-        values[index] = np.stack(
-            [
-                _lg(image.sum(axis=(1, 2))),
-                _lg(image[:, centre].sum(axis=1)),
-                _lg(image[:, outskirts].sum(axis=1) * (ny * nx / outskirts.sum())),
-                _lg(image.max(axis=(1, 2))),
-                np.log10(0.01 + _grain(image)),
-            ],
-            axis=1,
-        )
+        outside = image[:, outskirts].sum(axis=1) * (ny * nx / outskirts.sum())
+        sums = np.stack([image.sum(axis=(1, 2)), image[:, centre].sum(axis=1), outside, image.max(axis=(1, 2))], axis=1)
+        values[index, :, :4], values[index, :, 4] = _lg(sums), np.log10(0.01 + _grain(image))
     seconds = np.full(n, np.nan)
     if exposure is not None:
         if len(exposure) != n:
@@ -75,6 +67,14 @@ def image_statistics(counts, exposure=None):
     return np.column_stack([values.reshape(n, -1), seconds])
 
 
+@lru_cache(maxsize=4)
+def _regions(ny, nx):
+    """Pixels within 1/10 of the side from the middle, and those beyond 0.45 of it."""
+    y, x = np.indices((ny, nx))
+    radius = np.hypot(y - (ny - 1) / 2, x - (nx - 1) / 2) / min(ny, nx)
+    return radius <= max(0.1, radius.min()), radius >= min(0.45, radius.max())
+
+
 def _lg(values):
     return np.sign(values) * np.log10(1 + np.abs(values))
 
@@ -82,8 +82,7 @@ def _lg(values):
 def _grain(image):
     """Mean of (a - b)^2 / (a + b) over neighbouring pixels that are not both empty; 1 where all are."""
     total, n = np.zeros(len(image)), np.zeros(len(image))
-    for axis in (1, 2):
-        first, second = np.delete(image, 0, axis=axis), np.delete(image, -1, axis=axis)
+    for first, second in ((image[:, 1:], image[:, :-1]), (image[:, :, 1:], image[:, :, :-1])):
         size = np.abs(first) + np.abs(second)
         total += np.divide((first - second) ** 2, size, out=np.zeros_like(size), where=size > 0).sum(axis=(1, 2))
         n += (size > 0).sum(axis=(1, 2))

@@ -1,13 +1,18 @@
 """Settings of published classifiers, as data: what is printed in the papers, and what had to be chosen."""
 
 import json
-from pathlib import Path
 
 from astropy.table import QTable
 
+from astroclassify.data import FOLDER as DATA
+
 __all__ = ["ORIGINS", "list_recipes", "load_recipe"]
 
+<<<<<<< HEAD
 _FOLDER = Path(__file__).parents[2] / "data" / "recipes"
+=======
+_FOLDER = DATA / "recipes"
+>>>>>>> main
 
 ORIGINS = {
     "paper": "printed in the paper",

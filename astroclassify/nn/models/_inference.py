@@ -159,12 +159,13 @@ class Predictor:
     def stream(self, items, *, centre=None, extras=()):
         """Yield rows of any number of items in bounded memory: this thread reads ahead, others run the network."""
         self.network.start()
-        waiting, pool = deque(), ThreadPoolExecutor(lanes())
+        n_threads = lanes()
+        waiting, pool = deque(), ThreadPoolExecutor(n_threads)
         try:
             for start in range(0, len(items), BATCH):
                 loaded = self.load_batch(items[start : start + BATCH], centre=centre)
                 waiting.append(pool.submit(self.classify_batch, *loaded, extras=extras))
-                if len(waiting) > lanes() + 1:
+                if len(waiting) > n_threads + 1:
                     yield from waiting.popleft().result()
             while waiting:
                 yield from waiting.popleft().result()

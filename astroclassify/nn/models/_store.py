@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from astropy.table import QTable
 
+from astroclassify.data import FOLDER as DATA
 from astroclassify.exceptions import ModelError, OutputError
 
 from ._file_checks import check_safetensors, read_json_limited
@@ -24,9 +25,27 @@ FORMAT_VERSION = 2
 DOCUMENT, WEIGHTS, NETWORK, CARD = "model.json", "weights.safetensors", "model.onnx", "README.md"
 _MAX_DOCUMENT = 16 << 20  # bytes; a real one has some thousands, and more with a long history or a novelty score
 _MAX_FILE = 1 << 29  # bytes; the largest packaged network has a hundredth of it, and no file should fill the memory
+<<<<<<< HEAD
 _PACKAGED = Path(__file__).parents[2] / "data" / "models"
 _OBJECTS = "parameters scheme geometry preprocessing training doubt card versions files".split()
 _KINDS = {"architecture": str, "bands": list, "history": list, **dict.fromkeys(_OBJECTS, dict)}
+=======
+_PACKAGED = DATA / "models"
+_KINDS = {
+    "architecture": str,
+    "parameters": dict,
+    "scheme": dict,
+    "geometry": dict,
+    "bands": list,
+    "preprocessing": dict,
+    "training": dict,
+    "doubt": dict,
+    "history": list,
+    "card": dict,
+    "versions": dict,
+    "files": dict,
+}
+>>>>>>> main
 
 
 def _packaged():

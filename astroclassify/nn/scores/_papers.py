@@ -1,12 +1,12 @@
 """Tables laid out like those of the two papers, the printed numbers beside measured ones."""
 
 from functools import lru_cache
-from importlib.resources import files
 
 import numpy as np
 from astropy.table import QTable, Table
 
 from astroclassify._checks import check_choice
+from astroclassify.data import FOLDER as DATA
 from astroclassify.exceptions import SchemaError
 from astroclassify.schemes import CANDIDATE, CLUSTER, COOL_CORE
 from astroclassify.tables import provenance
@@ -31,7 +31,7 @@ _ERRORS = ("std", "lo", "hi")
 @lru_cache(maxsize=1)
 def _printed():
     """The packaged ``paper_scores.ecsv``."""
-    with (files("astroclassify") / "data" / "paper_scores.ecsv").open("rb") as stream:
+    with (DATA / "paper_scores.ecsv").open("rb") as stream:
         return QTable.read(stream.read().decode(), format="ascii.ecsv")
 
 

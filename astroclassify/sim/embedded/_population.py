@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from importlib import resources
 
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 from scipy.optimize import brentq
 
+from astroclassify.data import FOLDER as DATA
 from astroclassify.schemes import T_COOL_BOUNDS
 
 from ..physics._constants import ELECTRONS_PER_HYDROGEN, IONS_PER_HYDROGEN
@@ -29,9 +29,7 @@ _COLD_ENTROPY = 40.0  # keV cm2; below about 30 there is cold gas in the core (C
 @lru_cache(maxsize=1)
 def accept_profiles():
     """Entropy profiles of the real clusters, as plain arrays by name; packaged, see ``data/README.rst``."""
-    source = resources.files("astroclassify") / "data" / "accept_entropy_profiles.ecsv"
-    with resources.as_file(source) as path:
-        table = QTable.read(path, format="ascii.ecsv")
+    table = QTable.read(DATA / "accept_entropy_profiles.ecsv", format="ascii.ecsv")
     return {name: np.asarray(getattr(table[name], "value", table[name])) for name in table.colnames}
 
 

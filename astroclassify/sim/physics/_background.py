@@ -1,11 +1,12 @@
 """Count rates of the sky and of the particles, from the packaged spectra."""
 
 from functools import lru_cache
-from importlib.resources import files
 
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable
+
+from astroclassify.data import FOLDER as DATA
 
 from ._absorption import transmission
 
@@ -31,7 +32,7 @@ def load_spectra():
     The packaged spectra: bin edges [keV], shape (n + 1,); particles [ct s-1 keV-1 arcmin-2] and the photons of the
     Galaxy [s-1 cm-2 keV-1 arcmin-2], shape (n,).
     """
-    with (files("astroclassify") / "data" / "acis_i_background.ecsv").open("rb") as stream:
+    with (DATA / "acis_i_background.ecsv").open("rb") as stream:
         table = QTable.read(stream.read().decode("ascii"), format="ascii.ecsv")
     low, high = table["energy_lo"].to_value(u.keV), table["energy_hi"].to_value(u.keV)
     result = (

