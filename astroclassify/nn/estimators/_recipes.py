@@ -8,11 +8,7 @@ from astroclassify.data import FOLDER as DATA
 
 __all__ = ["ORIGINS", "list_recipes", "load_recipe"]
 
-<<<<<<< HEAD
-_FOLDER = Path(__file__).parents[2] / "data" / "recipes"
-=======
 _FOLDER = DATA / "recipes"
->>>>>>> main
 
 ORIGINS = {
     "paper": "printed in the paper",

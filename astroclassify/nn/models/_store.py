@@ -25,27 +25,9 @@ FORMAT_VERSION = 2
 DOCUMENT, WEIGHTS, NETWORK, CARD = "model.json", "weights.safetensors", "model.onnx", "README.md"
 _MAX_DOCUMENT = 16 << 20  # bytes; a real one has some thousands, and more with a long history or a novelty score
 _MAX_FILE = 1 << 29  # bytes; the largest packaged network has a hundredth of it, and no file should fill the memory
-<<<<<<< HEAD
-_PACKAGED = Path(__file__).parents[2] / "data" / "models"
+_PACKAGED = DATA / "models"
 _OBJECTS = "parameters scheme geometry preprocessing training doubt card versions files".split()
 _KINDS = {"architecture": str, "bands": list, "history": list, **dict.fromkeys(_OBJECTS, dict)}
-=======
-_PACKAGED = DATA / "models"
-_KINDS = {
-    "architecture": str,
-    "parameters": dict,
-    "scheme": dict,
-    "geometry": dict,
-    "bands": list,
-    "preprocessing": dict,
-    "training": dict,
-    "doubt": dict,
-    "history": list,
-    "card": dict,
-    "versions": dict,
-    "files": dict,
-}
->>>>>>> main
 
 
 def _packaged():
@@ -277,10 +259,10 @@ def list_classifiers():
         document = read_document(_PACKAGED / name)
         means = [row for row in document["card"].get("scores", []) if row.get("class") == "mean"]
         f1 = float(means[0]["f1"]) if means and means[0].get("f1") is not None else float("nan")
-        classes, bands = (" ".join(map(str, each)) for each in (document["scheme"].get("classes", []), document["bands"]))
-        scheme, n_images = str(document["scheme"].get("name")), int(document["training"].get("n_images", 0))
+        scheme, n_images = document["scheme"], int(document["training"].get("n_images", 0))
+        classes, bands = (" ".join(map(str, each)) for each in (scheme.get("classes", []), document["bands"]))
         description = str(document["card"].get("description", ""))
-        rows.append((name, document["architecture"], scheme, classes, bands, n_images, f1, description))
+        rows.append((name, document["architecture"], str(scheme.get("name")), classes, bands, n_images, f1, description))
     names = ("name", "architecture", "scheme", "classes", "bands", "n_images", "f1", "description")
     kinds = ("U64", "U32", "U32", "U128", "U32", "i8", "f8", "U512")
     return QTable(rows=rows or None, names=names, dtype=kinds)
