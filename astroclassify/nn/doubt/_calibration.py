@@ -39,10 +39,8 @@ def _targets(labels, shape):
             raise ValueError("labels must be from 0 and sum to 1 in every row where they are probabilities")
         return soft
     if labels.shape != shape[:1] or labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"labels must be class numbers of shape {shape[:1]} or probabilities of shape {shape}, "
-            f"got {labels.dtype} {labels.shape}"
-        )
+        allowed = f"class numbers of shape {shape[:1]} or probabilities of shape {shape}"
+        raise ValueError(f"labels must be {allowed}, got {labels.dtype} {labels.shape}")
     if np.any(labels < 0) or np.any(labels >= shape[1]):
         raise ValueError(f"labels must be class numbers from 0 to {shape[1] - 1}")
     return np.eye(shape[1])[labels]
@@ -62,7 +60,7 @@ def _row_weights(n, groups, sample_weight):
 
 def fit_temperature(logits, labels, *, groups=None, sample_weight=None):
     """
-    Temperature by which logits are to be divided, so that the softmax is as often right as it says.
+    Temperature by which logits are to be divided, so that probabilities agree with frequencies.
 
     It minimises the mean of -log p(true class) over images that were not trained on. The most probable class of an
     image does not change.
@@ -74,16 +72,16 @@ def fit_temperature(logits, labels, *, groups=None, sample_weight=None):
     labels : `~numpy.ndarray`
         Class numbers, shape (n,), or soft labels, shape (n, n_classes).
     groups : sequence, optional
-        Group of each image; then every group counts once, however many images (projections) it has.
+        Group of each image; every group then has the same weight.
     sample_weight : sequence of float, optional
-        Weight of each image. For a network trained with class weights give each image the weight of its class: else
-        the temperature also tries to make up for other class frequencies, which it cannot (see `correct_prior`).
+        Weight of each image: for a network trained with class weights, that of its class. Otherwise the temperature
+        is biased by the different class frequencies (see `correct_prior`).
 
     Returns
     -------
     float
-        Above 1 where the network is too sure. At most 10, with a warning, where probabilities are no better than equal
-        ones; 1, with a warning, where it would be below 0.1: so few images are wrong that they do not determine it.
+        Above 1 where probabilities are too extreme. At most 10, with a warning, where they are no better than equal
+        ones; 1, with a warning, where it would be below 0.1, since too few images are wrong to determine it.
 
     Raises
     ------
@@ -117,9 +115,8 @@ def fit_temperature(logits, labels, *, groups=None, sample_weight=None):
         return float(weights @ excess.sum(axis=1))
 
     if slope(1 / _LEAST) < 0:
-        warnings.warn(
-            "too few images are wrong to determine a temperature: 1 is kept", AstroclassifyWarning, stacklevel=2
-        )
+        text = "too few images are wrong to determine a temperature: 1 is kept"
+        warnings.warn(text, AstroclassifyWarning, stacklevel=2)
         return 1.0
     if slope(1 / _GREATEST) > 0:
         text = f"probabilities are no better than equal ones: the temperature is {_GREATEST:g}, the greatest allowed"
@@ -190,10 +187,7 @@ def correct_prior(probabilities, from_prior, to_prior):
 
 
 def _says(predictions, scheme, stacklevel):
-    """
-    Labelled rows with probabilities; and p, and whether it was so, of each class and of the most probable one:
-    (n_classes + 1, n).
-    """
+    """Labelled rows with p; p of each class and of the most probable one (n_classes + 1, n), and whether it was so."""
     labelled = unpack(predictions, scheme)
     good = labelled.has_p
     if not good.any():
@@ -221,10 +215,8 @@ def _edges(p, n_bins, binning):
 
 def wilson(fraction, n):
     """
-    Limits of Wilson's 95% interval of a fraction of n trials; NaN where n is 0.
-
-    Wilson 1927, JASA 22, 209; Brown, Cai & DasGupta 2001, Statistical Science 16, 101, equation 4. Not astropy's
-    ``binom_conf_interval``, which takes whole numbers of trials: here they are those of independent groups.
+    Wilson's 95% interval of a fraction of n trials, n not whole (JASA 22, 209; Brown et al. 2001, equation 4); NaN
+    where n is 0.
     """
     fraction, n = np.asarray(fraction, dtype=float), np.asarray(n, dtype=float)
     safe = np.where(n > 0, n, np.nan)
@@ -251,7 +243,7 @@ def _bin_rows(said, right, groups, edges):
 
 def reliability(predictions, *, scheme=None, n_bins=10, binning="width"):
     """
-    Reliability diagram as a table: how often what was said with probability p was so.
+    Reliability diagram as a table: how often a class was true where its probability was p.
 
     Parameters
     ----------
@@ -267,10 +259,10 @@ def reliability(predictions, *, scheme=None, n_bins=10, binning="width"):
     Returns
     -------
     `~astropy.table.QTable`
-        ``n_bins`` rows for each class (what ``p_<class>`` says) and for ``class`` = ``"top"`` (what the probability of
-        the most probable class says): ``class``, ``p_lo`` and ``p_hi`` (the bin holds p_lo < p <= p_hi, the first also
-        0), ``p_mean``, ``fraction`` that was so, ``fraction_lo`` and ``fraction_hi`` (95%), ``n``. A bin without rows
-        has ``n`` 0 and NaN. Rows without label or probabilities are left out, the latter with a warning.
+        ``n_bins`` rows for each class (of ``p_<class>``) and for ``class`` = ``"top"`` (of the largest probability):
+        ``class``, ``p_lo`` and ``p_hi`` (the bin holds p_lo < p <= p_hi, the first also 0), ``p_mean``, ``fraction``
+        of rows where the class is true, ``fraction_lo`` and ``fraction_hi`` (95%), ``n``. A bin without rows has ``n``
+        0 and NaN. Rows without label or probabilities are left out, the latter with a warning.
 
     Raises
     ------
@@ -316,7 +308,7 @@ def reliability(predictions, *, scheme=None, n_bins=10, binning="width"):
 
 
 def _simulated(labelled, rng, n_draws):
-    """Whether each class, and the most probable one, would be so if probabilities were exact: (n_draws, K + 1, n)."""
+    """Drawn truth of each class, and of the most probable one, if probabilities were exact: (n_draws, K + 1, n)."""
     p = labelled.probabilities
     edges = np.cumsum(p, axis=1)
     # One number for all rows of a group: projections of one object have its class together.
@@ -328,7 +320,7 @@ def _simulated(labelled, rng, n_draws):
 
 def expected_calibration_error(predictions, *, scheme=None, n_bins=10, binning="width", n_bootstrap=1000, rng=None):
     """
-    Expected calibration error: mean distance between what was said and how often it was so, over bins.
+    Expected calibration error: mean distance between probability and frequency over bins.
 
     Parameters
     ----------
@@ -354,15 +346,15 @@ def expected_calibration_error(predictions, *, scheme=None, n_bins=10, binning="
 
     Notes
     -----
-    The ``ece`` is biased upwards: the noise of each bin adds its absolute value, about sqrt(2 p (1 - p) / (pi n_b)) for
-    exact probabilities, so it is never 0 and grows with the number of bins and with correlated rows (projections of
-    one object). Compare it with ``ece_exact``, from 500 draws of labels from the probabilities, one per group: a value
-    near it is no sign of wrong probabilities. Compare two networks only on the same rows with the same bins.
+    The ``ece`` is biased upwards: the noise of each bin adds about sqrt(2 p (1 - p) / (pi n_b)) for exact
+    probabilities, so it is never 0 and grows with the number of bins and with correlated rows (projections of one
+    object). A value near ``ece_exact`` (from 500 draws of labels from the probabilities, one per group) is no sign of
+    wrong probabilities. Compare two networks only on the same rows with the same bins.
 
-    The interval is the basic one, 2 ece minus the upper and lower percentiles over samples of groups: resampling adds
-    the noise of the bins a second time, so the percentiles themselves would lie too high. It is an interval of the
-    error without noise and may lie below ``ece``. It begins at 0 where ``ece`` is not above the 97.5 percentile of the
-    draws behind ``ece_exact``. In simulations with 600 rows it held the true error in 86 to 100 of 100 cases.
+    The interval is the basic one, 2 ece minus the upper and lower percentiles over samples of groups, since resampling
+    adds the noise of the bins a second time. It is for the error without noise and may lie below ``ece``; it begins at
+    0 where ``ece`` is not above the 97.5 percentile of the draws behind ``ece_exact``. In simulations with 600 rows it
+    held the true error in 86 to 100 of 100 cases.
 
     References
     ----------

@@ -271,19 +271,13 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
             If the model cannot be run.
         """
         return classify(
-            self._fitted(),
-            images,
-            scheme=get_scheme(self.scheme),
-            redshift=redshift,
-            centre=centre,
-            executor=executor,
-            progress=progress,
-            model=self._model_name(),
-        )
+            self._fitted(), images, scheme=get_scheme(self.scheme), redshift=redshift, centre=centre, executor=executor,
+            progress=progress, model=self._model_name(),
+        )  # fmt: skip
 
     def calibrate(self, X, y=None, *, groups=None):
         """
-        Choose the temperature by which logits are divided, so that probabilities are as often right as they say.
+        Choose the temperature by which logits are divided, so that probabilities agree with frequencies.
 
         Parameters
         ----------
@@ -297,8 +291,7 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         Returns
         -------
         CutoutClassifier
-            Itself. The most probable class of an image does not change. Classes are weighted as in training, so that
-            the temperature does not try to make up for other class frequencies.
+            Itself. The most probable class of an image does not change. Classes are weighted as in training.
 
         References
         ----------
@@ -317,12 +310,12 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
 
     def activation_map(self, image, class_name, *, redshift=None, centre=None):
         """
-        Map of what in an image speaks for a class.
+        Map of what in an image speaks for a class (positive) and against it (negative).
 
         Parameters
         ----------
-        image : `~astropy.nddata.CCDData`, Cutout or path
-            The image, as for `classify`.
+        image : `~astropy.nddata.CCDData`, Cutout, path or `~numpy.ndarray`
+            The image, as for `classify`, or an array ([n_bands,] ny, nx) of counts on the grid.
         class_name : str
             A class of the scheme.
         redshift : float, optional
@@ -333,7 +326,34 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         Returns
         -------
         `~astropy.nddata.CCDData`
-            Signed and unscaled, with the celestial WCS of the cells.
+            One pixel a cell of the feature maps, in units of the logit, with the celestial WCS of the cells (none for
+            an array). ``meta`` has ``CLASS``; ``LOGIT`` and ``PROB`` of the class; ``METHOD``, ``"exact"`` or
+            ``"gradient"``; for an exact map ``BIAS``, which is ``LOGIT`` minus the mean of the map; ``MODEL``,
+            ``SOURCEID``, ``FLAGS``, ``REDSHIFT`` if known, ``CREATOR``; ``CELLPIX`` and ``CELLPIXY``, pixels of the
+            grid per cell along x and y; ``CELLSIZE`` (of a cell along x) and ``FIELD`` (shorter side) in ``CELLUNIT``,
+            kpc, or arcmin without a redshift; ``XMIDDLE`` and ``YMIDDLE``, middle of the field in cells from the
+            centre of the first.
+
+        Raises
+        ------
+        SchemaError
+            If there is no such class.
+        GeometryError, TypeError, ValueError, OSError
+            If the image cannot be used.
+        MissingDependencyError
+            If the network has no exact maps and the extra ``train`` is not installed.
+
+        Notes
+        -----
+        For a network that ends with a mean over positions and one linear layer, ``sum_k w_k^c f_k(x, y)`` over its last
+        feature maps is exact: the logit is its mean plus the bias (Zhou et al. 2016). For other networks the map is
+        ``sum_k a_k f_k(x, y)`` with ``a_k = sum_xy dz / df_k(x, y)`` for the logit z: equations 1 and 2 of Selvaraju et
+        al. (2017) without the rectifier, so that what speaks against the class stays, and with a sum in place of the
+        mean, which is exact in the first case. It is an approximation to first order.
+
+        References
+        ----------
+        Zhou et al. 2016, CVPR, section 2; Selvaraju et al. 2017, ICCV, "Grad-CAM", sections 3 and 3.1.
         """
         from ..maps._maps import activation_map
 
