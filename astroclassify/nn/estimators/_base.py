@@ -31,7 +31,7 @@ from ._parameters import (
     number,
     optional,
     parameter,
-)  # fmt: skip
+)
 
 __all__ = ["_CutoutEstimator"]
 
@@ -44,11 +44,6 @@ def _check_architecture(name, value):
 def _check_geometry(name, value):
     if not isinstance(value, Geometry):
         raise TypeError(f"{name} must be a Geometry, got {type(value).__name__}")
-
-
-def _check_count_bands(name, value):
-    if isinstance(value, str) or len(value):  # no band need hold counts
-        check_names(name, value)
 
 
 def _anything(name, value):
@@ -74,7 +69,7 @@ class _CutoutEstimator(BaseEstimator):
         channels.""",
     )  # fmt: skip
     count_bands: tuple = parameter(
-        ("xray",), _check_count_bands, """
+        ("xray",), check_names, """
         Bands that hold counts of photons; the others (optical plates) hold intensities. Augmentation depends on it.""",
     )  # fmt: skip
     n_filters: int | None = parameter(

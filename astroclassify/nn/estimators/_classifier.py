@@ -21,11 +21,6 @@ from ._parameters import check_names, choice, estimator, integer, optional, para
 __all__ = ["CutoutClassifier", "load_classifier"]
 
 
-def _check_frozen(name, value):
-    if isinstance(value, str) or len(value):
-        check_names(name, value)
-
-
 def _check_class_weight(name, value):
     if not (value is None or isinstance(value, dict) or (isinstance(value, str) and value == "balanced")):
         raise ArgumentError(f"{name} must be 'balanced', a dict or None, got {value!r:.100}")
@@ -81,7 +76,7 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         What makes an epoch better: ``"loss"`` (weighted cross-entropy) or ``"f1"`` (mean F1 over classes).""",
     )  # fmt: skip
     frozen: tuple = parameter(
-        (), _check_frozen, """
+        (), check_names, """
         Beginnings of the names of parameters that do not learn (nor do statistics of batch normalisation there).""",
     )  # fmt: skip
     thaw_epoch: int | None = parameter(

@@ -139,7 +139,7 @@ class Predictor:
         """Which images are unlike those of training; none where nothing was learned of these."""
         if self.novelty is None:
             return np.zeros(len(counts), bool)
-        from ..doubt._novelty import image_statistics
+        from ..doubt._statistics import image_statistics
 
         known = {}
         if "features" in self.novelty.kinds:
