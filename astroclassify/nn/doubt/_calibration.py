@@ -186,7 +186,7 @@ def correct_prior(probabilities, from_prior, to_prior):
     return joint / total
 
 
-def _says(predictions, scheme, stacklevel):
+def _stated(predictions, scheme, stacklevel):
     """Labelled rows with p; p of each class and of the most probable one (n_classes + 1, n), and whether it was so."""
     labelled = unpack(predictions, scheme)
     good = labelled.has_p
@@ -202,8 +202,8 @@ def _says(predictions, scheme, stacklevel):
     best = p.argmax(axis=1)
     rows = np.arange(len(p))
     right = np.eye(labelled.scheme.n_classes)[labelled.truth]
-    said = np.vstack([p.T, p[rows, best]])
-    return labelled, said, np.vstack([right.T, right[rows, best]])
+    stated = np.vstack([p.T, p[rows, best]])
+    return labelled, stated, np.vstack([right.T, right[rows, best]])
 
 
 def _edges(p, n_bins, binning):
@@ -225,9 +225,9 @@ def wilson(fraction, n):
     return np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)
 
 
-def _bin_rows(said, right, groups, edges):
+def _bin_rows(stated, right, groups, edges):
     """p_lo, p_hi, p_mean, fraction, n, independent n of each bin."""
-    index = np.searchsorted(edges[1:-1], said, side="left")
+    index = np.searchsorted(edges[1:-1], stated, side="left")
     rows = []
     for number in range(len(edges) - 1):
         inside = index == number
@@ -237,7 +237,7 @@ def _bin_rows(said, right, groups, edges):
             continue
         sizes = np.unique(groups[inside], return_counts=True)[1]
         independent = n**2 / np.sum(sizes**2)
-        rows.append((edges[number], edges[number + 1], said[inside].mean(), right[inside].mean(), n, independent))
+        rows.append((edges[number], edges[number + 1], stated[inside].mean(), right[inside].mean(), n, independent))
     return rows
 
 
@@ -294,10 +294,10 @@ def reliability(predictions, *, scheme=None, n_bins=10, binning="width"):
       0.25      0.0   2
        0.8      0.5   2
     """
-    labelled, said, right = _says(predictions, scheme, stacklevel=4)
+    labelled, stated, right = _stated(predictions, scheme, stacklevel=4)
     names = [*labelled.scheme.classes, TOP]
     rows = []
-    for p, so in zip(said, right, strict=True):
+    for p, so in zip(stated, right, strict=True):
         rows += _bin_rows(p, so, labelled.groups, _edges(p, n_bins, binning))
     low, high, mean, fraction, n, independent = (np.array(column) for column in zip(*rows, strict=True))
     table = QTable({"class": np.repeat(names, n_bins), "p_lo": low, "p_hi": high, "p_mean": mean, "fraction": fraction})
@@ -373,16 +373,16 @@ def expected_calibration_error(predictions, *, scheme=None, n_bins=10, binning="
     >>> error["ece"].round(3).tolist()  # (2 x 0.25 + 2 x 0.3) / 4, twice, and |0.775 - 0.75|
     [0.275, 0.275, 0.025]
     """
-    labelled, said, right = _says(predictions, scheme, stacklevel=4)
+    labelled, stated, right = _stated(predictions, scheme, stacklevel=4)
     seed = master_seed(rng)
     bins = []
-    for p in said:
+    for p in stated:
         edges = _edges(p, n_bins, binning)
         bins.append(np.searchsorted(edges[1:-1], p, side="left")[:, None] == np.arange(n_bins))
 
     def errors(weights, so):
         """(m, n_classes + 1) from weights (m, n) or (1, n) and truths (m or 1, n_classes + 1, n)."""
-        parts = [np.abs((weights * (so[:, k] - said[k])) @ bins[k]).sum(axis=1) for k in range(len(said))]
+        parts = [np.abs((weights * (so[:, k] - stated[k])) @ bins[k]).sum(axis=1) for k in range(len(stated))]
         return np.stack(parts, axis=1) / weights.sum(axis=1, keepdims=True)
 
     once = np.ones((1, len(labelled.truth)))

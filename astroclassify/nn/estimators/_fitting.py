@@ -87,7 +87,7 @@ def _start_from(model, network, start):
 
 def fit(model, task, X, y, *, groups, validation, sample_weight, checkpoint, start=None):
     """Train an estimator for a task and set its learned attributes; returns the validation set, or None."""
-    for package in ("torch", "safetensors"):  # said before images are read
+    for package in ("torch", "safetensors"):  # checked before images are read
         require(package, extra="train")
     seed = _choose_seed(model.random_state, checkpoint)
     training, held = split(model, task, X, y, groups, validation, sample_weight, seed)

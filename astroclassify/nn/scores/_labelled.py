@@ -83,11 +83,11 @@ def unpack(predictions, scheme=None, *, name="predictions", failed=None, stackle
     predictions = validate(predictions, PREDICTIONS, scheme=scheme)
     if "label" not in predictions.colnames:
         raise SchemaError(f"{name} must have a column 'label' with the true classes")
-    labels, said = _column(predictions, "label"), _column(predictions, "label_pred")
+    labels, stated = _column(predictions, "label"), _column(predictions, "label_pred")
     known = labels != ""
     if not known.any():
         raise ValueError(f"{name} must have a true label in at least one row")
-    unknown = sorted(map(str, set(said[known]) - {*scheme.classes, ""}))
+    unknown = sorted(map(str, set(stated[known]) - {*scheme.classes, ""}))
     if unknown:
         raise SchemaError(f"label_pred of {name} must be one of {scheme.classes}, or empty, got {unknown[:3]}")
     source_ids = _column(predictions, "source_id")
@@ -97,7 +97,7 @@ def unpack(predictions, scheme=None, *, name="predictions", failed=None, stackle
     p = np.stack([plain_column(predictions[f"p_{each}"]) for each in scheme.classes], axis=1, dtype=float)
     labelled = Labelled(
         scheme, np.array([scheme.index(label) for label in labels[known]]),
-        np.array([index[label] for label in said[known]]), p[known], groups[known], source_ids[known],
+        np.array([index[label] for label in stated[known]]), p[known], groups[known], source_ids[known],
         has_groups=has_groups, n_unlabelled=int(np.sum(~known)),
     )  # fmt: skip
     if failed and labelled.n_failed:

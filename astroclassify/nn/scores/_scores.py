@@ -67,8 +67,8 @@ def _mean_present(values):
 
 def _counts(truth, predicted, index):
     """Rows of one class against the others: true and false positives, false and true negatives, lost others."""
-    is_true, is_said, failed = truth == index, predicted == index, predicted < 0
-    return (is_true & is_said, ~is_true & is_said, is_true & ~is_said, ~is_true & ~is_said & ~failed, ~is_true & failed)
+    is_true, is_predicted, failed = truth == index, predicted == index, predicted < 0
+    return (is_true & is_predicted, ~is_true & is_predicted, is_true & ~is_predicted, ~is_true & ~is_predicted & ~failed, ~is_true & failed)
 
 
 def evaluate(labelled, weights):
