@@ -138,10 +138,9 @@ def correct_prior(probabilities, from_prior, to_prior):
     """
     Change the class frequencies that probabilities are for.
 
-    A network trained with ``class_weight="balanced"`` gives probabilities for equally frequent classes, since each
-    class counts the same in its loss; one trained without gives those for the frequencies of the training set. By
-    Bayes' theorem p'(c | image) is proportional to p(c | image) to(c) / from(c), provided that images of a class look
-    alike in both populations.
+    A network trained with ``class_weight="balanced"`` gives probabilities for equally frequent classes, one trained
+    without those for the frequencies of the training set. By Bayes' theorem p'(c | image) is proportional to
+    p(c | image) to(c) / from(c), provided that images of a class look alike in both populations.
 
     Parameters
     ----------
@@ -272,13 +271,12 @@ def reliability(predictions, *, scheme=None, n_bins=10, binning="width"):
 
     Notes
     -----
-    The interval is Wilson's. The members of a group count as one where they are in one bin: the number of trials is
-    n^2 / sum(m^2) for groups of m members, exact if they are right or wrong together, careful if not.
+    The interval is Wilson's with n^2 / sum(m^2) trials for groups of m members in a bin: exact if the members of a
+    group are right or wrong together, conservative if not.
 
     References
     ----------
-    Guo et al. 2017, ICML (arXiv:1706.04599), section 2; Wilson 1927, JASA 22, 209; Kish 1965, Survey Sampling (number
-    of trials).
+    Guo et al. 2017, ICML (arXiv:1706.04599), section 2; Wilson 1927, JASA 22, 209; Kish 1965, Survey Sampling.
 
     Examples
     --------
@@ -336,8 +334,7 @@ def expected_calibration_error(predictions, *, scheme=None, n_bins=10, binning="
     `~astropy.table.QTable`
         One row per class and a last one ``"top"`` (the number usually given: that of the most probable class):
         ``class``, ``ece`` = sum over bins of n_b / n abs(fraction_b - p_mean_b), its 95% interval ``ece_lo``,
-        ``ece_hi``, and ``ece_exact``: the ``ece`` that these very probabilities would have on average if they were
-        exact.
+        ``ece_hi``, and ``ece_exact``: the mean ``ece`` if these probabilities were exact.
 
     Raises
     ------

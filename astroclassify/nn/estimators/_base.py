@@ -47,7 +47,7 @@ def _check_geometry(name, value):
 
 
 def _anything(name, value):
-    """What torch or `~astroclassify.batch.master_seed` checks when it is used."""
+    """No check: torch or `~astroclassify.batch.master_seed` checks it when it is used."""
 
 
 @estimator
@@ -96,7 +96,7 @@ class _CutoutEstimator(BaseEstimator):
     iterations: int | None = parameter(
         None, optional(integer(1, 10**9)), "How long to train in steps (batches), in place of ``epochs``."
     )
-    batch_size: int = parameter(32, integer(2, 10**6), "Most images in a batch.")
+    batch_size: int = parameter(32, integer(2, 10**6), "Largest number of images in a batch.")
     optimizer: str = parameter(
         "adamw", choice(OPTIMIZERS),
         """``"adamw"``, ``"sgd"`` (Nesterov momentum) or ``"adadelta"``. Su et al.'s is unknown.""",

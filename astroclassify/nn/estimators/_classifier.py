@@ -112,7 +112,7 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
     @classmethod
     def from_recipe(cls, name, **changes):
         """
-        Make an untrained classifier with the settings of a paper.
+        Make an untrained classifier with the settings of a paper, see `load_recipe`.
 
         Parameters
         ----------
@@ -124,7 +124,7 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         Returns
         -------
         CutoutClassifier
-            The classifier. Which values are printed in the paper and which are our choice, the recipe says.
+            The classifier.
 
         Raises
         ------
@@ -142,28 +142,26 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         Parameters
         ----------
         X : `~astropy.table.QTable`, `~numpy.ndarray` or list
-            A SAMPLE table (labels and groups come from it), an array of counts (n, [n_bands,] ny, nx) on the grid, or a
-            list of CCDData, Cutout or paths. All images are held in memory, 4 bytes a pixel: 250 MB for 954 images of
-            256 x 256, twice that while a validation set is split off.
+            A SAMPLE table with labels and groups, an array of counts (n, [n_bands,] ny, nx) on the grid, or a list of
+            CCDData, Cutout or paths. All images are in memory, 4 bytes a pixel: 250 MB for 954 images of 256 x 256,
+            twice that while a validation set is split off.
         y : sequence of str or int, or array of shape (n, n_classes), optional
             Labels; needed where ``X`` has none. Whole numbers count the sorted classes from 0, as scikit-learn's
-            LabelEncoder does. Rows of numbers are soft labels: the probability of each class in the order of the
-            scheme, from volunteers' votes for example. No label: an empty text, a row of NaN.
+            LabelEncoder does. Rows of numbers are soft labels: probabilities of the classes in the order of the scheme.
+            No label: an empty text, a row of NaN.
         groups : sequence, optional
-            What must not be split between training and validation; by default the table's ``group_id``, or each image
-            by itself.
+            Groups that are not split between training and validation; by default ``group_id``, or each image alone.
         validation : table, or tuple of images and labels, optional
             Images on which to choose the epoch, in place of a share of ``X``.
         sample_weight : sequence of float, optional
             Weight of each image in the loss: 2 counts as two images.
         checkpoint : str or path-like, optional
-            Folder in which the state of the training is saved about every half minute, and from which it goes on if
-            there is one. The result is that of a training that was not interrupted, bit by bit on the CPU.
+            Folder in which the state of the training is saved about every half minute and from which it resumes. On the
+            CPU the result is identical to that of an uninterrupted training.
         start : CutoutClassifier, str or path-like, optional
-            Where to start from instead of random weights: a fitted classifier, a model (name or folder; its
-            preprocessing is kept), or a ``.safetensors`` file with torchvision's ImageNet weights, which is never
-            downloaded. What does not fit, such as the last layer for other classes, starts anew; see
-            ``training_["start"]``.
+            Weights to start from: those of a fitted classifier or a model (name or folder), whose preprocessing is
+            kept, or of a ``.safetensors`` file with torchvision's ImageNet weights, which is not downloaded. Layers
+            that do not fit, such as the last one for other classes, start at random; see ``training_["start"]``.
 
         Returns
         -------
@@ -232,7 +230,7 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
 
     def classify(self, images, *, redshift=None, centre=None, executor=None, progress=None):
         """
-        Classify images and say what is doubtful about each.
+        Classify images, with flags for doubtful ones.
 
         Parameters
         ----------
@@ -253,8 +251,8 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         -------
         `~astropy.table.QTable`
             PREDICTIONS, one row per image in the order given: ``source_id``, ``label_pred``, ``p_<class>``, ``flags``,
-            ``message``, and the sample's ``label`` and ``group_id`` where it has them. An image of a list or table
-            that fails has NaN probabilities, an empty label, the flag ``failed`` and a message.
+            ``message``, and the sample's ``label`` and ``group_id``. An image of a list or table that fails has NaN, an
+            empty label, the flag ``failed`` and a message.
 
         Raises
         ------

@@ -161,21 +161,21 @@ def mean_activation_maps(classifier, sample, *, p_min=0.9):
     Parameters
     ----------
     classifier : CutoutClassifier
-        A fitted or loaded classifier. On the images that it was trained on, it is right and sure too often: use others.
+        A fitted or loaded classifier.
     sample : `~astropy.table.QTable`
-        A SAMPLE table with labels. Rows without one are left out.
+        A SAMPLE table with labels, of images that were not trained on. Rows without a label are left out.
     p_min : float, optional
         Least probability of the true class (exclusive), 0.9 in Su et al. (2020).
 
     Returns
     -------
     dict
-        Class -> `~astropy.nddata.CCDData`: the mean of the maps of that class, on offsets from the middle of the field
-        (WCS in kpc, or arcmin where the model's grid is in angles). The uncertainty is the standard error of the mean,
-        from the scatter between groups (projections of one halo are not independent; NaN below two groups). ``meta``
-        is as for ``activation_map``, with ``NLABEL`` images of the class, of which ``NIMAGES`` (in ``NGROUPS`` groups)
-        were averaged, ``NWRONG`` had another class predicted, ``NUNSURE`` a probability up to ``PMIN``, and ``NFAILED``
-        could not be used. A class without images has a map of NaN and a warning.
+        Class -> `~astropy.nddata.CCDData`: the mean map of that class, on offsets from the middle of the field (WCS in
+        kpc, or arcmin where the model's grid is in angles). The uncertainty is the standard error of the mean, from the
+        scatter between groups (NaN below two). ``meta`` is as for `CutoutClassifier.activation_map`, with ``NLABEL``
+        images of the class, of which ``NIMAGES`` (in ``NGROUPS`` groups) were averaged, ``NWRONG`` had another class
+        predicted, ``NUNSURE`` a probability up to ``PMIN``, and ``NFAILED`` could not be used. A class without images
+        has a map of NaN and a warning.
 
     Raises
     ------
@@ -269,10 +269,9 @@ def radial_profiles(maps, *, r_500=None):
 
     Notes
     -----
-    Cells are taken as blocks of one value and weighted by their area inside each ring, out to half the shorter side of
-    the field. Rings are not narrower than a cell, for there is nothing to see inside one. ``error`` is the mean over
-    the ring of the standard errors of the cells: the error if all cells of a ring vary together, as the maps of
-    clusters that are brighter or fainter nearly do, and otherwise an upper limit. It is NaN where a map has none.
+    Cells are blocks of one value and weighted by their area inside each ring, out to half the shorter side of the
+    field. ``error`` is the mean over the ring of the standard errors of the cells: exact if all cells of a ring vary
+    together, as is nearly so for brighter and fainter clusters, else an upper limit. It is NaN where a map has none.
 
     References
     ----------

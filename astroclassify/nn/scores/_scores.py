@@ -67,8 +67,8 @@ def _mean_present(values):
 
 def _counts(truth, predicted, index):
     """Rows of one class against the others: true and false positives, false and true negatives, lost others."""
-    is_true, is_predicted, failed = truth == index, predicted == index, predicted < 0
-    return (is_true & is_predicted, ~is_true & is_predicted, is_true & ~is_predicted, ~is_true & ~is_predicted & ~failed, ~is_true & failed)
+    true, chosen, failed = truth == index, predicted == index, predicted < 0
+    return true & chosen, ~true & chosen, true & ~chosen, ~true & ~chosen & ~failed, ~true & failed
 
 
 def evaluate(labelled, weights):
