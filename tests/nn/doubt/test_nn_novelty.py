@@ -282,7 +282,7 @@ def test_novelty_of_a_network():
     rng = np.random.default_rng(14)
 
     def sample(n):
-        headers = tuple({"exposure": 1e5} for _ in range(n))
+        headers = tuple(SimpleNamespace(exposure=1e5) for _ in range(n))
         return SimpleNamespace(counts=clusters(n, rng), groups=np.arange(n).astype(str), headers=headers)
 
     predictor = stand_in()._fitted()
