@@ -309,7 +309,7 @@ def test_recipes(monkeypatch):
             "optimizer": "sgd",
         }
     }
-    supply(monkeypatch, "_recipes", load_recipe=lambda name: recipe)
+    supply(monkeypatch, "estimators._recipes", load_recipe=lambda name: recipe)
     model = CutoutClassifier.from_recipe("any", optimizer="adadelta")
     assert (model.scheme, model.geometry, model.bands) == ("candidate", grid, ("optical", "xray"))
     assert model.augmentation == ("flip",) and model.optimizer == "adadelta"
@@ -349,7 +349,7 @@ def test_activation_map_is_that_of_the_maps_module(fitted, monkeypatch):
         seen.append((classifier, class_name, redshift, centre))
         return CCDData(np.zeros((2, 2)), unit="")
 
-    supply(monkeypatch, "_maps", activation_map=activation_map)
+    supply(monkeypatch, "maps._maps", activation_map=activation_map)
     assert isinstance(fitted.activation_map(np.zeros((SIZE, SIZE)), "CC", redshift=0.1), CCDData)
     assert seen == [(fitted, "CC", 0.1, None)]
 
