@@ -44,7 +44,7 @@ def fitted(network, *, architecture=own_network, geometry=GRID):
     predictor = Predictor(network, bands=("xray",), geometry=geometry, preprocessing=rule, training={})
     predictor.temperature, predictor.novelty = 1.0, None
     classifier.predictor_, classifier.temperature_, classifier.novelty_ = predictor, 1.0, None
-    classifier.card_, classifier.classes_, classifier.training_ = {"name": "hand-made"}, np.array(sorted(PAIR.classes)), {}
+    classifier.card_, classifier.classes_, classifier.training_ = {"name": "hand-made"}, np.array(PAIR.classes), {}
     return classifier
 
 
