@@ -39,10 +39,8 @@ def _targets(labels, shape):
             raise ValueError("labels must be from 0 and sum to 1 in every row where they are probabilities")
         return soft
     if labels.shape != shape[:1] or labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"labels must be class numbers of shape {shape[:1]} or probabilities of shape {shape}, "
-            f"got {labels.dtype} {labels.shape}"
-        )
+        allowed = f"class numbers of shape {shape[:1]} or probabilities of shape {shape}"
+        raise ValueError(f"labels must be {allowed}, got {labels.dtype} {labels.shape}")
     if np.any(labels < 0) or np.any(labels >= shape[1]):
         raise ValueError(f"labels must be class numbers from 0 to {shape[1] - 1}")
     return np.eye(shape[1])[labels]
@@ -62,7 +60,7 @@ def _row_weights(n, groups, sample_weight):
 
 def fit_temperature(logits, labels, *, groups=None, sample_weight=None):
     """
-    Temperature by which logits are to be divided, so that the softmax is as often right as it says.
+    Temperature by which logits are to be divided, so that probabilities agree with frequencies.
 
     It minimises the mean of -log p(true class) over images that were not trained on. The most probable class of an
     image does not change.
@@ -74,16 +72,16 @@ def fit_temperature(logits, labels, *, groups=None, sample_weight=None):
     labels : `~numpy.ndarray`
         Class numbers, shape (n,), or soft labels, shape (n, n_classes).
     groups : sequence, optional
-        Group of each image; then every group counts once, however many images (projections) it has.
+        Group of each image; every group then has the same weight.
     sample_weight : sequence of float, optional
-        Weight of each image. For a network trained with class weights give each image the weight of its class: else
-        the temperature also tries to make up for other class frequencies, which it cannot (see `correct_prior`).
+        Weight of each image: for a network trained with class weights, that of its class. Otherwise the temperature
+        is biased by the different class frequencies (see `correct_prior`).
 
     Returns
     -------
     float
-        Above 1 where the network is too sure. At most 10, with a warning, where probabilities are no better than equal
-        ones; 1, with a warning, where it would be below 0.1: so few images are wrong that they do not determine it.
+        Above 1 where probabilities are too extreme. At most 10, with a warning, where they are no better than equal
+        ones; 1, with a warning, where it would be below 0.1, since too few images are wrong to determine it.
 
     Raises
     ------
@@ -117,9 +115,8 @@ def fit_temperature(logits, labels, *, groups=None, sample_weight=None):
         return float(weights @ excess.sum(axis=1))
 
     if slope(1 / _LEAST) < 0:
-        warnings.warn(
-            "too few images are wrong to determine a temperature: 1 is kept", AstroclassifyWarning, stacklevel=2
-        )
+        text = "too few images are wrong to determine a temperature: 1 is kept"
+        warnings.warn(text, AstroclassifyWarning, stacklevel=2)
         return 1.0
     if slope(1 / _GREATEST) > 0:
         text = f"probabilities are no better than equal ones: the temperature is {_GREATEST:g}, the greatest allowed"
@@ -141,10 +138,9 @@ def correct_prior(probabilities, from_prior, to_prior):
     """
     Change the class frequencies that probabilities are for.
 
-    A network trained with ``class_weight="balanced"`` gives probabilities for equally frequent classes, since each
-    class counts the same in its loss; one trained without gives those for the frequencies of the training set. By
-    Bayes' theorem p'(c | image) is proportional to p(c | image) to(c) / from(c), provided that images of a class look
-    alike in both populations.
+    A network trained with ``class_weight="balanced"`` gives probabilities for equally frequent classes, one trained
+    without those for the frequencies of the training set. By Bayes' theorem p'(c | image) is proportional to
+    p(c | image) to(c) / from(c), provided that images of a class look alike in both populations.
 
     Parameters
     ----------
@@ -189,11 +185,8 @@ def correct_prior(probabilities, from_prior, to_prior):
     return joint / total
 
 
-def _says(predictions, scheme, stacklevel):
-    """
-    Labelled rows with probabilities; and p, and whether it was so, of each class and of the most probable one:
-    (n_classes + 1, n).
-    """
+def _stated(predictions, scheme, stacklevel):
+    """Labelled rows with p; p of each class and of the most probable one (n_classes + 1, n), and whether it was so."""
     labelled = unpack(predictions, scheme)
     good = labelled.has_p
     if not good.any():
@@ -208,8 +201,8 @@ def _says(predictions, scheme, stacklevel):
     best = p.argmax(axis=1)
     rows = np.arange(len(p))
     right = np.eye(labelled.scheme.n_classes)[labelled.truth]
-    said = np.vstack([p.T, p[rows, best]])
-    return labelled, said, np.vstack([right.T, right[rows, best]])
+    stated = np.vstack([p.T, p[rows, best]])
+    return labelled, stated, np.vstack([right.T, right[rows, best]])
 
 
 def _edges(p, n_bins, binning):
@@ -221,10 +214,8 @@ def _edges(p, n_bins, binning):
 
 def wilson(fraction, n):
     """
-    Limits of Wilson's 95% interval of a fraction of n trials; NaN where n is 0.
-
-    Wilson 1927, JASA 22, 209; Brown, Cai & DasGupta 2001, Statistical Science 16, 101, equation 4. Not astropy's
-    ``binom_conf_interval``, which takes whole numbers of trials: here they are those of independent groups.
+    Wilson's 95% interval of a fraction of n trials, n not whole (JASA 22, 209; Brown et al. 2001, equation 4); NaN
+    where n is 0.
     """
     fraction, n = np.asarray(fraction, dtype=float), np.asarray(n, dtype=float)
     safe = np.where(n > 0, n, np.nan)
@@ -233,9 +224,9 @@ def wilson(fraction, n):
     return np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)
 
 
-def _bin_rows(said, right, groups, edges):
+def _bin_rows(stated, right, groups, edges):
     """p_lo, p_hi, p_mean, fraction, n, independent n of each bin."""
-    index = np.searchsorted(edges[1:-1], said, side="left")
+    index = np.searchsorted(edges[1:-1], stated, side="left")
     rows = []
     for number in range(len(edges) - 1):
         inside = index == number
@@ -245,13 +236,13 @@ def _bin_rows(said, right, groups, edges):
             continue
         sizes = np.unique(groups[inside], return_counts=True)[1]
         independent = n**2 / np.sum(sizes**2)
-        rows.append((edges[number], edges[number + 1], said[inside].mean(), right[inside].mean(), n, independent))
+        rows.append((edges[number], edges[number + 1], stated[inside].mean(), right[inside].mean(), n, independent))
     return rows
 
 
 def reliability(predictions, *, scheme=None, n_bins=10, binning="width"):
     """
-    Reliability diagram as a table: how often what was said with probability p was so.
+    Reliability diagram as a table: how often a class was true where its probability was p.
 
     Parameters
     ----------
@@ -267,10 +258,10 @@ def reliability(predictions, *, scheme=None, n_bins=10, binning="width"):
     Returns
     -------
     `~astropy.table.QTable`
-        ``n_bins`` rows for each class (what ``p_<class>`` says) and for ``class`` = ``"top"`` (what the probability of
-        the most probable class says): ``class``, ``p_lo`` and ``p_hi`` (the bin holds p_lo < p <= p_hi, the first also
-        0), ``p_mean``, ``fraction`` that was so, ``fraction_lo`` and ``fraction_hi`` (95%), ``n``. A bin without rows
-        has ``n`` 0 and NaN. Rows without label or probabilities are left out, the latter with a warning.
+        ``n_bins`` rows for each class (of ``p_<class>``) and for ``class`` = ``"top"`` (of the largest probability):
+        ``class``, ``p_lo`` and ``p_hi`` (the bin holds p_lo < p <= p_hi, the first also 0), ``p_mean``, ``fraction``
+        of rows where the class is true, ``fraction_lo`` and ``fraction_hi`` (95%), ``n``. A bin without rows has ``n``
+        0 and NaN. Rows without label or probabilities are left out, the latter with a warning.
 
     Raises
     ------
@@ -280,13 +271,12 @@ def reliability(predictions, *, scheme=None, n_bins=10, binning="width"):
 
     Notes
     -----
-    The interval is Wilson's. The members of a group count as one where they are in one bin: the number of trials is
-    n^2 / sum(m^2) for groups of m members, exact if they are right or wrong together, careful if not.
+    The interval is Wilson's with n^2 / sum(m^2) trials for groups of m members in a bin: exact if the members of a
+    group are right or wrong together, conservative if not.
 
     References
     ----------
-    Guo et al. 2017, ICML (arXiv:1706.04599), section 2; Wilson 1927, JASA 22, 209; Kish 1965, Survey Sampling (number
-    of trials).
+    Guo et al. 2017, ICML (arXiv:1706.04599), section 2; Wilson 1927, JASA 22, 209; Kish 1965, Survey Sampling.
 
     Examples
     --------
@@ -302,10 +292,10 @@ def reliability(predictions, *, scheme=None, n_bins=10, binning="width"):
       0.25      0.0   2
        0.8      0.5   2
     """
-    labelled, said, right = _says(predictions, scheme, stacklevel=4)
+    labelled, stated, right = _stated(predictions, scheme, stacklevel=4)
     names = [*labelled.scheme.classes, TOP]
     rows = []
-    for p, so in zip(said, right, strict=True):
+    for p, so in zip(stated, right, strict=True):
         rows += _bin_rows(p, so, labelled.groups, _edges(p, n_bins, binning))
     low, high, mean, fraction, n, independent = (np.array(column) for column in zip(*rows, strict=True))
     table = QTable({"class": np.repeat(names, n_bins), "p_lo": low, "p_hi": high, "p_mean": mean, "fraction": fraction})
@@ -316,7 +306,7 @@ def reliability(predictions, *, scheme=None, n_bins=10, binning="width"):
 
 
 def _simulated(labelled, rng, n_draws):
-    """Whether each class, and the most probable one, would be so if probabilities were exact: (n_draws, K + 1, n)."""
+    """Drawn truth of each class, and of the most probable one, if probabilities were exact: (n_draws, K + 1, n)."""
     p = labelled.probabilities
     edges = np.cumsum(p, axis=1)
     # One number for all rows of a group: projections of one object have its class together.
@@ -328,7 +318,7 @@ def _simulated(labelled, rng, n_draws):
 
 def expected_calibration_error(predictions, *, scheme=None, n_bins=10, binning="width", n_bootstrap=1000, rng=None):
     """
-    Expected calibration error: mean distance between what was said and how often it was so, over bins.
+    Expected calibration error: mean distance between probability and frequency over bins.
 
     Parameters
     ----------
@@ -344,8 +334,7 @@ def expected_calibration_error(predictions, *, scheme=None, n_bins=10, binning="
     `~astropy.table.QTable`
         One row per class and a last one ``"top"`` (the number usually given: that of the most probable class):
         ``class``, ``ece`` = sum over bins of n_b / n abs(fraction_b - p_mean_b), its 95% interval ``ece_lo``,
-        ``ece_hi``, and ``ece_exact``: the ``ece`` that these very probabilities would have on average if they were
-        exact.
+        ``ece_hi``, and ``ece_exact``: the mean ``ece`` if these probabilities were exact.
 
     Raises
     ------
@@ -354,15 +343,15 @@ def expected_calibration_error(predictions, *, scheme=None, n_bins=10, binning="
 
     Notes
     -----
-    The ``ece`` is biased upwards: the noise of each bin adds its absolute value, about sqrt(2 p (1 - p) / (pi n_b)) for
-    exact probabilities, so it is never 0 and grows with the number of bins and with correlated rows (projections of
-    one object). Compare it with ``ece_exact``, from 500 draws of labels from the probabilities, one per group: a value
-    near it is no sign of wrong probabilities. Compare two networks only on the same rows with the same bins.
+    The ``ece`` is biased upwards: the noise of each bin adds about sqrt(2 p (1 - p) / (pi n_b)) for exact
+    probabilities, so it is never 0 and grows with the number of bins and with correlated rows (projections of one
+    object). A value near ``ece_exact`` (from 500 draws of labels from the probabilities, one per group) is no sign of
+    wrong probabilities. Compare two networks only on the same rows with the same bins.
 
-    The interval is the basic one, 2 ece minus the upper and lower percentiles over samples of groups: resampling adds
-    the noise of the bins a second time, so the percentiles themselves would lie too high. It is an interval of the
-    error without noise and may lie below ``ece``. It begins at 0 where ``ece`` is not above the 97.5 percentile of the
-    draws behind ``ece_exact``. In simulations with 600 rows it held the true error in 86 to 100 of 100 cases.
+    The interval is the basic one, 2 ece minus the upper and lower percentiles over samples of groups, since resampling
+    adds the noise of the bins a second time. It is for the error without noise and may lie below ``ece``; it begins at
+    0 where ``ece`` is not above the 97.5 percentile of the draws behind ``ece_exact``. In simulations with 600 rows it
+    held the true error in 86 to 100 of 100 cases.
 
     References
     ----------
@@ -381,16 +370,16 @@ def expected_calibration_error(predictions, *, scheme=None, n_bins=10, binning="
     >>> error["ece"].round(3).tolist()  # (2 x 0.25 + 2 x 0.3) / 4, twice, and |0.775 - 0.75|
     [0.275, 0.275, 0.025]
     """
-    labelled, said, right = _says(predictions, scheme, stacklevel=4)
+    labelled, stated, right = _stated(predictions, scheme, stacklevel=4)
     seed = master_seed(rng)
     bins = []
-    for p in said:
+    for p in stated:
         edges = _edges(p, n_bins, binning)
         bins.append(np.searchsorted(edges[1:-1], p, side="left")[:, None] == np.arange(n_bins))
 
     def errors(weights, so):
         """(m, n_classes + 1) from weights (m, n) or (1, n) and truths (m or 1, n_classes + 1, n)."""
-        parts = [np.abs((weights * (so[:, k] - said[k])) @ bins[k]).sum(axis=1) for k in range(len(said))]
+        parts = [np.abs((weights * (so[:, k] - stated[k])) @ bins[k]).sum(axis=1) for k in range(len(stated))]
         return np.stack(parts, axis=1) / weights.sum(axis=1, keepdims=True)
 
     once = np.ones((1, len(labelled.truth)))

@@ -9,15 +9,12 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 
 from astroclassify.batch import derive_rng
 
-__all__ = ["FALSE_ALARM_RATE", "STATISTICS", "Novelty", "image_statistics"]
+__all__ = ["FALSE_ALARM_RATE", "Novelty"]
 
 FALSE_ALARM_RATE = 0.01
-"""An image is unfamiliar where its `Novelty.score` is below this: the share of images like those of training that are
-called so by mistake."""
+"""An image is unfamiliar where its `Novelty.score` is below this: the share of false alarms among familiar images."""
 
-STATISTICS = ("total", "centre", "outskirts", "brightest", "grain")
-"""Statistics of each band, see ``image_statistics``; the exposure follows as one more for the image."""
-
+_ARRAYS = ("scale", "means", "directions", "variances")
 _N_KEPT = 16  # directions of the features that are kept with a variance of their own
 _N_FOLDS = 5
 _TAIL = 0.1  # share of the reference scores that the tail is fitted to
@@ -28,74 +25,11 @@ _LEAST_REFERENCE = 20
 _MAX_NUMBERS = 1 << 22  # in one array of a stored score
 
 
-def image_statistics(counts, exposure=None):
-    """
-    Simple statistics of images (n, n_bands, ny, nx) of counts: (n, 5 n_bands + 1), finite but for an unknown exposure.
-
-    They show another telescope, a much shorter exposure, or a processed image. For each band, with lg(x) = sign(x)
-    log10(1 + abs(x)):
-
-    - ``total``: lg of the sum;
-    - ``centre``: lg of the sum within 1/10 of the side from the middle;
-    - ``outskirts``: lg of the sum beyond 0.45 of the side, scaled to the area of the image: mostly background;
-    - ``brightest``: lg of the largest pixel;
-    - ``grain``: log10 of (0.01 + mean of (a - b)^2 / (abs(a) + abs(b)) over neighbours that are not both empty). The
-      mean is 1 for raw counts where the image is flat, at any brightness (given a + b = N the expectation of (a - b)^2
-      is N); far less for an image that was smoothed or resampled from larger pixels.
-
-    The last one is log10 of the exposure (s).
-    """
-    counts = np.asarray(counts)
-    if counts.ndim != 4:
-        raise ValueError(f"counts must have shape (n, n_bands, ny, nx), got {counts.shape}")
-    n, n_bands, ny, nx = counts.shape
-    y, x = np.indices((ny, nx))
-    radius = np.hypot(y - (ny - 1) / 2, x - (nx - 1) / 2) / min(ny, nx)
-    centre, outskirts = radius <= max(0.1, radius.min()), radius >= min(0.45, radius.max())
-    values = np.empty((n, n_bands, len(STATISTICS)))
-    for index, image in enumerate(counts):  # image by image: doubles of a whole training set would not be bounded
-        image = image.astype(float)
-        values[index] = np.stack(
-            [
-                _lg(image.sum(axis=(1, 2))),
-                _lg(image[:, centre].sum(axis=1)),
-                _lg(image[:, outskirts].sum(axis=1) * (ny * nx / outskirts.sum())),
-                _lg(image.max(axis=(1, 2))),
-                np.log10(0.01 + _grain(image)),
-            ],
-            axis=1,
-        )
-    seconds = np.full(n, np.nan)
-    if exposure is not None:
-        if len(exposure) != n:
-            raise ValueError(f"exposure must be one per image ({n}), got {len(exposure)}")
-        seconds = np.array([np.nan if value is None else float(value) for value in exposure])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        seconds = np.where(seconds > 0, np.log10(seconds), np.nan)
-    return np.column_stack([values.reshape(n, -1), seconds])
-
-
-def _lg(values):
-    return np.sign(values) * np.log10(1 + np.abs(values))
-
-
-def _grain(image):
-    """Mean of (a - b)^2 / (a + b) over neighbouring pixels that are not both empty; 1 where all are."""
-    total, n = np.zeros(len(image)), np.zeros(len(image))
-    for axis in (1, 2):
-        first, second = np.delete(image, 0, axis=axis), np.delete(image, -1, axis=axis)
-        size = np.abs(first) + np.abs(second)
-        total += np.divide((first - second) ** 2, size, out=np.zeros_like(size), where=size > 0).sum(axis=(1, 2))
-        n += (size > 0).sum(axis=(1, 2))
-    return np.divide(total, n, out=np.ones_like(total), where=n > 0)
-
-
 @dataclass(frozen=True)
 class _Gaussians:
     """
-    Normal distributions with a mean for each class and one covariance, short enough for a JSON file.
+    Normal distributions with ``means`` (n_classes, k) and one covariance, of values over ``scale`` (k,; 0: not used).
 
-    ``scale`` (k,) brings each value to unit variance within classes (0: not used); ``means`` (n_classes, k);
     ``directions`` (m, k) and ``variances`` (m,) are the leading eigenvectors and eigenvalues of the shrunk covariance,
     ``rest`` the mean of the other eigenvalues.
     """
@@ -203,15 +137,13 @@ class _Part:
         return np.where(np.isfinite(values).any(axis=1), p, np.nan)
 
     def to_dict(self):
-        g = self.gaussians
-        arrays = {"scale": g.scale, "means": g.means, "directions": g.directions, "variances": g.variances}
-        arrays["quantiles"] = self.quantiles
+        arrays = {name: getattr(self.gaussians, name) for name in _ARRAYS} | {"quantiles": self.quantiles}
         packed = {name: _pack(array) for name, array in arrays.items()}
-        return {"n": self.n, "mean_excess": self.mean_excess, "rest": g.rest, **packed}
+        return {"n": self.n, "mean_excess": self.mean_excess, "rest": self.gaussians.rest, **packed}
 
     @classmethod
     def from_dict(cls, mapping):
-        g = {name: _unpack(mapping[name], name) for name in ("scale", "means", "directions", "variances", "quantiles")}
+        g = {name: _unpack(mapping[name], name) for name in (*_ARRAYS, "quantiles")}
         n, rest, excess = mapping["n"], float(mapping["rest"]), float(mapping["mean_excess"])
         k, m = g["scale"].size, g["variances"].size
         shapes = {"scale": (k,), "means": (len(g["means"]), k), "directions": (m, k), "variances": (m,)}
@@ -272,23 +204,21 @@ class Novelty:
     """
     How unlike the training images an image is.
 
-    Two kinds of numbers are looked at: what the network sees (pooled features), and ``image_statistics``. For each kind
-    the distance is Mahalanobis's to the nearest class mean, with one covariance for all classes; what
-    counts as far is learned from images that the distribution was not fitted to. Make one with `fit` or `from_dict`.
+    Two kinds of numbers are used: pooled features of the network, and ``image_statistics``. The distance is the
+    Mahalanobis distance to the nearest class mean, with one covariance for all classes; its distribution is learned
+    from images that were not used for the covariance. Make one with `fit` or `from_dict`.
 
     Notes
     -----
     - The covariance is shrunk (Ledoit & Wolf 2004); its 16 leading directions keep their variance and the others share
       one, which makes a stored score small (70 kB for 512 features).
-    - Up to the 90th percentile of the reference distances the score is their rank, beyond it a tail: an exponential
-      whose scale is the mean excess of the k distances there, with the uncertainty of a mean of k numbers,
-      p = (k + 1)/(n + 1) (1 + x/(k s))^-k for x above the percentile and mean excess s. It is exact if the tail is
-      exponential, careful if it is shorter (as that of a normal distribution), and lets the rate of 1% be used with
-      fewer than 100 reference images, which ranks alone would not. With fewer than 20 nothing is called unfamiliar.
-    - Where both kinds are used the score is twice the smaller p (Bonferroni), so that the false alarm rate stays at
-      most the nominal one. In simulations with normal, Student and rectified features it was 0.8 to 1.4% with 900
-      training images in five folds or 100 reference images, lower with fewer; for a single set of 100 reference images
-      it scatters from 0 to 3%.
+    - Up to the 90th percentile of the reference distances the score is their rank, beyond it
+      p = (k + 1)/(n + 1) (1 + x/(k s))^-k for x above the percentile and the mean excess s of the k distances there:
+      exact for an exponential tail, conservative for a shorter one. With fewer than 20 reference images nothing is
+      called unfamiliar.
+    - Where both kinds are used the score is twice the smaller p (Bonferroni). In simulations with normal, Student and
+      rectified features the false alarm rate was 0.8 to 1.4% with 900 training images in five folds or 100 reference
+      images, lower with fewer; for a single set of 100 reference images it scatters from 0 to 3%.
 
     References
     ----------
@@ -315,8 +245,8 @@ class Novelty:
             What must not be split when there is no ``reference``.
         reference : tuple, optional
             Features and statistics of images that were not trained on (the validation set). Without, the distances
-            come from five folds of the training images; features of images that the network has learned by heart are
-            less spread than those of new ones, so that more new images are flagged than should be.
+            come from five folds of the training images, whose features scatter less than those of new images: too many
+            of these are then flagged.
 
         Returns
         -------
@@ -326,8 +256,7 @@ class Novelty:
         Raises
         ------
         ValueError
-            If there is nothing to learn from, shapes do not fit, features are not finite, or there are fewer than two
-            images.
+            If neither is given, shapes do not fit, features are not finite, or there are fewer than two images.
         """
         given = {"features": features, "statistics": statistics}
         given = {name: values for name, values in given.items() if values is not None}
@@ -410,12 +339,12 @@ class Novelty:
 
     def to_dict(self):
         """
-        Return the score as plain types, for JSON; arrays are text (base64 of little-endian 32-bit floats).
+        Return the score as plain types, for JSON.
 
         Returns
         -------
         dict
-            One entry per kind.
+            One entry per kind; arrays are text (base64 of little-endian 32-bit floats).
         """
         return {name: part.to_dict() for name, part in self._parts.items()}
 

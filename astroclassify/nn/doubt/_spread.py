@@ -1,4 +1,4 @@
-"""How much an answer depends on what must not matter: test-time augmentation."""
+"""How much a prediction depends on orientation and exposure: test-time augmentation."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ __all__ = ["spread"]
 
 def spread(classifier, images, *, n=16, rng=None):
     """
-    How much an answer changes with what must not matter: mirroring, turns by 90 degrees, a shorter exposure.
+    How much a prediction changes under mirroring, turns by 90 degrees and a shorter exposure.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ def spread(classifier, images, *, n=16, rng=None):
     Notes
     -----
     Bands that hold counts (``count_bands``) are thinned to between half and all of their counts, so the standard
-    deviation also has the Poisson noise of an exposure that is not much shorter. It says nothing of errors that all
-    copies share: a network can be wrong of one mind.
+    deviation includes the Poisson noise of a somewhat shorter exposure. It does not include errors that all copies
+    share.
 
     References
     ----------
@@ -72,9 +72,8 @@ def spread(classifier, images, *, n=16, rng=None):
         agreement = np.mean(p.argmax(axis=1) == p.mean(axis=0).argmax())
         rows.append((p.mean(axis=0), p.std(axis=0, ddof=1), agreement, flags, ""))
     means, deviations, agreements, flags, messages = zip(*rows, strict=True) if rows else ((), (), (), (), ())
-    table = prediction_table(
-        [item.source_id for item in items], np.array(means), flags, messages, scheme, n_copies=n, seed=seed
-    )
+    names = [item.source_id for item in items]
+    table = prediction_table(names, np.array(means), flags, messages, scheme, n_copies=n, seed=seed)
     deviations = np.reshape(deviations, (len(items), scheme.n_classes)).astype(float)
     for index, name in enumerate(scheme.classes):
         table[f"p_{name}_std"] = deviations[:, index]

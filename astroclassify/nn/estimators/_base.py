@@ -31,7 +31,7 @@ from ._parameters import (
     number,
     optional,
     parameter,
-)  # fmt: skip
+)
 
 __all__ = ["_CutoutEstimator"]
 
@@ -46,13 +46,8 @@ def _check_geometry(name, value):
         raise TypeError(f"{name} must be a Geometry, got {type(value).__name__}")
 
 
-def _check_count_bands(name, value):
-    if isinstance(value, str) or len(value):  # no band need hold counts
-        check_names(name, value)
-
-
 def _anything(name, value):
-    """What torch or `~astroclassify.batch.master_seed` checks when it is used."""
+    """No check: torch or `~astroclassify.batch.master_seed` checks it when it is used."""
 
 
 @estimator
@@ -74,7 +69,7 @@ class _CutoutEstimator(BaseEstimator):
         channels.""",
     )  # fmt: skip
     count_bands: tuple = parameter(
-        ("xray",), _check_count_bands, """
+        ("xray",), check_names, """
         Bands that hold counts of photons; the others (optical plates) hold intensities. Augmentation depends on it.""",
     )  # fmt: skip
     n_filters: int | None = parameter(
@@ -101,7 +96,7 @@ class _CutoutEstimator(BaseEstimator):
     iterations: int | None = parameter(
         None, optional(integer(1, 10**9)), "How long to train in steps (batches), in place of ``epochs``."
     )
-    batch_size: int = parameter(32, integer(2, 10**6), "Most images in a batch.")
+    batch_size: int = parameter(32, integer(2, 10**6), "Largest number of images in a batch.")
     optimizer: str = parameter(
         "adamw", choice(OPTIMIZERS),
         """``"adamw"``, ``"sgd"`` (Nesterov momentum) or ``"adadelta"``. Su et al.'s is unknown.""",

@@ -23,27 +23,23 @@ def in_sorted_order(probabilities, scheme):
 
 def decode_labels(labels, scheme):
     """
-    Labels as text, empty for none, and whether they came as numbers.
+    Labels as text, empty for none, and whether they were numbers.
 
-    Whole numbers that are no labels of the scheme count the sorted classes, as those of scikit-learn's LabelEncoder do
-    (``cross_val_predict`` trains on them, for example).
+    Whole numbers that are no labels of the scheme count the sorted classes, as those of scikit-learn's LabelEncoder do.
     """
     values = plain_column(labels)
     names = np.array([str(label) for label in values], dtype=str)
     if values.dtype.kind not in "iu" or set(names.tolist()) <= set(scheme.classes):
         return names, False
     if values.min() < 0 or values.max() >= scheme.n_classes:
-        raise SchemaError(
-            f"labels that are numbers must be from 0 to {scheme.n_classes - 1}, places in the sorted classes "
-            f"{sorted(scheme.classes)}, got {sorted(set(values.tolist()))[:5]}"
-        )
+        allowed = f"from 0 to {scheme.n_classes - 1}, places in the sorted classes {sorted(scheme.classes)}"
+        raise SchemaError(f"labels that are numbers must be {allowed}, got {sorted(set(values.tolist()))[:5]}")
     return sorted_classes(scheme)[values], True
 
 
 def soft_labels(y, items, scheme, name):
     """
-    Labels as probabilities of the classes in scheme order (n, n_classes), which images have one (n,), and whether
-    they came as numbers.
+    Labels as probabilities of the classes (n, n_classes), which images have one (n,), and whether they were numbers.
 
     A hard label is a class, or empty for none; a soft one is a row of probabilities, or NaN for none.
     """
@@ -56,27 +52,20 @@ def soft_labels(y, items, scheme, name):
             scheme.index(label)
         return np.equal.outer(labels, np.array(scheme.classes)).astype(float), labels != "", coded
     if values.shape[1] != scheme.n_classes or values.dtype.kind not in "fiu":
-        raise ValueError(
-            f"soft labels of {name} must be numbers of shape (n, {scheme.n_classes}), got {values.dtype} {values.shape}"
-        )
+        text = f"soft labels of {name} must be numbers of shape (n, {scheme.n_classes})"
+        raise ValueError(f"{text}, got {values.dtype} {values.shape}")
     soft = values.astype(float)
     known = ~np.isnan(soft).all(axis=1)
     bad = known & ~(np.all(soft >= 0, axis=1) & (np.abs(soft.sum(axis=1) - 1) < 1e-3))
     if bad.any():
         row = np.flatnonzero(bad)[0]
-        raise ValueError(
-            f"soft labels of {name} must be from 0 and sum to 1, got {soft[row].tolist()} in row {row}"
-        )
+        raise ValueError(f"soft labels of {name} must be from 0 and sum to 1, got {soft[row].tolist()} in row {row}")
     soft[known] /= soft[known].sum(axis=1, keepdims=True)
     return soft, known, False
 
 
 def class_weights(rule, training, scheme):
-    """
-    Weight of each class in the loss (n_classes,): the parameter ``class_weight`` for a training set.
-
-    ``"balanced"`` counts images by their weights and soft labels.
-    """
+    """Weight of each class in the loss (n_classes,) by the parameter ``class_weight`` for a training set."""
     weights = np.ones(scheme.n_classes)
     if rule is None:
         return weights

@@ -21,11 +21,6 @@ from ._parameters import check_names, choice, estimator, integer, optional, para
 __all__ = ["CutoutClassifier", "load_classifier"]
 
 
-def _check_frozen(name, value):
-    if isinstance(value, str) or len(value):
-        check_names(name, value)
-
-
 def _check_class_weight(name, value):
     if not (value is None or isinstance(value, dict) or (isinstance(value, str) and value == "balanced")):
         raise ArgumentError(f"{name} must be 'balanced', a dict or None, got {value!r:.100}")
@@ -81,7 +76,7 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         What makes an epoch better: ``"loss"`` (weighted cross-entropy) or ``"f1"`` (mean F1 over classes).""",
     )  # fmt: skip
     frozen: tuple = parameter(
-        (), _check_frozen, """
+        (), check_names, """
         Beginnings of the names of parameters that do not learn (nor do statistics of batch normalisation there).""",
     )  # fmt: skip
     thaw_epoch: int | None = parameter(
@@ -117,7 +112,7 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
     @classmethod
     def from_recipe(cls, name, **changes):
         """
-        Make an untrained classifier with the settings of a paper.
+        Make an untrained classifier with the settings of a paper, see `load_recipe`.
 
         Parameters
         ----------
@@ -129,7 +124,7 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         Returns
         -------
         CutoutClassifier
-            The classifier. Which values are printed in the paper and which are our choice, the recipe says.
+            The classifier.
 
         Raises
         ------
@@ -147,28 +142,26 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         Parameters
         ----------
         X : `~astropy.table.QTable`, `~numpy.ndarray` or list
-            A SAMPLE table (labels and groups come from it), an array of counts (n, [n_bands,] ny, nx) on the grid, or a
-            list of CCDData, Cutout or paths. All images are held in memory, 4 bytes a pixel: 250 MB for 954 images of
-            256 x 256, twice that while a validation set is split off.
+            A SAMPLE table with labels and groups, an array of counts (n, [n_bands,] ny, nx) on the grid, or a list of
+            CCDData, Cutout or paths. All images are in memory, 4 bytes a pixel: 250 MB for 954 images of 256 x 256,
+            twice that while a validation set is split off.
         y : sequence of str or int, or array of shape (n, n_classes), optional
             Labels; needed where ``X`` has none. Whole numbers count the sorted classes from 0, as scikit-learn's
-            LabelEncoder does. Rows of numbers are soft labels: the probability of each class in the order of the
-            scheme, from volunteers' votes for example. No label: an empty text, a row of NaN.
+            LabelEncoder does. Rows of numbers are soft labels: probabilities of the classes in the order of the scheme.
+            No label: an empty text, a row of NaN.
         groups : sequence, optional
-            What must not be split between training and validation; by default the table's ``group_id``, or each image
-            by itself.
+            Groups that are not split between training and validation; by default ``group_id``, or each image alone.
         validation : table, or tuple of images and labels, optional
             Images on which to choose the epoch, in place of a share of ``X``.
         sample_weight : sequence of float, optional
             Weight of each image in the loss: 2 counts as two images.
         checkpoint : str or path-like, optional
-            Folder in which the state of the training is saved about every half minute, and from which it goes on if
-            there is one. The result is that of a training that was not interrupted, bit by bit on the CPU.
+            Folder in which the state of the training is saved about every half minute and from which it resumes. On the
+            CPU the result is identical to that of an uninterrupted training.
         start : CutoutClassifier, str or path-like, optional
-            Where to start from instead of random weights: a fitted classifier, a model (name or folder; its
-            preprocessing is kept), or a ``.safetensors`` file with torchvision's ImageNet weights, which is never
-            downloaded. What does not fit, such as the last layer for other classes, starts anew; see
-            ``training_["start"]``.
+            Weights to start from: those of a fitted classifier or a model (name or folder), whose preprocessing is
+            kept, or of a ``.safetensors`` file with torchvision's ImageNet weights, which is not downloaded. Layers
+            that do not fit, such as the last one for other classes, start at random; see ``training_["start"]``.
 
         Returns
         -------
@@ -237,7 +230,7 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
 
     def classify(self, images, *, redshift=None, centre=None, executor=None, progress=None):
         """
-        Classify images and say what is doubtful about each.
+        Classify images, with flags for doubtful ones.
 
         Parameters
         ----------
@@ -258,8 +251,8 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         -------
         `~astropy.table.QTable`
             PREDICTIONS, one row per image in the order given: ``source_id``, ``label_pred``, ``p_<class>``, ``flags``,
-            ``message``, and the sample's ``label`` and ``group_id`` where it has them. An image of a list or table
-            that fails has NaN probabilities, an empty label, the flag ``failed`` and a message.
+            ``message``, and the sample's ``label`` and ``group_id``. An image of a list or table that fails has NaN, an
+            empty label, the flag ``failed`` and a message.
 
         Raises
         ------
@@ -271,19 +264,13 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
             If the model cannot be run.
         """
         return classify(
-            self._fitted(),
-            images,
-            scheme=get_scheme(self.scheme),
-            redshift=redshift,
-            centre=centre,
-            executor=executor,
-            progress=progress,
-            model=self._model_name(),
-        )
+            self._fitted(), images, scheme=get_scheme(self.scheme), redshift=redshift, centre=centre, executor=executor,
+            progress=progress, model=self._model_name(),
+        )  # fmt: skip
 
     def calibrate(self, X, y=None, *, groups=None):
         """
-        Choose the temperature by which logits are divided, so that probabilities are as often right as they say.
+        Choose the temperature by which logits are divided, so that probabilities agree with frequencies.
 
         Parameters
         ----------
@@ -297,8 +284,7 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         Returns
         -------
         CutoutClassifier
-            Itself. The most probable class of an image does not change. Classes are weighted as in training, so that
-            the temperature does not try to make up for other class frequencies.
+            Itself. The most probable class of an image does not change. Classes are weighted as in training.
 
         References
         ----------
@@ -317,12 +303,12 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
 
     def activation_map(self, image, class_name, *, redshift=None, centre=None):
         """
-        Map of what in an image speaks for a class.
+        Map of what in an image speaks for a class (positive) and against it (negative).
 
         Parameters
         ----------
-        image : `~astropy.nddata.CCDData`, Cutout or path
-            The image, as for `classify`.
+        image : `~astropy.nddata.CCDData`, Cutout, path or `~numpy.ndarray`
+            The image, as for `classify`, or an array ([n_bands,] ny, nx) of counts on the grid.
         class_name : str
             A class of the scheme.
         redshift : float, optional
@@ -333,7 +319,34 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         Returns
         -------
         `~astropy.nddata.CCDData`
-            Signed and unscaled, with the celestial WCS of the cells.
+            One pixel a cell of the feature maps, in units of the logit, with the celestial WCS of the cells (none for
+            an array). ``meta`` has ``CLASS``; ``LOGIT`` and ``PROB`` of the class; ``METHOD``, ``"exact"`` or
+            ``"gradient"``; for an exact map ``BIAS``, which is ``LOGIT`` minus the mean of the map; ``MODEL``,
+            ``SOURCEID``, ``FLAGS``, ``REDSHIFT`` if known, ``CREATOR``; ``CELLPIX`` and ``CELLPIXY``, pixels of the
+            grid per cell along x and y; ``CELLSIZE`` (of a cell along x) and ``FIELD`` (shorter side) in ``CELLUNIT``,
+            kpc, or arcmin without a redshift; ``XMIDDLE`` and ``YMIDDLE``, middle of the field in cells from the
+            centre of the first.
+
+        Raises
+        ------
+        SchemaError
+            If there is no such class.
+        GeometryError, TypeError, ValueError, OSError
+            If the image cannot be used.
+        MissingDependencyError
+            If the network has no exact maps and the extra ``train`` is not installed.
+
+        Notes
+        -----
+        For a network that ends with a mean over positions and one linear layer, ``sum_k w_k^c f_k(x, y)`` over its last
+        feature maps is exact: the logit is its mean plus the bias (Zhou et al. 2016). For other networks the map is
+        ``sum_k a_k f_k(x, y)`` with ``a_k = sum_xy dz / df_k(x, y)`` for the logit z: equations 1 and 2 of Selvaraju et
+        al. (2017) without the rectifier, so that what speaks against the class stays, and with a sum in place of the
+        mean, which is exact in the first case. It is an approximation to first order.
+
+        References
+        ----------
+        Zhou et al. 2016, CVPR, section 2; Selvaraju et al. 2017, ICCV, "Grad-CAM", sections 3 and 3.1.
         """
         from ..maps._maps import activation_map
 

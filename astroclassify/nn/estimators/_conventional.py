@@ -18,11 +18,7 @@ from ._classes import decode_labels, in_sorted_order, sorted_classes
 __all__ = ["SU2020_THRESHOLDS", "RankClassifier", "ThresholdClassifier", "classify_conventional"]
 
 SU2020_THRESHOLDS = MappingProxyType(
-    {
-        "n_e": N_E_BOUNDS * u.cm**-3,
-        "c_sb": C_SB_BOUNDS * u.dimensionless_unscaled,
-        "t_cool": T_COOL_BOUNDS * u.Gyr,
-    }
+    {"n_e": N_E_BOUNDS * u.cm**-3, "c_sb": C_SB_BOUNDS * u.dimensionless_unscaled, "t_cool": T_COOL_BOUNDS * u.Gyr}
 )
 """Cuts between CC and WCC and between WCC and NCC (Su et al. 2020, MNRAS 498, 5620, section 2)."""
 
@@ -55,7 +51,7 @@ def _one_hot(indices, n_classes):
 
 
 class _TableClassifier(ClassifierMixin, BaseEstimator):
-    """What the two have in common: predictions from the classes of the rows, which `_indices` gives."""
+    """Predictions from the classes of the rows, which `_indices` gives."""
 
     def _indices(self, X):
         raise NotImplementedError
@@ -74,7 +70,7 @@ class _TableClassifier(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X):
         """
-        Probabilities 0 and 1: a cut has no doubt.
+        Probabilities 0 and 1.
 
         Parameters
         ----------
@@ -137,14 +133,11 @@ class _TableClassifier(ClassifierMixin, BaseEstimator):
         missing = indices < 0
         scheme = get_scheme(self.scheme)
         return prediction_table(
-            [str(value) for value in sample["source_id"]],
-            _one_hot(indices, scheme.n_classes),
+            [str(value) for value in sample["source_id"]], _one_hot(indices, scheme.n_classes),
             flags | np.where(missing, int(Flag.FAILED), 0),
-            [f"{self.measure} is not finite" if bad else "" for bad in missing],
-            scheme,
-            sample=sample,
+            [f"{self.measure} is not finite" if bad else "" for bad in missing], scheme, sample=sample,
             model=f"{type(self).__name__}({self.measure!r})",
-        )
+        )  # fmt: skip
 
 
 class ThresholdClassifier(_TableClassifier):
@@ -238,10 +231,9 @@ class RankClassifier(_TableClassifier):
     """
     Classes by rank: the rows are sorted by a measure and cut at given class fractions.
 
-    **It uses the prior of the set it classifies.** The class of a row depends on the other rows given, and with the
-    default fractions on how many of each class there are: it needs to be told what other classifiers must find out.
-    Su et al. (2020) do this for C_SB (mean F1 0.64; with fixed cuts 0.33): fit on the sample, classify the same sample.
-    In `cross_validate` each test fold is ranked by itself with the fractions of its training folds.
+    **It uses the class fractions of the set it classifies**: the class of a row depends on the other rows given. Su et
+    al. (2020) do this for C_SB (mean F1 0.64; with fixed cuts 0.33): fit on the sample, classify the same sample. In
+    `cross_validate` each test fold is ranked by itself with the fractions of its training folds.
 
     Parameters
     ----------
@@ -309,9 +301,8 @@ class RankClassifier(_TableClassifier):
         else:
             fractions = np.asarray(self.class_fractions, dtype=float)
             if fractions.shape != (scheme.n_classes,) or np.any(fractions < 0) or not abs(fractions.sum() - 1) < 1e-6:
-                raise ValueError(
-                    f"class_fractions must be {scheme.n_classes} numbers from 0 with sum 1, got {self.class_fractions}"
-                )
+                text = f"class_fractions must be {scheme.n_classes} numbers from 0 with sum 1"
+                raise ValueError(f"{text}, got {self.class_fractions}")
         self.class_fractions_ = fractions
         return self
 
@@ -355,11 +346,8 @@ def classify_conventional(sample):
     >>> list(classify_conventional(sample))
     ['C_SB (fixed cuts)', 'C_SB (ranked)']
     """
-    methods = {
-        "central n_e": ThresholdClassifier("n_e"),
-        "C_SB (fixed cuts)": ThresholdClassifier("c_sb"),
-        "C_SB (ranked)": RankClassifier("c_sb"),
-    }
+    methods = {"central n_e": ThresholdClassifier("n_e"), "C_SB (fixed cuts)": ThresholdClassifier("c_sb")}
+    methods["C_SB (ranked)"] = RankClassifier("c_sb")
     return {
         name: method.fit(sample).classify(sample)
         for name, method in methods.items()

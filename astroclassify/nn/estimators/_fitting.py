@@ -10,7 +10,8 @@ from astroclassify._checks import require
 from astroclassify.exceptions import ModelError
 from astroclassify.tables import provenance
 
-from ..doubt._novelty import Novelty, image_statistics
+from ..doubt._novelty import Novelty
+from ..doubt._statistics import image_statistics
 from ..inputs._dataset import load_training_set
 from ..inputs._preprocess import Preprocessing
 from ..models._checkpoints import Checkpoint, fingerprint, stored_seed
@@ -48,21 +49,16 @@ def _choose_seed(random_state, checkpoint):
 def untrained(model, n_outputs, seed):
     """Network of an estimator with start values."""
     return _networks.build(
-        model.architecture,
-        n_bands=len(model.bands),
-        n_classes=n_outputs,
-        shape=model.geometry.shape,
-        n_filters=model.n_filters,
-        dropout=model.dropout,
-        seed=seed % 2**63,
-    )
+        model.architecture, n_bands=len(model.bands), n_classes=n_outputs, shape=model.geometry.shape,
+        n_filters=model.n_filters, dropout=model.dropout, seed=seed % 2**63,
+    )  # fmt: skip
 
 
 def _start_from(model, network, start):
     """
-    Put the weights of a trained classifier, or of a safetensors file, into a network; those that do not fit stay.
+    Load the weights of a trained classifier, or of a safetensors file, into a network; those that do not fit stay.
 
-    Returns the preprocessing that the weights are used to (None for a file), and what to say of the start.
+    Returns the preprocessing of the classifier (None for a file), and a description of the start.
     """
     if isinstance(start, (str, os.PathLike)) and str(start).endswith(".safetensors"):
         left = _networks.load_pretrained(network, start)
@@ -71,10 +67,8 @@ def _start_from(model, network, start):
         raise ValueError(f"start must be a fitted classifier, a model or a .safetensors file, got {start!r:.100}")
     rule = start.predictor_.preprocessing
     if tuple(start.bands) != tuple(model.bands) or start.stretch != model.stretch:
-        raise ValueError(
-            f"start must have bands {tuple(model.bands)} and stretch {model.stretch!r}, "
-            f"got {tuple(start.bands)} and {start.stretch!r}"
-        )
+        due, got = (f"{tuple(each.bands)} and stretch {each.stretch!r}" for each in (model, start))
+        raise ValueError(f"start must have bands {due}, got {got}")
     torch = require("torch", extra="train")
     own = network.state_dict()
     arrays = require("safetensors.numpy", extra="train").load(start.weights_)
@@ -92,12 +86,8 @@ def _start_from(model, network, start):
 
 
 def fit(model, task, X, y, *, groups, validation, sample_weight, checkpoint, start=None):
-    """
-    Train an estimator for a task and set its learned attributes.
-
-    Returns the validation set, or None. ``start`` is a fitted estimator or a .safetensors file.
-    """
-    for package in ("torch", "safetensors"):  # said before images are read
+    """Train an estimator for a task and set its learned attributes; returns the validation set, or None."""
+    for package in ("torch", "safetensors"):  # checked before images are read
         require(package, extra="train")
     seed = _choose_seed(model.random_state, checkpoint)
     training, held = split(model, task, X, y, groups, validation, sample_weight, seed)
@@ -166,10 +156,6 @@ def _described(predictor, data):
 
 
 def fit_novelty(predictor, training, held, kinds):
-    """
-    `Novelty` of images of a training set, of classes ``kinds`` (n,).
-
-    The images of the validation set ``held``, if they are enough, tell how far from these new ones are.
-    """
+    """`Novelty` of a training set of classes ``kinds`` (n,); the validation set, if large enough, is the reference."""
     reference = _described(predictor, held) if held is not None and len(held.counts) >= _LEAST_REFERENCE else None
     return Novelty.fit(*_described(predictor, training), labels=kinds, groups=training.groups, reference=reference)

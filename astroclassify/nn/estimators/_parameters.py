@@ -20,20 +20,16 @@ _TYPES = (
 
 
 def parameter(default, check, text, *, kw_only=True, first=False):
-    """
-    A parameter of an estimator: ``check(name, value)`` raises where the value is not allowed.
-
-    ``first`` puts its help before that of the shared parameters.
-    """
+    """A parameter of an estimator with its ``check(name, value)``; ``first``: documented before the shared ones."""
     metadata = {"check": check, "text": text, "first": first or not kw_only}
     return dataclasses.field(default=default, kw_only=kw_only, metadata=metadata)
 
 
 def estimator(cls):
     """
-    Class decorator: an ``__init__`` that only stores, made of the parameters declared in the class and its bases.
+    Class decorator: an ``__init__`` that only stores, from the parameters declared in the class and its bases.
 
-    Their help takes the place of the line ``<parameters>`` in the docstring.
+    Their help replaces the line ``<parameters>`` in the docstring.
     """
     inherited = {name for base in cls.__mro__[1:] for name in getattr(base, "__dataclass_fields__", ())}
     cls = dataclasses.dataclass(eq=False, repr=False)(cls)

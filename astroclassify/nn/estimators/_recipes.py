@@ -6,16 +6,9 @@ from astropy.table import QTable
 
 from astroclassify.data import FOLDER as DATA
 
-__all__ = ["ORIGINS", "list_recipes", "load_recipe"]
+__all__ = ["list_recipes", "load_recipe"]
 
 _FOLDER = DATA / "recipes"
-
-ORIGINS = {
-    "paper": "printed in the paper",
-    "derived": "follows by arithmetic from what is printed",
-    "our choice": "not known from the paper",
-}
-
 
 def _names():
     return sorted(path.stem for path in _FOLDER.glob("*.json"))
@@ -83,16 +76,7 @@ def list_recipes():
         recipe = load_recipe(name)
         parameters = recipe["parameters"]
         chosen = sum(entry["origin"] == "our choice" for entry in parameters.values())
-        rows.append(
-            (
-                name,
-                parameters["architecture"]["value"],
-                parameters["scheme"]["value"],
-                len(parameters) - chosen,
-                chosen,
-                recipe["reference"],
-                recipe["description"],
-            )
-        )
+        kind = parameters["architecture"]["value"], parameters["scheme"]["value"]
+        rows.append((name, *kind, len(parameters) - chosen, chosen, recipe["reference"], recipe["description"]))
     names = ("name", "architecture", "scheme", "n_printed", "n_chosen", "reference", "description")
     return QTable(rows=rows, names=names)

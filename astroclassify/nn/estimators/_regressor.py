@@ -52,10 +52,9 @@ class CutoutRegressor(RegressorMixin, _CutoutEstimator):
 
     Notes
     -----
-    The uncertainty is that of images like those of training (noise, projection, scatter between clusters); what the
-    network cannot know, such as clusters of a kind that it has not seen, is not in it: see the flag ``unfamiliar``.
-    With few training images the network is too sure; ``sigma_factor`` makes up for that on average (the maximum
-    likelihood factor, the root mean square of the validation pulls), not image by image.
+    The uncertainty is that of images like those of training (noise, projection, scatter between clusters), not of
+    clusters of another kind: see the flag ``unfamiliar``. With few training images it is too small; ``sigma_factor``
+    (the maximum likelihood factor, the root mean square of the validation pulls) corrects that on average.
 
     References
     ----------
@@ -290,24 +289,18 @@ def classes_from(predictions, *, scheme=COOL_CORE):
         mean, sigma = (column.to_value(u.Gyr) for column in columns)
         bounds = np.array(T_COOL_BOUNDS)
     else:
-        raise SchemaError(
-            f"predictions must have log_t_cool and log_t_cool_err, or t_cool and t_cool_err, got {predictions.colnames}"
-        )
+        needed = "log_t_cool and log_t_cool_err, or t_cool and t_cool_err"
+        raise SchemaError(f"predictions must have {needed}, got {predictions.colnames}")
     good = np.isfinite(mean) & np.isfinite(sigma) & (sigma > 0)
     scaled = (bounds - np.where(good, mean, 0.0)[:, None]) / np.where(good, sigma, 1.0)[:, None]
     below = np.column_stack([np.zeros(len(mean)), norm.cdf(scaled), np.ones(len(mean))])
     probabilities = np.where(good[:, None], np.diff(below, axis=1), np.nan)
     flags = np.asarray(predictions["flags"]) if "flags" in predictions.colnames else np.zeros(len(mean), int)
-    said = [str(text) for text in predictions["message"]] if "message" in predictions.colnames else [""] * len(mean)
-    return prediction_table(
-        [str(value) for value in predictions["source_id"]],
-        probabilities,
-        flags,
-        [text or ("" if fine else "no cooling time was predicted") for text, fine in zip(said, good, strict=True)],
-        scheme,
-        sample=predictions,
-        model=str(predictions.meta.get("model", "")),
-    )
+    found = [str(text) for text in predictions["message"]] if "message" in predictions.colnames else [""] * len(mean)
+    missing = np.where(good, "", "no cooling time was predicted").tolist()
+    messages = [text or other for text, other in zip(found, missing, strict=True)]
+    names, model = [str(value) for value in predictions["source_id"]], str(predictions.meta.get("model", ""))
+    return prediction_table(names, probabilities, flags, messages, scheme, sample=predictions, model=model)
 
 
 def load_regressor(folder):

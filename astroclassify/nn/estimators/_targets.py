@@ -33,7 +33,7 @@ class Target:
 
     @property
     def description(self):
-        """What it is, in words."""
+        """Description for people."""
         if self.is_log:
             return f"log10({self.column}{f' / {self.unit}' if self.unit else ''})"
         return f"{self.column}{f' [{self.unit}]' if self.unit else ''}"
@@ -92,11 +92,7 @@ def target_values(X, y, targets, name):
 
 @dataclass(frozen=True)
 class Scaling:
-    """
-    Mean and standard deviation by which targets are standardised, and the factor that calibrates their uncertainties.
-
-    Each of shape (n_targets,).
-    """
+    """Mean and standard deviation of targets, and the factor of their uncertainties, each of shape (n_targets,)."""
 
     mean: np.ndarray
     std: np.ndarray

@@ -16,11 +16,10 @@ __all__ = ["TrainingSet", "load_training_set"]
 @dataclass(frozen=True)
 class TrainingSet:
     """
-    Images with what is to be learned of them.
+    Training images: ``counts`` (n, n_bands, ny, nx) float32, ``answers`` (n, k) soft labels or targets.
 
-    ``counts`` (n, n_bands, ny, nx) float32, ``answers`` (n, k) soft labels or targets, ``weights`` (n,) of the images,
-    ``groups`` (n,) text, ``headers`` and ``redshifts`` of the images as arrays of objects (n,), ``n_left_out`` rows
-    that had no answer or could not be read.
+    ``weights``, ``groups`` (text), ``headers`` and ``redshifts`` (objects) are (n,); ``n_left_out`` rows had no answer
+    or could not be read.
     """
 
     counts: np.ndarray
@@ -40,11 +39,7 @@ class TrainingSet:
         return TrainingSet(*columns, self.n_left_out)
 
     def describe(self, in_counts, **extra):
-        """
-        Description in plain types, for ``model.json``: numbers, ``extra``, and ranges of what the headers say.
-
-        ``in_counts`` says which of the bands hold counts; only these enter the total counts.
-        """
+        """Description in plain types, for ``model.json``; ``in_counts``: which bands hold counts."""
         headers = [header for header in self.headers if header is not None]
         instruments = sorted({(header.telescope or "", header.instrument or "") for header in headers} - {("", "")})
         energies = {tuple(header.energy_range or ()) for header in headers}
@@ -78,10 +73,9 @@ def _sample_weights(weights, n, name):
 
 def load_training_set(X, y, groups, *, task, bands, geometry, name, weights=None):
     """
-    Read all images that can be trained on; those without an answer, or unreadable, are left out with one warning.
+    Read all images with an answer from ``y`` or the table ``X``; others and unreadable ones cause one warning.
 
-    ``task`` (`ClassTask`, `TargetTask`) turns ``y``, or what the table ``X`` holds, into answers. ``name`` is that of
-    the argument, for messages.
+    ``task`` is a `ClassTask` or `TargetTask`, ``name`` that of the argument in messages.
     """
     items, _ = as_items(X, bands=bands, shape=geometry.shape)
     answers, known = task.answers(X, y, items, name)
@@ -108,11 +102,8 @@ def load_training_set(X, y, groups, *, task, bands, geometry, name, weights=None
     if not rows:
         raise ValueError(f"{name} must hold at least one labelled image that can be read, got none ({reason})")
     if n_left_out:
-        warnings.warn(
-            f"{n_left_out} of {len(items)} images of {name} were left out of training ({reason})",
-            AstroclassifyWarning,
-            stacklevel=3,
-        )
+        text = f"{n_left_out} of {len(items)} images of {name} were left out of training ({reason})"
+        warnings.warn(text, AstroclassifyWarning, stacklevel=3)
     redshifts = [items[row].redshift for row in rows]
     return TrainingSet(
         counts[: len(rows)], answers[rows], weights[rows], groups[rows], _objects(headers), _objects(redshifts),

@@ -58,9 +58,9 @@ def _file_stem(path):
 
 def open_folder(images):
     """
-    The SAMPLE table of a sample folder, or the sorted paths of the FITS files in any other folder (`_FITS_NAME`).
+    The SAMPLE table of a sample folder, or the sorted paths of the FITS files in any other folder.
 
-    Everything that is no folder is returned as it is. Warns (EmptyResultWarning) where a folder has no FITS file.
+    Anything but a folder is returned unchanged. EmptyResultWarning if a folder has no FITS file.
     """
     if not isinstance(images, (str, PathLike)) or not Path(images).is_dir():
         return images
@@ -108,12 +108,8 @@ def _sample_items(sample):
     ids = plain_column(sample["source_id"]).astype(str).tolist()
     groups = [str(value) for value in column_values(sample, "group_id", "")]
     labels = [str(value) for value in column_values(sample, "label", "")]
-    return [
-        Item(source, path, group, label, redshift if np.isfinite(redshift) else None, flag)
-        for source, path, group, label, redshift, flag in zip(
-            ids, paths, groups, labels, redshifts, flags, strict=True
-        )
-    ]
+    redshifts = [redshift if np.isfinite(redshift) else None for redshift in redshifts]
+    return list(map(Item, ids, paths, groups, labels, redshifts, flags))
 
 
 def _plain_counts(array):
@@ -150,11 +146,10 @@ def _redshift_values(redshift):
 
 def as_items(images, *, bands, shape, redshift=None):
     """
-    List what a classifier was given, one `Item` per image, without reading any; and whether it was a single image.
+    One `Item` per image, without reading any, and whether it was a single image.
 
-    ``images``: a SAMPLE table with its folder in ``meta``, an array of counts (n, [n_bands,] ny, nx) on the grid of the
-    model, CCDData, Cutout, a path, a sequence of these, or a folder. ``redshift``: one number or one per image, which
-    replaces those of the table; NaN or masked where the image's own counts.
+    ``images``: a SAMPLE table, an array of counts (n, [n_bands,] ny, nx) on the grid, CCDData, Cutout, a path, a
+    sequence of these, or a folder. ``redshift``: one or one per image, NaN or masked for that of the table or header.
     """
     kinds = (CCDData, _images.Cutout, str, PathLike)
     images = open_folder(images)
@@ -170,10 +165,8 @@ def as_items(images, *, bands, shape, redshift=None):
                 raise TypeError(f"images must hold CCDData, Cutout, arrays or paths, got {type(value).__name__}")
         items = [Item(_identifier(value, i), value) for i, value in enumerate(values)]
     else:
-        raise TypeError(
-            f"images must be a SAMPLE table, an array, CCDData, Cutout, a path or a list of these, "
-            f"got {type(images).__name__}"
-        )
+        allowed = "a SAMPLE table, an array, CCDData, Cutout, a path or a list of these"
+        raise TypeError(f"images must be {allowed}, got {type(images).__name__}")
     if redshift is None:
         return items, single
     values = _redshift_values(redshift)
@@ -270,8 +263,8 @@ def load_pixels(item, *, bands, geometry, centre=None):
     """
     Read one image and put it on the grid of a model.
 
-    Returns float32 counts, shape (n_bands, ny, nx), zero where masked (the band ``optical`` in any unit); the flags of
-    the image and of its way to the grid; and the `Header` of the first band of counts, None for an array.
+    Returns float32 counts (n_bands, ny, nx), zero where masked (``optical`` in any unit), flags of the image and the
+    resampling, and the `Header` of the first band of counts, None for an array.
     """
     shape = tuple(geometry.shape)
     if isinstance(item.value, np.ndarray):

@@ -6,18 +6,9 @@ import numpy as np
 
 from astroclassify._checks import check_choice
 
-__all__ = ["STRETCHES", "Preprocessing", "check_stretch", "stretch_counts"]
+__all__ = ["STRETCHES", "Preprocessing", "stretch_counts"]
 
-STRETCHES = {
-    "log": "log10(1 + counts)",
-    "sqrt": "sqrt(counts)",
-    "linear": "counts",
-}
-
-
-def check_stretch(stretch):
-    """The name of a stretch, checked."""
-    return check_choice("stretch", stretch, STRETCHES)
+STRETCHES = {"log": "log10(1 + counts)", "sqrt": "sqrt(counts)", "linear": "counts"}
 
 
 def stretch_counts(counts, stretch):
@@ -26,11 +17,12 @@ def stretch_counts(counts, stretch):
 
     The square root makes Poisson noise about the same everywhere.
     """
-    check_stretch(stretch)
+    check_choice("stretch", stretch, STRETCHES)
     pixels = np.maximum(np.asarray(counts, dtype=np.float32), np.float32(0))
     if stretch == "log":
-        return np.log1p(pixels) * np.float32(1 / np.log(10))
-    return np.sqrt(pixels) if stretch == "sqrt" else pixels
+        np.log1p(pixels, out=pixels)
+        pixels *= np.float32(1 / np.log(10))
+    return np.sqrt(pixels, out=pixels) if stretch == "sqrt" else pixels
 
 
 @dataclass(frozen=True)
@@ -56,22 +48,19 @@ class Preprocessing:
     def __call__(self, counts):
         """Apply the rule to counts of shape (n, n_bands, ny, nx): float32, same shape."""
         pixels = stretch_counts(counts, self.stretch)
-        shape = (1, -1, 1, 1)
-        return (pixels - np.float32(self.mean).reshape(shape)) / np.float32(self.std).reshape(shape)
+        pixels -= np.float32(self.mean).reshape(-1, 1, 1)
+        pixels /= np.float32(self.std).reshape(-1, 1, 1)
+        return pixels
 
     def to_dict(self):
         """Return the rule as plain types, for JSON."""
-        return {
-            "stretch": self.stretch,
-            "formula": STRETCHES[self.stretch],
-            "mean": list(self.mean),
-            "std": list(self.std),
-        }
+        formula = STRETCHES[self.stretch]
+        return {"stretch": self.stretch, "formula": formula, "mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
     def from_dict(cls, mapping, *, n_bands):
         """Build a rule from the result of `to_dict`, for ``n_bands`` bands; ValueError if it does not hold one."""
-        stretch = check_stretch(mapping["stretch"])
+        stretch = check_choice("stretch", mapping["stretch"], STRETCHES)
         mean, std = (tuple(float(value) for value in mapping[name]) for name in ("mean", "std"))
         if not len(mean) == len(std) == n_bands or not np.all(np.isfinite([*mean, *std])) or min(std) <= 0:
             raise ValueError(f"mean and std must be {n_bands} finite numbers each, std positive, got {mean}, {std}")

@@ -29,12 +29,7 @@ _LAYOUTS = {
 
 @dataclass(frozen=True)
 class Cells:
-    """
-    Grid of the cells of a map on the pixels of an image.
-
-    Cell ``(i, j)`` is centred on pixel ``(first[0] + i pitch[0], first[1] + j pitch[1])``, counted from 0, along y and
-    x.
-    """
+    """Grid of a map on an image: cell (i, j) is centred on pixel (first[0] + i pitch[0], first[1] + j pitch[1])."""
 
     shape: tuple
     image_shape: tuple
@@ -43,9 +38,7 @@ class Cells:
 
     @classmethod
     def blocks(cls, shape, image_shape, pitch=None):
-        """
-        Cells that are blocks of ``pitch`` pixels, the first one in the corner; by default the image is divided evenly.
-        """
+        """Cells that are blocks of ``pitch`` pixels from the corner; by default the image is divided evenly."""
         pitch = tuple(n / m for n, m in zip(image_shape, shape, strict=True)) if pitch is None else tuple(pitch)
         return cls(tuple(shape), tuple(image_shape), pitch, tuple((p - 1) / 2 for p in pitch))
 
@@ -56,11 +49,7 @@ class Cells:
         return tuple(((n - 1) / 2 - first) / pitch for n, first, pitch in sides)
 
     def wcs(self, image_wcs):
-        """
-        WCS of the cells, from that of the image on the model's grid: the same projection with one pixel a cell.
-
-        Distortions (below a tenth of a pixel on such a grid) are dropped.
-        """
+        """WCS of the cells from that of the image on the model's grid; distortions (< 0.1 pixel there) are dropped."""
         wcs = image_wcs.celestial.deepcopy()
         wcs.sip = wcs.cpdis1 = wcs.cpdis2 = wcs.det2im1 = wcs.det2im2 = None
         pitch, first = np.array(self.pitch[::-1]), np.array(self.first[::-1])
@@ -92,13 +81,11 @@ def _unit(geometry):
 
 def cells_of(architecture, shape, image_shape):
     """
-    Cells of the feature maps of a network.
+    Cells of the feature maps of a network, each at the centre of its receptive field (Araujo et al. 2019, Distill).
 
-    A cell is put at the centre of its receptive field, which follows from strides and padding (Araujo et al. 2019,
-    Distill, "Computing receptive fields of convolutional neural networks"). In ResNet-18 and the MobileNets each
-    halving is centred on every second pixel from the first: cell ``j`` is centred on pixel ``32 j``, not on the middle
-    ``32 j + 15.5`` of a block, which would be half a cell (62 kpc of 1 Mpc in 256 pixels) off. The other networks of
-    this package halve by blocks. Cells of a network of the user are taken to divide the image evenly.
+    In ResNet-18 and the MobileNets each halving is centred on every second pixel from the first: cell ``j`` is centred
+    on pixel ``32 j``, half a cell (62 kpc of 1 Mpc in 256 pixels) from the middle of a block. The other networks of
+    this package halve by blocks. Cells of a network of the user are assumed to divide the image evenly.
     """
     if min(shape) > 1 and isinstance(architecture, str) and architecture in _LAYOUTS:
         pitch, first = _LAYOUTS[architecture]
@@ -109,13 +96,7 @@ def cells_of(architecture, shape, image_shape):
 
 
 def map_meta(classifier, cells, geometry, *, redshift=None):
-    """
-    Entries of every map's ``meta``, under keys that fit in a FITS header.
-
-    ``MODEL``; ``CELLPIX``, ``CELLPIXY`` (pixels of the model's grid per cell along x, y); ``CELLSIZE`` (per cell along
-    x) and ``FIELD`` (shorter side) in ``CELLUNIT``, kpc, or arcmin where no redshift is known; ``XMIDDLE``, ``YMIDDLE``
-    (middle of the field in cells from the centre of the first); ``CREATOR``.
-    """
+    """Entries of the ``meta`` of every map, see `CutoutClassifier.activation_map`."""
     unit, width = _unit(geometry), geometry.width
     if not geometry.is_physical and redshift is not None:
         kpc = Geometry(8 * u.kpc, (8, 8)).pixel_width(redshift, cosmology=DEFAULT_COSMOLOGY)
@@ -141,12 +122,7 @@ def map_image(data, wcs, meta):
 
 
 def load_one(predictor, image, *, redshift, centre):
-    """
-    Counts (n_bands, ny, nx), WCS of the grid (None for an array) and ``meta`` of the one image of which there is to be
-    a map.
-
-    ``meta`` has ``SOURCEID``, ``FLAGS`` and, where known, ``REDSHIFT``.
-    """
+    """Counts (n_bands, ny, nx), WCS of the grid (None for an array), and ``SOURCEID``, ``FLAGS``, ``REDSHIFT``."""
     bands, geometry = predictor.bands, predictor.geometry
     (item,), _ = as_items([image], bands=bands, shape=geometry.shape, redshift=redshift)
     value = item.value

@@ -23,11 +23,8 @@ def _find_layer(torch, network, image):
 
         return note
 
-    handles = [
-        module.register_forward_hook(hook(name))
-        for name, module in network.named_modules()
-        if not list(module.children())
-    ]
+    leaves = ((name, module) for name, module in network.named_modules() if not list(module.children()))
+    handles = [module.register_forward_hook(hook(name)) for name, module in leaves]
     try:
         with torch.no_grad():
             network(image)
@@ -60,10 +57,7 @@ def torch_maps(network, pixels, classes):
     Logits (n, n_classes), maps of one class per image (n, my, mx), and the method: ``"exact"`` or ``"gradient"``.
 
     The network is in evaluation mode on the CPU; ``gradcam_layer`` names the layer whose output is weighted by
-    gradients, by default the last that gives maps of more than one cell. Gradient maps are ``sum_k a_k f_k(x, y)`` with
-    ``a_k = sum_xy dz / df_k(x, y)`` for the logit ``z``: equations 1 and 2 of Selvaraju et al. (2017, ICCV, "Grad-CAM")
-    without the rectifier, so that what speaks against the class stays, and with a sum in place of a mean, so that a
-    network with mean pooling and one linear layer has its exact map (their section 3.1).
+    gradients, by default the last that gives maps of more than one cell. See `CutoutClassifier.activation_map`.
     """
     torch = require("torch", extra="train")
     exact = callable(getattr(network, "maps", None)) or hasattr(network, "outputs")

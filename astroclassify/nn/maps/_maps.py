@@ -25,11 +25,7 @@ _POINTS = 16
 
 
 class MapSource:
-    """
-    Class maps of a fitted classifier, from ONNX Runtime where they are exact, else from torch by gradients.
-
-    ``method`` is ``"exact"`` or ``"gradient"``.
-    """
+    """Class maps of a fitted classifier: ``method`` "exact" (from ONNX Runtime) or "gradient" (from torch)."""
 
     def __init__(self, classifier):
         self.predictor = classifier._fitted()
@@ -62,12 +58,7 @@ class MapSource:
         return logits.astype(float), dict(zip(rows.tolist(), maps, strict=True))
 
     def checked(self, counts, truth, p_min):
-        """
-        For each image: whether its true class is predicted, the map if that is so with p > ``p_min``, and an error
-        text.
-
-        An error is that counts so large overflow that the network gives no finite number.
-        """
+        """For each image: is the true class predicted, its map if p > ``p_min``, an error text for infinite outputs."""
 
         def choose(logits):
             p = self.probabilities(logits)
@@ -85,16 +76,7 @@ class MapSource:
 
 
 def activation_map(classifier, image, class_name, *, redshift=None, centre=None):
-    """
-    Map of what in an image speaks for a class (positive) and against it (negative); see
-    `CutoutClassifier.activation_map`.
-
-    For a network that ends with a mean over positions and one linear layer, ``sum_k w_k^c f_k(x, y)`` over its last
-    feature maps is exact: the logit is its mean plus the bias (Zhou et al. 2016, CVPR, section 2). Otherwise gradients
-    give ``sum_k a_k f_k(x, y)`` with ``a_k = sum_xy dz / df_k(x, y)``, an approximation to first order (see
-    `torch_maps`). ``meta``: that of `map_meta`, ``CLASS``, ``LOGIT``, ``PROB``, ``METHOD`` ("exact" or "gradient"),
-    ``FLAGS``, ``REDSHIFT``, ``SOURCEID``; for an exact map ``BIAS`` too, which is ``LOGIT`` minus the mean of the map.
-    """
+    """See `CutoutClassifier.activation_map`."""
     index = get_scheme(classifier.scheme).index(class_name)
     source = MapSource(classifier)
     counts, wcs, meta = load_one(source.predictor, image, redshift=redshift, centre=centre)
@@ -110,9 +92,7 @@ def activation_map(classifier, image, class_name, *, redshift=None, centre=None)
 
 
 def load_counts(predictor, items):
-    """
-    Indices of the items that can be loaded, their counts (n, n_bands, ny, nx), and one line for each of the others.
-    """
+    """Indices of the items that can be loaded, their counts (n, n_bands, ny, nx), and an error text for the others."""
     kept, counts, failed = [], [np.zeros((0, len(predictor.bands), *predictor.geometry.shape), np.float32)], []
     for index, item in enumerate(items):
         loaded, message = attempt(predictor.load, item)
@@ -181,21 +161,21 @@ def mean_activation_maps(classifier, sample, *, p_min=0.9):
     Parameters
     ----------
     classifier : CutoutClassifier
-        A fitted or loaded classifier. On the images that it was trained on, it is right and sure too often: use others.
+        A fitted or loaded classifier.
     sample : `~astropy.table.QTable`
-        A SAMPLE table with labels. Rows without one are left out.
+        A SAMPLE table with labels, of images that were not trained on. Rows without a label are left out.
     p_min : float, optional
         Least probability of the true class (exclusive), 0.9 in Su et al. (2020).
 
     Returns
     -------
     dict
-        Class -> `~astropy.nddata.CCDData`: the mean of the maps of that class, on offsets from the middle of the field
-        (WCS in kpc, or arcmin where the model's grid is in angles). The uncertainty is the standard error of the mean,
-        from the scatter between groups (projections of one halo are not independent; NaN below two groups). ``meta``
-        is as for ``activation_map``, with ``NLABEL`` images of the class, of which ``NIMAGES`` (in ``NGROUPS`` groups)
-        were averaged, ``NWRONG`` had another class predicted, ``NUNSURE`` a probability up to ``PMIN``, and ``NFAILED``
-        could not be used. A class without images has a map of NaN and a warning.
+        Class -> `~astropy.nddata.CCDData`: the mean map of that class, on offsets from the middle of the field (WCS in
+        kpc, or arcmin where the model's grid is in angles). The uncertainty is the standard error of the mean, from the
+        scatter between groups (NaN below two). ``meta`` is as for `CutoutClassifier.activation_map`, with ``NLABEL``
+        images of the class, of which ``NIMAGES`` (in ``NGROUPS`` groups) were averaged, ``NWRONG`` had another class
+        predicted, ``NUNSURE`` a probability up to ``PMIN``, and ``NFAILED`` could not be used. A class without images
+        has a map of NaN and a warning.
 
     Raises
     ------
@@ -289,10 +269,9 @@ def radial_profiles(maps, *, r_500=None):
 
     Notes
     -----
-    Cells are taken as blocks of one value and weighted by their area inside each ring, out to half the shorter side of
-    the field. Rings are not narrower than a cell, for there is nothing to see inside one. ``error`` is the mean over
-    the ring of the standard errors of the cells: the error if all cells of a ring vary together, as the maps of
-    clusters that are brighter or fainter nearly do, and otherwise an upper limit. It is NaN where a map has none.
+    Cells are blocks of one value and weighted by their area inside each ring, out to half the shorter side of the
+    field. ``error`` is the mean over the ring of the standard errors of the cells: exact if all cells of a ring vary
+    together, as is nearly so for brighter and fainter clusters, else an upper limit. It is NaN where a map has none.
 
     References
     ----------
@@ -332,13 +311,10 @@ def radial_profiles(maps, *, r_500=None):
     for name in names[3:]:
         table[name] = np.array(columns[name], dtype=float)
     table.meta = provenance(
-        cell_size=first["CELLSIZE"] * unit,
-        cell_pixels=first["CELLPIX"],
-        method=first["METHOD"],
-        model=first["MODEL"],
+        cell_size=first["CELLSIZE"] * unit, cell_pixels=first["CELLPIX"], method=first["METHOD"], model=first["MODEL"],
         n_images={name: int(image.meta.get("NIMAGES", 1)) for name, image in maps.items()},
         **({} if r_500 is None else {"r_500": r_500}),
-    )
+    )  # fmt: skip
     return table
 
 
@@ -350,14 +326,10 @@ def _profile(name, image):
         raise GeometryError(f"maps must come from activation_map or mean_activation_maps, lack {sorted(missing)}")
     size = float(meta["CELLSIZE"])
     points = (np.arange(_POINTS) + 0.5) / _POINTS - 0.5
+    axes = (meta["YMIDDLE"], size * meta["CELLPIXY"] / meta["CELLPIX"]), (meta["XMIDDLE"], size)
     y, x = (
         (np.arange(n)[:, None] + points - middle).ravel() * step
-        for n, middle, step in zip(
-            image.shape,
-            (meta["YMIDDLE"], meta["XMIDDLE"]),
-            (size * meta["CELLPIXY"] / meta["CELLPIX"], size),
-            strict=True,
-        )
+        for n, (middle, step) in zip(image.shape, axes, strict=True)
     )
     radius = np.hypot(y[:, None], x).reshape(image.shape[0], _POINTS, image.shape[1], _POINTS)
     half = float(meta["FIELD"]) / 2
@@ -367,10 +339,5 @@ def _profile(name, image):
         share = np.mean((radius >= low) & (radius < high), axis=(1, 3))
         inside = share > 0
         area = share[inside]
-        yield (
-            name,
-            low,
-            high,
-            *(float(np.average(values[inside], weights=area)) for values in (image.data, error)),
-            float(area.sum()),
-        )
+        mean, deviation = (float(np.average(values[inside], weights=area)) for values in (image.data, error))
+        yield name, low, high, mean, deviation, float(area.sum())

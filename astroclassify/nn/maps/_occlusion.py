@@ -1,4 +1,4 @@
-"""A second opinion on where a network looks: what its answer loses when a patch of the image is taken out."""
+"""Where a network looks, by another method: the change of its log-odds when a patch of the image is replaced."""
 
 import numpy as np
 from astropy import units as u
@@ -112,11 +112,9 @@ def occlusion_map(classifier, image, class_name, *, size=None, fill="azimuthal",
 
     Notes
     -----
-    A patch of zeros would be an image that no telescope makes, and a patch of equal values too, for it lacks noise: the
-    network would answer to that. So each pixel is drawn from pixels of the image itself, whose mean is that of the
-    surroundings and whose scatter is their noise, whatever the band holds. Draws are the same each time for one source.
-
-    The network is run once per patch, in batches of 32.
+    A patch of zeros or of equal values is unlike any observed image, and the network would respond to that. So each
+    pixel is drawn from pixels of the image itself, with the mean and the noise of the surroundings. Draws are the same
+    each time for one source. The network is run once per patch, in batches of 32.
 
     References
     ----------

@@ -100,11 +100,10 @@ def randomisation_check(classifier, images, rng=None, *, n_draws=5):
     Notes
     -----
     Maps are of the class that the trained network predicts. New weights are start values of the architecture, the
-    normalisations included. A map that stays as it was does not show what was learned; it may be an edge detector
-    (Adebayo et al. 2018). The mean over draws falls to zero as soon as the last layer is random, for each map then has
-    a random sign; the mean absolute value stays high for as long as the feature maps beneath have one common pattern.
-    Neighbouring cells are alike, so that by chance it is larger than ``abs_by_chance``, which holds for independent
-    cells.
+    normalisations included. A map that does not change does not show what was learned; it may be an edge detector
+    (Adebayo et al. 2018). The mean over draws is near zero once the last layer is random, since each map then has a
+    random sign; the mean absolute value stays high while the feature maps below have a common pattern. Neighbouring
+    cells are correlated, so its chance level is larger than ``abs_by_chance``, which is for independent cells.
 
     References
     ----------
@@ -142,11 +141,7 @@ def randomisation_check(classifier, images, rng=None, *, n_draws=5):
     n_cells = before[0].size
     table.meta = provenance(
         model=str(getattr(classifier, "card_", {}).get("name", architecture_name(classifier.architecture))),
-        method=method,
-        n_images=len(pixels),
-        n_draws=n_draws,
-        n_cells=int(n_cells),
-        abs_by_chance=float(np.sqrt(2 / (np.pi * max(n_cells - 1, 1)))),
-        seed=seed,
-    )
+        method=method, n_images=len(pixels), n_draws=n_draws, n_cells=int(n_cells),
+        abs_by_chance=float(np.sqrt(2 / (np.pi * max(n_cells - 1, 1)))), seed=seed,
+    )  # fmt: skip
     return table

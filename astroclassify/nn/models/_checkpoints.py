@@ -29,10 +29,7 @@ _SECONDS = 30.0
 
 
 def fingerprint(settings, *arrays):
-    """
-    Digest of all that decides how a training goes: settings (but for ``device`` and ``verbose``), and arrays, bytes or
-    texts.
-    """
+    """Digest of what decides a training: settings (without ``device`` and ``verbose``), and arrays, bytes or texts."""
     decisive = {name: value for name, value in asdict(settings).items() if name not in ("device", "verbose")}
     digest = hashlib.blake2b(json.dumps(decisive, sort_keys=True).encode(), digest_size=16)
     for array in arrays:
@@ -55,9 +52,7 @@ def _read_document(folder):
 
 
 def stored_seed(folder):
-    """
-    Seed of the training whose state a folder holds; None if there is no checkpoint, ModelError if it cannot be read.
-    """
+    """Seed of the training in a checkpoint folder; None if there is no checkpoint, ModelError if it is unreadable."""
     if folder is None or not (Path(folder) / DOCUMENT).exists():
         return None
     seed = _read_document(Path(folder)).get("seed")
@@ -82,9 +77,8 @@ class Checkpoint:
     """
     A folder with ``checkpoint.json`` and the file ``state-<epoch>.safetensors`` that it names.
 
-    The arrays are written first, under a name of their own, then the JSON takes the place of the old one, then the old
-    arrays go: whenever the process is killed, the JSON names a whole file. A training goes on only from a state with
-    its own ``digest`` (see `fingerprint`).
+    Arrays are written first under a new name, then the JSON replaces the old one, then the old arrays are removed: the
+    JSON always names a complete file. A training resumes only from a state with its own ``digest`` (`fingerprint`).
     """
 
     def __init__(self, folder, digest):
@@ -96,9 +90,7 @@ class Checkpoint:
         self._written = time.monotonic()
 
     def save(self, trainer, *, now=False):
-        """
-        Write the state after an epoch; unless ``now``, only if the last one was written half a minute ago or more.
-        """
+        """Write the state after an epoch; unless ``now``, only if the last one was written 30 s ago or more."""
         if not now and time.monotonic() - self._written < _SECONDS:
             return
         data = require("safetensors.numpy", extra="train").save(_arrays_of(trainer))
@@ -126,10 +118,7 @@ class Checkpoint:
         self._written = time.monotonic()
 
     def restore(self, trainer):
-        """
-        Bring a training that has not begun to the state in the folder, if there is one; ModelError if it is not its
-        own.
-        """
+        """Set a training that has not begun to the state in the folder, if any; ModelError if it is of another one."""
         if not (self.folder / DOCUMENT).exists():
             return
         document = _read_document(self.folder)

@@ -63,9 +63,8 @@ def read_json_limited(data, *, limit, where):
     """
     Parse JSON that is not trusted; ``where`` names it in messages.
 
-    ModelError if it has more than ``limit`` bytes, is nested deeper than 32 levels, holds more than 50,000 lists and
-    objects or a million values, a key twice, NaN, an infinite number, one of more than 40 digits, or text that is no
-    Unicode.
+    ModelError beyond ``limit`` bytes, 32 levels, 50,000 lists and objects or a million values; for a key twice, numbers
+    that are not finite or have more than 40 digits, and text that is not Unicode.
     """
     if len(data) > limit:
         raise ModelError(f"{where} must have at most {limit} bytes, got {len(data)}")
@@ -75,13 +74,8 @@ def read_json_limited(data, *, limit, where):
         if data.count(b",") + data.count(b'"') // 2 > _MAX_VALUES:
             raise ValueError(f"it holds more than {_MAX_VALUES} values")
         _check_depth(data)
-        document = json.loads(
-            data.decode("utf-8"),
-            parse_constant=_no_constant,
-            parse_int=_whole,
-            parse_float=_real,
-            object_pairs_hook=_once,
-        )
+        rules = {"parse_constant": _no_constant, "parse_int": _whole, "parse_float": _real, "object_pairs_hook": _once}
+        document = json.loads(data.decode("utf-8"), **rules)
         if b"\\u" in data:  # halves of a surrogate pair are JSON, but no text that can be printed or written
             json.dumps(document, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
@@ -111,11 +105,10 @@ def _tensor_span(name, entry):
 
 def check_safetensors(data):
     """
-    Shape of each tensor by name, from the checked header of a safetensors file.
+    Shape of each tensor by name, from the header of a safetensors file (README of github.com/huggingface/safetensors).
 
-    ModelError if the header is larger than 4 MB or than the file, or a tensor has an unknown dtype, a size that is not
-    that of its shape, or a place that overlaps another's, leaves a gap or lies outside the file. Format: README of
-    https://github.com/huggingface/safetensors.
+    ModelError if the header is larger than 4 MB or the file, or a tensor has an unknown dtype, a size that does not fit
+    its shape, or an offset that overlaps another tensor, leaves a gap or lies outside the file.
     """
     where = "weights.safetensors"
     length = int.from_bytes(data[:8], "little")

@@ -21,26 +21,19 @@ __all__ = ["OnnxNetwork", "Predictor", "Row", "classify", "feature_source", "nov
 
 
 def feature_source(names):
-    """
-    The output of a network that says most about an image: ``"features"``, else ``"class_maps"``, else ``"logits"``.
-    """
+    """Output of a network with most information: ``"features"``, else ``"class_maps"``, else ``"logits"``."""
     return next(name for name in ("features", "class_maps", "logits") if name in names)
 
 
 def novelty_features(outputs):
-    """
-    Numbers (n, k) for `Novelty`: ``features``, else mean and standard deviation of each class map, else the logits.
-    """
+    """Numbers (n, k) for `Novelty`: features, else mean and standard deviation of each class map, else logits."""
     name = feature_source(outputs)
     values = np.asarray(outputs[name], dtype=float)
     return np.concatenate([values.mean(axis=(2, 3)), values.std(axis=(2, 3))], axis=1) if values.ndim == 4 else values
 
 
 class Row(NamedTuple):
-    """
-    Result for one image: ``probabilities`` (NaN where it failed), ``flags``, ``message`` (one line where it failed),
-    and ``extras``, further outputs of the network by name.
-    """
+    """Result for one image: probabilities (NaN if it failed), flags, message if it failed, other outputs by name."""
 
     probabilities: np.ndarray
     flags: int
@@ -52,8 +45,7 @@ class Predictor:
     """
     All that inference needs of a fitted classifier.
 
-    ``training`` describes the training set: its ``instruments`` and ``energy_range`` decide about flags. Logits are
-    divided by ``temperature``; ``novelty`` recognises images unlike the training set.
+    ``instruments`` and ``energy_range`` of the description ``training`` decide about flags.
     """
 
     def __init__(self, network, *, bands, geometry, preprocessing, training, temperature=1.0, novelty=None):
@@ -97,10 +89,8 @@ class Predictor:
 
     def load_batch(self, items, *, centre=None):
         """
-        Read a few items; one that cannot be read keeps its row.
-
-        A list of Row, those that can be read still without probabilities; and a dict of their place in that list to
-        (counts of shape (n_bands, ny, nx), exposure in s or None).
+        Read items: a list of Row without probabilities, one per item, also where reading failed; and a dict of place in
+        that list to (counts of shape (n_bands, ny, nx), exposure in s or None).
         """
         rows, images = [], {}
         for place, item in enumerate(items):
@@ -118,11 +108,7 @@ class Predictor:
         return Row(np.full(self.network.n_classes, np.nan), flags, message)
 
     def classify_batch(self, rows, images, *, extras=()):
-        """
-        Rows with probabilities, from what `load_batch` gave; ``extras`` are further outputs of the network to keep.
-
-        An image for which the network gives no finite number has failed.
-        """
+        """Rows with probabilities, from the result of `load_batch`; ``extras`` are other network outputs to keep."""
         if not images:
             return rows
         names = ["logits", *extras]
@@ -153,7 +139,7 @@ class Predictor:
         """Which images are unlike those of training; none where nothing was learned of these."""
         if self.novelty is None:
             return np.zeros(len(counts), bool)
-        from ..doubt._novelty import image_statistics
+        from ..doubt._statistics import image_statistics
 
         known = {}
         if "features" in self.novelty.kinds:
@@ -171,16 +157,15 @@ class Predictor:
         return rows
 
     def stream(self, items, *, centre=None, extras=()):
-        """
-        Yield the rows of any number of items, in bounded memory: this thread reads ahead while others run the network.
-        """
+        """Yield rows of any number of items in bounded memory: this thread reads ahead, others run the network."""
         self.network.start()
-        waiting, pool = deque(), ThreadPoolExecutor(lanes())
+        n_threads = lanes()
+        waiting, pool = deque(), ThreadPoolExecutor(n_threads)
         try:
             for start in range(0, len(items), BATCH):
                 loaded = self.load_batch(items[start : start + BATCH], centre=centre)
                 waiting.append(pool.submit(self.classify_batch, *loaded, extras=extras))
-                if len(waiting) > lanes() + 1:
+                if len(waiting) > n_threads + 1:
                     yield from waiting.popleft().result()
             while waiting:
                 yield from waiting.popleft().result()
@@ -192,14 +177,8 @@ def _run_chunks(predictor, items, centre, executor, progress):
     """Rows of all items from an executor, in order. A task is worth sending the network along with it."""
     size = min(128, max(8, -(-len(items) // 64)))
     chunks = [items[start : start + size] for start in range(0, len(items), size)]
-    outcomes = batch.run(
-        partial(predictor.run, centre=centre),
-        chunks,
-        keys=[chunk[0].source_id for chunk in chunks],
-        executor=executor,
-        progress=progress,
-        description="classifying",
-    )
+    run, keys = partial(predictor.run, centre=centre), [chunk[0].source_id for chunk in chunks]
+    outcomes = batch.run(run, chunks, keys=keys, executor=executor, progress=progress, description="classifying")
     for outcome in outcomes:
         if outcome.error:
             raise ModelError(f"the model cannot be run on {outcome.key!r} and those after it: {outcome.error}")
@@ -207,7 +186,7 @@ def _run_chunks(predictor, items, centre, executor, progress):
 
 
 def _one_row(predictor, item, centre):
-    """Row of an image that came alone: what is wrong with it is an error."""
+    """Row of a single image; any failure is an error."""
     counts, flags, exposure = predictor._load(item, centre)
     (row,) = predictor.classify_batch([predictor._no_answer(flags)], {0: (counts, exposure)})
     if row.message:
@@ -216,7 +195,7 @@ def _one_row(predictor, item, centre):
 
 
 def _check_labels(items, scheme):
-    """A sample of another scheme was not meant for this model."""
+    """Refuse a sample with labels of another scheme."""
     unknown = sorted({item.label for item in items} - {"", *scheme.classes})
     if unknown:
         raise SchemaError(
@@ -226,11 +205,7 @@ def _check_labels(items, scheme):
 
 
 def classify(predictor, images, *, scheme, redshift=None, centre=None, executor=None, progress=None, model=""):
-    """
-    Table of predictions, one row per image in the order given; see `CutoutClassifier.classify`.
-
-    An image that comes alone raises what is wrong with it; in a list it becomes a row with the flag FAILED.
-    """
+    """Table of predictions, one row per image in the order given; see `CutoutClassifier.classify`."""
     images = open_folder(images)
     items, single = as_items(images, bands=predictor.bands, shape=predictor.geometry.shape, redshift=redshift)
     _check_labels(items, scheme)

@@ -1,9 +1,8 @@
 """
-Look an ONNX file over before ONNX Runtime sees it, with no more than a bounded walk through its protobuf fields.
+Check an ONNX file before ONNX Runtime reads it, by a bounded walk through its protobuf fields.
 
-Only what the networks of this package write is let through: known fields, once where once is due; plain tensors inside
-the file; one input; operators from a list without control flow, functions or custom domains; and shapes that do not
-depend on pixels.
+Allowed are known fields (once where they are not repeated), tensors inside the file, one input, operators of a list
+without control flow, functions or custom domains, and shapes that do not depend on pixels.
 """
 
 import math
@@ -45,63 +44,39 @@ _MAX_DIMS = 8
 _DOMAINS = ("", "ai.onnx")
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
-# Kinds of fields, beside nested messages (a dict): a whole number, text, bytes left as they are, a float, left unread.
+# Kinds of fields, besides nested messages (a dict): a whole number, text, bytes as they are, a float, not read.
 _INT, _TEXT, _RAW, _FLOAT, _SKIP = "int", "text", "raw", "float", "skip"
 _WIRE = {_INT: _VARINT, _FLOAT: _FIXED32}
-# Messages of onnx.proto: number -> (name, kind, whether repeated). What is not listed is refused: external data,
-# subgraphs, functions, training information, sparse and text tensors, and whatever later versions add.
-_TENSOR = {
-    1: ("dims", _INT, True),
-    2: ("data_type", _INT, False),
-    8: ("name", _TEXT, False),
-    9: ("raw_data", _RAW, False),
-    12: ("doc_string", _SKIP, False),
-}
-_ATTRIBUTE = {
-    1: ("name", _TEXT, False),
-    2: ("f", _FLOAT, False),
-    3: ("i", _INT, False),
-    4: ("s", _TEXT, False),
-    5: ("t", _TENSOR, False),
-    7: ("floats", _FLOAT, True),
-    8: ("ints", _INT, True),
-    13: ("doc_string", _SKIP, False),
-    20: ("type", _INT, False),
-}
-_NODE = {
-    1: ("input", _TEXT, True),
-    2: ("output", _TEXT, True),
-    3: ("name", _TEXT, False),
-    4: ("op_type", _TEXT, False),
-    5: ("attribute", _ATTRIBUTE, True),
-    6: ("doc_string", _SKIP, False),
-    7: ("domain", _TEXT, False),
-}
-_DIMENSION = {1: ("dim_value", _INT, False), 2: ("dim_param", _TEXT, False)}
-_TENSOR_TYPE = {1: ("elem_type", _INT, False), 2: ("shape", {1: ("dim", _DIMENSION, True)}, False)}
-_VALUE_INFO = {
-    1: ("name", _TEXT, False),
-    2: ("type", {1: ("tensor_type", _TENSOR_TYPE, False)}, False),
-    3: ("doc_string", _SKIP, False),
-}
-_GRAPH = {
-    1: ("node", _NODE, True),
-    2: ("name", _TEXT, False),
-    5: ("initializer", _TENSOR, True),
-    10: ("doc_string", _SKIP, False),
-    11: ("input", _VALUE_INFO, True),
-    12: ("output", _VALUE_INFO, True),
-}
-_MODEL = {
-    1: ("ir_version", _INT, False),
-    2: ("producer_name", _TEXT, False),
-    3: ("producer_version", _TEXT, False),
-    4: ("domain", _TEXT, False),
-    5: ("model_version", _INT, False),
-    6: ("doc_string", _SKIP, False),
-    7: ("graph", _GRAPH, False),
-    8: ("opset_import", {1: ("domain", _TEXT, False), 2: ("version", _INT, False)}, True),
-}
+
+
+def _message(fields, **nested):
+    """Fields of a message from "number:name:kind ...": number -> (name, kind, whether repeated, marked by *)."""
+    rows = (field.split(":") for field in fields.split())
+    return {int(n): (name.strip("*"), nested.get(kind, kind), name.endswith("*")) for n, name, kind in rows}
+
+
+# Messages of onnx.proto. What is not listed is refused: external data, subgraphs, functions, training information,
+# sparse and text tensors, and whatever later versions add.
+_TENSOR = _message("1:dims*:int 2:data_type:int 8:name:text 9:raw_data:raw 12:doc_string:skip")
+_ATTRIBUTE = _message(
+    "1:name:text 2:f:float 3:i:int 4:s:text 5:t:tensor 7:floats*:float 8:ints*:int 13:doc_string:skip 20:type:int",
+    tensor=_TENSOR,
+)
+_NODE = _message(
+    "1:input*:text 2:output*:text 3:name:text 4:op_type:text 5:attribute*:attribute 6:doc_string:skip 7:domain:text",
+    attribute=_ATTRIBUTE,
+)
+_SHAPE = _message("1:dim*:dimension", dimension=_message("1:dim_value:int 2:dim_param:text"))
+_TYPE = _message("1:tensor_type:tensor", tensor=_message("1:elem_type:int 2:shape:shape", shape=_SHAPE))
+_GRAPH = _message(
+    "1:node*:node 2:name:text 5:initializer*:tensor 10:doc_string:skip 11:input*:value 12:output*:value",
+    node=_NODE, tensor=_TENSOR, value=_message("1:name:text 2:type:type 3:doc_string:skip", type=_TYPE),
+)  # fmt: skip
+_MODEL = _message(
+    "1:ir_version:int 2:producer_name:text 3:producer_version:text 4:domain:text 5:model_version:int 6:doc_string:skip "
+    "7:graph:graph 8:opset_import*:opset",
+    graph=_GRAPH, opset=_message("1:domain:text 2:version:int"),
+)  # fmt: skip
 _REFUSED = {
     (id(_TENSOR), 13): "external data",
     (id(_TENSOR), 14): "external data",
@@ -240,8 +215,8 @@ def _check_nodes(nodes, weights):
     """
     Refuse operators that are not in the list, and shapes that depend on pixels.
 
-    ``moving`` are the tensors whose numbers depend on the pixels. No shape may be made from them: then shapes follow
-    from the number of images alone, and a trial with each number (`_onnx_trial`) has seen all that the file can do.
+    No shape may be computed from tensors whose numbers depend on pixels (``moving``). Shapes then depend on the number
+    of images alone, and a trial with each number (`_onnx_trial`) shows all memory and time that the file can take.
     """
     moving, known = {"images"}, {"images", *weights}
     for node in nodes:
@@ -289,14 +264,10 @@ def check_outputs(shapes, n_images, n_classes):
 
 def check_onnx(data, *, input_shape, n_classes):
     """
-    Names of the outputs of an ONNX file, if it may be a plain network on images of shape (n_bands, ny, nx).
+    Names of the outputs of an ONNX file of a network on images of shape (n_bands, ny, nx); nothing of it is run.
 
-    Raises ModelError if it is not ONNX, or has external data, subgraphs, functions, an operator that is not in the
-    list, a shape that depends on pixels, or other inputs or outputs. Nothing of the file is run.
-
-    The walk reads at most 100,000 protobuf fields and copies no weights, so it takes less than a second and a few
-    megabytes for any file. Fields that the networks of this package never have are refused, not skipped: ONNX Runtime
-    might understand what is not understood here. How much memory and time the network takes is found by `_onnx_trial`.
+    ModelError if it is not ONNX or has something that is not allowed (see the module). At most 100,000 fields are read
+    and no weights are copied: less than a second and a few megabytes for any file.
     """
     if len(data) < 16 or bytes(data[4:8]) == b"ORTM":  # the latter: ONNX Runtime would take it for its own format
         _refuse("is not a usable ONNX file")

@@ -1,10 +1,9 @@
 """
-A foreign network is first run in a process of its own, which is stopped if it takes too much memory or time.
+An unknown network is first run in a process of its own, which is stopped if it takes too much memory or time.
 
-Shapes do not depend on pixels (`_onnx_check`), so what a network costs depends on the number of images alone: one that
-passes the trial with each number of images in a batch costs no more later. The memory limit is that of ONNX Runtime's
-own allocator, and the process is killed at the time limit: both work on every system. `_SCRIPT` imports nothing of this
-package, so that the process starts in a fraction of a second.
+Shapes do not depend on pixels (`_onnx_check`), so the cost depends on the number of images alone: a network that passes
+with each number of images in a batch costs no more later. The memory limit is that of ONNX Runtime's own allocator.
+`_SCRIPT` imports nothing of this package, so that the process starts in a fraction of a second.
 """
 
 import hashlib

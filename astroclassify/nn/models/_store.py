@@ -26,20 +26,8 @@ DOCUMENT, WEIGHTS, NETWORK, CARD = "model.json", "weights.safetensors", "model.o
 _MAX_DOCUMENT = 16 << 20  # bytes; a real one has some thousands, and more with a long history or a novelty score
 _MAX_FILE = 1 << 29  # bytes; the largest packaged network has a hundredth of it, and no file should fill the memory
 _PACKAGED = DATA / "models"
-_KINDS = {
-    "architecture": str,
-    "parameters": dict,
-    "scheme": dict,
-    "geometry": dict,
-    "bands": list,
-    "preprocessing": dict,
-    "training": dict,
-    "doubt": dict,
-    "history": list,
-    "card": dict,
-    "versions": dict,
-    "files": dict,
-}
+_OBJECTS = "parameters scheme geometry preprocessing training doubt card versions files".split()
+_KINDS = {"architecture": str, "bands": list, "history": list, **dict.fromkeys(_OBJECTS, dict)}
 
 
 def _packaged():
@@ -84,12 +72,7 @@ def read_json(folder, name, limit):
 
 
 def _upgrade(document, version):
-    """
-    Bring an older description to today's names, in place.
-
-    Version 1 knew one augmentation, switched by ``augment``, neither temperature nor novelty, and a running mean over
-    two epochs without a name. ``n_filters`` was ``width`` at first.
-    """
+    """Rename entries of older formats in place: version 1 had ``augment`` (a switch) and no temperature or novelty."""
     parameters = document.get("parameters")
     parameters = parameters if isinstance(parameters, dict) else {}
     if "width" in parameters:
@@ -123,11 +106,7 @@ def read_document(folder):
 
 
 def read_folder(folder):
-    """
-    Document, weights and network of a model folder, or ModelError.
-
-    Nothing is used before size and SHA-256 have been checked.
-    """
+    """Document, weights and network of a model folder, size and SHA-256 checked; else ModelError."""
     document = read_document(folder)
     contents = []
     for name in (WEIGHTS, NETWORK):
@@ -147,10 +126,10 @@ def read_folder(folder):
 
 def write_folder(folder, document, weights, network, *, overwrite=False):
     """
-    Write a model folder under a temporary name and rename it, so that it is whole or not there; returns its path.
+    Write a model folder under a temporary name and rename it, so that it is complete or absent; returns its path.
 
-    ``document`` is without format and files. A folder that holds anything else than a model is never replaced.
-    OutputError if it exists (and not ``overwrite``) or cannot be written.
+    ``document`` is without format and files. OutputError if the folder exists (unless ``overwrite`` and it holds
+    nothing but a model) or cannot be written.
     """
     folder = Path(folder).resolve()
     _check_target(folder, overwrite)
@@ -218,22 +197,18 @@ def _plain(value):
     return str(value)
 
 
-def _filters_text(document):
-    n_filters = document["parameters"].get("n_filters")
-    return "" if n_filters is None else f"{n_filters} filters in the first stage, "
-
-
 def _card_text(document):
     """The model card as Markdown: the same facts as in ``model.json``, for people."""
     card, training = document["card"], document["training"]
     classes = zip(document["scheme"]["classes"], document["scheme"]["descriptions"], strict=True)
-    geometry = document["geometry"]
+    geometry, n_filters = document["geometry"], document["parameters"].get("n_filters")
+    filters = "" if n_filters is None else f"{n_filters} filters in the first stage, "
     lines = [
         f"# {card.get('name', 'Classifier of cluster images')}",
         "",
         str(card.get("description", "No description was given.")),
         "",
-        f"- Network: {document['architecture']}, {_filters_text(document)}{document.get('n_parameters')} parameters",
+        f"- Network: {document['architecture']}, {filters}{document.get('n_parameters')} parameters",
         f"- Input: {', '.join(document['bands'])}; {geometry['width']:g} {geometry['unit']} across, "
         f"{geometry['shape'][0]} x {geometry['shape'][1]} pixels; {document['preprocessing']['formula']}",
         *(f"- {label}: {text}" for label, text in classes),
@@ -283,18 +258,12 @@ def list_classifiers():
     for name in _packaged():
         document = read_document(_PACKAGED / name)
         means = [row for row in document["card"].get("scores", []) if row.get("class") == "mean"]
-        rows.append(
-            (
-                name,
-                document["architecture"],
-                str(document["scheme"].get("name")),
-                " ".join(map(str, document["scheme"].get("classes", []))),
-                " ".join(map(str, document["bands"])),
-                int(document["training"].get("n_images", 0)),
-                float(means[0]["f1"]) if means and means[0].get("f1") is not None else float("nan"),
-                str(document["card"].get("description", "")),
-            )
-        )
+        f1 = float(means[0]["f1"]) if means and means[0].get("f1") is not None else float("nan")
+        scheme, n_images = document["scheme"], int(document["training"].get("n_images", 0))
+        classes, bands = (" ".join(map(str, each)) for each in (scheme.get("classes", []), document["bands"]))
+        description = str(document["card"].get("description", ""))
+        name_and_kind = name, document["architecture"], str(scheme.get("name"))
+        rows.append((*name_and_kind, classes, bands, n_images, f1, description))
     names = ("name", "architecture", "scheme", "classes", "bands", "n_images", "f1", "description")
     kinds = ("U64", "U32", "U32", "U128", "U32", "i8", "f8", "U512")
     return QTable(rows=rows or None, names=names, dtype=kinds)

@@ -13,9 +13,8 @@ _APERTURES = (0.08, 0.2, 0.5, 2.0)
 # Blocks on the grids of 1/4, 1/8, 1/16 and 1/32 of the image's pixels.
 _BLOCKS = (2, 1, 1, 1)
 _SQUEEZE = 4
-# Start weights of the stem are larger than usual by this factor. Normalisation takes it out of the output, but each
-# step then turns the filters less: all 36 pixels of a filter see much the same, so their steps add up. Without, a
-# running mean of the weights was of no use for the first ten epochs.
+# Start weights of the stem are larger than usual by this factor. Normalisation removes it from the output, but each
+# step then changes the filters less; without it a running mean of the weights was useless for the first ten epochs.
 _STEM_SCALE = 4.0
 
 
@@ -147,23 +146,15 @@ def build_attention(n_bands, n_classes, shape, n_filters, dropout):
     """
     The attention network, for images from 32 pixels. Its class maps are exact and have cells of 4 pixels.
 
-    What the design owes to the images:
-
-    - Whether a core is cool shows at r < 40 kpc, against the level of the whole cluster. ResNet-18 decides on 8 x 8
-      cells of 125 kpc, four of which share the core. Here the maps of four scales are brought together on cells of 4
-      pixels (16 kpc of 1 Mpc in 256 pixels) before anything is averaged (Lin et al. 2017, CVPR, feature pyramids).
-    - They are averaged in four apertures whose weights are a softmax over position of a learned score of the features
-      plus ``-(r / radius)^2 / 2`` about the centre. Learning starts from the apertures alone (40, 100, 250 kpc and all
-      but flat, for 1 Mpc): aperture photometry of learned features, of which the concentration C_SB is the best known.
-      As the average is linear in the features, class maps ``m sum_h a_h(x, y) sum_k w_hk^c f_k(x, y)`` are exact.
-    - Features differ far more between centre and outskirts than between images, so the means are normalised over images
-      before the last layer; without, learning started slower.
-    - Concentration is a ratio: squeeze-excitation (Hu et al. 2018, CVPR) gives each block the level of the whole image.
-    - Counts carry white noise up to the pixel scale, which subsampling would fold into the large scales, and a core can
-      be one bright pixel. Maps shrink by the means of 2 x 2 cells of a running 3 x 3 maximum, the stem by a 6 x 6
-      convolution that sees each pixel equally often; even sizes are symmetric under turns and mirrors (Zhang 2019,
-      ICML, on aliasing in networks). Plain means learned slower.
-
-    With 16 filters and 256 pixels it costs fewer multiplications than ResNet-18 with 16.
+    - A cool core shows at r < 40 kpc against the level of the whole cluster; ResNet-18 has cells of 125 kpc. Here maps
+      of four scales are merged on cells of 4 pixels (16 kpc of 1 Mpc in 256 pixels; Lin et al. 2017, CVPR, feature
+      pyramids), then averaged in four apertures. Weights are a softmax over position of a learned score of the features
+      plus ``-(r / radius)^2 / 2``; training starts from the apertures alone (40, 100, 250 kpc and nearly flat, for
+      1 Mpc). The average is linear in the features, so ``m sum_h a_h(x, y) sum_k w_hk^c f_k(x, y)`` is exact.
+    - Features differ far more between centre and outskirts than between images: the means are normalised over images
+      before the last layer. Squeeze-excitation (Hu et al. 2018, CVPR) gives each block the level of the whole image.
+    - Subsampling would fold the pixel noise into large scales (Zhang 2019, ICML), and a core can be one bright pixel.
+      Maps shrink by means of 2 x 2 cells of a running 3 x 3 maximum, the stem by a 6 x 6 convolution: even sizes are
+      symmetric under turns and mirrors.
     """
     return _attention_class()(n_bands, n_classes, shape, n_filters, dropout)

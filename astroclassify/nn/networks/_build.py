@@ -14,15 +14,9 @@ from ._mobilenet import build_mobilenet, build_mobilenet_v2
 from ._resnet import build_resnet18
 
 __all__ = [
-    "ARCHITECTURES",
-    "OWN_NETWORK",
-    "Architecture",
-    "architecture_name",
-    "build",
-    "check_architecture",
-    "export_onnx",
+    "ARCHITECTURES", "OWN_NETWORK", "Architecture", "architecture_name", "build", "check_architecture", "export_onnx",
     "load_pretrained",
-]
+]  # fmt: skip
 
 # How a model folder names a network that the user's own function built.
 OWN_NETWORK = "own:"
@@ -31,59 +25,33 @@ OWN_NETWORK = "own:"
 @dataclass(frozen=True)
 class Architecture:
     """
-    A network that can be asked for by name.
+    A network that has a name.
 
-    ``build(n_bands, n_classes, shape, n_filters, dropout)`` gives a module that takes images ``(n, n_bands, ny, nx)``
-    and gives logits ``(n, n_classes)``. A module, also one of the user, may have besides
+    ``build(n_bands, n_classes, shape, n_filters, dropout)`` gives a module from images ``(n, n_bands, ny, nx)`` to
+    logits ``(n, n_classes)``. A module, also one of the user, may have
 
     - ``maps(images) -> (logits, class_maps)``: exact class maps ``(n, n_classes, my, mx)``, whose mean plus a constant
       is the logit;
-    - ``features(images)``: what the last layer sees ``(n, k)``, or feature maps ``(n, k, my, mx)``, then averaged;
+    - ``features(images)``: input of the last layer ``(n, k)``, or feature maps ``(n, k, my, mx)``, then averaged;
     - ``gradcam_layer``: dotted name of the layer for gradient maps, where there are no exact ones;
     - ``outputs(images)``: all these in one pass, as a dict with ``logits``, ``class_maps`` and ``features``;
     - ``folded()``: the copy that is exported.
     """
 
     name: str
-    description: str
     build: Any
     smallest: int
     n_filters: int
 
 
 ARCHITECTURES = {
-    name: Architecture(name, description, builder, 32, n_filters)
-    for name, description, builder, n_filters in (
-        (
-            "resnet18",
-            "ResNet-18 (He et al. 2016), the network of Su et al. 2020; 64 filters in the original",
-            build_resnet18,
-            64,
-        ),
-        (
-            "kosiba2020",
-            "custom network of Kosiba et al. 2020: six convolutions, two dense layers; 64 filters in the original",
-            build_kosiba2020,
-            64,
-        ),
-        (
-            "mobilenet",
-            "MobileNet, version 1 (Howard et al. 2017), as Kosiba et al. 2020 used it; 32 filters in the original",
-            build_mobilenet,
-            32,
-        ),
-        (
-            "mobilenet_v2",
-            "MobileNetV2 of torchvision (Sandler et al. 2018); 32 filters in the original",
-            build_mobilenet_v2,
-            32,
-        ),
-        (
-            "attention",
-            "small residual network with squeeze-excitation, feature pyramid and pooling in learned apertures",
-            build_attention,
-            16,
-        ),
+    name: Architecture(name, builder, 32, n_filters)
+    for name, builder, n_filters in (
+        ("resnet18", build_resnet18, 64),  # He et al. 2016; Su et al. 2020
+        ("kosiba2020", build_kosiba2020, 64),  # six convolutions, two dense layers
+        ("mobilenet", build_mobilenet, 32),  # version 1: Howard et al. 2017; Kosiba et al. 2020
+        ("mobilenet_v2", build_mobilenet_v2, 32),  # torchvision's: Sandler et al. 2018
+        ("attention", build_attention, 16),
     )
 }
 
@@ -101,10 +69,9 @@ def check_architecture(architecture):
         return ARCHITECTURES[architecture]
     if callable(architecture) and (isinstance(architecture, type) or not hasattr(architecture, "state_dict")):
         name = getattr(architecture, "__qualname__", type(architecture).__qualname__)
-        return Architecture(name, "network of the user", _adapt(architecture), smallest=1, n_filters=0)
-    raise ValueError(
-        f"architecture must be one of {sorted(ARCHITECTURES)} or a function that builds one, got {architecture!r:.200}"
-    )
+        return Architecture(name, _adapt(architecture), smallest=1, n_filters=0)
+    allowed = f"one of {sorted(ARCHITECTURES)} or a function that builds one"
+    raise ValueError(f"architecture must be {allowed}, got {architecture!r:.200}")
 
 
 def _adapt(function):
@@ -124,12 +91,10 @@ def _adapt(function):
 
 def build(architecture, *, n_bands, n_classes, shape, n_filters=None, seed, dropout=None):
     """
-    An untrained network in training mode; start values depend on ``seed`` alone, and torch's own generator is left as
-    it was.
+    An untrained network in training mode; start values depend on ``seed`` alone, torch's own generator is unchanged.
 
-    ``n_filters`` in the first stage and ``dropout`` of the last features are by default as published. The network that
-    a user's function gives is tried out: ValueError if it does not give ``n_classes`` logits or cannot be exported to
-    ONNX.
+    ``n_filters`` and ``dropout`` are by default as published. A network of the user is tried: ValueError if it does not
+    give ``n_classes`` logits or cannot be exported to ONNX.
     """
     known = check_architecture(architecture)
     if min(shape) < known.smallest:
@@ -165,14 +130,11 @@ def _try_out(torch, network, n_bands, n_classes, shape):
 
 def load_pretrained(network, path):
     """
-    Start from the safetensors file of weights of the same architecture, such as torchvision's for ImageNet.
+    Load weights of the same architecture, such as torchvision's for ImageNet, from a safetensors file.
 
-    The names are the network's own, which for ``"resnet18"`` and ``"mobilenet_v2"`` are torchvision's; nothing is
-    downloaded. From torchvision's weights one is written by
-    ``safetensors.torch.save_file(torchvision.models.resnet18(weights="DEFAULT").state_dict(), path)``. Where the number
-    of bands is not that of the channels, each band starts with the channels' sum over the number of bands: equal bands
-    then give what equal channels gave. The names of tensors that are not taken, as the last layer is for other classes,
-    are returned. ModelError if the file does not hold weights of that network.
+    If the number of bands is not that of the channels, each band starts with the channels' sum over the number of
+    bands: equal bands then give what equal channels gave. Returns the names of tensors that are not used (the last
+    layer for other classes). ModelError if the file does not hold weights of that network.
     """
     torch = require("torch", extra="train")
     safetensors = require("safetensors.torch", extra="train")

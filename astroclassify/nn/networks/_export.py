@@ -22,11 +22,10 @@ _TOLERANCE = 1e-4
 
 def network_outputs(network, images):
     """
-    All that a network gives for a tensor of preprocessed images (n, n_bands, ny, nx), in evaluation mode.
+    Outputs of a network for a tensor of preprocessed images (n, n_bands, ny, nx), in evaluation mode, by name.
 
-    A dict with ``logits`` (n, n_classes) and, where the network has them, ``class_maps`` (n, n_classes, my, mx) and
-    ``features`` (n, k). Its ``outputs(images)`` gives all in one pass; a network without it is asked for
-    ``maps(images)``, or called, and for ``features(images)``. An output of another shape is a ModelError.
+    ``logits`` (n, n_classes) and, where the network has them, ``class_maps`` (n, n_classes, my, mx) and ``features``
+    (n, k). An output of another shape is a ModelError.
     """
     if hasattr(network, "outputs"):
         outputs = network.outputs(images)
@@ -64,8 +63,7 @@ def export_onnx(network, *, n_bands, shape):
     """
     A network as ONNX (bytes): input ``images`` (n, n_bands, ny, nx), outputs as in `network_outputs`.
 
-    ModelError if ONNX Runtime does not give what torch gives, to 1e-4. Batch normalisation is folded into the
-    convolutions; the network itself is left as it is.
+    ModelError if results of ONNX Runtime and torch differ by more than 1e-4.
     """
     torch = require("torch", extra="train")
     with torch.random.fork_rng(devices=[]):  # a new layer draws start values, which must not touch torch's generator
@@ -79,16 +77,11 @@ def export_onnx(network, *, n_bands, shape):
         # takes seconds where this one takes milliseconds.
         warnings.simplefilter("ignore")
         expected = {name: array.numpy() for name, array in network_outputs(network, images).items()}
+        names = {"input_names": ["images"], "output_names": list(expected)}
         torch.onnx.export(
-            _wrapper_class()(network).eval(),
-            (images[:1],),
-            buffer,
-            dynamo=False,
-            opset_version=_OPSET,
-            input_names=["images"],
-            output_names=list(expected),
+            _wrapper_class()(network).eval(), (images[:1],), buffer, dynamo=False, opset_version=_OPSET, **names,
             dynamic_axes={name: {0: "n"} for name in ["images", *expected]},
-        )
+        )  # fmt: skip
     data = buffer.getvalue()
     _compare(data, images.numpy(), expected)
     trust(data)

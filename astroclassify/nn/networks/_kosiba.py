@@ -65,9 +65,8 @@ def build_kosiba2020(n_bands, n_classes, shape, n_filters, dropout):
     The custom network of Kosiba et al. (2020, MNRAS 496, 4141, table of its layers), for 356 x 356 pixels as published.
 
     The first convolution has ``n_filters`` (64), the others half as many, the dense layer four times; dropout is 0.65.
-    The printed input has three channels: an empty one, optical, X-ray. An empty channel adds nothing to a convolution,
-    so with the bands that exist the network is the same function: 352,930 parameters with three channels (as printed),
-    352,354 with two bands, 351,778 with one. The start values (uniform as in Glorot & Bengio 2010, biases zero) are our
-    choice.
+    The printed input has three channels, one of them empty, which adds nothing to a convolution: 352,930 parameters
+    with three channels (as printed), 352,354 with two bands, 351,778 with one. The start values (uniform as in Glorot &
+    Bengio 2010, biases zero) are our choice.
     """
     return _kosiba_class()(n_bands, n_classes, shape, n_filters, _DROPOUT if dropout is None else dropout)

@@ -11,11 +11,9 @@ __all__ = ["Pooled", "first_convolution", "kaiming_start"]
 @cache
 def _band_conv_class():
     """
-    Class of a first convolution that takes one band as if it came as three equal channels.
+    Class of a first convolution that treats one band as three equal channels: sum_c W_c * x = (sum_c W_c) * x.
 
-    By linearity ``sum_c W_c * x = (sum_c W_c) * x``. The parameter stays the three-channel weight and is summed in each
-    forward pass, so start values, gradients, weight decay and every step of an optimiser are those of a three-channel
-    network on a repeated image, at a third of the arithmetic.
+    The parameter stays the three-channel weight, so that training is that of a three-channel network on equal channels.
     """
     nn = require("torch.nn", extra="train")
 
@@ -31,10 +29,8 @@ def _band_conv_class():
 
 def first_convolution(n_bands, n_filters, kernel_size):
     """Convolution of stride 2 on bands; a single band is treated exactly as if it came as three equal channels."""
-    channels = 3 if n_bands == 1 else n_bands
-    return _band_conv_class()(
-        channels, n_filters, kernel_size=kernel_size, stride=2, padding=kernel_size // 2, bias=False
-    )
+    shape = {"kernel_size": kernel_size, "stride": 2, "padding": kernel_size // 2}
+    return _band_conv_class()(3 if n_bands == 1 else n_bands, n_filters, **shape, bias=False)
 
 
 def kaiming_start(network):
@@ -47,7 +43,7 @@ def kaiming_start(network):
 
 class Pooled:
     """
-    What networks have in common that end with mean pooling and one linear layer; to be inherited before torch's class.
+    Base of networks that end with mean pooling and one linear layer, to be inherited before torch's class.
 
     They have ``n_bands``, and ``features(images)`` gives their last feature maps, shape (n, k, my, mx).
     """
@@ -66,13 +62,7 @@ class Pooled:
         return linear(pooled if dropout is None else dropout(pooled))
 
     def outputs(self, images):
-        """
-        All outputs in one pass, in evaluation: ``logits`` (n, n_classes), ``class_maps`` (n, n_classes, my, mx), pooled
-        ``features`` (n, k).
-
-        A class map is ``sum_k w_k^c f_k(x, y)``, whose mean plus the bias is the logit (Zhou et al. 2016, CVPR, section
-        2).
-        """
+        """All outputs in one pass, in evaluation; class maps as in Zhou et al. (2016, CVPR, section 2)."""
         functional = require("torch.nn.functional", extra="train")
         maps, linear = self.features(images), self.head()[1]
         pooled = _pool(maps)

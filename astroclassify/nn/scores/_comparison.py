@@ -53,11 +53,7 @@ def _mcnemar(only_a, only_b):
 
 
 def _swap_test(differences):
-    """
-    Two-sided p-value of the sum of whole numbers if the sign of each could as well be the other.
-
-    Exact by convolution over all choices of signs; for very many numbers the normal limit.
-    """
+    """Two-sided p-value of a sum of whole numbers under random signs: exact by convolution, or the normal limit."""
     sizes = np.abs(differences[differences != 0]).astype(np.int64)
     if not len(sizes):
         return 1.0
@@ -109,13 +105,13 @@ def mcnemar(predictions_a, predictions_b, *, scheme=None, n_bootstrap=1000, rng=
 
     Notes
     -----
-    McNemar's test takes rows as independent. Projections of one halo are not: its ``p_value`` is then too small.
-    ``p_groups`` asks instead how often the difference would be as large as seen if, in each group by itself, the two
-    classifiers could as well be exchanged: the sum over groups of d = (right for a only - right for b only) with all
-    choices of signs. It is exact whatever happens inside groups; where each row is its own group it is the exact
-    McNemar test; for very many groups its normal limit is taken, z^2 = (sum d)^2 / sum d^2.
+    McNemar's test assumes independent rows. Projections of one halo are not: its ``p_value`` is then too small.
+    ``p_groups`` is the chance of a difference as large as observed if the two classifiers were exchanged at random in
+    each group: the sum over groups of d = (right for a only - right for b only) over all choices of signs. It is exact
+    for any correlation inside groups and equals the exact McNemar test where each row is its own group; for very many
+    groups the normal limit is used, z^2 = (sum d)^2 / sum d^2.
 
-    A row without prediction is wrong, as in `score`, and one of a single table is an error: nothing is dropped.
+    A row without prediction is wrong, as in `score`; a row in one table only is an error.
 
     References
     ----------
@@ -135,32 +131,19 @@ def mcnemar(predictions_a, predictions_b, *, scheme=None, n_bootstrap=1000, rng=
     (first, second), seed = _unpack_pair(predictions_a, predictions_b, scheme), master_seed(rng)
     right_a, right_b = first.predicted == first.truth, second.predicted == second.truth
     difference = right_a.astype(np.int64) - right_b
-    low, high = resample(
-        first,
-        lambda weights: (weights @ difference) / weights.sum(axis=1),
-        n_bootstrap=n_bootstrap,
-        seed=seed,
-        name="comparison",
-    )
+
+    def mean(weights):
+        return (weights @ difference) / weights.sum(axis=1)
+
+    low, high = resample(first, mean, n_bootstrap=n_bootstrap, seed=seed, name="comparison")
     only_a, only_b = int(np.sum(difference > 0)), int(np.sum(difference < 0))
     method, statistic, p_value = _mcnemar(only_a, only_b)
-    row = {
-        "n_images": len(difference),
-        "n_groups": first.n_groups,
-        "both_right": int(np.sum(right_a & right_b)),
-        "only_a": only_a,
-        "only_b": only_b,
-        "both_wrong": int(np.sum(~right_a & ~right_b)),
-        "accuracy_a": float(right_a.mean()),
-        "accuracy_b": float(right_b.mean()),
-        "difference": float(difference.mean()),
-        "difference_lo": float(low),
-        "difference_hi": float(high),
-        "method": method,
-        "statistic": float(statistic),
-        "p_value": p_value,
-        "p_groups": _swap_test(np.bincount(first.membership, weights=difference)),
-    }
+    row = {"n_images": len(difference), "n_groups": first.n_groups, "both_right": int(np.sum(right_a & right_b))}
+    row |= {"only_a": only_a, "only_b": only_b, "both_wrong": int(np.sum(~right_a & ~right_b))}
+    row |= {"accuracy_a": float(right_a.mean()), "accuracy_b": float(right_b.mean())}
+    row |= {"difference": float(difference.mean()), "difference_lo": float(low), "difference_hi": float(high)}
+    row |= {"method": method, "statistic": float(statistic), "p_value": p_value}
+    row["p_groups"] = _swap_test(np.bincount(first.membership, weights=difference))
     table = QTable({name: [value] for name, value in row.items()})
     table.meta = first.meta(n_failed_b=second.n_failed, n_bootstrap=int(n_bootstrap), seed=seed)
     return table
@@ -172,14 +155,8 @@ def score_difference(predictions_a, predictions_b, *, scheme=None, n_bootstrap=1
 
     Parameters
     ----------
-    predictions_a, predictions_b : `~astropy.table.QTable`
-        PREDICTIONS of the same images with the true ``label``, as for `mcnemar`.
-    scheme : ClassScheme or str, optional
-        The classes; by default those in ``meta``.
-    n_bootstrap : int, optional
-        Number of resamplings; 0 gives no intervals (NaN).
-    rng : int or `~numpy.random.Generator`, optional
-        Seed of the resampling; by default a fresh one. It is recorded in ``meta["seed"]``.
+    predictions_a, predictions_b, scheme, n_bootstrap, rng
+        As for `mcnemar`.
 
     Returns
     -------

@@ -50,7 +50,7 @@ def validation_split(labels, groups, *, fraction, seed, name="validation_fractio
     """
     Rows for validation (bool): whole groups, about ``fraction`` of those of each class, at least one of two or more.
 
-    A group counts for the commonest of its labels. ``name`` is that of the fraction, for messages.
+    The class of a group is the most common of its labels; ``name`` is that of the fraction in messages.
     """
     check_number(name, fraction, 0, 0.5, open_low=True)
     labels, groups = np.asarray(labels, dtype=str), np.asarray(groups, dtype=str)
@@ -74,18 +74,13 @@ def _run_fold(number, *, sample, fold, n_folds, groups, classifier, seed):
     test = fold == number
     validation = fold == (number + 1) % n_folds
     training = ~test & ~validation
-    random_state = int(batch.derive_rng(seed, "fold", number).integers(2**31))
-    return fit_and_classify(
-        classifier, sample[training], groups[training], sample[validation], sample[test], random_state=random_state
-    )
+    state = int(batch.derive_rng(seed, "fold", number).integers(2**31))
+    parts = sample[training], groups[training], sample[validation], sample[test]
+    return fit_and_classify(classifier, *parts, random_state=state)
 
 
 def fit_and_classify(classifier, training, groups, validation, test, *, random_state):
-    """
-    PREDICTIONS of ``test`` by a copy of a classifier that was trained; the network itself is not kept.
-
-    ``groups`` (n,) of the training rows; ``validation`` may be None.
-    """
+    """PREDICTIONS of ``test`` by a trained copy of a classifier; ``groups`` (n,) of the training rows."""
     model = clone(classifier)
     if "random_state" in model.get_params():
         model.set_params(random_state=random_state)
@@ -179,19 +174,12 @@ def cross_validate(sample, classifier, *, n_folds=10, groups="group_id", rng=Non
     for label in sorted(set(labels)):
         n_groups = len(set(group_ids[labels == label]))
         if n_groups < n_folds:
-            warnings.warn(
-                f"class {label} has only {n_groups} groups for {n_folds} folds: some folds lack it",
-                AstroclassifyWarning,
-                stacklevel=2,
-            )
-    function = partial(
-        _run_fold, sample=sample, fold=fold, n_folds=n_folds, groups=group_ids, classifier=clone(classifier), seed=seed
-    )
-    keys = [f"fold {number}" for number in range(n_folds)]
-    outcomes = batch.run(
-        function, range(n_folds), keys=keys, executor=executor, progress=progress, description="cross-validation"
-    )
-    outcomes = list(outcomes)
+            text = f"class {label} has only {n_groups} groups for {n_folds} folds: some folds lack it"
+            warnings.warn(text, AstroclassifyWarning, stacklevel=2)
+    data = {"sample": sample, "fold": fold, "groups": group_ids}
+    function = partial(_run_fold, **data, n_folds=n_folds, classifier=clone(classifier), seed=seed)
+    how = {"executor": executor, "progress": progress, "description": "cross-validation"}
+    outcomes = list(batch.run(function, range(n_folds), keys=[f"fold {number}" for number in range(n_folds)], **how))
     parts = collect([sample[fold == number] for number in range(n_folds)], outcomes, scheme, what="fold")
     table = vstack(parts)[np.argsort(np.argsort(fold, kind="stable"), kind="stable")]
     table["label"], table["group_id"], table["fold"] = labels, group_ids, fold
@@ -201,10 +189,9 @@ def cross_validate(sample, classifier, *, n_folds=10, groups="group_id", rng=Non
 
 def collect(tests, outcomes, scheme, *, what, stacklevel=3):
     """
-    PREDICTIONS, without ``meta``, ``label`` and ``group_id``, of several trainings; failed ones as rows that say so.
+    PREDICTIONS, without ``meta``, ``label`` and ``group_id``, of several trainings; failed ones as rows with a flag.
 
-    ``tests`` are what each should have predicted, ``outcomes`` what `fit_and_classify` gave. AstroclassifyError if all
-    failed.
+    ``tests`` are the test sets, ``outcomes`` those of `fit_and_classify`. AstroclassifyError if all failed.
     """
     if all(outcome.error for outcome in outcomes):
         raise AstroclassifyError(f"every {what} failed, the first with {outcomes[0].error}")
@@ -213,14 +200,9 @@ def collect(tests, outcomes, scheme, *, what, stacklevel=3):
         part = outcome.value
         if outcome.error:
             warnings.warn(f"{outcome.key} failed: {outcome.error}", AstroclassifyWarning, stacklevel=stacklevel)
-            n = len(test)
-            part = prediction_table(
-                [str(value) for value in test["source_id"]],
-                np.full((n, scheme.n_classes), np.nan),
-                np.full(n, int(Flag.FAILED)),
-                [outcome.error] * n,
-                scheme,
-            )
+            names, nan = [str(value) for value in test["source_id"]], np.full((len(test), scheme.n_classes), np.nan)
+            flags = np.full(len(test), int(Flag.FAILED))
+            part = prediction_table(names, nan, flags, [outcome.error] * len(test), scheme)
         part = QTable(part, copy=False)
         part.meta = {}
         part.remove_columns([name for name in ("label", "group_id", "fold", "seed") if name in part.colnames])

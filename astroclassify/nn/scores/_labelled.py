@@ -11,7 +11,7 @@ from astroclassify.tables import PREDICTIONS, plain_column, provenance, validate
 
 from ..inputs._items import group_names
 
-__all__ = ["Labelled", "unpack"]
+__all__ = ["Labelled", "scheme_in", "unpack"]
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,8 @@ class Labelled:
     """
     The rows of a PREDICTIONS table that have a true label.
 
-    ``truth`` (n,) class indices, ``predicted`` (n,) class indices with -1 for a row that failed, ``probabilities``
-    (n, n_classes), ``groups`` and ``source_ids`` (n,) text, ``has_groups`` whether the table had a ``group_id`` (else
-    each row is its own group), ``n_unlabelled`` rows left out because they have no true label.
+    ``truth`` and ``predicted`` (n,) are class indices, -1 for a row that failed; ``probabilities`` (n, n_classes);
+    ``groups`` (n,) text, each row its own without ``has_groups``; ``n_unlabelled`` rows were left out.
     """
 
     scheme: ClassScheme
@@ -55,13 +54,8 @@ class Labelled:
 
     def meta(self, **extra):
         """Scheme, numbers of rows, and provenance, for the ``meta`` of what is computed from them."""
-        numbers = {
-            "n_images": len(self.truth),
-            "n_groups": self.n_groups,
-            "n_failed": self.n_failed,
-            "n_without_p": int(np.sum(~self.has_p)),
-            "n_unlabelled": self.n_unlabelled,
-        }
+        numbers = {"n_images": len(self.truth), "n_groups": self.n_groups, "n_failed": self.n_failed}
+        numbers |= {"n_without_p": int(np.sum(~self.has_p)), "n_unlabelled": self.n_unlabelled}
         return {"scheme": self.scheme.to_dict(), **provenance(**numbers, **extra)}
 
 
@@ -69,27 +63,31 @@ def _column(table, name):
     return np.array([str(value) for value in table[name]], dtype=str)
 
 
-def unpack(predictions, scheme=None, *, name="predictions", failed=None, stacklevel=3):
-    """
-    `Labelled` of a PREDICTIONS table, the rows that have a true label.
-
-    ``scheme`` is by default that in ``meta``; ``name`` is that of the table in messages. ``failed`` says what becomes
-    of rows without prediction, for a warning if there are any, at ``stacklevel``. SchemaError or ValueError if it is no
-    such table, a label is not in the scheme, or no row has one.
-    """
+def scheme_in(predictions, scheme, name="predictions"):
+    """The scheme given, else that in ``meta``; SchemaError if there is neither."""
     if scheme is None and "scheme" in predictions.meta:
         scheme = ClassScheme.from_dict(dict(predictions.meta["scheme"]))
     if scheme is None:
         raise SchemaError(f"scheme must be given: {name} do not carry one in meta['scheme']")
-    scheme = get_scheme(scheme)
+    return get_scheme(scheme)
+
+
+def unpack(predictions, scheme=None, *, name="predictions", failed=None, stacklevel=3):
+    """
+    `Labelled` of a PREDICTIONS table; ``scheme`` is by default that in ``meta``, ``name`` that of the table in errors.
+
+    ``failed`` is what happens to rows without prediction, for a warning if there are any. SchemaError or ValueError if
+    it is no such table, a label is not in the scheme, or no row has one.
+    """
+    scheme = scheme_in(predictions, scheme, name)
     predictions = validate(predictions, PREDICTIONS, scheme=scheme)
     if "label" not in predictions.colnames:
         raise SchemaError(f"{name} must have a column 'label' with the true classes")
-    labels, said = _column(predictions, "label"), _column(predictions, "label_pred")
+    labels, stated = _column(predictions, "label"), _column(predictions, "label_pred")
     known = labels != ""
     if not known.any():
         raise ValueError(f"{name} must have a true label in at least one row")
-    unknown = sorted(map(str, set(said[known]) - {*scheme.classes, ""}))
+    unknown = sorted(map(str, set(stated[known]) - {*scheme.classes, ""}))
     if unknown:
         raise SchemaError(f"label_pred of {name} must be one of {scheme.classes}, or empty, got {unknown[:3]}")
     source_ids = _column(predictions, "source_id")
@@ -98,15 +96,10 @@ def unpack(predictions, scheme=None, *, name="predictions", failed=None, stackle
     index = {label: number for number, label in enumerate(scheme.classes)} | {"": -1}
     p = np.stack([plain_column(predictions[f"p_{each}"]) for each in scheme.classes], axis=1, dtype=float)
     labelled = Labelled(
-        scheme=scheme,
-        truth=np.array([scheme.index(label) for label in labels[known]]),
-        predicted=np.array([index[label] for label in said[known]]),
-        probabilities=p[known],
-        groups=groups[known],
-        source_ids=source_ids[known],
-        has_groups=has_groups,
-        n_unlabelled=int(np.sum(~known)),
-    )
+        scheme, np.array([scheme.index(label) for label in labels[known]]),
+        np.array([index[label] for label in stated[known]]), p[known], groups[known], source_ids[known],
+        has_groups=has_groups, n_unlabelled=int(np.sum(~known)),
+    )  # fmt: skip
     if failed and labelled.n_failed:
         text = f"{labelled.n_failed} rows without prediction {failed}, of {len(labelled.truth)}"
         warnings.warn(text, AstroclassifyWarning, stacklevel=stacklevel)

@@ -17,11 +17,7 @@ _SU = ("precision", "recall", "f1", "bacc")
 _KOSIBA = ("accuracy", "precision", "recall", "auc")
 # Class and measure of each column, in the order of the printed table.
 _LAYOUTS = {
-    "su2020": (
-        ("mean", "f1"),
-        ("mean", "bacc"),
-        *((label, measure) for label in COOL_CORE.classes for measure in _SU),
-    ),
+    "su2020": (("mean", "f1"), ("mean", "bacc"), *((label, score) for label in COOL_CORE.classes for score in _SU)),
     "kosiba2020-table5": tuple((CLUSTER.classes[0], measure) for measure in _KOSIBA),
     "kosiba2020-table6": tuple((label, measure) for label in CANDIDATE.classes for measure in _KOSIBA),
 }
@@ -104,11 +100,10 @@ def paper_table(paper, ours=None, *, as_text=False):
 
     Notes
     -----
-    The printed numbers are in ``astroclassify/data/paper_scores.ecsv``. They hold for the papers' images: TNG300 mock
-    images, and X-CLASS candidates. Beside scores on other images they show the protocol, not who is better. The rows
-    "attention network" (Zhang et al. 2020, on the images of Su et al.) and "C_SB (fixed cuts)" have a mean F1 only. The
-    five-class scores of Kosiba et al. are those of one answer for each object: the class fractions, and the fractions
-    of answers, that follow from their A, P and R add up to one.
+    The printed numbers are in ``astroclassify/data/paper_scores.ecsv``. They are for the papers' images (TNG300 mock
+    images, X-CLASS candidates): scores on other images cannot be ranked against them. The rows "attention network"
+    (Zhang et al. 2020, on the images of Su et al.) and "C_SB (fixed cuts)" have a mean F1 only. The five-class scores
+    of Kosiba et al. are of one answer per object: the class fractions that follow from their A, P and R add up to one.
 
     References
     ----------

@@ -10,12 +10,12 @@ from sklearn.base import clone
 from astroclassify import batch
 from astroclassify._checks import check_integer
 from astroclassify.exceptions import AstroclassifyWarning, SchemaError
-from astroclassify.schemes import ClassScheme, get_scheme
+from astroclassify.schemes import get_scheme
 from astroclassify.tables import provenance
 
 from ..inputs._items import column_values, group_names
 from ._folds import check_sample, collect, fit_and_classify, scheme_of, validation_split
-from ._labelled import unpack
+from ._labelled import scheme_in, unpack
 from ._scores import SCORE_NAMES, evaluate
 
 __all__ = ["learning_curve", "repeat_seeds", "score_seeds", "split_sample"]
@@ -79,9 +79,8 @@ def _check_disjoint(**groups):
         for second in names[number + 1 :]:
             shared = sorted(map(str, set(groups[first]) & set(groups[second])))
             if shared:
-                raise ValueError(
-                    f"{first} and {second} must not share groups, got {len(shared)} in both, such as {shared[:3]}"
-                )
+                found = f"{len(shared)} in both, such as {shared[:3]}"
+                raise ValueError(f"{first} and {second} must not share groups, got {found}")
 
 
 def _check_sets(classifier, train, test, validation, groups):
@@ -98,10 +97,18 @@ def _check_sets(classifier, train, test, validation, groups):
     return scheme, labels, train_groups, test_labels, test_groups
 
 
-def _run_job(job, *, classifier, train, groups, validation, test):
+def _run_job(classifier, job, *, train, groups, validation, test):
     """One training: the rows of the training set to use, and the seed."""
     rows, random_state = job
     return fit_and_classify(classifier, train[rows], groups[rows], validation, test, random_state=random_state)
+
+
+def _stack(parts, labels, groups):
+    """Predictions of one test set by several trainings in one table, numbered by ``seed``."""
+    table = vstack(parts)
+    table["label"], table["group_id"] = np.tile(labels, len(parts)), np.tile(groups, len(parts))
+    table["seed"] = np.repeat(np.arange(len(parts)), len(labels))
+    return table
 
 
 def _random_state(seed, number):
@@ -109,16 +116,7 @@ def _random_state(seed, number):
 
 
 def repeat_seeds(
-    classifier,
-    train,
-    test,
-    *,
-    n_seeds=10,
-    validation=None,
-    groups="group_id",
-    rng=None,
-    executor=None,
-    progress=None,
+    classifier, train, test, *, n_seeds=10, validation=None, groups="group_id", rng=None, executor=None, progress=None
 ):
     """
     Train with several seeds on one training set and predict one test set with each.
@@ -178,16 +176,10 @@ def repeat_seeds(
     seed = batch.master_seed(rng)
     every = np.arange(len(train))
     jobs = [(every, _random_state(seed, number)) for number in range(n_seeds)]
-    function = partial(
-        _run_job, classifier=clone(classifier), train=train, groups=train_groups, validation=validation, test=test
-    )
-    keys = [f"seed {number}" for number in range(n_seeds)]
-    outcomes = list(
-        batch.run(function, jobs, keys=keys, executor=executor, progress=progress, description="seeds")
-    )
-    table = vstack(collect([test] * n_seeds, outcomes, scheme, what="seed"))
-    table["label"], table["group_id"] = np.tile(test_labels, n_seeds), np.tile(test_groups, n_seeds)
-    table["seed"] = np.repeat(np.arange(n_seeds), len(test))
+    sets = {"train": train, "groups": train_groups, "validation": validation, "test": test}
+    keys, function = [f"seed {number}" for number in range(n_seeds)], partial(_run_job, clone(classifier), **sets)
+    outcomes = batch.run(function, jobs, keys=keys, executor=executor, progress=progress, description="seeds")
+    table = _stack(collect([test] * n_seeds, list(outcomes), scheme, what="seed"), test_labels, test_groups)
     table.meta = {"scheme": scheme.to_dict(), **provenance(seed=seed, n_seeds=n_seeds)}
     return table
 
@@ -251,11 +243,7 @@ def score_seeds(predictions, *, scheme=None):
     """
     if "seed" not in predictions.colnames:
         raise SchemaError(f"predictions must have a column 'seed', got {predictions.colnames}")
-    if scheme is None and "scheme" in predictions.meta:
-        scheme = ClassScheme.from_dict(dict(predictions.meta["scheme"]))
-    if scheme is None:
-        raise SchemaError("scheme must be given: predictions do not carry one in meta['scheme']")
-    scheme = get_scheme(scheme)
+    scheme = scheme_in(predictions, scheme)
     values, n_seeds_failed, n_failed = _seed_scores(predictions, scheme)
     _warn_failed(n_seeds_failed, n_failed)
     table = _mean_and_std(values, scheme)
@@ -266,12 +254,9 @@ def score_seeds(predictions, *, scheme=None):
 
 def _warn_failed(n_seeds_failed, n_failed):
     if n_seeds_failed or n_failed:
-        warnings.warn(
-            f"{n_seeds_failed} seeds without predictions are left out, "
-            f"{n_failed} rows without prediction of the others are counted as wrong",
-            AstroclassifyWarning,
-            stacklevel=3,
-        )
+        left_out = f"{n_seeds_failed} seeds without predictions are left out"
+        text = f"{left_out}, {n_failed} rows without prediction of the others are counted as wrong"
+        warnings.warn(text, AstroclassifyWarning, stacklevel=3)
 
 
 def _ranked_groups(labels, groups, rng):
@@ -294,35 +279,22 @@ def _check_sizes(sizes, n_groups, n_classes):
         sizes = {max(n_classes, round(n_groups * share)) for share in (0.125, 0.25, 0.5, 1.0)}
     sizes = sorted({check_integer("sizes", size, 1) for size in sizes})
     if not sizes or sizes[0] < n_classes or sizes[-1] > n_groups:
-        raise ValueError(
-            f"sizes must lie between the number of classes ({n_classes}) and that of the groups of train ({n_groups}), "
-            f"got {sizes}"
-        )
+        limits = f"the number of classes ({n_classes}) and that of the groups of train ({n_groups})"
+        raise ValueError(f"sizes must lie between {limits}, got {sizes}")
     return sizes
 
 
 def learning_curve(
-    classifier,
-    train,
-    test,
-    *,
-    sizes=None,
-    n_seeds=3,
-    validation=None,
-    groups="group_id",
-    rng=None,
-    executor=None,
+    classifier, train, test, *, sizes=None, n_seeds=3, validation=None, groups="group_id", rng=None, executor=None,
     progress=None,
-):
+):  # fmt: skip
     """
     Scores on a fixed test set against the number of training groups.
 
     Parameters
     ----------
-    classifier : `CutoutClassifier`, `ThresholdClassifier`, `RankClassifier`
-        What to train; cloned for each training.
-    train, test : `~astropy.table.QTable`
-        SAMPLE tables with a label in every row and no group in common.
+    classifier, train, test, groups, rng, executor, progress
+        As for `repeat_seeds`.
     sizes : sequence of int, optional
         Numbers of groups to train on; by default an eighth, a quarter, half and all of those of ``train``.
     n_seeds : int, optional
@@ -330,14 +302,6 @@ def learning_curve(
         one seed the smaller sets are part of the larger ones.
     validation : `~astropy.table.QTable`, optional
         Fixed set to choose the epoch on. By default the classifier sets a share of its training groups apart.
-    groups : str, optional
-        Column that names what must not be split.
-    rng : int or `~numpy.random.Generator`, optional
-        Master seed; by default a new one, which is in ``meta["seed"]``.
-    executor : `~concurrent.futures.Executor`, optional
-        Where the trainings run, as for `cross_validate`.
-    progress : bool, optional
-        Whether to show a bar on standard error; by default on a terminal only.
 
     Returns
     -------
@@ -368,21 +332,15 @@ def learning_curve(
     plan = [(size, number) for size in sizes for number in range(n_seeds)]
     rows = [np.flatnonzero(np.isin(train_groups, orders[number][:size])) for size, number in plan]
     jobs = [(part, _random_state(seed, number)) for part, (_, number) in zip(rows, plan, strict=True)]
-    function = partial(
-        _run_job, classifier=clone(classifier), train=train, groups=train_groups, validation=validation, test=test
-    )
+    sets = {"train": train, "groups": train_groups, "validation": validation, "test": test}
     keys = [f"{size} groups, seed {number}" for size, number in plan]
-    outcomes = list(
-        batch.run(function, jobs, keys=keys, executor=executor, progress=progress, description="learning curve")
-    )
-    parts = collect([test] * len(plan), outcomes, scheme, what="training")
+    function = partial(_run_job, clone(classifier), **sets)
+    outcomes = batch.run(function, jobs, keys=keys, executor=executor, progress=progress, description="learning curve")
+    parts = collect([test] * len(plan), list(outcomes), scheme, what="training")
     tables, n_seeds_failed, n_failed = [], 0, 0
     for start, size in zip(range(0, len(plan), n_seeds), sizes, strict=True):
         chosen = slice(start, start + n_seeds)
-        table = vstack(parts[chosen])
-        table["label"], table["group_id"] = np.tile(test_labels, n_seeds), np.tile(test_groups, n_seeds)
-        table["seed"] = np.repeat(np.arange(n_seeds), len(test))
-        values, n_lost, n_wrong = _seed_scores(table, scheme)
+        values, n_lost, n_wrong = _seed_scores(_stack(parts[chosen], test_labels, test_groups), scheme)
         n_seeds_failed, n_failed = n_seeds_failed + n_lost, n_failed + n_wrong
         part = _mean_and_std(values, scheme)
         n_images = float(np.mean([len(each) for each in rows[chosen]]))

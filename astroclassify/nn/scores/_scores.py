@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from astropy.table import QTable
@@ -30,10 +31,9 @@ def _divide(a, b, empty):
 
 def _rates(tp, fp, fn, tn, lost=0):
     """
-    The five scores from counts (arrays of any shape), stacked along a new first axis; what is undefined is as in
-    `score`.
+    The five scores from counts (any shape), along a new first axis; undefined ones as in `score`.
 
-    ``lost`` are rows of other classes without prediction: they are not right, so they are no true negatives.
+    ``lost`` are rows of other classes without prediction, which are no true negatives.
     """
     positive, negative = tp + fn, fp + tn + lost
     absent = positive == 0
@@ -47,19 +47,16 @@ def _rates(tp, fp, fn, tn, lost=0):
 
 def _weighted_auc(truth, scores, weights):
     """
-    Area under the ROC curve: the chance that a member outranks another, ties half. NaN where a side is empty.
+    Area under the ROC curve, ties counted half, for all resamplings at once; NaN without members or without others.
 
-    ``truth`` (n,) bool, ``scores`` (n,), ``weights`` (m, n) -> (m,): scikit-learn's ``roc_auc_score`` for all
-    resamplings at once, which takes hundreds of calls one by one.
+    ``truth`` (n,) bool, ``scores`` (n,), ``weights`` (m, n) -> (m,).
     """
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.concatenate([[True], np.diff(scores[order]) != 0]))
     positive = np.add.reduceat(weights[:, order] * truth[order], starts, axis=1)
     negative = np.add.reduceat(weights[:, order] * ~truth[order], starts, axis=1)
     below = np.cumsum(negative, axis=1) - negative / 2
-    return _divide(
-        np.sum(positive * below, axis=1), positive.sum(axis=1) * negative.sum(axis=1), np.nan
-    )
+    return _divide(np.sum(positive * below, axis=1), positive.sum(axis=1) * negative.sum(axis=1), np.nan)
 
 
 def _mean_present(values):
@@ -70,16 +67,12 @@ def _mean_present(values):
 
 def _counts(truth, predicted, index):
     """Rows of one class against the others: true and false positives, false and true negatives, lost others."""
-    is_true, is_said, failed = truth == index, predicted == index, predicted < 0
-    return (is_true & is_said, ~is_true & is_said, is_true & ~is_said, ~is_true & ~is_said & ~failed, ~is_true & failed)
+    true, chosen, failed = truth == index, predicted == index, predicted < 0
+    return true & chosen, ~true & chosen, true & ~chosen, ~true & ~chosen & ~failed, ~true & failed
 
 
 def evaluate(labelled, weights):
-    """
-    Scores (m, n_classes + 1, 6) of the n rows for weights (m, n), which say how often each counts in each of m samples.
-
-    The order is that of `SCORE_NAMES`; the last class is the mean.
-    """
+    """Scores (m, n_classes + 1, 6), the mean last, in the order of `SCORE_NAMES`, for row weights (m, n)."""
     good = labelled.has_p
     rows = []
     for index in range(labelled.scheme.n_classes):
@@ -95,10 +88,9 @@ def evaluate(labelled, weights):
 
 def resample(labelled, function, *, n_bootstrap, seed, name):
     """
-    95% intervals (2.5 and 97.5 percentiles of what is not NaN) over samples of groups drawn with replacement.
+    95% intervals (percentiles without NaN) over samples of groups drawn with replacement; NaN for a single group.
 
-    ``function`` takes weights (m, n) and gives an array with m along the first axis; ``name`` is what the seed is for.
-    ``n_bootstrap`` 0, or a single group, gives NaN.
+    ``function`` of weights (m, n) gives an array with m along the first axis; ``name`` is the purpose of the seed.
     """
     n_bootstrap = check_integer("n_bootstrap", n_bootstrap, 0)
     generator = derive_rng(seed, name)
@@ -176,13 +168,13 @@ def score(predictions, *, scheme=None, n_bootstrap=1000, rng=None):
 
     Notes
     -----
-    A row that failed is never right: it is not found for its own class, and for another it is no true negative, so it
-    lowers recall, F1, BAcc and accuracy (not precision: nothing was said). The AUC is that of the rows with
-    probabilities. A warning gives their number. Rows without a true label are not scored.
+    A failed row counts as wrong: it lowers recall, F1, BAcc and accuracy of its own class, and BAcc and accuracy of the
+    others, but no precision. The AUC is that of the rows with probabilities. A warning gives the number of failed rows.
+    Rows without a true label are not scored.
 
-    What cannot be computed: precision is 0 where nothing was predicted to be of the class (F1 too); a class that is
-    absent from the truth has NaN for precision, recall, F1, BAcc and AUC, and the mean is over the others. Resamplings
-    where a score is NaN are left out of its interval; with one group there are no intervals.
+    Precision and F1 are 0 where no row was predicted to be of the class. A class absent from the truth has NaN for
+    precision, recall, F1, BAcc and AUC, and the mean is over the others. Resamplings where a score is NaN are left out
+    of its interval; with one group there are no intervals.
 
     References
     ----------
@@ -201,9 +193,7 @@ def score(predictions, *, scheme=None, n_bootstrap=1000, rng=None):
     (0.5, 0.75)
     """
     labelled, seed = unpack(predictions, scheme, failed=_WRONG), master_seed(rng)
-    low, high = resample(
-        labelled, lambda weights: evaluate(labelled, weights), n_bootstrap=n_bootstrap, seed=seed, name="score"
-    )
+    low, high = resample(labelled, partial(evaluate, labelled), n_bootstrap=n_bootstrap, seed=seed, name="score")
     values = evaluate(labelled, np.ones((1, len(labelled.truth))))[0]
     table = score_table(labelled.scheme, values, low, high)
     accuracy = float(np.mean(labelled.truth == labelled.predicted))
@@ -217,10 +207,8 @@ def one_vs_all(predictions, *, scheme=None):
 
     Parameters
     ----------
-    predictions : `~astropy.table.QTable`
-        A PREDICTIONS table with the true ``label``. The class said is ``label_pred``.
-    scheme : ClassScheme or str, optional
-        The classes; by default that in ``meta``.
+    predictions, scheme
+        As for `score`. The predicted class is ``label_pred``.
 
     Returns
     -------
@@ -250,11 +238,8 @@ def one_vs_all(predictions, *, scheme=None):
     ([1, 1, 0, 2], 0.333)
     """
     labelled = unpack(predictions, scheme, failed=_WRONG)
-    rows = [
-        [int(mask.sum()) for mask in _counts(labelled.truth, labelled.predicted, index)]
-        for index in range(labelled.scheme.n_classes)
-    ]
-    tp, fp, fn, tn, failed = np.array(rows, dtype=np.int64).T
+    masks = [_counts(labelled.truth, labelled.predicted, index) for index in range(labelled.scheme.n_classes)]
+    tp, fp, fn, tn, failed = np.sum(masks, axis=2).T
     table = QTable({"class": list(labelled.scheme.classes), "tp": tp, "fp": fp, "fn": fn, "tn": tn, "failed": failed})
     table["tpr"], table["fpr"] = _divide(tp, tp + fn, np.nan), _divide(fp, fp + tn, np.nan)
     table.meta = labelled.meta()
@@ -267,10 +252,8 @@ def confusion(predictions, *, scheme=None, normalise=None):
 
     Parameters
     ----------
-    predictions : `~astropy.table.QTable`
-        A PREDICTIONS table with the true ``label``.
-    scheme : ClassScheme or str, optional
-        The classes; by default that in ``meta``.
+    predictions, scheme
+        As for `score`.
     normalise : None, "true" or "predicted", optional
         Counts, fractions of each true class (rows add up to 1, recall on the diagonal), or fractions of each
         predicted class (columns add up to 1, precision on the diagonal).
@@ -319,10 +302,8 @@ def roc(predictions, *, scheme=None):
 
     Parameters
     ----------
-    predictions : `~astropy.table.QTable`
-        A PREDICTIONS table with the true ``label``.
-    scheme : ClassScheme or str, optional
-        The classes; by default that in ``meta``.
+    predictions, scheme
+        As for `score`.
 
     Returns
     -------
@@ -357,10 +338,8 @@ def precision_recall(predictions, *, scheme=None):
 
     Parameters
     ----------
-    predictions : `~astropy.table.QTable`
-        A PREDICTIONS table with the true ``label``.
-    scheme : ClassScheme or str, optional
-        The classes; by default that in ``meta``.
+    predictions, scheme
+        As for `score`.
 
     Returns
     -------
@@ -390,9 +369,9 @@ def precision_recall(predictions, *, scheme=None):
 
 def _curves(labelled, names, curve):
     """
-    One of scikit-learn's curves after another, for each class that has members and others among the rows with p.
+    Curves of scikit-learn for each class that has members and others among the rows with p, in one table.
 
-    ``names`` are those of what ``curve`` gives, the threshold last; where it is one short, an infinite one is added.
+    ``names`` are those of the results of ``curve``, the threshold last; where it is one short, infinity is added.
     """
     good = labelled.has_p
     if not good.all():

@@ -25,9 +25,7 @@ _ROUNDING = 1e-3
 
 
 def check_augmentation(names, *, counts):
-    """
-    The names as a tuple, if each is known, there once, and has a band to act on (``counts``: which bands hold counts).
-    """
+    """Names as a tuple, each known, given once, and with a band to act on (``counts``: which bands hold counts)."""
     if isinstance(names, str) or not all(isinstance(name, str) and name in AUGMENTATIONS for name in names):
         raise ValueError(f"augmentation must be a tuple of names among {sorted(AUGMENTATIONS)}, got {names!r}")
     names = tuple(names)
@@ -41,12 +39,7 @@ def check_augmentation(names, *, counts):
 
 
 def thin(plane, kept, rng):
-    """
-    Keep each count of a plane (ny, nx) with the chance ``kept``: the image of an exposure shorter by that factor.
-
-    If the counts of a pixel are Poisson with mean m, those kept are Poisson with mean ``kept * m``, independent of the
-    others. Source and background shrink alike.
-    """
+    """Keep each count of a plane (ny, nx) with the chance ``kept``: Poisson counts of an exposure shorter by that."""
     whole = np.maximum(np.floor(plane + plane.dtype.type(_ROUNDING)), 0)
     # What a pixel holds beyond whole counts (in an image resampled onto the grid) shrinks as the mean.
     left = (plane - whole) * plane.dtype.type(kept)
@@ -76,11 +69,7 @@ def _by_angle(ny, nx):
 
 
 def rotation_of(shape, angle):
-    """
-    Flat index of the source of each pixel of an image rotated by at most 90 degrees: a permutation, shape (ny * nx,).
-
-    ``angle`` is in radians from the x axis (columns) towards the y axis (rows).
-    """
+    """Flat index (ny * nx,) of the source of each pixel of an image rotated by up to 90 degrees: a permutation."""
     ny, nx = shape
     middle_y, middle_x = (ny - 1) / 2, (nx - 1) / 2
     slope, rise = -math.tan(angle / 2), math.sin(angle)
@@ -109,14 +98,11 @@ def rotation_of(shape, angle):
 
 def rotate(image, angle):
     """
-    Rotate images (..., ny, nx) about the middle by ``angle`` (radians, from columns towards rows); pixels keep their
-    values.
+    Rotate images (..., ny, nx) about the middle by ``angle`` (radians, from columns towards rows).
 
-    A quarter turn brings the angle below 45 degrees (a half turn below 90 if the image is not square); the rest is made
-    of three shears (Paeth 1986, Graphics Interface, 77), in which each row or column moves by the nearest whole number
-    of pixels. So the rotation is a permutation of pixels: independent Poisson counts stay that, where interpolation
-    would smooth and correlate them. The price is a position error of 0.41 (x) and 0.29 (y) pixels rms. Corners beyond
-    the largest circle are only turned by the quarter turns.
+    Quarter turns, then three shears (Paeth 1986, Graphics Interface, 77) by whole pixels: a permutation, so that
+    Poisson counts stay independent, with a position error of 0.41 (x) and 0.29 (y) pixels rms. Corners beyond the
+    largest circle are only turned by the quarter turns.
     """
     ny, nx = image.shape[-2:]
     step = 1 if ny == nx else 2
@@ -157,7 +143,7 @@ def augment(images, rng, *, names, counts):
     """
     Images (n, n_bands, ny, nx) of counts, each changed at random, all its bands alike; before any stretch.
 
-    ``names`` are keys of `AUGMENTATIONS`, ``counts`` says which bands hold counts.
+    ``names`` are keys of `AUGMENTATIONS`, ``counts`` tells which bands hold counts.
     """
     out = np.empty_like(images)
     for index, image in enumerate(images):

@@ -53,9 +53,7 @@ class Settings:
 
 
 def choose_device(name):
-    """
-    The torch device: ``"auto"`` is a GPU (CUDA) if there is one, else the CPU. ValueError if torch does not find it.
-    """
+    """The torch device: ``"auto"`` is a GPU (CUDA) if there is one, else the CPU; ValueError if there is none such."""
     torch = require("torch", extra="train")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -72,18 +70,13 @@ def cross_entropy(logits, targets):
     """
     Sum over images of the cross-entropy, and sum of weights: their ratio is the loss.
 
-    ``targets`` (n, n_classes) are the probability of each class in the label, times the weights of class and image.
-    With one class per image the ratio is torch's ``cross_entropy(..., weight=)``; an image of weight 2 counts as two
-    images.
+    ``targets`` (n, n_classes): probability of each class in the label times the weights of class and image.
     """
     return -(targets * logits.log_softmax(dim=1)).sum(), targets.sum()
 
 
 def macro_f1(logits, labels):
-    """
-    Mean over classes of F1 of the most probable class, from logits and labels (n, n_classes); absent classes count as
-    0.
-    """
+    """Mean over classes of F1, from logits and labels (n, n_classes); absent classes count as 0."""
     return float(f1_score(labels.argmax(axis=1), logits.argmax(axis=1), average="macro", zero_division=0))
 
 
@@ -96,8 +89,8 @@ def _memory_format(torch, network):
     """
     Channels last where it is safe: all numbers of filters multiples of 16.
 
-    It is faster for wide networks, but in torch 2.14.1 (oneDNN, x86, several threads) the gradient of a strided 1x1
-    convolution writes outside its memory for fewer than 16 input channels (seen with 8, 10, 12; never with 16, 24, 64).
+    In torch 2.14.1 (oneDNN, x86, several threads) the gradient of a strided 1x1 convolution writes outside its memory
+    for 8, 10 and 12 input channels (never seen with 16, 24, 64).
     """
     filters = [module.out_channels for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
     return torch.channels_last if all(n % 16 == 0 for n in filters) else torch.contiguous_format
@@ -161,30 +154,18 @@ class _Trainer:
         self.n_steps = settings.iterations or settings.epochs * self.steps_per_epoch
         self.n_epochs = math.ceil(self.n_steps / self.steps_per_epoch)
         self.optimizer = make_optimizer(
-            settings.optimizer,
-            network.parameters(),
-            learning_rate=settings.learning_rate,
-            momentum=settings.momentum,
+            settings.optimizer, network.parameters(), learning_rate=settings.learning_rate, momentum=settings.momentum,
             weight_decay=settings.weight_decay,
-        )
+        )  # fmt: skip
         self.schedule = Schedule(
-            settings.schedule,
-            settings.learning_rate,
-            self.n_steps,
-            decay=settings.decay,
-            patience=settings.plateau_patience,
-            factor=settings.plateau_factor,
-            least=settings.least_rate,
-        )
+            settings.schedule, settings.learning_rate, self.n_steps, decay=settings.decay,
+            patience=settings.plateau_patience, factor=settings.plateau_factor, least=settings.least_rate,
+        )  # fmt: skip
         self.mean = self._running_mean()
         self.step, self.history, self.best, self.kept, self.finished = 0, [], None, None, False
 
     def _running_mean(self):
-        """
-        Exponential running mean of weights and statistics, or None.
-
-        With the few steps per epoch of a small sample, those of a single epoch are too noisy to choose by.
-        """
+        """Exponential running mean of weights and statistics (single epochs of a small sample are noisy), or None."""
         if not self.settings.mean_epochs:
             return None
         swa = self.torch.optim.swa_utils
@@ -243,10 +224,9 @@ class _Trainer:
 
     def _renew_statistics(self):
         """
-        Measure the statistics of batch normalisation anew in the mean network, on some unchanged training images.
+        Measure the statistics of batch normalisation again in the mean network, on some unchanged training images.
 
-        Means of statistics are not the statistics of mean weights; with many normalisations in a row (MobileNet) the
-        mean network was worse than chance for ten epochs (Izmailov et al. 2018, UAI, section 3.2).
+        Means of statistics are not the statistics of mean weights (Izmailov et al. 2018, UAI, section 3.2).
         """
         network = self.mean.module.eval()
         norms = [
@@ -326,23 +306,15 @@ class _Trainer:
         return [entry | ({"best": True} if entry["epoch"] == chosen else {}) for entry in self.history]
 
 
-def train(
-    network, counts, targets, *, rule, settings, seed, validation=None, checkpoint=None, loss=cross_entropy,
-    score=macro_f1,
-):  # fmt: skip
+def train(network, counts, targets, *, checkpoint=None, validation=None, loss=cross_entropy, score=macro_f1, **rest):
     """
     Train a network in place, leave its best weights in it, and return the history: one dict per epoch.
 
-    ``counts`` (n, n_bands, ny, nx) are augmented, then preprocessed by ``rule``; ``targets`` (n, ...) are what ``loss``
-    takes, which gives the sum of weighted losses and the sum of weights. ``validation`` is (counts, targets, labels for
-    ``score``), on which the epoch is chosen; without it the last one is kept. Each epoch draws from seeds of its own,
-    so that a training resumed from ``checkpoint`` goes on as if it had not stopped; torch's own generators do not
-    change. ValueError if the loss becomes infinite or NaN, ``frozen`` names no parameter, or there is no such device.
+    ``counts`` (n, n_bands, ny, nx) are augmented, then preprocessed by ``rule``; ``targets`` (n, ...) are those of
+    ``loss``. ``validation`` is (counts, targets, labels for ``score``); without it the last epoch is kept. Each epoch
+    has seeds of its own, so that a resumed training equals an uninterrupted one; torch's own generators do not change.
     """
-    trainer = _Trainer(
-        network, counts, targets, rule=rule, validation=validation, settings=settings, seed=seed, loss=loss,
-        score=score,
-    )  # fmt: skip
+    trainer = _Trainer(network, counts, targets, validation=validation, loss=loss, score=score, **rest)
     devices = [trainer.device] if trainer.device.type == "cuda" else []
     with trainer.torch.random.fork_rng(devices=devices), _repeatable(trainer.torch):
         return trainer.run(checkpoint)

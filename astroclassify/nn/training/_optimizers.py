@@ -24,12 +24,7 @@ _LEAST_CHANGE = 1e-4
 
 
 def one_cycle(step, n_steps):
-    """
-    Learning rate of a step as a fraction of the largest: a cosine from 1/25 up to 1 over the first quarter, then one to
-    zero.
-
-    The idea is that of Smith & Topin 2018, arXiv:1708.07120.
-    """
+    """Fraction of the largest rate: a cosine from 1/25 to 1 over a quarter, then to 0 (Smith & Topin 2018)."""
     rise = max(1.0, n_steps / 4)
     if step < rise:
         return 0.04 + 0.96 * (1 - math.cos(math.pi * step / rise)) / 2
@@ -46,9 +41,8 @@ class Schedule:
     """
     Learning rate of every step; ``kind`` is a key of `SCHEDULES`.
 
-    ``"plateau"`` is Keras's ``ReduceLROnPlateau`` with its defaults: after ``patience`` epochs without a validation
-    loss that is lower by more than 1e-4, the rate (before decay) is multiplied by ``factor``, but not brought below
-    ``least``.
+    ``"plateau"`` is Keras's ``ReduceLROnPlateau``: after ``patience`` epochs without a validation loss lower by more
+    than 1e-4, the rate (before decay) is multiplied by ``factor``, not below ``least``.
     """
 
     kind: str
@@ -91,12 +85,7 @@ class Schedule:
 
 
 def make_optimizer(name, parameters, *, learning_rate, momentum=None, weight_decay=0.0):
-    """
-    A torch optimiser; ``name`` is a key of `OPTIMIZERS`.
-
-    ``momentum`` is Nesterov momentum of SGD, rho of Adadelta. ``weight_decay`` is decoupled from the gradient in AdamW,
-    added to it in the others.
-    """
+    """A torch optimiser by a key of `OPTIMIZERS`; ``momentum`` is Nesterov momentum of SGD, rho of Adadelta."""
     torch = require("torch", extra="train")
     settings = {"lr": learning_rate, "weight_decay": weight_decay}
     momentum = MOMENTUM.get(name) if momentum is None else momentum

@@ -11,7 +11,6 @@ from sklearn.metrics import log_loss
 
 from astroclassify.exceptions import AstroclassifyWarning, SchemaError
 from astroclassify.nn import correct_prior, expected_calibration_error, fit_temperature, reliability
-from astroclassify.nn.doubt._calibration import wilson
 from astroclassify.schemes import COOL_CORE
 
 
@@ -190,8 +189,11 @@ def test_reliability_agrees_with_scikit_learn(binning, strategy):
 def test_interval_is_wilsons():
     for k, n in ((0, 5), (3, 10), (99, 100)):
         expected = binomtest(k, n).proportion_ci(method="wilson")
-        np.testing.assert_allclose(wilson(k / n, n), [expected.low, expected.high], atol=1e-12)
-    assert np.isnan(wilson(np.nan, 0)).all()
+        labels = np.repeat([0, 1], [k, n - k])
+        bins = reliability(table_of(np.tile([0.6, 0.3, 0.1], (n, 1)), labels), n_bins=2)[:2]
+        found = [bins["fraction_lo"][1], bins["fraction_hi"][1]]
+        np.testing.assert_allclose(found, [expected.low, expected.high], atol=1e-12)
+        assert bins["n"].tolist() == [0, n] and np.isnan(bins["fraction_lo"][0]) and np.isnan(bins["fraction_hi"][0])
 
 
 def test_members_of_a_group_count_as_one():

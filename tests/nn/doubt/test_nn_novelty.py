@@ -9,13 +9,15 @@ from sklearn.covariance import ledoit_wolf
 
 from astroclassify.images import Geometry
 from astroclassify.nn import Novelty, spread
-from astroclassify.nn.doubt._novelty import FALSE_ALARM_RATE, _Gaussians, image_statistics
+from astroclassify.nn.doubt._novelty import _Gaussians
+from astroclassify.nn.doubt._statistics import image_statistics
 from astroclassify.nn.estimators._fitting import fit_novelty
 from astroclassify.nn.inputs._preprocess import Preprocessing
 from astroclassify.nn.models._inference import OnnxNetwork, Predictor
 from astroclassify.schemes import COOL_CORE, Flag
 
 GRID = 32
+FALSE_ALARM_RATE = 0.01  # of `Novelty.unfamiliar`, as documented
 
 
 def clusters(n, rng, *, counts=3000, background=0.3):
@@ -280,7 +282,7 @@ def test_novelty_of_a_network():
     rng = np.random.default_rng(14)
 
     def sample(n):
-        headers = tuple({"exposure": 1e5} for _ in range(n))
+        headers = tuple(SimpleNamespace(exposure=1e5) for _ in range(n))
         return SimpleNamespace(counts=clusters(n, rng), groups=np.arange(n).astype(str), headers=headers)
 
     predictor = stand_in()._fitted()

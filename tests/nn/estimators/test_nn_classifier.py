@@ -22,7 +22,6 @@ from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyWarning, GeometryError, ModelError, OutputError, SchemaError
 from astroclassify.images import Geometry, write_image
 from astroclassify.nn import CutoutClassifier, cross_validate, list_classifiers, load_classifier, score
-from astroclassify.nn.estimators._fitting import split
 from astroclassify.schemes import Flag
 
 torch = pytest.importorskip("torch")
@@ -195,11 +194,14 @@ def test_validation_can_be_given_or_left_out():
 
 
 def test_groups_are_not_split_by_validation():
-    images, labels = toy(30, 2)
-    model = small(epochs=1, validation_fraction=0.5)
-    groups = [f"{label}{i // 10}" for i, label in enumerate(labels)]
-    training, held = split(model, model._task(), images, labels, groups, None, None, 1)
-    assert not set(training.groups) & set(held.groups) and len(training) + len(held) == 30
+    """Two groups in each class, of 1 and 2, 4 and 8, 16 and 32 images: the number of images says which are whole."""
+    images, labels = toy(63, 2)
+    sizes = (1, 2, 4, 8, 16, 32)
+    groups = np.repeat([f"g{size}" for size in sizes], sizes)
+    labels = np.repeat(["CC", "CC", "WCC", "WCC", "NCC", "NCC"], sizes)
+    training = small(epochs=1, validation_fraction=0.5).fit(images, labels, groups=groups).training_
+    assert training["n_groups"] == 3 and training["n_images"] + training["n_validation"] == 63
+    assert training["n_images"] in [a + b + c for a in (1, 2) for b in (4, 8) for c in (16, 32)]
 
 
 def test_two_bands():
@@ -532,9 +534,7 @@ def test_unknown_models_are_named(tmp_path):
 
 
 def test_list_classifiers_reads_the_card(fitted, tmp_path, monkeypatch):
-    from astroclassify.nn.models import _store
-
-    monkeypatch.setattr(_store, "_PACKAGED", tmp_path)
+    monkeypatch.setattr("astroclassify.nn.models._store._PACKAGED", tmp_path)
     assert len(list_classifiers()) == 0 and list_classifiers().colnames[0] == "name"
     model = clone(fitted).set_params(epochs=1).fit(*toy(30, 0))
     model.card_ = {

@@ -10,7 +10,6 @@ from sklearn.base import clone
 
 from astroclassify.exceptions import AstroclassifyError, AstroclassifyWarning, SchemaError
 from astroclassify.nn import SU2020_THRESHOLDS, RankClassifier, ThresholdClassifier, cross_validate, score
-from astroclassify.nn.scores._folds import group_folds
 from astroclassify.schemes import Flag
 
 
@@ -144,15 +143,18 @@ def test_sklearn_contract(model):
 def test_folds_never_split_a_group_and_spread_the_classes():
     table = sample(60)
     labels, groups = np.array(table["label"]), np.array(table["group_id"])
-    fold = group_folds(labels, groups, n_folds=10, seed=3)
+
+    def folds(seed):
+        return np.array(cross_validate(table, ThresholdClassifier("t_cool"), n_folds=10, rng=seed)["fold"])
+
+    fold = folds(3)
     assert set(fold) == set(range(10))
     for group in set(groups):
         assert len(set(fold[groups == group])) == 1
     for label in set(labels):
         counts = np.bincount(fold[labels == label], minlength=10) / 3
         assert np.ptp(counts) <= 1
-    assert np.array_equal(fold, group_folds(labels, groups, n_folds=10, seed=3))
-    assert not np.array_equal(fold, group_folds(labels, groups, n_folds=10, seed=4))
+    assert np.array_equal(fold, folds(3)) and not np.array_equal(fold, folds(4))
 
 
 class Spy(ThresholdClassifier):

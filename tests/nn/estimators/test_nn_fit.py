@@ -16,8 +16,6 @@ from sklearn.preprocessing import FunctionTransformer
 from astroclassify.exceptions import ModelError
 from astroclassify.images import Geometry
 from astroclassify.nn import CutoutClassifier, load_classifier
-from astroclassify.nn.estimators._fitting import raw_logits
-from astroclassify.nn.models import _checkpoints
 from astroclassify.schemes import CANDIDATE, CLUSTER, Flag
 
 torch = pytest.importorskip("torch")
@@ -146,24 +144,27 @@ def test_sample_weights():
             small().fit(images, labels, sample_weight=bad)
 
 
-def test_fit_goes_on_from_a_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr(_checkpoints, "_SECONDS", 0.0)
+def test_fit_goes_on_from_a_checkpoint(tmp_path, monkeypatch, caplog):
+    """The third epoch is interrupted before its state is saved: the second training goes on from the second."""
+    monkeypatch.setattr("astroclassify.nn.models._checkpoints._SECONDS", 0.0)
     images, labels = toy(30, 2)
     settings = {"epochs": 4, "augmentation": ("rotate", "thin"), "random_state": None}
-    saving, epochs = _checkpoints.Checkpoint.save, []
+    epochs = []
 
-    def save(self, trainer, *, now=False):
-        saving(self, trainer, now=now)
-        epochs.append(len(trainer.history))
-        if len(epochs) == 2:
+    def interrupt(record):
+        epochs.append(record.args[0])
+        if len(epochs) == 3:
             raise KeyboardInterrupt
+        return True
 
-    monkeypatch.setattr(_checkpoints.Checkpoint, "save", save)
+    caplog.set_level("INFO", logger="astroclassify")
+    caplog.handler.addFilter(interrupt)
     with pytest.raises(KeyboardInterrupt):
         small(**settings).fit(images, labels, checkpoint=tmp_path / "state")
-    seed = _checkpoints.stored_seed(tmp_path / "state")
+    seed = json.loads((tmp_path / "state" / "checkpoint.json").read_text())["seed"]
     resumed = small(**settings).fit(images, labels, checkpoint=tmp_path / "state")
-    assert epochs == [1, 2, 3, 4] and len(resumed.history_) == 4
+    caplog.handler.removeFilter(interrupt)
+    assert epochs == [1, 2, 3, 3, 4] and len(resumed.history_) == 4
     assert resumed.weights_ == small(**{**settings, "random_state": seed}).fit(images, labels).weights_
     with pytest.raises(ModelError, match="of another training"):
         small(**{**settings, "batch_size": 9}).fit(images, labels, checkpoint=tmp_path / "state")
@@ -308,7 +309,7 @@ def test_recipes(monkeypatch):
             "optimizer": "sgd",
         }
     }
-    supply(monkeypatch, "_recipes", load_recipe=lambda name: recipe)
+    supply(monkeypatch, "estimators._recipes", load_recipe=lambda name: recipe)
     model = CutoutClassifier.from_recipe("any", optimizer="adadelta")
     assert (model.scheme, model.geometry, model.bands) == ("candidate", grid, ("optical", "xray"))
     assert model.augmentation == ("flip",) and model.optimizer == "adadelta"
@@ -323,8 +324,8 @@ def test_calibration_divides_logits_by_the_temperature(fitted, tmp_path):
     images, labels = toy(60, 7)
     labels = np.where(np.arange(60) % 7, labels, "WCC")  # some of them wrong
     before = model.predict(images)
+    logits = np.log(model.predict_proba(images)[:, [list(model.classes_).index(label) for label in LABELS]])
     assert model.calibrate(images, labels) is model
-    logits = raw_logits(model.predictor_, images[:, None].astype(np.float32)).astype(float)
     hard = np.array([LABELS.index(label) for label in labels])
 
     def loss(temperature):
@@ -348,7 +349,7 @@ def test_activation_map_is_that_of_the_maps_module(fitted, monkeypatch):
         seen.append((classifier, class_name, redshift, centre))
         return CCDData(np.zeros((2, 2)), unit="")
 
-    supply(monkeypatch, "_maps", activation_map=activation_map)
+    supply(monkeypatch, "maps._maps", activation_map=activation_map)
     assert isinstance(fitted.activation_map(np.zeros((SIZE, SIZE)), "CC", redshift=0.1), CCDData)
     assert seen == [(fitted, "CC", 0.1, None)]
 

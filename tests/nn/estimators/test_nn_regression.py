@@ -17,7 +17,6 @@ from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyWarning, ModelError, SchemaError
 from astroclassify.images import Geometry, write_image
 from astroclassify.nn import CutoutRegressor, classes_from, cross_validate, load_classifier, load_regressor, score
-from astroclassify.nn.estimators._targets import Scaling, check_targets, gaussian_loss, moments, r2, target_values
 from astroclassify.schemes import COOL_CORE, T_COOL_BOUNDS, Flag
 from astroclassify.tables import PREDICTIONS
 
@@ -52,13 +51,6 @@ def regressor(**changes):
         "validation_fraction": 0.2,
     }  # fmt: skip
     return CutoutRegressor(linear_network, **(settings | changes))
-
-
-def sample_table(n, **columns):
-    table = QTable({"source_id": [f"s{i}" for i in range(n)], "path": [f"{i}.fits" for i in range(n)]})
-    for name, values in columns.items():
-        table[name] = values
-    return table
 
 
 @pytest.fixture(scope="module")
@@ -111,33 +103,6 @@ def test_missing_targets_are_not_learned_from():
     new, _, truth, sigma = toy(500, 7)
     mean = model.predict(new)
     np.testing.assert_array_less(np.sqrt(np.mean((mean - truth) ** 2, axis=0)), 0.25 * sigma.mean(axis=0))
-
-
-def test_loss_is_the_normal_log_density():
-    torch = pytest.importorskip("torch")
-    rng = np.random.default_rng(8)
-    outputs, values = rng.normal(size=(7, 4)), rng.normal(size=(7, 2))
-    weights = np.ones((7, 2))
-    weights[2, 1], weights[3] = 0, 2
-    total, weight = gaussian_loss(torch.from_numpy(outputs), torch.from_numpy(np.stack([values, weights], axis=1)))
-    mean, sigma = moments(outputs)
-    expected = -norm.logpdf(values, mean, sigma) - 0.5 * np.log(2 * np.pi)
-    assert float(total) == pytest.approx((weights * expected).sum())
-    assert float(weight) == weights.sum()
-    # Bounds hold for any output.
-    _, extreme = moments([[0.0, 1e6], [0.0, -1e6]])
-    np.testing.assert_allclose(extreme[:, 0], [np.exp(4), np.exp(-4)])
-
-
-def test_r2_is_scikit_learns():
-    rng = np.random.default_rng(9)
-    outputs, values = rng.normal(size=(50, 4)), rng.normal(size=(50, 2))
-    assert r2(outputs, values) == pytest.approx(r2_score(values, outputs[:, :2]))
-    values[::3, 0] = np.nan
-    known = ~np.isnan(values[:, 0])
-    scores = [r2_score(values[known, 0], outputs[known, 0]), r2_score(values[:, 1], outputs[:, 1])]
-    assert r2(outputs, values) == pytest.approx(np.mean(scores))
-    assert np.isnan(r2(outputs, np.full((50, 2), np.nan)))
 
 
 def test_table_has_units_and_percentiles(trained):
@@ -242,23 +207,6 @@ def test_same_seed_same_numbers_and_resume(tmp_path):
     assert np.any(first != regressor(epochs=3, random_state=2).fit(images, y).predict(images))
 
 
-def test_targets_of_a_sample():
-    targets = check_targets(("log_t_cool", "n_e", "log_mine"))
-    assert [target.unit for target in targets] == ["Gyr", (u.cm**-3).to_string(), ""]
-    table = sample_table(3, t_cool=[1000, -1, 100] * u.Myr, n_e=[1e4, 2e4, np.nan] * u.m**-3, mine=[1.0, 10.0, np.inf])
-    values = target_values(table, None, targets, "X")
-    np.testing.assert_allclose(values, [[0, 0.01, 0], [np.nan, 0.02, 1], [-1, np.nan, np.nan]])
-    with pytest.raises(SchemaError, match="must have a column 'c_sb'"):
-        target_values(table, None, check_targets(["c_sb"]), "X")
-    table["n_e"] = [1, 2, 3] * u.kpc
-    with pytest.raises(SchemaError, match="unit"):
-        target_values(table, None, targets, "X")
-    with pytest.raises(ValueError, match="y must hold"):
-        target_values([], None, targets, "X")
-    with pytest.raises(ValueError, match="shape"):
-        target_values([], np.zeros((3, 2)), targets, "X")
-
-
 def test_groups_stay_together_and_single_targets():
     pytest.importorskip("torch")
     images, y, _, _ = toy(90, 17)
@@ -300,12 +248,6 @@ def test_bad_arguments(changes, y, match):
         regressor(**changes).fit(images, good if y is None else y)
 
 
-def test_scaling_document():
-    scaling = Scaling(np.array([1.0, 2.0]), np.array([3.0, 4.0]), np.ones(2))
-    again = Scaling.from_dict(scaling.to_dict(), n_targets=2)
-    np.testing.assert_array_equal(again.standardise(np.array([[4.0, 6.0]])), [[1, 1]])
-
-
 @pytest.fixture
 def sample(tmp_path):
     """Sample folder of 45 images of 15 clusters whose brightness on the left is 1 to 3, and so is 10 ** log_t_cool."""
@@ -342,3 +284,23 @@ def test_sample_to_out_of_fold_classes(sample):
     ratio = np.log10(table["t_cool"] / sample["t_cool"])
     assert np.sqrt(np.mean(ratio**2)) < 0.2
     assert model.training_["instruments"] == [["CHANDRA", "ACIS-I"]]
+
+
+def test_targets_of_a_sample(sample):
+    """Units are converted; what has no finite value, or no logarithm, is not learned from."""
+    pytest.importorskip("torch")
+    table = sample[:3]
+    table["t_cool"], table["n_e"], table["mine"] = [1e3, -1, 100] * u.Myr, [1e4, 2e4, np.nan] * u.m**-3, [1, 10, np.inf]
+    model = regressor(targets=("log_t_cool", "n_e", "log_mine"), epochs=1, validation_fraction=0)
+    training = model.fit(table).training_
+    assert [target.unit for target in model.targets_] == ["Gyr", (u.cm**-3).to_string(), ""]
+    ranges = training["target_ranges"]
+    np.testing.assert_allclose([ranges[name] for name in model.targets], [[-1, 0], [0.01, 0.02], [0, 1]], atol=1e-12)
+    table["n_e"] = [1, 2, 3] * u.kpc
+    with pytest.raises(SchemaError, match="unit"):
+        model.fit(table)
+    table.remove_column("n_e")
+    with pytest.raises(SchemaError, match="must have a column 'n_e'"):
+        model.fit(table)
+    with pytest.raises(ValueError, match="y must hold"):
+        model.fit(toy(3, 0)[0])

@@ -75,7 +75,7 @@ def fitted(network, *, architecture=own_network, bands=("xray",), geometry=GRID,
     classifier.predictor_ = Predictor(network, bands=bands, geometry=geometry, preprocessing=rule, training={})
     classifier.predictor_.temperature, classifier.predictor_.novelty = 1.0, None
     classifier.temperature_, classifier.novelty_, classifier.training_ = 1.0, None, {}
-    classifier.card_, classifier.classes_ = {"name": "hand-made"}, np.array(scheme.classes)
+    classifier.card_, classifier.classes_ = {"name": "hand-made"}, np.array(sorted(scheme.classes))
     return classifier
 
 

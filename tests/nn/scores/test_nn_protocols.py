@@ -24,7 +24,6 @@ from astroclassify.nn import (
     score_seeds,
     split_sample,
 )
-from astroclassify.nn.inputs._predictions import prediction_table
 from astroclassify.schemes import CLUSTER, Flag
 
 
@@ -69,10 +68,10 @@ class Student(BaseEstimator):
         right = rng.random(len(table)) < self.chance_
         cluster = (np.array(table["label"]) == "cluster") == right
         p = np.where(cluster, 0.8, 0.2)
-        flags = np.zeros(len(table), dtype=np.int64)
-        return prediction_table(
-            [str(name) for name in table["source_id"]], np.stack([p, 1 - p], 1), flags, [""] * len(table), CLUSTER
-        )
+        found = QTable({"source_id": table["source_id"], "label_pred": np.where(cluster, "cluster", "other")})
+        found["p_cluster"], found["p_other"], found["flags"], found["message"] = p, 1 - p, np.zeros(len(p), int), ""
+        found.meta["scheme"] = CLUSTER.to_dict()
+        return found
 
 
 @pytest.fixture(autouse=True)

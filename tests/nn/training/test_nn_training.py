@@ -11,9 +11,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.stats import norm
+from sklearn.metrics import r2_score
 
 from astroclassify.exceptions import ModelError, OutputError
+from astroclassify.nn import load_recipe
 from astroclassify.nn.estimators._classes import ClassTask, class_weights
+from astroclassify.nn.estimators._targets import gaussian_loss, moments, r2
 from astroclassify.nn.inputs._dataset import TrainingSet
 from astroclassify.nn.inputs._preprocess import Preprocessing
 from astroclassify.nn.models import _checkpoints
@@ -386,7 +390,8 @@ def test_a_process_that_is_killed_leaves_a_whole_checkpoint(tmp_path):
             import sys, numpy as np
             from astroclassify.images import Geometry
             from astropy import units as u
-            from astroclassify.nn import CutoutClassifier, _checkpoints
+            from astroclassify.nn import CutoutClassifier
+            from astroclassify.nn.models import _checkpoints
             _checkpoints._SECONDS = 0.0
             rng = np.random.default_rng(0)
             labels = np.array(["CC", "WCC", "NCC"])[np.arange(24) % 3]
@@ -508,3 +513,144 @@ def test_statistics_of_a_frozen_part_stay_as_they_were():
     before = [network[1].running_mean.clone(), network[1].running_var.clone()]
     run(replace(QUICK, mean_epochs=2, frozen=("0.", "1.")), network=network)
     assert torch.equal(network[1].running_mean, before[0]) and torch.equal(network[1].running_var, before[1])
+
+
+# The recipes of Kosiba et al.
+
+
+def values(name):
+    return {key: entry["value"] for key, entry in load_recipe(name)["parameters"].items()}
+
+
+def schedule_of(name):
+    v = values(name)
+    return Schedule(
+        v["schedule"],
+        v["learning_rate"],
+        v["iterations"],
+        decay=v["decay"],
+        patience=v["plateau_patience"],
+        factor=v["plateau_factor"],
+        least=v["least_rate"],
+    )
+
+
+def test_rates_of_the_custom_network():
+    """1e-4 / (1 + 1e-6 n) after n iterations; the bound equals the first rate, so no plateau lowers it."""
+    schedule = schedule_of("kosiba2020-cn")
+    for n, rate in ((0, 1e-4), (1000, 1e-4 / 1.001), (100_000, 1e-4 / 1.1), (153_000, 8.67303e-5)):
+        assert schedule.rate_of(n) == pytest.approx(rate, rel=1e-5)
+    for _ in range(100):
+        schedule.end_epoch(1.0)
+    assert schedule.rate == 1e-4
+
+
+def test_rates_of_mobilenet():
+    schedule = schedule_of("kosiba2020-mn")
+    for n, rate in ((0, 1.0), (1, 1 / 1.95), (100, 1 / 96), (3825, 1 / 3634.75)):
+        assert schedule.rate_of(n) == pytest.approx(rate, rel=1e-9)
+    assert schedule.rate_of(104) > 0.01 > schedule.rate_of(105)
+    rates = []
+    for _ in range(1 + 4 * 30):
+        schedule.end_epoch(1.0)
+        rates.append(schedule.rate)
+    # The first epoch is the best; then each four epochs lower the rate by 0.85, 28 times, until 0.01 bounds it.
+    assert rates == pytest.approx([max(0.85 ** (epoch // 4), 0.01) for epoch in range(len(rates))])
+    assert rates[-1] == 0.01 and 0.85**28 > 0.01 > 0.85**29
+
+
+@pytest.mark.parametrize("name", ["kosiba2020-cn", "kosiba2020-mn"])
+def test_the_plateau_rule_is_that_of_torch(name):
+    """torch's own scheduler, which lowers the rate one epoch later than Keras for the same patience."""
+    schedule, v = schedule_of(name), values(name)
+    schedule.least = v["least_rate"] / 10  # else that of the custom network has nothing to do
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=v["learning_rate"])
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer,
+        factor=v["plateau_factor"],
+        patience=v["plateau_patience"] - 1,
+        threshold=1e-4,
+        threshold_mode="abs",
+        min_lr=schedule.least,
+        eps=0,
+    )
+    losses = 1 / np.arange(1, 301) + 0.02 * np.random.default_rng(5).normal(size=300)
+    ours = []
+    for loss in losses:
+        schedule.end_epoch(loss)
+        theirs.step(loss)
+        ours.append(schedule.rate)
+        assert schedule.rate == pytest.approx(optimizer.param_groups[0]["lr"])
+    assert len(set(ours)) > 5
+
+
+def optimiser_of(name, parameter):
+    v = values(name)
+    return make_optimizer(
+        v["optimizer"],
+        [parameter],
+        learning_rate=v["learning_rate"],
+        momentum=v["momentum"],
+        weight_decay=v["weight_decay"],
+    )
+
+
+def test_the_custom_network_learns_by_nesterov_momentum():
+    """Keras's rule written out: v = 0.9 v - rate g, w = w + 0.9 v - rate g."""
+    parameter = torch.nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
+    optimizer = optimiser_of("kosiba2020-cn", parameter)
+    weight, velocity, rate = 2.0, 0.0, 1e-4
+    for _ in range(20):
+        optimizer.zero_grad()
+        (parameter**3).sum().backward()
+        optimizer.step()
+        gradient = 3 * weight**2
+        velocity = 0.9 * velocity - rate * gradient
+        weight += 0.9 * velocity - rate * gradient
+    assert weight < 1.9 and parameter.item() == pytest.approx(weight, rel=1e-12)
+
+
+def test_mobilenet_learns_by_adadelta():
+    """Zeiler 2012, algorithm 1, with rho 0.95, and Keras's rate of 1 and constant of 1e-7."""
+    parameter = torch.nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
+    optimizer = optimiser_of("kosiba2020-mn", parameter)
+    weight, squares, steps, rho, epsilon = 2.0, 0.0, 0.0, 0.95, 1e-7
+    for _ in range(50):
+        optimizer.zero_grad()
+        (parameter**3).sum().backward()
+        optimizer.step()
+        gradient = 3 * weight**2
+        squares = rho * squares + (1 - rho) * gradient**2
+        step = -np.sqrt(steps + epsilon) / np.sqrt(squares + epsilon) * gradient
+        steps = rho * steps + (1 - rho) * step**2
+        weight += step
+    assert weight < 1.99 and parameter.item() == pytest.approx(weight, rel=1e-9)
+
+
+# The loss of a regression
+
+
+def test_loss_is_the_normal_log_density():
+    rng = np.random.default_rng(8)
+    outputs, values = rng.normal(size=(7, 4)), rng.normal(size=(7, 2))
+    weights = np.ones((7, 2))
+    weights[2, 1], weights[3] = 0, 2
+    total, weight = gaussian_loss(torch.from_numpy(outputs), torch.from_numpy(np.stack([values, weights], axis=1)))
+    mean, sigma = moments(outputs)
+    expected = -norm.logpdf(values, mean, sigma) - 0.5 * np.log(2 * np.pi)
+    assert float(total) == pytest.approx((weights * expected).sum())
+    assert float(weight) == weights.sum()
+    # Bounds hold for any output.
+    _, extreme = moments([[0.0, 1e6], [0.0, -1e6]])
+    np.testing.assert_allclose(extreme[:, 0], [np.exp(4), np.exp(-4)])
+
+
+def test_r2_is_scikit_learns():
+    rng = np.random.default_rng(9)
+    outputs, values = rng.normal(size=(50, 4)), rng.normal(size=(50, 2))
+    assert r2(outputs, values) == pytest.approx(r2_score(values, outputs[:, :2]))
+    values[::3, 0] = np.nan
+    known = ~np.isnan(values[:, 0])
+    scores = [r2_score(values[known, 0], outputs[known, 0]), r2_score(values[:, 1], outputs[:, 1])]
+    assert r2(outputs, values) == pytest.approx(np.mean(scores))
+    assert np.isnan(r2(outputs, np.full((50, 2), np.nan)))
