@@ -6,11 +6,11 @@ import os
 import secrets
 from pathlib import Path
 
-from astroclassify import tables
+from astroclassify import batch, tables
 from astroclassify._checks import shorten
 from astroclassify.exceptions import OutputError
 
-__all__ = ["check_settings", "prepare", "remove_leftovers", "write_settings"]
+__all__ = ["check_settings", "prepare", "remove_leftovers", "resumed_seed", "write_settings"]
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,16 @@ def write_settings(path, text):
         raise OutputError(f"cannot write {str(path)!r}: {error.strerror}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def resumed_seed(path, rng):
+    """Master seed of a run: that of ``rng``, or, without one, the ``seed`` in a settings file, or else a fresh one."""
+    if rng is None:
+        try:
+            return batch.master_seed(json.loads(Path(path).read_text(encoding="utf-8"))["seed"])
+        except (OSError, TypeError, ValueError, LookupError) as error:
+            log.debug("no seed in %s: %s", path, error)
+    return batch.master_seed(rng)
 
 
 def check_settings(path, settings):

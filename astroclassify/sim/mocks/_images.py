@@ -28,7 +28,7 @@ from ._observation import Observation
 from ._observe import observing
 from ._rows import row_format
 
-__all__ = ["MockJob", "failed_row", "mock_halo", "row_of"]
+__all__ = ["SETTINGS_FILE", "MockJob", "failed_row", "mock_halo", "row_of"]
 
 log = logging.getLogger(__name__)
 
