@@ -88,8 +88,9 @@ def make_mocks(
         A SAMPLE table, one row per halo and axis in the order of ``halos`` and ``axes``, with the further columns
         ``counts`` (sum of the image's valid pixels, background included) and ``message``. With a sampler: also
         ``exposure``, ``nh_column`` and ``off_axis`` (how far from the optical axis the halo is), as drawn. With
-        ``measures``: also those of the halo (``entropy``, ``entropy_excess``, ``cuspiness``) and of the image (``c_sb_500``,
-        ``centroid_shift``, ``power_ratio_2`` to ``_4``, ``photon_asymmetry``), each with its error in ``<name>_err``.
+        ``measures``: also those of the halo (``entropy``, ``entropy_excess``, ``cuspiness``) and of the image
+        (``c_sb_500``, ``centroid_shift``, ``power_ratio_2`` to ``_4``, ``photon_asymmetry``), each with its error in
+        ``<name>_err``.
         What cannot be measured is NaN, and ``message`` says why; without a cooling time ``label`` is empty. A halo or
         an axis that fails keeps its row, with the flag ``FAILED``, an empty ``path`` and the reason.
         ``meta["summary"]`` (not in the file) sums the sample up and says how many images were made now and kept.
