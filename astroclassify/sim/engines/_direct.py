@@ -211,10 +211,8 @@ def _deposit(
     """
     Add the counts of every cell to the image (compiled by numba, hence the loops).
 
-    ``basis`` holds up and right (in pixels per kpc) and the direction to the observer; ``psf`` one value or one per
-    cell. ``counts`` is linear between temperatures and Doppler factors (those of special relativity, as in pyXSIM). A
-    kernel is the product of two Gaussians integrated over the pixels, read from ``cdf`` at equal steps over +-N_SIGMA
-    deviations.
+    ``basis``: up and right [pixel/kpc], direction to the observer; ``psf``: one value or one per cell; ``cdf``: of the
+    kernel, at equal steps over +-N_SIGMA deviations. Doppler factors are relativistic, as in pyXSIM.
     """
     shares = np.empty((2, max(image.shape)))
     first, last, centre = np.empty(2, np.int64), np.empty(2, np.int64), np.empty(2)

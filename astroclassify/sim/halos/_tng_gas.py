@@ -130,10 +130,8 @@ def halo_from_gas(gas, group, *, header, halo_id, simulation, snapshot, cosmolog
     A `Halo` of the gas cells of one group: `GAS_FIELDS` and perhaps `OPTIONAL_GAS_FIELDS`, `GROUP_FIELDS`, all in code
     units.
 
-    Star-forming gas and gas below 3e5 K is left out, positions are wrapped about the centre, and velocities are taken
-    relative to the mass-weighted mean of the gas that is left inside R500 (to the velocity of the group if none is
-    there). Missing fields, arrays that do not fit together, values that are not finite, no M500 and no X-ray emitting
-    gas raise a SnapshotError that names ``origin``.
+    Positions are wrapped about the centre; velocities are relative to the mass-weighted mean of the X-ray emitting gas
+    inside R500 (to that of the group if there is none). Faults of the data raise a SnapshotError that names ``origin``.
     """
     what = f"halo {halo_id} of {simulation} snapshot {snapshot}"
     for kind, wanted, found in (("gas", GAS_FIELDS, gas), ("group catalogue", GROUP_FIELDS, group)):

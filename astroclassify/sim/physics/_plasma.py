@@ -123,12 +123,10 @@ def load_emissivity():
 
 def components(halo):
     """
-    Spectral tables (k, nT, nE) of the gas of a halo [photons cm3 s-1 per bin], and how much of each every cell has, (n,
-    k).
+    Spectral tables (k, nT, nE) of the gas of a halo [photons cm3 s-1 per bin], and the scale of each in a cell, (n, k).
 
-    A cell emits ``n_e n_H V sum_k scales[:, k] tables[k]``, tables interpolated to its temperature. The first is
-    hydrogen and helium (scale 1); then all metals (k = 2), or each of `ELEMENTS` where the halo has ``abundances`` (k =
-    8), in solar units.
+    A cell emits ``n_e n_H V sum_k scales[:, k] tables[k]`` at its temperature: hydrogen and helium (scale 1), then all
+    metals (k = 2), or each of `ELEMENTS` where the halo has ``abundances`` (k = 8), in solar units.
     """
     table = load_emissivity()
     if halo.abundances is None:

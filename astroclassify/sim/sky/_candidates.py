@@ -185,7 +185,7 @@ def _check_geometry(size, shape):
 
 @dataclass(frozen=True)
 class _Job:
-    """What is the same for every candidate; sent to the workers."""
+    """Settings that all candidates share; sent to the workers."""
 
     seed: int
     geometry: Geometry
@@ -195,7 +195,7 @@ class _Job:
 
     @functools.cached_property
     def content(self):
-        """What decides the content of a candidate of a given class, as plain types."""
+        """Settings on which a candidate of a given class depends, as plain types."""
         return {
             "seed": self.seed,
             "geometry": self.geometry.to_dict(),

@@ -1,4 +1,4 @@
-"""What lies on a simulated field: sources of every kind at the densities of the sky, each with its row of truth."""
+"""Sources of a simulated field: every kind at the density of the sky, each with its row of truth."""
 
 import numpy as np
 
