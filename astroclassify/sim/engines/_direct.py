@@ -71,11 +71,9 @@ def band_weight(edges, redshift, doppler, observation):
 
 def _caught(bins, edges, observation):
     """
-    Energies, and area times transmission times width, of the intervals into which all edges divide the range of
-    ``edges``.
+    Energies, and area times transmission times width, of intervals that divide the range of ``edges``.
 
-    Within one the area is constant and the absorption has no edge (that of oxygen, at 0.54 keV, lies among strong lines
-    of cool gas), so that its middle stands for it.
+    Within one the area is constant and the absorption has no edge, so that its middle stands for it.
     """
     response = observation.load_response()
     low, high = max(edges[0], bins[0]), min(edges[-1], bins[-1])

@@ -107,9 +107,8 @@ def abundances_of(metals):
     Atoms of each of `ELEMENTS` per hydrogen atom in solar units (Anders & Grevesse 1989), (n, 7), from ``GFM_Metals``:
     mass fractions of H, He, C, N, O, Ne, Mg, Si, Fe (and all others), (n, 9) or (n, 10).
 
-    Negative fractions, which rounding leaves behind, count as none. Hydrogen is that of the cell, 0.74 to 0.76 by mass,
-    whereas ``n_h`` and the metallicity of a `Halo` take 0.76 for every cell, as the electron abundance of TNG does:
-    lines come out up to 2% brighter than the number of ions says.
+    Negative fractions count as none. Hydrogen is that of the cell, 0.74 to 0.76 by mass; ``n_h`` and metallicity of a
+    `Halo` take 0.76 for every cell, as the electron abundance of TNG does: lines come out up to 2% too bright.
     """
     metals = np.asarray(metals)
     metals = metals if metals.dtype.kind == "f" else metals.astype(float)

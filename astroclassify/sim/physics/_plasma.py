@@ -79,9 +79,8 @@ class Emissivity:
 
     A gas cell of volume V emits ``n_e n_H V spectrum(kT, metallicity)`` photons per second in each rest-frame energy
     bin; an XSPEC model of norm 1 is 1e14 times that. ``energy_edges`` [keV] (nE + 1,); ``temperature`` [keV] (nT,);
-    ``h_he`` (with trace elements) and ``metals`` (the twelve abundant ones at solar abundance) [photons cm3 s-1 per
-    bin] (nT, nE); ``elements`` (7, nT, nE) are the same metals in the order of `_constants.ELEMENTS`, those that no
-    simulation follows with the partner in `RIDING_ELEMENTS`, and add up to ``metals`` within single precision.
+    ``h_he`` (with trace elements) and ``metals`` (solar) [photons cm3 s-1 per bin] (nT, nE); ``elements`` (7, nT, nE):
+    the metals in the order of `_constants.ELEMENTS`, the others with their partner in `RIDING_ELEMENTS`.
 
     Abundances of Anders & Grevesse (1989); no thermal broadening: the bins of 10 eV are wider than a thermal line (the
     6.7 keV iron line has 6.9 eV FWHM at kT = 10 keV). Helium is fixed at the solar number ratio 0.0977, as in XSPEC and
