@@ -136,6 +136,14 @@ def test_chip_fraction_against_a_lissajous_figure(place, roll, pixel):
     assert np.mean(ours - share) == pytest.approx(0, abs=3e-3)
 
 
+def test_vignetting_of_the_chips_is_the_parabola_of_the_proposers_guide():
+    telescope = telescope_of(4.0, (420, 420), roll=30 * u.deg)
+    theta = telescope.off_axis(np.arange(420) + 0.5, np.arange(420)[:, np.newaxis] + 0.5)
+    seen = telescope.fraction > 0
+    assert 12.5 < theta[seen].max() < 14
+    np.testing.assert_array_equal(vignetting("ACIS", theta[seen]), 1 - 0.005 * theta[seen] - 0.001 * theta[seen] ** 2)
+
+
 def test_depth_of_a_gap():
     # In the middle of a gap of 22 pixels the time off the chips is that within 5.4" of a swing of 8": 2/pi asin(0.6765)
     expected = 1 - 2 / np.pi * np.arcsin(11 * 0.492 / 8)
