@@ -15,6 +15,7 @@ from astroclassify._checks import check_choice, check_integer, check_quantity
 from astroclassify._x_classes import MATCH_EXTENDED, MATCH_POINT
 from astroclassify.exceptions import ArgumentError, AstroclassifyError, EmptyResultWarning, SchemaError
 from astroclassify.images import Geometry
+from astroclassify.samples._folders import seed_of
 from astroclassify.samples._writer import SampleWriter
 from astroclassify.schemes import CANDIDATE
 from astroclassify.sim.sky._field import check_density, simulate_field
@@ -115,15 +116,15 @@ def _explain(candidate, truth):
 def simulate_survey(
     n_fields,
     *,
-    rng,
     out,
+    rng=None,
     exposures=(10, 20) * u.ks,
     density=None,
     cuts=("C1", "C2"),
     size=7 * u.arcmin,
     shape=(356, 356),
     executor=None,
-    progress=True,
+    progress=None,
 ):
     """
     Make a labelled sample as a survey makes its candidates: simulate fields, search them, cut out what is found.
@@ -132,12 +133,13 @@ def simulate_survey(
     ----------
     n_fields : int
         How many fields.
-    rng : int or `~numpy.random.Generator`
-        A seed, or a generator from which one is drawn. Field i of a seed is the same for any number of fields, executor
-        and order of work.
     out : str or path-like
         Folder to write: ``sample.ecsv`` over ``fields/<number>/``, which hold the candidates of one field each. The
         same call goes on from where a run was ended; more fields add to it.
+    rng : int or `~numpy.random.Generator`, optional
+        A seed, or a generator from which one is drawn. By default the seed of the sample that ``out`` holds, so that
+        the same call resumes it, or else a fresh one. It is in ``survey.json`` and in ``meta["survey"]``. Field i of a
+        seed is the same for any number of fields, executor and order of work.
     exposures : `~astropy.units.Quantity`, optional
         Exposure times, taken in turn.
     density : dict, optional
@@ -152,7 +154,7 @@ def simulate_survey(
     executor : `~concurrent.futures.Executor`, optional
         Where to run; by default here, one field after the other.
     progress : bool, optional
-        Whether to show a bar on standard error.
+        Whether to show a bar on standard error; by default on a terminal only.
 
     Returns
     -------
@@ -181,7 +183,8 @@ def simulate_survey(
     if not cuts:
         raise ArgumentError("cuts must be a class or several, got an empty sequence")
     cuts = tuple(each if isinstance(each, Cuts) else CUTS[check_choice("cuts", each, tuple(CUTS))] for each in cuts)
-    job = _Job(batch.master_seed(rng), Path(out), tuple(seconds), check_density(density), cuts, Geometry(size, shape))
+    seed = seed_of(rng, out, SETTINGS_FILE)
+    job = _Job(seed, Path(out), tuple(seconds), check_density(density), cuts, Geometry(size, shape))
     job.writer.prepare(what="such a survey")
     names = [f"{number:05d}" for number in range(n_fields)]
     outcomes = list(batch.run(job.field, names, keys=names, executor=executor, progress=progress, description="fields"))

@@ -9,7 +9,6 @@ import pytest
 from astropy import units as u
 from astropy.cosmology import FlatLambdaCDM
 
-from astroclassify import _http as web
 from astroclassify.sim import Halo
 
 sys.path.insert(0, str(Path(__file__).parent))  # test files here share _tng_server
@@ -79,7 +78,7 @@ def api(monkeypatch, tmp_path, caplog):
     monkeypatch.delenv("TNG_API_KEY", raising=False)
     caplog.set_level(logging.DEBUG)
     waits = []
-    monkeypatch.setattr(web, "sleep", waits.append)
+    monkeypatch.setattr("astroclassify._http.sleep", waits.append)
     service = Api()
     service.waits, service.cache = waits, tmp_path / "cache"
     service.start()

@@ -1,6 +1,7 @@
 """Training samples from simulated fields: labels by hand, resuming, what survives a failure."""
 
 import functools
+import json
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyError, EmptyResultWarning, OutputError, SchemaError
 from astroclassify.images import Cutout
 from astroclassify.schemes import CANDIDATE
-from astroclassify.sim import label_candidates, simulate_survey
-from astroclassify.survey import Cuts
-from astroclassify.workflows import _simulated_surveys as module
+from astroclassify.sim import label_candidates, simulate_field, simulate_survey
+from astroclassify.survey import Cuts, detect
 
+MODULE = "astroclassify.workflows._simulated_surveys"
 EVERYTHING = Cuts("everything", {"det_like": (10.0, None)})
 SETTINGS = {"density": {"cluster": 15}, "cuts": EVERYTHING, "shape": (32, 32), "progress": False}
 
@@ -100,7 +101,8 @@ def test_missing_columns_are_named():
 @pytest.fixture
 def small(monkeypatch):
     """Fields of a tenth of the area, which take a tenth of the time."""
-    monkeypatch.setattr(module, "simulate_field", functools.partial(module.simulate_field, shape=(200, 200)))
+    smaller = functools.partial(simulate_field, shape=(200, 200))
+    monkeypatch.setattr(f"{MODULE}.simulate_field", smaller)
 
 
 def contents(folder):
@@ -139,19 +141,17 @@ def test_sample_of_a_survey(small, tmp_path):
 
 
 def test_a_field_that_fails_is_said_and_tried_again(small, tmp_path, monkeypatch):
-    real = module.detect
-
     def failing(field):
         if field.livetime > 15e3:
             raise MemoryError("full")
-        return real(field)
+        return detect(field)
 
-    monkeypatch.setattr(module, "detect", failing)
+    monkeypatch.setattr(f"{MODULE}.detect", failing)
     with pytest.raises(AstroclassifyError, match=r"1 of 2 fields failed \(field 00001: .*full"):
         simulate_survey(2, rng=3, out=tmp_path, **SETTINGS)
     assert (tmp_path / "fields" / "00000" / "sample.ecsv").is_file()
     assert not (tmp_path / "sample.ecsv").exists()
-    monkeypatch.setattr(module, "detect", real)
+    monkeypatch.setattr(f"{MODULE}.detect", detect)
     assert set(simulate_survey(2, rng=3, out=tmp_path, **SETTINGS)["group_id"]) == {"field-00000", "field-00001"}
 
 
@@ -161,6 +161,13 @@ def test_nothing_found_is_a_table_without_rows(small, tmp_path):
         sample = simulate_survey(1, rng=3, out=tmp_path, **{**SETTINGS, "cuts": nothing})
     assert len(sample) == 0
     assert {"label", "group_id", "ext", "true_counts", "path"} <= set(sample.colnames)
+
+
+@pytest.mark.filterwarnings("ignore:no candidate was found")
+def test_seed_left_out_is_drawn_and_resumed(small, tmp_path):
+    how = {"out": tmp_path, **SETTINGS, "cuts": Cuts("nothing", {"det_like": (1e9, None)})}
+    seeds = [simulate_survey(1, **how).meta["survey"]["seed"] for _ in range(2)]
+    assert seeds[0] == seeds[1] == json.loads((tmp_path / "survey.json").read_text())["seed"]
 
 
 @pytest.mark.parametrize(

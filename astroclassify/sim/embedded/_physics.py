@@ -230,10 +230,9 @@ def solve_hydrostatic(halo, entropy, gas_mass, *, r_max=2.5):
     Gas in hydrostatic equilibrium with a given entropy profile and gas mass [Msun] inside R500, out to ``r_max`` R500.
 
     With P = (mu_e / mu) K n_e^(5/3), dP/dr = -rho g becomes a quadrature for P^(2/5), whose constant, the temperature
-    at R500, sets the gas mass. Where this temperature would have to leave `T_R500_RANGE` times T500, it is put at the
-    limit and the slope of the entropy beyond ``r_break`` is changed instead, which leaves the core as it was drawn;
-    only if no slope in `OUTER_SLOPE_RANGE` will do is the whole entropy scaled. Beyond R500 the temperature is a power
-    law of the radius, and the pressure again hydrostatic. ``entropy`` of the result is the profile used in the end.
+    at R500, sets the gas mass. If that temperature leaves `T_R500_RANGE` times T500, it is put at the limit and first
+    the slope of the entropy beyond ``r_break`` is changed (`OUTER_SLOPE_RANGE`), then the whole entropy scaled.
+    Beyond R500 the temperature is a power law of the radius. ``entropy`` of the result is the profile used.
     """
     atmosphere = _Atmosphere(halo, r_max)
     low, high = T_R500_RANGE

@@ -1,4 +1,4 @@
-"""What each embedded cluster is made of: mass, entropy from a real ACCEPT cluster, and everything that disturbs it."""
+"""Properties of the embedded clusters: mass, entropy profile of a real ACCEPT cluster, disturbances."""
 
 from dataclasses import dataclass, field, replace
 from functools import lru_cache

@@ -64,8 +64,9 @@ def write_embedded_snapshot(
     Write a population of synthetic clusters in the layout of an IllustrisTNG snapshot.
 
     The folder holds ``output/groups_099``, ``output/snapdir_099`` and ``postprocessing/offsets`` as the TNG data
-    release does, so that illustris_python and `open_snapshot` read it, and ``embedded_truth.ecsv`` with what each
-    cluster is made of. After the ``n_halos`` clusters come two groups below 10^13.5 Msun, the last one without gas.
+    release does, so that illustris_python and `open_snapshot` read it, and ``embedded_truth.ecsv`` with the
+    properties of each cluster. After the ``n_halos`` clusters come two groups below 10^13.5 Msun, the last one without
+    gas.
 
     Each cluster has M500 between 10^13.75 and 10^15.06 Msun from the mass function of Tinker et al. (2008), a halo of
     Navarro, Frenk & White with the concentrations of Duffy et al. (2008), and gas in hydrostatic equilibrium. Its
@@ -208,7 +209,7 @@ def _write_halo(writer, halo_id, n_halos, seed, cell_mass, max_cells, fractions,
 
 
 def _write_truth(path, rows, seed, cell_mass, max_cells, fractions):
-    """What each cluster is made of; no other part of the package reads it."""
+    """Write the properties of each cluster; no other part of the package reads them."""
     table = QTable(rows)
     for name, unit in _TRUTH_UNITS.items():
         table[name] = table[name] * unit

@@ -71,11 +71,9 @@ def band_weight(edges, redshift, doppler, observation):
 
 def _caught(bins, edges, observation):
     """
-    Energies, and area times transmission times width, of the intervals into which all edges divide the range of
-    ``edges``.
+    Energies, and area times transmission times width, of intervals that divide the range of ``edges``.
 
-    Within one the area is constant and the absorption has no edge (that of oxygen, at 0.54 keV, lies among strong lines
-    of cool gas), so that its middle stands for it.
+    Within one the area is constant and the absorption has no edge, so that its middle stands for it.
     """
     response = observation.load_response()
     low, high = max(edges[0], bins[0]), min(edges[-1], bins[-1])
@@ -211,10 +209,8 @@ def _deposit(
     """
     Add the counts of every cell to the image (compiled by numba, hence the loops).
 
-    ``basis`` holds up and right (in pixels per kpc) and the direction to the observer; ``psf`` one value or one per
-    cell. ``counts`` is linear between temperatures and Doppler factors (those of special relativity, as in pyXSIM). A
-    kernel is the product of two Gaussians integrated over the pixels, read from ``cdf`` at equal steps over +-N_SIGMA
-    deviations.
+    ``basis``: up and right [pixel/kpc], direction to the observer; ``psf``: one value or one per cell; ``cdf``: of the
+    kernel, at equal steps over +-N_SIGMA deviations. Doppler factors are relativistic, as in pyXSIM.
     """
     shares = np.empty((2, max(image.shape)))
     first, last, centre = np.empty(2, np.int64), np.empty(2, np.int64), np.empty(2)

@@ -52,10 +52,8 @@ def soxs_events(halo, observation, photon_set, axis, rng):
     """
     Events of the gas, on the image and in the band, as SOXS simulates an instrument; no background.
 
-    The photons were drawn for `draw_range`. Places are in pixels from the lower left corner, energies those of the PI
-    channels [keV]. The optical axis is at ``pointing_offset``, turned by ``roll``. SOXS knows no vignetting. It draws a
-    Poisson number out of photons whose number is Poisson too: the total scatters by up to 1.4 times the root of the
-    counts, single pixels by hardly more than the root.
+    Places in pixels from the lower left corner, energies of the PI channels [keV]. SOXS has no vignetting. It draws a
+    Poisson number out of photons whose number is Poisson: the total scatters by up to 1.4 times the root of the counts.
     """
     rows, columns = observation.shape
     photons = photon_set.project(axis, nh_column=observation.nh_column.to_value(u.cm**-2), rng=rng)

@@ -14,13 +14,9 @@ class SpectralModel:
     """
     The packaged APEC table in the form that the source models of pyXSIM expect.
 
-    Whole bins that cover ``e_min`` to ``e_max`` (observed) [keV] are kept. ``tables``, (k, nT, nE), are the components
-    that `draw` adds up (see `_plasma.components`); `get_spectrum`, which pyXSIM calls, has all metals in solar
-    proportion.
-
-    ``ebins`` [keV], ``emid``, ``de`` are observed energies. Spectra are photon emissivities over (1 + z) [photons cm3
-    s-1 per bin]: the norm of pyXSIM is ``1 / (4 pi D_A^2 (1 + z)^2)``, so that the product has the photon flux ``(1 +
-    z) / (4 pi D_L^2)`` of one photon emitted per second.
+    Bins ``ebins`` cover ``e_min`` to ``e_max`` (observed) [keV]; ``tables`` (k, nT, nE): see `_plasma.components`.
+    Spectra are photon emissivities over (1 + z) [photons cm3 s-1 per bin]: the norm of pyXSIM is ``1 / (4 pi D_A^2 (1 +
+    z)^2)``, the photon flux of one photon emitted per second ``(1 + z) / (4 pi D_L^2)``.
     """
 
     model_vers = "packaged"
@@ -74,13 +70,10 @@ class SpectralModel:
 
     def draw(self, kT, amounts, norm, rng):
         """
-        Number of photons of each cell, (n,), and their observed energies without Doppler shift [keV], in order of the
-        cells.
+        Number of photons of each cell, (n,), and their observed energies without Doppler shift [keV], cell by cell.
 
-        ``kT`` [keV] and ``norm`` (photons per unit of emissivity) have shape (n,), ``amounts`` (solar) of the
-        components after the first (n,) or (n, k - 1). The spectrum of a cell is a sum of spectra of the table (each
-        component at the two nearest temperatures). Independent Poisson numbers from each add up to a Poisson number
-        from the sum: the distribution is that of the loop in pyXSIM.
+        ``kT`` [keV] and ``norm`` (photons per unit of emissivity): (n,); ``amounts`` (solar): (n,) or (n, k - 1). A
+        spectrum is a sum over components and two temperatures: Poisson numbers of each add up to those of the sum.
         """
         amounts = np.reshape(amounts, (kT.size, len(self._tables) - 1))
         parts = [

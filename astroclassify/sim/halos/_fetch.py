@@ -157,7 +157,7 @@ def _from_server(client, request, part):
 
 
 def _ask_entry(client, request):
-    """The catalogue entry of the group, and what its cutout's header must say."""
+    """The catalogue entry of the group, and the header that its cutout must have."""
     simulation = _ask(client, request.simulation_url, "simulation", request.simulation, client.base_url)
     snapshots = f"{request.simulation_url}snapshots/"
     snapshot = _ask(client, request.snapshot_url, "snapshot", request.snapshot, snapshots)

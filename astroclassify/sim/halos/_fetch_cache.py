@@ -90,10 +90,10 @@ class Request:
 @dataclass(frozen=True)
 class Entry:
     """
-    What the API says of a halo apart from its gas.
+    Catalogue entry of a halo, as the API gives it.
 
-    ``names`` are what the header of the cutout may call the simulation (empty: unknown), ``header`` the values that
-    some of its attributes must have, ``group`` the catalogue fields in code units.
+    ``names``: names of the simulation that are allowed in the header of the cutout (empty: any). ``header``: values
+    that some of its attributes must have. ``group``: catalogue fields in code units.
     """
 
     names: list
@@ -244,7 +244,7 @@ def read_cutout(path, request, entry):
 
 
 def _read_field(data, name, n_gas):
-    # Checked before reading: a broken file may claim any shape.
+    # Checked before reading: the header of a broken file may have any shape.
     columns = data.shape[1:]
     if data.shape[:1] != (n_gas,) or len(columns) != (name in ("Coordinates", "Velocities", *OPTIONAL_GAS_FIELDS)):
         raise DamagedError(f"{name} has shape {data.shape}, the catalogue counts {n_gas} cells")

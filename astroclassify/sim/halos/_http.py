@@ -52,7 +52,7 @@ def discard(part):
 
 @dataclass(frozen=True)
 class _Mark:
-    """What a part belongs to: the address asked for, the version of the file there, and its size (None: unknown)."""
+    """Origin of a part: the address asked for, the version of the file there, and its size (None: unknown)."""
 
     url: str
     validator: str | None
@@ -209,7 +209,7 @@ class Client(WebClient):
             raise PassingError(self.reason(error)) from error
 
     def _is_own(self, url):
-        """Whether an address is on the API's own host, through the same door or from http to https."""
+        """Whether an address is on the API's own host, at the same port or from http to https."""
         own, other = origin(self.base_url), origin(url)
         upgraded = own[1] == other[1] and (own[0], own[2], other[0], other[2]) == ("http", 80, "https", 443)
         return own == other or upgraded
@@ -223,7 +223,7 @@ class Client(WebClient):
         return super().safe(str(text).replace(self.key, "***"))
 
     def status_error(self, url, error, target):
-        """What to raise for an answer that is an error; the key and links that have expired have words of their own."""
+        """Exception for an answer that is an error; a refused key and an expired link have messages of their own."""
         own, code = self._is_own(target), error.code
         if own and code in (401, 403):
             text = f"the key is refused ({code}{self.detail(error)}); check api_key or TNG_API_KEY"

@@ -53,10 +53,8 @@ def fit_entropy(radius, entropy, error, *, alpha=None):
     """
     K0, K100 [keV cm2] and alpha of K(r) = K0 + K100 (r / 100 kpc)^alpha, and their errors, each of shape (3,).
 
-    ``radius`` [kpc], ``entropy`` and ``error`` [keV cm2] run outwards; ``alpha`` is mean and scatter of a Gaussian
-    prior on the slope (without one this is the fit of ``tools/fit_accept_profiles.py``). Errors come from the
-    covariance, times the root of chi2 per degree of freedom where that is above 1. A RuntimeError says that the fit
-    does not converge or ends at its bounds (K0 = 0 is allowed; with a prior, all lower ones are).
+    ``radius`` [kpc], ``entropy`` and ``error`` [keV cm2] run outwards; ``alpha``: mean and scatter of a Gaussian prior.
+    RuntimeError if the fit does not converge or ends at its bounds (K0 = 0 is allowed; with a prior, all lower ones).
     """
     mean, scatter = (np.array([value]) for value in alpha) if alpha else (np.zeros(0), np.zeros(0))
 

@@ -107,9 +107,8 @@ def abundances_of(metals):
     Atoms of each of `ELEMENTS` per hydrogen atom in solar units (Anders & Grevesse 1989), (n, 7), from ``GFM_Metals``:
     mass fractions of H, He, C, N, O, Ne, Mg, Si, Fe (and all others), (n, 9) or (n, 10).
 
-    Negative fractions, which rounding leaves behind, count as none. Hydrogen is that of the cell, 0.74 to 0.76 by mass,
-    whereas ``n_h`` and the metallicity of a `Halo` take 0.76 for every cell, as the electron abundance of TNG does:
-    lines come out up to 2% brighter than the number of ions says.
+    Negative fractions count as none. Hydrogen is that of the cell, 0.74 to 0.76 by mass; ``n_h`` and metallicity of a
+    `Halo` take 0.76 for every cell, as the electron abundance of TNG does: lines come out up to 2% too bright.
     """
     metals = np.asarray(metals)
     metals = metals if metals.dtype.kind == "f" else metals.astype(float)
@@ -130,10 +129,8 @@ def halo_from_gas(gas, group, *, header, halo_id, simulation, snapshot, cosmolog
     A `Halo` of the gas cells of one group: `GAS_FIELDS` and perhaps `OPTIONAL_GAS_FIELDS`, `GROUP_FIELDS`, all in code
     units.
 
-    Star-forming gas and gas below 3e5 K is left out, positions are wrapped about the centre, and velocities are taken
-    relative to the mass-weighted mean of the gas that is left inside R500 (to the velocity of the group if none is
-    there). Missing fields, arrays that do not fit together, values that are not finite, no M500 and no X-ray emitting
-    gas raise a SnapshotError that names ``origin``.
+    Positions are wrapped about the centre; velocities are relative to the mass-weighted mean of the X-ray emitting gas
+    inside R500 (to that of the group if there is none). Faults of the data raise a SnapshotError that names ``origin``.
     """
     what = f"halo {halo_id} of {simulation} snapshot {snapshot}"
     for kind, wanted, found in (("gas", GAS_FIELDS, gas), ("group catalogue", GROUP_FIELDS, group)):

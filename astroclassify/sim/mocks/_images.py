@@ -28,7 +28,7 @@ from ._observation import Observation
 from ._observe import observing
 from ._rows import row_format
 
-__all__ = ["MockJob", "failed_row", "mock_halo", "row_of"]
+__all__ = ["SETTINGS_FILE", "MockJob", "failed_row", "mock_halo", "row_of"]
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ _MIN_EXPOSURE = 0.1
 
 @dataclass(frozen=True)
 class MockJob:
-    """What is the same for every halo of a run; sent to the workers."""
+    """Settings that all halos of a run share; sent to the workers."""
 
     snapshot: object
     observation: object
@@ -52,7 +52,7 @@ class MockJob:
 
     @functools.cached_property
     def writer(self):
-        """Writer of the sample; its settings are what decides the content of an image and its row."""
+        """Writer of the sample; its settings determine images and rows."""
         settings = {
             "simulation": self.snapshot.name,
             "snapshot": self.snapshot.snapshot,
@@ -226,7 +226,7 @@ def row_of(job, halo_id, axis, values):
 
 
 def failed_row(job, halo_id, axis, message):
-    """A row that says why there is no image; what is not in it is not a number."""
+    """Row of an image that failed: the reason in ``message``, NaN for what is not known."""
     try:
         observation = job.observation_of(halo_id, axis)
         values = {"redshift": observation.redshift, **(_drawn(observation) if job.drawn else {})}

@@ -10,15 +10,15 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable, Table
 
-from astroclassify import batch
 from astroclassify._checks import check_bool, check_choice, check_integer, check_number, shorten
 from astroclassify.exceptions import EmptyResultWarning
+from astroclassify.samples._folders import seed_of
 from astroclassify.samples._writer import rounded
 from astroclassify.schemes import Flag
 
 from ..halos._labels import WEIGHTINGS
 from ..physics._projection import axis_name, check_axis
-from ._images import MockJob, failed_row, mock_halo, row_of
+from ._images import SETTINGS_FILE, MockJob, failed_row, mock_halo, row_of
 from ._observation import Observation
 from ._observe import check_engine
 from ._rows import describe, sample_meta, summarise
@@ -38,12 +38,12 @@ def make_mocks(
     out,
     engine="pyxsim",
     executor=None,
-    rng,
+    rng=None,
     resume=True,
     aperture=0.012,
     weighting="mass",
     measures=False,
-    progress=True,
+    progress=None,
 ):
     """
     Make labelled mock images of many halos and write them as a sample folder.
@@ -67,8 +67,9 @@ def make_mocks(
         Where to run; one halo is one task, and a worker holds one halo at a time. By default here, one after the
         other. The files do not depend on it, byte for byte. Dask's ``client.get_executor()`` is one; workers on other
         machines must see the snapshot and the folder under the same paths.
-    rng : int or `~numpy.random.Generator`
-        A seed, or a generator from which one is drawn. To resume, give the same seed.
+    rng : int or `~numpy.random.Generator`, optional
+        A seed, or a generator from which one is drawn. By default the seed of the sample that the folder holds, so that
+        the same call resumes it, or else a fresh one. It is in ``observation.json`` and in ``meta["seed"]``.
     resume : bool, optional
         Whether to keep the images that the folder holds already for the same settings. Without it, a folder that
         holds a sample is refused.
@@ -79,7 +80,7 @@ def make_mocks(
     measures : bool, optional
         Whether to measure more of each halo and image (see Returns).
     progress : bool, optional
-        Whether to show a bar on standard error: halos done, rate and time left.
+        Whether to show a bar on standard error: halos done, rate and time left. By default on a terminal only.
 
     Returns
     -------
@@ -87,9 +88,9 @@ def make_mocks(
         A SAMPLE table, one row per halo and axis in the order of ``halos`` and ``axes``, with the further columns
         ``counts`` (sum of the image's valid pixels, background included) and ``message``. With a sampler: also
         ``exposure``, ``nh_column`` and ``off_axis`` (how far from the optical axis the halo is), as drawn. With
-        ``measures``:
-        also those of the halo (``entropy``, ``entropy_excess``, ``cuspiness``) and of the image (``c_sb_500``,
-        ``centroid_shift``, ``power_ratio_2`` to ``_4``, ``photon_asymmetry``), each with its error in ``<name>_err``.
+        ``measures``: also those of the halo (``entropy``, ``entropy_excess``, ``cuspiness``) and of the image
+        (``c_sb_500``, ``centroid_shift``, ``power_ratio_2`` to ``_4``, ``photon_asymmetry``), each with its error in
+        ``<name>_err``.
         What cannot be measured is NaN, and ``message`` says why; without a cooling time ``label`` is empty. A halo or
         an axis that fails keeps its row, with the flag ``FAILED``, an empty ``path`` and the reason.
         ``meta["summary"]`` (not in the file) sums the sample up and says how many images were made now and kept.
@@ -105,7 +106,6 @@ def make_mocks(
     OutputError
         If the folder cannot be written, holds something else, a sample with other settings, or rows of images that
         are not asked for now.
-
     concurrent.futures.BrokenExecutor
         If a worker was killed, for example for want of memory. The same call goes on from there.
 
@@ -133,7 +133,7 @@ def make_mocks(
         snapshot=snapshot,
         observation=_check_observation(observation),
         engine=check_engine(engine),
-        seed=batch.master_seed(rng),
+        seed=seed_of(rng, out, SETTINGS_FILE),
         aperture=check_number("aperture", aperture, 0, open_low=True),
         weighting=check_choice("weighting", weighting, WEIGHTINGS),
         measures=check_bool("measures", measures),

@@ -1,4 +1,4 @@
-"""What is observed and how: one frozen, checked set of settings for a mock image."""
+"""Settings of a mock observation: frozen and checked."""
 
 import os
 from dataclasses import dataclass, fields, replace

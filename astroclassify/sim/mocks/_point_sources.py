@@ -23,10 +23,8 @@ def draw_point_sources(observation, telescope, rng):
     """
     Draw sources and give the counts that they are expected to leave on the image, shape (rows, columns).
 
-    A Poisson number of sources, uniform over the part of the image that has exposure and a margin of the point spread
-    function around it, with fluxes from `draw_fluxes` up to ``observation.point_sources`` (None: no sources). Each is a
-    power law of photon index 1.4 behind the Galaxy's absorption; its counts in the energy range are spread over the
-    pixels as a Gaussian with `Telescope.psf_sigma` of its place.
+    Their number is Poisson, places are uniform over the exposed part of the image and a margin, fluxes those of
+    `draw_fluxes` up to ``observation.point_sources``; power laws of photon index 1.4, absorbed, spread as `psf_sigma`.
     """
     rows, columns = telescope.fraction.shape
     image = np.zeros((rows, columns))

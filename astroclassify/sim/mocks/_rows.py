@@ -66,7 +66,7 @@ def row_format(measure_units, *, drawn):
 
 
 def sample_meta(settings):
-    """Entries of the table's meta: what the images were made with."""
+    """Entries of the table's meta: the settings of the images."""
     own = ("simulation", "snapshot", "engine", "seed")
     return {
         **{name: settings[name] for name in own},

@@ -79,9 +79,8 @@ class Emissivity:
 
     A gas cell of volume V emits ``n_e n_H V spectrum(kT, metallicity)`` photons per second in each rest-frame energy
     bin; an XSPEC model of norm 1 is 1e14 times that. ``energy_edges`` [keV] (nE + 1,); ``temperature`` [keV] (nT,);
-    ``h_he`` (with trace elements) and ``metals`` (the twelve abundant ones at solar abundance) [photons cm3 s-1 per
-    bin] (nT, nE); ``elements`` (7, nT, nE) are the same metals in the order of `_constants.ELEMENTS`, those that no
-    simulation follows with the partner in `RIDING_ELEMENTS`, and add up to ``metals`` within single precision.
+    ``h_he`` (with trace elements) and ``metals`` (solar) [photons cm3 s-1 per bin] (nT, nE); ``elements`` (7, nT, nE):
+    the metals in the order of `_constants.ELEMENTS`, the others with their partner in `RIDING_ELEMENTS`.
 
     Abundances of Anders & Grevesse (1989); no thermal broadening: the bins of 10 eV are wider than a thermal line (the
     6.7 keV iron line has 6.9 eV FWHM at kT = 10 keV). Helium is fixed at the solar number ratio 0.0977, as in XSPEC and
@@ -123,12 +122,10 @@ def load_emissivity():
 
 def components(halo):
     """
-    Spectral tables (k, nT, nE) of the gas of a halo [photons cm3 s-1 per bin], and how much of each every cell has, (n,
-    k).
+    Spectral tables (k, nT, nE) of the gas of a halo [photons cm3 s-1 per bin], and the scale of each in a cell, (n, k).
 
-    A cell emits ``n_e n_H V sum_k scales[:, k] tables[k]``, tables interpolated to its temperature. The first is
-    hydrogen and helium (scale 1); then all metals (k = 2), or each of `ELEMENTS` where the halo has ``abundances`` (k =
-    8), in solar units.
+    A cell emits ``n_e n_H V sum_k scales[:, k] tables[k]`` at its temperature: hydrogen and helium (scale 1), then all
+    metals (k = 2), or each of `ELEMENTS` where the halo has ``abundances`` (k = 8), in solar units.
     """
     table = load_emissivity()
     if halo.abundances is None:

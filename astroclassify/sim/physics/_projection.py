@@ -1,4 +1,4 @@
-"""Lines of sight: which way a halo is looked at, what is then to the right and up, and where that is on the sky."""
+"""Lines of sight: the axes of the image (right, up) and of the box, and coordinates on the sky."""
 
 import numpy as np
 from astropy import constants

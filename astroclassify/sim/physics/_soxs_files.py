@@ -1,4 +1,4 @@
-"""What the registry of SOXS says of an instrument, and its files in a folder of the user."""
+"""Instruments in the registry of SOXS, and their files in a folder of the user."""
 
 import copy
 from pathlib import Path

@@ -60,17 +60,10 @@ def make_telescope(observation, cosmology):
     """
     Exposure, background and point spread function of each pixel for an observation.
 
-    With ``detector="uniform"`` every pixel has the whole exposure and one point spread function. With ``"acis-i"``:
-
-    - The four chips and the gaps between them are as SOXS has them, smoothed by the dither: along either axis of the
-      detector the Lissajous figure spends its time as an arcsine distribution, so the share of time on a chip is
-      F(x - low) - F(x - high) with F(x) = 1/2 + asin(x / 8") / pi, averaged over the pixel.
-    - Vignetting is that at 1.5 keV for all energies.
-    - The point spread function grows as r90 = r90 on axis + 10" (theta / 10')^2 (see `CHANDRA_R90_GROWTH`).
-
-    The detector turns as in SOXS: its coordinates are those of the sky (right, up) rotated counter-clockwise by the
-    roll, so that on the image a positive roll turns the chips clockwise. Particles fall on the chips alone; the sky is
-    vignetted.
+    With ``detector="uniform"`` every pixel has the whole exposure and one point spread function. With ``"acis-i"`` the
+    four chips are those of SOXS, smoothed by the dither; vignetting is that at 1.5 keV; r90 grows by 10" (theta /
+    10')^2. Detector coordinates are those of the sky (right, up) rotated counter-clockwise by the roll, as in SOXS.
+    Particles fall on the chips alone; the sky is vignetted.
     """
     pixel = float(observation.pixel_scale(cosmology).to_value(u.arcsec))
     exposure = float(observation.exposure.to_value(u.s))
@@ -122,6 +115,8 @@ def _chip_fraction(right, up, pixel, roll):
 def _chip_profile(side, other):
     """
     Share of time on a chip along one axis, averaged over two widths [arcsec], against the distance from the middle.
+
+    The dither spends its time as an arcsine distribution: F(x - low) - F(x - high), F(x) = 1/2 + asin(x / 8") / pi.
     """
     low, high = (edge * ACIS_PIXEL for edge in ACIS_I_CHIP_EDGES)
     reach = high + ACIS_DITHER + 0.5 * (side + other) + _STEP

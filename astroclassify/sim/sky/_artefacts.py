@@ -1,4 +1,4 @@
-"""What simulated candidates of the class "other" are: edges, blends, streaks, wings, flaws, stray light, chance."""
+"""Simulated candidates of the class "other": edges, blends, streaks, wings, flaws, stray light, fluctuations."""
 
 import numpy as np
 

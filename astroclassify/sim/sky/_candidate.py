@@ -101,7 +101,7 @@ def _creator():
 
 
 def _truth(scene, counts, exposure, grid):
-    """Row of a candidate as far as it depends on what is in it."""
+    """Row of a candidate, without its names and its path."""
     pointing, flags = scene.pointing, Flag(0)
     if leaves_field(pointing, grid):
         flags |= Flag.OFF_EDGE

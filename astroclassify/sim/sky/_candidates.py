@@ -13,6 +13,7 @@ from astroclassify import batch
 from astroclassify._checks import check_integer, check_quantity
 from astroclassify.exceptions import EmptyResultWarning
 from astroclassify.images import Geometry
+from astroclassify.samples._folders import seed_of
 from astroclassify.samples._writer import SampleWriter, digest_of, pack_whole
 from astroclassify.schemes import CANDIDATE, Flag
 
@@ -30,14 +31,14 @@ _FINEST = 0.8  # arcsec, least size of a pixel
 def simulate_candidates(
     n,
     *,
-    rng,
+    rng=None,
     out=None,
     classes=None,
     fractions=None,
     size=7 * u.arcmin,
     shape=(356, 356),
     executor=None,
-    progress=True,
+    progress=None,
 ):
     """
     Simulate X-ray selected cluster candidates: XMM EPIC pn images with the red photographic plate of the same field.
@@ -46,9 +47,10 @@ def simulate_candidates(
     ----------
     n : int
         How many.
-    rng : int or `~numpy.random.Generator`
-        A seed, or a generator from which one is drawn. Candidate i of a seed is the same for any ``n``, executor and
-        order of work.
+    rng : int or `~numpy.random.Generator`, optional
+        A seed, or a generator from which one is drawn. By default the seed of the sample that ``out`` holds, so that
+        the same call resumes it, or else a fresh one. It is in ``meta["SEED"]`` of each image and in
+        ``candidates.json``. Candidate i of a seed is the same for any ``n``, executor and order of work.
     out : str or path-like, optional
         Sample folder to write: ``sample.ecsv``, ``images/<source_id>.fits`` and ``candidates.json`` (the settings). The
         same call goes on from where a run was ended; a larger ``n`` adds to it.
@@ -63,7 +65,7 @@ def simulate_candidates(
     executor : `~concurrent.futures.Executor`, optional
         Where to run; by default here, one after the other.
     progress : bool, optional
-        Whether to show a bar on standard error.
+        Whether to show a bar on standard error; by default on a terminal only.
 
     Returns
     -------
@@ -92,7 +94,7 @@ def simulate_candidates(
 
     Notes
     -----
-    All numbers and their sources are in ``_simulate_population.py``. X-rays are drawn photon by photon: beta models
+    All numbers and their sources are in ``sim/sky/_population.py``. X-rays are drawn photon by photon: beta models
     (beta = 2/3) for clusters and hot gas, active nuclei after Moretti et al. (2003), Galactic and particle background,
     vignetting, the King PSF of EPIC pn at each off-axis angle, gaps, dead columns, out-of-time photons. Clusters come
     from a luminosity function in comoving volume with the scaling relations of Piffaretti et al. (2011) and Arnaud et
@@ -123,7 +125,8 @@ def simulate_candidates(
     """
     n = check_integer("n", n, 0, 1_000_000)
     classes, shares = _check_fractions(classes, fractions)
-    job = _Job(batch.master_seed(rng), _check_geometry(size, shape), tuple(classes), tuple(shares.tolist()), out)
+    seed = seed_of(rng, out, SETTINGS_FILE)
+    job = _Job(seed, _check_geometry(size, shape), tuple(classes), tuple(shares.tolist()), out)
     items = [(f"candidate-{number:06d}", label) for number, label in enumerate(_assign(n, classes, shares))]
     names = [name for name, _ in items]
     if not items:
@@ -182,7 +185,7 @@ def _check_geometry(size, shape):
 
 @dataclass(frozen=True)
 class _Job:
-    """What is the same for every candidate; sent to the workers."""
+    """Settings that all candidates share; sent to the workers."""
 
     seed: int
     geometry: Geometry
@@ -192,7 +195,7 @@ class _Job:
 
     @functools.cached_property
     def content(self):
-        """What decides the content of a candidate of a given class, as plain types."""
+        """Settings on which a candidate of a given class depends, as plain types."""
         return {
             "seed": self.seed,
             "geometry": self.geometry.to_dict(),

@@ -76,7 +76,7 @@ class SimulatedField:
 
 def simulate_field(
     *,
-    rng,
+    rng=None,
     exposure=10 * u.ks,
     pixel=2.5 * u.arcsec,
     shape=(648, 648),
@@ -90,10 +90,10 @@ def simulate_field(
 
     Parameters
     ----------
-    rng : int or `~numpy.random.Generator`
-        A seed, or a generator from which one is drawn. A seed gives the same field; the X-rays do not depend on
-        ``optical``, those of the sky do not depend on ``injected``, and those of a kind of source have nothing to do
-        with the ``density`` of another.
+    rng : int or `~numpy.random.Generator`, optional
+        A seed, or a generator from which one is drawn; a fresh seed by default. It is in ``field.meta["SEED"]``. A seed
+        gives the same field; the X-rays do not depend on ``optical``, those of the sky do not depend on ``injected``,
+        and those of a kind of source have nothing to do with the ``density`` of another.
     exposure : `~astropy.units.Quantity`, optional
         Exposure time.
     pixel : `~astropy.units.Quantity`, optional
@@ -133,7 +133,7 @@ def simulate_field(
 
     Notes
     -----
-    All numbers and their sources are in ``_simulate_population.py``. Active nuclei follow Moretti et al. (2003, ApJ
+    All numbers and their sources are in ``sim/sky/_population.py``. Active nuclei follow Moretti et al. (2003, ApJ
     588, 696) from 1e-16 to 2e-12 erg s-1 cm-2. Clusters come from a luminosity function that does not evolve (Rosati et
     al. 1998; amplitude between Ebeling et al. 1997 and De Grandi et al. 1999) at 0.01 < z < 1.3, all of them, found or
     not: 14 per deg2 brighter than 1e-14, where surveys give 5 to 20. Nearby galaxies are 1.5 per deg2 above 1e-14, near

@@ -57,9 +57,8 @@ def expose_plate(stars, galaxies, grid, rng, *, painted=()):
     angle, Sersic index (1 or 4). ``painted``: further light (`Spiral`), called with offsets x and y [arcsec] within
     ``reach`` of its place, in units of the sky's per square arcsecond.
 
-    Light I in units of the sky becomes density D = top I^g / (I^g + K), with K from the density of the sky: linear in
-    log I in the middle, flat where the emulsion is saturated. Grain has a standard deviation that grows as the root of
-    the density and vanishes at saturation, and is smoothed by the scanner.
+    Light I in units of the sky becomes density D = top I^g / (I^g + K), with K from the density of the sky. Grain grows
+    as the root of the density, vanishes at saturation, and is smoothed by the scanner.
     """
     ny, nx = (n + 2 * _MARGIN for n in grid.shape)
     frame = (fft.next_fast_len(ny, real=True), fft.next_fast_len(nx, real=True))

@@ -1,4 +1,4 @@
-"""Every number that decides what simulated candidates look like, with where it comes from.
+"""Every number that simulated candidates depend on, with its source.
 
 "memory" marks a value known from the literature that could not be looked up again, "choice" one that is ours; what has
 neither is a published formula or was measured, and the tests hold it against the formula or the data.

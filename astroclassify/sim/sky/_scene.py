@@ -1,4 +1,4 @@
-"""What lies in the field of a simulated candidate: sources of each class, and the sky around them."""
+"""Sources in the field of a simulated candidate: those of its class, and the sky around them."""
 
 import dataclasses
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What lies on a simulated field: sources of every kind at the densities of the sky, each with its row of truth."""
+"""Sources of a simulated field: every kind at the density of the sky, each with its row of truth."""
 
 import numpy as np
 
@@ -22,10 +22,9 @@ def draw_sky(pointing, half, density, seed):
     """
     Draw the sources of a field of half sides ``half`` (x, y) [arcsec], offsets being from the optical axis.
 
-    ``density``: multiple of the sky's density for each of `KINDS`; every kind has a generator of its own, so that a
-    multiple of one leaves the others as they are. Returns the scene, and a row for each source: ``kind``, ``label``,
-    ``x``, ``y`` [arcsec], ``flux`` [erg s-1 cm-2] or ``counts``, and where there are ``core_radius`` [arcsec],
-    ``redshift``, ``m_500`` [Msun].
+    ``density``: multiple of the sky's density for each of `KINDS`, each drawn with its own generator. Returns the scene
+    and a row per source: ``kind``, ``label``, ``x``, ``y`` [arcsec], ``flux`` [erg s-1 cm-2] or ``counts``, and where
+    known ``core_radius`` [arcsec], ``redshift``, ``m_500`` [Msun].
     """
     scene, rows = scenes.Scene("", "", pointing), []
     for kind, draw in _DRAW.items():

@@ -73,7 +73,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Pointing:
-    """How a candidate was observed: where on the detector, how long, with which background and dead columns."""
+    """Observation of a candidate: place on the detector, exposure time, background and dead columns."""
 
     exposure: float  # s
     roll: float  # rad
@@ -156,7 +156,7 @@ def draw_pointing(rng, *, on_edge=False):
 
 
 def draw_detector(rng):
-    """Draw what changes from pointing to pointing: roll angle, rates of the background, dead columns."""
+    """Draw the properties of a pointing: roll angle, rates of the background, dead columns."""
     dead = tuple(_dead_column(rng) for _ in range(rng.poisson(P.dead_columns)))
     factor = np.exp(P.background_scatter * rng.standard_normal(2))
     rates = {"sky": float(P.sky_rate * factor[0]), "particles": float(P.particle_rate * factor[1])}

@@ -14,7 +14,6 @@ import pytest
 from _tng_server import HALO, KEY, SIM, SNAP, Fault, cached, failure, fetch, wait_for
 
 from astroclassify.exceptions import FetchError, OutputError
-from astroclassify.sim.halos import _http
 
 h5py = pytest.importorskip("h5py")
 
@@ -154,7 +153,7 @@ def test_disk_full(api, monkeypatch):
     def full(path, mode="r", **kwargs):
         return FullDisk(path, mode) if "b" in mode and str(path).endswith(".part") else open(path, mode, **kwargs)
 
-    monkeypatch.setattr(_http, "open", full, raising=False)
+    monkeypatch.setattr("astroclassify.sim.halos._http.open", full, raising=False)
     text = failure(api, OutputError)
     assert "No space left on device; 40000 bytes are kept" in text
     assert "No space left on device" in failure(api, OutputError)

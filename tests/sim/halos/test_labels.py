@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astroclassify.schemes import COOL_CORE, Flag
-from astroclassify.sim import CoreMeasures, classify_t_cool, cooling_function, cooling_time, measure_core
+from astroclassify.sim import CoreMeasures, Halo, classify_t_cool, cooling_function, cooling_time, measure_core
 
 PER_CM3 = u.cm**-3
 
@@ -193,7 +193,6 @@ def test_aperture_scales_with_r_500():
 
 def test_real_halo_class():
     """The same numbers from the package's own halo class."""
-    Halo = pytest.importorskip("astroclassify.sim.halos._halo").Halo
     from astropy.cosmology import FlatLambdaCDM
 
     toy = make_halo(ball(25), n_e=0.015)

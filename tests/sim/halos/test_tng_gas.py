@@ -350,3 +350,21 @@ def test_unit_attributes_of_the_embedded_files_say_the_same(tmp_path):
         expected = (value * unit).cgs.value
         # the code's own solar mass is 0.03% heavier than the nominal one, see `_tng_units`
         assert to_cgs * units.a**a * units.h**h == pytest.approx(expected, rel=4e-4)
+
+
+@pytest.mark.real_data
+def test_genuine_tng_headers(shared_data):
+    """Headers of genuine TNG cutouts pass, and their unit attributes say what our conversion does."""
+    paths = sorted((shared_data / "tng").glob("*.hdf5"))
+    assert len(paths) == 2
+    for path in paths:
+        with h5py.File(path) as handle:
+            header = dict(handle["Header"].attrs)
+            check_header(header, path)
+            units = CodeUnits(header["Time"], header["HubbleParam"])
+            if "PartType1" in handle:
+                data = handle["PartType1/Coordinates"]
+                attributes = data.attrs
+                to_cgs = attributes["to_cgs"] * units.a ** attributes["a_scaling"] * units.h ** attributes["h_scaling"]
+                expected = (data[:10] * to_cgs * u.cm).to_value(u.kpc)
+                assert units.kpc(data[:10]) == pytest.approx(expected, rel=1e-6)

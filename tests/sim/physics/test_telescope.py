@@ -1,17 +1,22 @@
 """Exposure, background and sharpness over the detector."""
 
 import dataclasses
+import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.table import Table
+from scipy.stats import kstest
 
 from astroclassify.fields._instruments import vignetting
 from astroclassify.images import DEFAULT_COSMOLOGY
-from astroclassify.sim import Observation
+from astroclassify.sim import Observation, write_events
 from astroclassify.sim.physics import _background
+from astroclassify.sim.physics._absorption import transmission
 from astroclassify.sim.physics._background import (
+    SOURCE_INDEX,
     foreground_rate,
     load_spectra,
     particle_rate,
@@ -129,6 +134,14 @@ def test_chip_fraction_against_a_lissajous_figure(place, roll, pixel):
     assert share.max() - share.min() > 0.1  # there is something to see
     assert np.max(np.abs(ours - share)) < 0.012
     assert np.mean(ours - share) == pytest.approx(0, abs=3e-3)
+
+
+def test_vignetting_of_the_chips_is_the_parabola_of_the_proposers_guide():
+    telescope = telescope_of(4.0, (420, 420), roll=30 * u.deg)
+    theta = telescope.off_axis(np.arange(420) + 0.5, np.arange(420)[:, np.newaxis] + 0.5)
+    seen = telescope.fraction > 0
+    assert 12.5 < theta[seen].max() < 14
+    np.testing.assert_array_equal(vignetting("ACIS", theta[seen]), 1 - 0.005 * theta[seen] - 0.001 * theta[seen] ** 2)
 
 
 def test_depth_of_a_gap():
@@ -302,8 +315,6 @@ def test_foreground_with_the_unresolved_background_is_what_hickox_and_markevitch
 
 
 def test_power_law_rate_against_an_independent_integral():
-    from astroclassify.sim.physics._absorption import transmission
-
     response = load_response("acis-i-cycle0")
     for low, high in ((0.5, 7.0), (0.533, 1.917)):
         step = 1e-5
@@ -330,3 +341,36 @@ def test_energies_beyond_the_spectra_are_named(call):
 def test_unresolved_sky_is_absorbed():
     response = load_response()
     assert 0 < unresolved_rate(response, (0.5, 7), 1e22) < unresolved_rate(response, (0.5, 7), 0)
+
+
+@pytest.mark.slow
+def test_background_has_its_spectra(toy_halo, tmp_path):
+    if importlib.util.find_spec("pyxsim") is None:
+        pytest.skip("pyxsim is not installed")
+    faint = toy_halo([[0.0, 0, 0]], radius=1, n_e=1e-6)
+    rate = 1e-5 * u.ct / u.s / u.arcsec**2
+    spectra = {}
+    for name, changes in {
+        "particle": {"background": rate},
+        "sky": {"background": 0 * PER_ARCSEC2, "sky_background": rate},
+        "sources": {"background": 0 * PER_ARCSEC2, "point_sources": 1e-11 * u.erg / u.s / u.cm**2},
+    }.items():
+        observation = Observation(shape=(64, 64), exposure=200 * u.ks, **changes)
+        path = write_events(faint, observation, tmp_path / f"{name}.fits", rng=3)
+        spectra[name] = Table.read(path, hdu="EVENTS")["ENERGY"] / 1e3
+        assert len(spectra[name]) > 1000
+        assert 0.5 <= spectra[name].min() < spectra[name].max() <= 7.0
+    edges, particle, _ = load_spectra()
+    inside = (edges >= 0.5 - 1e-9) & (edges <= 7.0 + 1e-9)
+    weight = particle[inside[:-1] & inside[1:]] * np.diff(edges[inside])
+    model = np.append(0, np.cumsum(weight)) / weight.sum()
+    assert kstest(spectra["particle"], lambda energy: np.interp(energy, edges[inside], model)).pvalue > 0.01
+    response = observation.load_response()
+    grid = np.linspace(0.5, 7.0, 5001)
+    middle = 0.5 * (grid[1:] + grid[:-1])
+    weight = middle**-SOURCE_INDEX * response.area(middle) * transmission(middle, 4e20)
+    model = np.append(0, np.cumsum(weight)) / weight.sum()
+    assert kstest(spectra["sources"], lambda energy: np.interp(energy, grid, model)).pvalue > 0.01
+    # the sky is softer than sources, particles are the hardest
+    means = {name: np.mean(energy) for name, energy in spectra.items()}
+    assert means["sky"] < means["sources"] < means["particle"] - 1

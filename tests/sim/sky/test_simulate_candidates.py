@@ -11,13 +11,18 @@ from astropy.table import QTable
 
 from astroclassify import tables
 from astroclassify.exceptions import EmptyResultWarning, OutputError, SchemaError
-from astroclassify.images import Cutout, Geometry, pixel_scale
-from astroclassify.samples import _folders as folders
+from astroclassify.images import Cutout, pixel_scale
 from astroclassify.schemes import CANDIDATE, CLUSTER, COOL_CORE, Flag
 from astroclassify.sim import simulate_candidates, to_binary
-from astroclassify.sim.sky import _candidates as _simulate
 
 SMALL = {"shape": (64, 64), "progress": False}
+
+
+class PicklingExecutor(ThreadPoolExecutor):
+    """Sends its tasks as one with processes does."""
+
+    def submit(self, *task):
+        return super().submit(*pickle.loads(pickle.dumps(task)))
 
 
 def files(folder):
@@ -40,10 +45,13 @@ def test_cutouts_have_both_bands_on_one_grid():
 
 
 def test_classes_are_as_frequent_as_asked_and_the_first_never_change():
-    labels = _simulate._assign(103, *_simulate._check_fractions(None, (5, 2, 1, 1, 1)))
+    how = {"rng": 1, "fractions": (5, 2, 1, 1, 1), "shape": (16, 16), "progress": False}
+    labels, first = (
+        [cutout.bands["xray"].meta["LABEL"] for cutout in simulate_candidates(n, **how)] for n in (33, 12)
+    )
     counts = np.array([labels.count(label) for label in CANDIDATE.classes])
-    assert np.all(np.abs(counts - 103 * np.array([5, 2, 1, 1, 1]) / 10) < 1)
-    assert _simulate._assign(40, *_simulate._check_fractions(None, (5, 2, 1, 1, 1))) == labels[:40]
+    assert np.all(np.abs(counts - 33 * np.array([5, 2, 1, 1, 1]) / 10) < 1)
+    assert first == labels[:12]
     cutouts = simulate_candidates(6, rng=1, classes=("point", "low_z"), **SMALL)
     assert [cutout.bands["xray"].meta["LABEL"] for cutout in cutouts] == ["point", "low_z"] * 3
 
@@ -59,7 +67,7 @@ def test_same_seed_same_images_whatever_the_number():
 
 def test_folder_does_not_depend_on_workers_and_reads_back(tmp_path):
     sample = simulate_candidates(10, rng=5, out=tmp_path / "one", **SMALL)
-    with ThreadPoolExecutor(3) as executor:
+    with PicklingExecutor(3) as executor:
         simulate_candidates(10, rng=5, out=tmp_path / "two", executor=executor, **SMALL)
     assert files(tmp_path / "one") == files(tmp_path / "two")
     read = tables.read_sample(tmp_path / "one")
@@ -72,22 +80,19 @@ def test_folder_does_not_depend_on_workers_and_reads_back(tmp_path):
         assert all(np.array_equal(found.bands[band].data, cutout.bands[band].data) for band in cutout.bands)
         np.testing.assert_allclose(found.bands["xray"].meta["exposure_map"], cutout.bands["xray"].meta["exposure_map"])
         assert row["counts"].value == found.bands["xray"].data.sum()
-    pickle.loads(pickle.dumps(_simulate._Job(1, Geometry(7 * u.arcmin, (64, 64)), (), (), tmp_path).row))
 
 
-def test_truth_is_in_the_table():
-    cutouts = simulate_candidates(25, rng=6, **SMALL)
-    rows = [_simulate.ROWS.from_header(cutout.bands["xray"].meta) for cutout in cutouts]
-    for row in rows:
+def test_truth_is_in_the_table(tmp_path):
+    for row in simulate_candidates(25, rng=6, out=tmp_path, **SMALL):
         cluster = row["label"] in ("low_z", "high_z")
         assert np.isfinite(row["redshift"]) == (cluster or row["label"] == "galaxy")
         assert np.isfinite(row["m_500"]) == np.isfinite(row["r_500"]) == cluster
         assert row["label"] == "other" or row["flux"] > 0
         if row["label"] == "galaxy":
-            assert row["redshift"] < 0.06 and row["r_mag"] < 16.6
+            assert row["redshift"] < 0.06 and row["r_mag"] < 16.6 * u.mag
         if cluster:
-            assert (row["redshift"] < 0.3) == (row["label"] == "low_z") and 1e13 < row["m_500"] < 2e15
-        assert row["kind"] and row["exposure"] in (10e3, 20e3)
+            assert (row["redshift"] < 0.3) == (row["label"] == "low_z") and 1e13 < row["m_500"].value < 2e15
+        assert row["kind"] and row["exposure"].value in (10e3, 20e3)
 
 
 def test_run_that_was_interrupted_goes_on(tmp_path):
@@ -114,15 +119,28 @@ def test_run_that_was_interrupted_goes_on(tmp_path):
         simulate_candidates(1, rng=7, out=tmp_path / "full", **SMALL)
 
 
+def test_seed_left_out_is_drawn_and_resumed(tmp_path):
+    first = simulate_candidates(2, out=tmp_path / "one", **SMALL)
+    before = files(tmp_path / "one")
+    simulate_candidates(3, out=tmp_path / "one", **SMALL)
+    kept = [name for name in before if name.startswith("candidate-")]
+    assert {name: files(tmp_path / "one")[name] for name in kept} == {name: before[name] for name in kept}
+    seed = first.meta["candidates"]["seed"]
+    simulate_candidates(2, rng=seed, out=tmp_path / "two", **SMALL)
+    assert files(tmp_path / "two") == before
+    (cutout,) = simulate_candidates(1, **SMALL)
+    assert cutout.bands["xray"].meta["SEED"] != seed
+
+
 def test_what_fails_keeps_its_row(tmp_path, monkeypatch):
-    make = _simulate.make_candidate
+    made = {cutout.source_id: cutout for cutout in simulate_candidates(5, rng=1, **SMALL)}
 
     def broken(name, label, **how):
         if label == "galaxy":
             raise ValueError("no\ngalaxy")
-        return make(name, label, **how)
+        return made[name]
 
-    monkeypatch.setattr(_simulate, "make_candidate", broken)
+    monkeypatch.setattr("astroclassify.sim.sky._candidates.make_candidate", broken)
     sample = simulate_candidates(5, rng=1, out=tmp_path / "sample", **SMALL)
     failed = sample["flags"] & Flag.FAILED.value != 0
     assert list(failed) == [False, False, True, False, False]
@@ -208,7 +226,8 @@ def test_temporary_file_that_a_second_run_swept_away_is_written_again(tmp_path, 
     def sweep_first(path, mode, **settings):
         if not swept and str(path).endswith(suffix):
             swept.append(path)
-            folders.remove_leftovers(out, "candidates.json")
+            for leftover in out.rglob(f".*{suffix}"):
+                leftover.unlink()
         chmod(path, mode, **settings)
 
     monkeypatch.setattr(os, "chmod", sweep_first)
@@ -218,13 +237,13 @@ def test_temporary_file_that_a_second_run_swept_away_is_written_again(tmp_path, 
 
 
 def test_of_two_runs_that_begin_at_once_with_other_settings_one_is_refused(tmp_path, monkeypatch):
-    write_settings = folders.write_settings
+    link = os.link
 
-    def be_second(path, text):
-        write_settings(path, text.replace('"seed": 7', '"seed": 8'))
-        write_settings(path, text)
+    def be_second(ours, settings):
+        settings.write_text(ours.read_text().replace('"seed": 7', '"seed": 8'))
+        link(ours, settings)
 
-    monkeypatch.setattr(folders, "write_settings", be_second)
+    monkeypatch.setattr(os, "link", be_second)
     with pytest.raises(OutputError, match="seed is 8 there and 7 now"):
         simulate_candidates(2, rng=7, out=tmp_path / "sample", **SMALL)
     assert sorted(files(tmp_path / "sample")) == ["candidates.json"]

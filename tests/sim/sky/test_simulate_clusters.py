@@ -8,10 +8,15 @@ from astropy import units as u
 from astropy.table import Table
 from scipy.integrate import quad
 
+from astroclassify.fields._sky import source_counts
 from astroclassify.images import DEFAULT_COSMOLOGY
 from astroclassify.sim.sky import _clusters as clusters
+from astroclassify.sim.sky import _sky as sky
 from astroclassify.sim.sky import _xmm as xmm
 from astroclassify.sim.sky._population import POPULATION
+
+HALF = (810.0, 810.0)
+AREA = (1620 + 2 * sky.MARGIN) ** 2 / 3600**2  # deg2 in which sources of a field are drawn
 
 
 def pointing():
@@ -130,3 +135,78 @@ def test_parts_of_a_cluster_add_up_to_its_flux():
             part.flux > 0 for part in parts
         )
     assert kinds == {1, 2, 3} or kinds == {1, 2}
+
+
+# --- number counts of a field ---
+
+
+@pytest.fixture(scope="module")
+def skies():
+    """Rows of the sources of 40 fields."""
+    pointing = xmm.Pointing(exposure=1e4, roll=0.3, x=xmm.AXIS[0], y=xmm.AXIS[1], sky=1e-3, particles=1e-3)
+    density = dict.fromkeys(sky.KINDS, 1.0)
+    return [row for seed in range(40) for row in sky.draw_sky(pointing, HALF, density, seed)[1]]
+
+
+def fluxes(rows, kind):
+    return np.array([row["flux"] for row in rows if row["kind"] == kind])
+
+
+def cluster_counts(flux):
+    """N(>S) [deg-2] of the luminosity function, integrated anew: L above 4 pi D_L^2 S / k."""
+
+    def shell(z):
+        luminosity = np.geomspace(1.5e42, 3e45, 400)
+        mass = clusters.mass_of(luminosity / POPULATION.soft_fraction, z)
+        k = clusters.k_factor(z, clusters.temperature_of(mass, z))
+        modulus = 4 * np.pi * (DEFAULT_COSMOLOGY.luminosity_distance(z).value * 3.0857e24) ** 2
+        bright = luminosity * k / modulus > flux
+        density = 6.5e-7 * (luminosity / 1e44) ** -0.8 * np.exp(-luminosity / 2.5e44) * bright
+        step = np.log(luminosity[1] / luminosity[0])
+        volume = DEFAULT_COSMOLOGY.differential_comoving_volume(z).value * (np.pi / 180) ** 2
+        return density.sum() * step * volume
+
+    z = np.linspace(0.01, 1.3, 60)
+    return np.sum([shell(each) for each in z]) * (z[1] - z[0])
+
+
+def test_active_nuclei_are_as_many_as_moretti_et_al_count(skies):
+    drawn = fluxes(skies, "agn")
+    for flux in (1e-15, 1e-14, 5e-14):
+        expected = 40 * AREA * (source_counts(flux) - source_counts(2e-12))
+        assert np.sum(drawn > flux) == pytest.approx(expected, rel=4 / np.sqrt(expected) + 0.01)  # nuclei of clusters
+
+
+def test_clusters_are_as_many_as_the_luminosity_function_and_surveys_say(skies):
+    drawn = fluxes(skies, "cluster") / 1.05  # within R500
+    for flux, published in ((1e-14, (10, 20)), (3e-14, (4, 8)), (1e-13, (1, 2.5))):
+        density = np.sum(drawn > flux) / (40 * AREA)
+        error = np.sqrt(density / (40 * AREA))
+        # Mass scatter at a given luminosity moves the temperature and so the band correction a little.
+        assert density == pytest.approx(cluster_counts(flux), abs=4 * error + 0.05 * density)
+        assert published[0] - 2 * error < density < published[1] + 2 * error
+    high = [row["redshift"] > 0.3 for row in skies if row["label"] in ("low_z", "high_z") and row["flux"] > 1e-14]
+    assert 0.6 < np.mean(high) < 0.9
+
+
+def test_stars_and_galaxies_are_as_many_as_published(skies):
+    stars, galaxies = fluxes(skies, "star"), fluxes(skies, "galaxy")
+    assert np.sum(stars > 1e-14) / (40 * AREA) == pytest.approx(8, abs=4 * np.sqrt(8 / (40 * AREA)))
+    assert np.sum(galaxies > 5e-15) / (40 * AREA) == pytest.approx(4, abs=4 * np.sqrt(4 / (40 * AREA)))  # NHS: 46/11
+    bright = [row for row in skies if row["kind"] == "bright"]
+    assert np.abs(len(bright) - 40 * POPULATION.bright_rate) < 4 * np.sqrt(40 * POPULATION.bright_rate)
+
+
+def test_rich_cluster_stands_out_on_the_plate():
+    """At z = 0.1 and 2e14 Msun: more galaxies above the plate limit within 2' than the field has."""
+    rng = np.random.default_rng(1)
+    cluster = {"redshift": 0.1, "m_500": 2e14, "r_500": float(clusters.radius_of(2e14, 0.1))}
+    numbers = []
+    for _ in range(20):
+        galaxies = clusters.cluster_galaxies(cluster, rng)
+        numbers.append(np.sum((galaxies[:, 2] < 19.5) & (np.hypot(galaxies[:, 0], galaxies[:, 1]) < 120)))
+    a, b, c = POPULATION.galaxy_number_counts
+    field = 10 ** (a - 0.5 * b + 0.25 * c) * np.pi * (2 / 60) ** 2
+    # Abell richness class 0 to 1: 30 to 80 galaxies within m3 + 2 and 1.5 Mpc/h.
+    assert 3 * field < np.mean(numbers) < 60 and 2 < field < 6
+    assert 14.2 < np.mean([clusters.cluster_galaxies(cluster, rng)[0, 2] for _ in range(20)]) < 15.6

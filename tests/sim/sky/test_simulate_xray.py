@@ -5,13 +5,17 @@ import pytest
 from astropy import units as u
 from astropy.io import fits
 from scipy.integrate import quad
+from scipy.ndimage import binary_dilation
 from scipy.stats import kstest
 
 from astroclassify.fields._sky import draw_fluxes, source_counts
+from astroclassify.sim import simulate_field
+from astroclassify.sim.physics._absorption import transmission
 from astroclassify.sim.sky import _scene as scene
 from astroclassify.sim.sky import _xmm as xmm
 from astroclassify.sim.sky._counterparts import optical_magnitude
 from astroclassify.sim.sky._population import POPULATION
+from astroclassify.sim.sky._sky import KINDS
 from astroclassify.survey import KingPsf
 
 GRID = xmm.Grid((356, 356), 420 / 356)
@@ -126,8 +130,6 @@ def test_live_area_is_that_of_a_real_pn_mask(shared_data):
 
 @pytest.mark.real_data
 def test_counts_per_flux_are_those_of_a_real_response(shared_data):
-    from astroclassify.sim.physics._absorption import transmission
-
     with fits.open(shared_data / "responses" / "NGC7793_PN.arf") as hdus:
         low, high, area = (hdus[1].data[name].astype(float) for name in ("ENERG_LO", "ENERG_HI", "SPECRESP"))
     energy, width = (low + high) / 2, high - low
@@ -156,3 +158,51 @@ def test_field_holds_as_many_agn_as_its_area():
 def test_optical_magnitude_of_equal_fluxes():
     # log(f_x / f_R) = 0 at f_x = 10^-13.5 is R = 20, by the definition of Hornschemeier et al. (2001).
     assert optical_magnitude(10**-13.5, 0.0) == pytest.approx(20.0)
+
+
+def test_counts_are_those_expected_of_all_sources_and_the_background():
+    expected, measured = 0.0, 0.0
+    for seed in range(2):
+        simulated = simulate_field(rng=seed, density={"bright": 0, "hot": 0, "arc": 0})
+        truth, live = simulated.truth, simulated.field.exposure > 0
+        seen = truth[(truth["flags"] == 0) & (truth["counts"] > 3 * u.ct)]
+        # Fainter nuclei: the integral of N(>S) below what leaves 3 counts, taken where the mean vignetting is.
+        scale = POPULATION.counts_per_flux * simulated.field.exposure[live].mean()
+        flux = np.geomspace(1e-16, 3 / scale / (1 - POPULATION.out_of_time), 400)
+        below = -np.diff(source_counts(flux)) * np.sqrt(flux[1:] * flux[:-1])
+        faint = below.sum() * scale * live.sum() * (2.5 / 3600) ** 2
+        expected += simulated.field.meta["true_background"].sum() + seen["counts"].value.sum() + faint
+        measured += simulated.field.counts.sum()
+    assert measured == pytest.approx(expected, rel=0.03)  # gaps and wings off the image, streaks on it
+
+
+def test_bright_targets_leave_streaks_and_pile_up():
+    pointing = xmm.Pointing(exposure=1e4, roll=0.0, x=xmm.AXIS[0], y=xmm.AXIS[1], sky=0.0, particles=0.0)
+    grid = xmm.Grid((200, 200), 2.5)
+    rng, share = np.random.default_rng(1), {}
+    for flux in (1e-13, 1e-11):
+        x, y = xmm.scatter([], np.array([[flux, 0.0, 0.0]]), pointing, rng)
+        counts = xmm.bin_photons(x, y, grid)
+        share[flux] = xmm.pile_up(counts, pointing, grid, rng)[95:105, 95:105].sum() / counts[95:105, 95:105].sum()
+    # 6 ct/s, 1.6 events of all energies each, 0.0734 s, about half of them within 12": mu = 0.3, 1 - mu/2 are left.
+    assert share[1e-13] > 0.99 and 0.78 < share[1e-11] < 0.95
+
+
+@pytest.mark.real_data
+def test_gaps_are_those_of_a_real_pn_mask(shared_data):
+    with fits.open(shared_data / "xmm" / "0827340901_PN_detmask.fits.gz") as hdus:
+        real, header = hdus[1].data > 0, hdus[1].header
+    # At the same roll angle and pointing (both in the header), without bad columns, which differ.
+    roll = np.radians(90 - header["PA_PNT"])
+    pointing = xmm.Pointing(exposure=1.0, roll=roll, x=xmm.AXIS[0], y=xmm.AXIS[1], sky=0, particles=0)
+    y, x = np.indices(real.shape)
+    column, row = header["CRPIX1"] - 1, header["CRPIX2"] - 1
+    ours = xmm.on_chips(*pointing.to_detector(2.5 * (x - column), 2.5 * (y - row)))
+    assert np.mean(ours[real]) > 0.99  # all that is used there is on a chip here
+    inside = ~binary_dilation(~real, iterations=1)
+    assert np.mean(ours[inside]) > 0.998
+    assert np.mean(real[ours]) > 0.92  # bad columns and pixels
+    # With bad columns, the average over pointings.
+    how = {"shape": (760, 760), "density": dict.fromkeys(KINDS, 0)}
+    live = [(~simulate_field(rng=seed, **how).field.mask).sum() for seed in range(3)]
+    assert np.mean(live) == pytest.approx(real.sum(), rel=0.03)
