@@ -59,16 +59,20 @@ html_theme_options = {
 html_static_path = ["_static"]
 html_show_sourcelink = False
 
-_HALL = ("exceptions", "schemes", "images", "tables", "batch")
+# In the order in which a name is looked up: a name that two of them have is described with the first.
+_ROOMS = ("exceptions", "schemes", "images", "tables", "batch", "fields", "samples", "workflows", "sim", "survey", "nn")
 
 
-def _find_in_hall(app, env, node, contnode):
-    """Docstrings of the rooms may name what all rooms use without its module: `COOL_CORE`, `Flag.FAILED`."""
+def _find_home(app, env, node, contnode):
+    """Link a name to the room that describes it: `COOL_CORE` without its module, `astroclassify.survey.Field`."""
     if node.get("refdomain") != "py":
         return None
     domain = env.get_domain("py")
-    for module in _HALL:
-        name = f"astroclassify.{module}.{node['reftarget']}"
+    target = node["reftarget"]
+    for room in _ROOMS:
+        target = target.removeprefix(f"astroclassify.{room}.")
+    for room in _ROOMS:
+        name = f"astroclassify.{room}.{target}"
         if name in domain.objects:
             return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", name, node, contnode)
     return None
@@ -76,4 +80,4 @@ def _find_in_hall(app, env, node, contnode):
 
 def setup(app):
     """Called by Sphinx."""
-    app.connect("missing-reference", _find_in_hall)
+    app.connect("missing-reference", _find_home)

@@ -12,7 +12,6 @@ from astropy.table import QTable, Table
 from sklearn.base import clone
 
 from astroclassify.images import Geometry, write_image
-from astroclassify.images._checks import EXPOSURE_MAP
 from astroclassify.nn import CutoutClassifier, load_classifier, roc, score, split_sample
 from astroclassify.plots import plot_confusion, plot_roc
 from astroclassify.schemes import ClassScheme
@@ -30,11 +29,11 @@ rows = []
 for number, candidate in enumerate(simulate_candidates(300, rng=5, shape=(89, 89), progress=False)):
     image = candidate.bands["xray"]
     label = names[image.meta["LABEL"]]
-    kept = ("TELESCOP", "INSTRUME", "EXPOSURE", "E_MIN", "E_MAX", EXPOSURE_MAP)
+    kept = ("TELESCOP", "INSTRUME", "EXPOSURE", "E_MIN", "E_MAX", "exposure_map")
     image.meta = {key: image.meta[key] for key in kept}
     versions = [("a", image)]
     if number % 9 == 0:  # the same object again, in half of the exposure
-        meta = {**image.meta, "EXPOSURE": image.meta["EXPOSURE"] / 2, EXPOSURE_MAP: image.meta[EXPOSURE_MAP] / 2}
+        meta = {**image.meta, "EXPOSURE": image.meta["EXPOSURE"] / 2, "exposure_map": image.meta["exposure_map"] / 2}
         counts = rng.binomial(image.data.astype(int), 0.5).astype(float)
         versions.append(("b", CCDData(counts, unit=u.ct, wcs=image.wcs, meta=meta)))
     for version, image in versions:
