@@ -13,6 +13,7 @@ from scipy.ndimage import map_coordinates
 from astroclassify.exceptions import GeometryError
 
 __all__ = [
+    "LEAST_SHARE",
     "TOLERANCE",
     "brightness",
     "centres",
@@ -33,6 +34,8 @@ __all__ = [
     "window",
 ]
 
+#: Share of a pixel that must be covered or valid; a tie (two of four pixels) counts, whatever the rounding.
+LEAST_SHARE = 0.5 - 1e-9
 #: Largest error of `pixel_grid` [pixels of the image that is looked up].
 TOLERANCE = 0.01
 # Degrees of the polynomial that are tried; a smooth transform needs no more than the first.

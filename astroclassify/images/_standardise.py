@@ -21,7 +21,7 @@ from ._checks import (
 )
 from ._geometry import DEFAULT_COSMOLOGY, check_redshift
 from ._headers import has_exposure
-from ._resample import corners, find_sky, resample, same_grid, target_wcs
+from ._resample import LEAST_SHARE, corners, find_sky, resample, same_grid, target_wcs
 
 __all__ = ["LOW_COUNTS", "MIN_VALID", "standardise"]
 
@@ -115,7 +115,7 @@ def standardise(image, geometry, *, redshift=None, centre=None, cosmology=DEFAUL
             image.data, x, y, valid=usable, exposure=image.meta.get(EXPOSURE_MAP), mean=plate
         )
     data = data if factor == 1 else data * factor
-    mask = valid < 0.5
+    mask = valid < LEAST_SHARE
     if (share := 1 - mask.mean()) < MIN_VALID:
         raise GeometryError(
             f"image has valid pixels in only {share:.1%} of the model's field "
@@ -146,7 +146,7 @@ def _input_flags(image, usable, wcs, pixel):
 
 def _grid_flags(data, valid, covered):
     flags = Flag(0)
-    if covered.min() < 0.5:
+    if covered.min() < LEAST_SHARE:
         flags |= Flag.OFF_EDGE
     if np.any(np.subtract(covered, valid, dtype=float) > 1e-6):
         flags |= Flag.MASKED

@@ -644,6 +644,18 @@ def test_an_image_on_the_grid_already_is_not_resampled():
     assert twice.meta["REDSHIFT"] == 0.05
 
 
+def test_a_pixel_of_which_half_is_valid_is_not_masked():
+    """Two by two pixels each: whether rounding leaves 0.5 or a little less must not decide."""
+    grid = Geometry(64 * u.arcmin, (64, 64))
+    mask = np.zeros((128, 128), bool)
+    mask[:, 41] = True  # half of column 20
+    mask[:, 80:82] = mask[:, 83] = True  # all of column 40, half of column 41
+    image = CCDData(np.ones((128, 128)), unit=u.ct, mask=mask, wcs=tan_wcs((128, 128), 30.0), meta={"EXPOSURE": 1e4})
+    result = standardise(image, grid)
+    assert np.array_equal(np.flatnonzero(result.mask.any(axis=0)), [40]) and result.mask[:, 40].all()
+    assert result.data[:, [20, 41]] == pytest.approx(2) and result.data[:, 21] == pytest.approx(4)
+
+
 def test_mask_and_exposure_are_carried():
     image = blob((200, 200), 8.0, shift=(0, 0))
     image.mask = np.zeros((200, 200), bool)

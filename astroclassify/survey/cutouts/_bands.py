@@ -14,7 +14,16 @@ from astropy.wcs.utils import wcs_to_celestial_frame
 from astroclassify.images import as_image
 from astroclassify.images._checks import EXPOSURE_MAP, celestial, counts_factor, image_flags, valid_pixels
 from astroclassify.images._headers import has_exposure
-from astroclassify.images._resample import brightness, centres, corners, holds, resample, sky_to_pixels, window
+from astroclassify.images._resample import (
+    LEAST_SHARE,
+    brightness,
+    centres,
+    corners,
+    holds,
+    resample,
+    sky_to_pixels,
+    window,
+)
 from astroclassify.images._standardise import LOW_COUNTS
 from astroclassify.schemes import Flag
 
@@ -107,7 +116,7 @@ def xray_band(piece, target, shape):
         piece.counts, x - piece.corner[1], y - piece.corner[0], valid=piece.valid, exposure=piece.exposure
     )
     flags = piece.flags
-    if covered.min() < 0.5:
+    if covered.min() < LEAST_SHARE:
         flags |= Flag.OFF_EDGE
     if np.any(covered - valid > 1e-6):
         flags |= Flag.MASKED
@@ -116,7 +125,7 @@ def xray_band(piece, target, shape):
     meta = {**piece.meta, "FLAGS": flags.value}
     if exposure is not None:
         meta[EXPOSURE_MAP] = exposure.astype(np.float32)
-    mask = valid < 0.5
+    mask = valid < LEAST_SHARE
     return as_image(CCDData(data, unit=u.ct, mask=mask if mask.any() else None, wcs=target, meta=meta))
 
 
@@ -128,7 +137,7 @@ def optical_band(image, target, shape):
     wcs, valid = celestial(image), None if image.mask is None else ~image.mask
     x, y = corners(target, wcs, shape)
     data, share = brightness(image.data, x, y, valid=valid)
-    mask = share < 0.5
+    mask = share < LEAST_SHARE
     if mask.all():
         raise NoImageError("the optical image does not overlap with the field")
     flags = image_flags(image.meta)
