@@ -51,7 +51,8 @@ def inject_sources(field, sources, *, rng=None):
     --------
     >>> from astropy import units as u
     >>> from astropy.table import QTable
-    >>> from astroclassify.survey import inject_sources, simulate_field
+    >>> from astroclassify.fields import inject_sources
+    >>> from astroclassify.sim import simulate_field
     >>> field = simulate_field(shape=(128, 128), rng=1).field
     >>> source = QTable({"x": [60] * u.pix, "y": [70] * u.pix, "counts": [500] * u.ct, "core_radius": [20] * u.arcsec})
     >>> more = inject_sources(field, source, rng=2)

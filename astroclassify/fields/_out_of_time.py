@@ -68,7 +68,8 @@ def out_of_time(field, *, fraction=None, position_angle=None):
     --------
     >>> from astropy import units as u
     >>> from astropy.table import QTable
-    >>> from astroclassify.survey import out_of_time, simulate_field
+    >>> from astroclassify.fields import out_of_time
+    >>> from astroclassify.sim import simulate_field
     >>> bright = QTable({"x": [80] * u.pix, "y": [80] * u.pix, "counts": [2e4] * u.ct, "core_radius": [0] * u.arcsec})
     >>> field = simulate_field(rng=1, shape=(160, 160), injected=bright).field
     >>> bool(300 < out_of_time(field).sum() < 700)

@@ -38,7 +38,7 @@ def to_binary(sample):
     Examples
     --------
     >>> from astroclassify import tables
-    >>> from astroclassify.survey import to_binary
+    >>> from astroclassify.samples import to_binary
     >>> len(to_binary(tables.empty(tables.SAMPLE, scheme="candidate")))
     0
     """

@@ -65,7 +65,8 @@ def label_candidates(candidates, truth):
 
     Examples
     --------
-    >>> from astroclassify.survey import detect, label_candidates, simulate_field
+    >>> from astroclassify.sim import label_candidates, simulate_field
+    >>> from astroclassify.survey import detect
     >>> simulated = simulate_field(rng=1, shape=(160, 160))
     >>> candidates = label_candidates(detect(simulated.field), simulated.truth)
     >>> set(candidates["label"]) <= {"low_z", "high_z", "galaxy", "point", "other"}
@@ -173,7 +174,7 @@ def simulate_survey(
 
     Examples
     --------
-    >>> from astroclassify.survey import simulate_survey
+    >>> from astroclassify.sim import simulate_survey
     >>> sample = simulate_survey(60, rng=1, out="survey", density={"cluster": 20})  # doctest: +SKIP
     """
     n_fields = check_integer("n_fields", n_fields, 1, 100_000)

@@ -118,7 +118,7 @@ def simulate_candidates(
 
     Examples
     --------
-    >>> from astroclassify.survey import simulate_candidates
+    >>> from astroclassify.sim import simulate_candidates
     >>> cutouts = simulate_candidates(5, rng=1, shape=(128, 128), progress=False)
     >>> [cutout.bands["xray"].meta["LABEL"] for cutout in cutouts]
     ['low_z', 'high_z', 'galaxy', 'point', 'other']

@@ -143,7 +143,7 @@ def simulate_field(
 
     Examples
     --------
-    >>> from astroclassify.survey import simulate_field
+    >>> from astroclassify.sim import simulate_field
     >>> simulated = simulate_field(rng=1, shape=(200, 200))
     >>> simulated.field.shape, simulated.plate is None
     ((200, 200), True)
