@@ -88,8 +88,8 @@ def read_kosiba2020(path, out=None):
 
     Examples
     --------
+    >>> from astroclassify.samples import read_kosiba2020, to_binary
     >>> from astroclassify.schemes import Flag
-    >>> from astroclassify.survey import read_kosiba2020, to_binary
     >>> sample = to_binary(read_kosiba2020("Kosiba2020", out="kosiba"))  # doctest: +SKIP
     >>> good = (sample["flags"] & Flag.FAILED.value) == 0  # doctest: +SKIP
     >>> train = sample[good & (sample["split"] == "train")]  # doctest: +SKIP

@@ -258,7 +258,7 @@ def test_other_instruments_and_bands_are_flagged(chandra):
         as_ccd(data),
         as_ccd(data, TELESCOP="ROSAT", INSTRUME="PSPCB"),
         as_ccd(data, E_MIN=0.42, E_MAX=2.01),
-        as_ccd(data, TELESCOP="", E_MIN=""),
+        as_ccd(data, TELESCOP="", INSTRUME="", E_MIN=""),
     ]
     flags = chandra.classify(strange)["flags"]
     assert flags.tolist() == [0, Flag.OTHER_INSTRUMENT, Flag.OTHER_BAND, Flag.OTHER_INSTRUMENT | Flag.OTHER_BAND]

@@ -171,7 +171,8 @@ def test_code_units_by_hand(base):
     k_t = (2 / 3 * 1e6 * (u.km / u.s) ** 2 * mu * constants.m_p).to_value(u.keV)
     assert halo.temperature[0].value == pytest.approx(k_t)
     assert 4 < k_t < 7
-    assert halo.metallicity[0].value == pytest.approx(0.01 / 0.0127)  # solar by mass in TNG
+    solar = 0.76 * 0.0193655 / 0.706522  # Z of gas with X = 0.76 and the Z/X of Anders & Grevesse (1989)
+    assert halo.metallicity[0].value == pytest.approx(0.01 / solar)
     assert halo.redshift == 1.0 and halo.snapshot == 33 and halo.halo_id == 0
 
 

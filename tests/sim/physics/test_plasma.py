@@ -10,6 +10,7 @@ from astropy import units as u
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import astroclassify
 from astroclassify.sim.physics import _constants
 from astroclassify.sim.physics._plasma import (
     components,
@@ -384,7 +385,7 @@ def test_tables_carry_their_origin_and_cannot_be_changed():
 
 
 def test_size_of_the_packaged_tables():
-    folder = Path(__file__).parents[2] / "astroclassify" / "data"
+    folder = Path(astroclassify.__file__).parent / "data"
     names = ("apec_emissivity.npz", "apec_elements.npz", "apec_cooling.npz", "tbabs_cross_section.npz")
     assert sum((folder / name).stat().st_size for name in names) < 1.5e6
     assert np.all(np.diff(load_emissivity().energy_edges) < 0.0201)
