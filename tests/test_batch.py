@@ -180,7 +180,8 @@ class Bar:
         self.n += 1
 
 
-def wait_until(condition, seconds=20):
+def wait_until(condition, seconds=600):
+    """The limit is for a test that hangs, not for a slow machine."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

@@ -5,7 +5,6 @@ import logging
 import pickle
 import socket
 import threading
-import time
 import warnings
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -394,11 +393,9 @@ def test_clear_errors(server, answer, message):
 
 
 def test_slow_server(server):
-    server.answers[:] = [Answer(wait=30.0)]
-    start = time.monotonic()
+    server.answers[:] = [Answer(wait=30.0)]  # who waited for it would have an answer, and no error
     with pytest.raises(FetchError, match=r"no answer within 0.1 s \(given up after 2 tries\)"):
         ask(server, timeout=100 * u.ms, attempts=2)
-    assert time.monotonic() - start < 5
 
 
 def test_server_that_is_down(server, monkeypatch):
