@@ -46,7 +46,7 @@ nitpick_ignore_regex = [
     # Python's own, likewise.
     (r"py:.*", r"(Exception|TypeError|ValueError|OSError|ImportError|FileNotFoundError|IntFlag|enum\.IntFlag|object)"),
     # Private base classes, which have no page.
-    (r"py:class", r"astroclassify\..*\._\w+"),
+    (r"py:class", r"astroclassify\..*\._\w+(\.\w+)?"),
 ]
 
 html_theme = "alabaster"

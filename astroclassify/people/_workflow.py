@@ -270,7 +270,7 @@ class Workflow:
 
     @cached_property
     def answer_codes(self):
-        """One dict per question: text or name of an answer as `plain_text`, or its number (older exports) -> number."""
+        """One dict per question: text or name of an answer (``plain_text``), or its number in old exports -> number."""
         return [
             {code: number for number, answer in enumerate(question.answers)
              for code in (plain_text(answer.text), plain_text(answer.name), number)}
