@@ -1,6 +1,7 @@
 """Parameters of estimators: each declared once, as a field of its class, with default, check and help."""
 
 import dataclasses
+import inspect
 import math
 import textwrap
 
@@ -41,7 +42,8 @@ def estimator(cls):
         delattr(cls, name)
     if cls.__doc__ and "<parameters>" in cls.__doc__:
         ordered = sorted(fields, key=lambda field: not field.metadata["first"])
-        cls.__doc__ = cls.__doc__.replace("<parameters>", "\n".join(map(_help, ordered)).strip())
+        # From Python 3.13 on, docstrings come without their indentation.
+        cls.__doc__ = inspect.cleandoc(cls.__doc__).replace("<parameters>", "\n".join(map(_help, ordered)))
     return cls
 
 
@@ -50,7 +52,7 @@ def _help(field):
     for old, new in _TYPES:
         kind = kind.replace(old, new)
     text = textwrap.fill(" ".join(field.metadata["text"].split()), 112, break_on_hyphens=False)
-    return textwrap.indent(f"{field.name} : {kind}, optional\n{textwrap.indent(text, '    ')}", "    ")
+    return f"{field.name} : {kind}, optional\n{textwrap.indent(text, '    ')}"
 
 
 def check_parameters(model):

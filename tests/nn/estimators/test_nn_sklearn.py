@@ -370,6 +370,6 @@ def test_labels_as_numbers(fitted):
 
 def test_every_parameter_is_in_the_docstring_and_no_attribute_of_the_class():
     for kind in (CutoutClassifier, CutoutRegressor):
-        documented = kind.__doc__.split("Attributes\n")[0]
+        documented = inspect.getdoc(kind).split("Attributes\n")[0]
         for name in inspect.signature(kind).parameters:
-            assert f"\n    {name} : " in documented and not hasattr(kind, name), name
+            assert f"\n{name} : " in documented and not hasattr(kind, name), name
