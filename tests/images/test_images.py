@@ -542,7 +542,8 @@ def test_standardise_against_reproject_exact(scale, n, angle):
     result = standardise(image, MODEL, redshift=0.05, centre=COMA)
     counts, covered = exact(image, result.wcs, MODEL.shape)
     inside = covered > 1 - 1e-7
-    assert np.abs(result.data - counts)[inside].max() < 1e-6 * counts.max()
+    # reproject 0.14 itself is right to 2e-5 only, 0.21 to 1e-9; flat images, below, are held to 1e-6.
+    assert np.abs(result.data - counts)[inside].max() < 5e-5 * counts.max()
     assert result.data.sum() == pytest.approx(counts.sum(), rel=1e-5)
 
 
