@@ -82,5 +82,6 @@ def _reproduce(arguments):
             seed=arguments.seed,
             executor=executor,
         )
-    for table in tables_of.values():
+    for name, table in tables_of.items():
+        print(f"\n{name}")
         show(table)
