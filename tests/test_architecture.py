@@ -18,7 +18,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 # but for the modules of the ground, which are ordered by what they need.
 LEVELS = (
     ("_lazy", "exceptions", "data"),
-    ("_checks",),
+    ("_checks", "_regular_files"),
     ("schemes", "_x_classes", "batch", "_http"),
     ("tables",),
     ("images",),
@@ -60,7 +60,7 @@ FOLDERS = {
 BORROWED = {"sim": {"label_candidates", "simulate_survey"}}
 # Optional or slow: imported inside the functions that need them.
 LAZY = ("torch", "torchvision", "onnx", "safetensors", "matplotlib", "astroquery", "h5py", "illustris_python")
-LAZY += ("pyxsim", "soxs", "yt", "unyt", "pyarrow", "numba", "PIL")
+LAZY += ("pyxsim", "soxs", "yt", "unyt", "pyarrow", "numba", "PIL", "fsspec")
 THEIR_MODULES = ("sim.engines._pyxsim", "sim.physics._xray_packages")
 SIMULATION_PACKAGES = ("pyxsim", "soxs", "yt", "unyt")
 PUBLIC = ("batch", "exceptions", "fields", "images", "morphology", "nn", "people", "plots", "samples", "schemes")

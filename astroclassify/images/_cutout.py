@@ -7,7 +7,8 @@ from pathlib import Path
 from astroclassify.exceptions import GeometryError
 
 from ._checks import as_image
-from ._files import cutout_to_hdus, image_from_hdus, open_fits, write_hdus
+from ._files import cutout_to_hdus, image_from_hdus, write_hdus
+from ._open import open_fits
 
 __all__ = ["Cutout"]
 

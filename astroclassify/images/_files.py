@@ -3,18 +3,14 @@
 import functools
 import re
 import warnings
-import zlib
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
 from astropy.nddata import CCDData
-from astropy.utils.exceptions import AstropyDeprecationWarning, AstropyUserWarning
-from astropy.wcs import WCS, FITSFixedWarning, Wcsprm
+from astropy.wcs import WCS, Wcsprm
 
-from astroclassify._checks import first_line
 from astroclassify.exceptions import GeometryError, ImageWarning
 from astroclassify.schemes import Flag
 from astroclassify.tables import write_beside
@@ -30,9 +26,8 @@ from ._checks import (
     plane,
 )
 from ._headers import parse_unit
+from ._open import name_of, open_fits
 
-# What astropy raises for a damaged file (the warning that a file is truncated is turned into an error).
-_DAMAGE = (OSError, TypeError, ValueError, EOFError, LookupError, zlib.error, fits.VerifyError, AstropyUserWarning)
 _COUNT_UNITS = (u.ct, u.photon, u.ct / u.pix, u.photon / u.pix)
 # Keywords of the array, and those of the coordinate system, which are written anew with them.
 _ARRAY_KEYS = frozenset(
@@ -63,30 +58,6 @@ def _is_structure(key):
 @functools.lru_cache(maxsize=4096)
 def _is_of_wcs(key):
     return key not in _ARRAY_KEYS and (_is_structure(key) or bool(_TIME_KEY.match(key)))
-
-
-@contextmanager
-def open_fits(path):
-    """HDUs of a file; whatever is wrong with it becomes a `GeometryError` of one line."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"path: no file {str(path)!r}")
-    try:
-        with warnings.catch_warnings():
-            # astropy repairs deprecated keywords (RADECSYS, missing units of the WCS): no reason to warn.
-            warnings.simplefilter("ignore", FITSFixedWarning)
-            warnings.filterwarnings("ignore", category=fits.verify.VerifyWarning)
-            # For damaged files astropy 6 calls a function of its own that it deprecates.
-            warnings.filterwarnings("ignore", "The indent function", AstropyDeprecationWarning)
-            warnings.filterwarnings("error", "(?s).*truncated", AstropyUserWarning)
-            # Opened here, so that it is closed even where astropy gives up half-way.
-            with open(path, "rb") as file, fits.open(file, memmap=False) as hdus:
-                yield hdus
-    except (GeometryError, ImageWarning, FileNotFoundError):
-        raise
-    except _DAMAGE as error:
-        reason = first_line(error)
-        raise GeometryError(f"{str(path)!r} cannot be read as FITS: {reason}") from error
 
 
 def _find_image(hdus, hdu, path):
@@ -210,8 +181,9 @@ def read_image(path, *, hdu=None, exposure=None):
 
     Parameters
     ----------
-    path : str or path-like
-        A FITS file.
+    path : str, path-like, file object, HDU or `~astropy.io.fits.HDUList`
+        A FITS file, plain or packed by gzip, bzip2, xz or zip: its path, a file object in binary mode (read from its
+        beginning, left open), or an address such as ``"s3://bucket/image.fits"``, which needs fsspec. HDUs too.
     hdu : int or str, optional
         Which HDU; by default the first that holds a two-dimensional image.
     exposure : str or path-like, optional
@@ -229,7 +201,11 @@ def read_image(path, *, hdu=None, exposure=None):
     FileNotFoundError
         If there is no such file.
     GeometryError
-        If the file is damaged, is not FITS, or holds no two-dimensional image with a valid pixel.
+        If the file is damaged, is not FITS, is no regular file (a device, a FIFO), declares more than it has, or holds
+        no two-dimensional image with a valid pixel; also beyond these limits: 20,000 cards in a header, 25,000 HDUs,
+        and for compressed images 2**26 pixels or, if that is more, 25 pixels for each byte of the file.
+    MissingDependencyError
+        If ``path`` is an address and fsspec, or its part for such addresses, is not installed.
 
     Examples
     --------
@@ -243,7 +219,7 @@ def read_image(path, *, hdu=None, exposure=None):
     (4, 5)
     """
     with open_fits(path) as hdus:
-        return image_from_hdus(hdus, Path(path), hdu=hdu, exposure=exposure)
+        return image_from_hdus(hdus, name_of(path), hdu=hdu, exposure=exposure)
 
 
 def _card_value(value):

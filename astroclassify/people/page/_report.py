@@ -18,7 +18,8 @@ from astropy.table import QTable
 from astroclassify import batch, plots, tables
 from astroclassify._checks import check_integer, require
 from astroclassify.exceptions import AstroclassifyWarning, GeometryError, OutputError, SchemaError
-from astroclassify.images._files import _companion, _find_image, open_fits
+from astroclassify.images._files import _companion, _find_image
+from astroclassify.images._open import open_fits
 from astroclassify.images._pictures import SCALES, encode, thumbnail
 from astroclassify.schemes import ClassScheme, Flag, flag_names
 

@@ -12,7 +12,8 @@ from astroclassify import tables
 from astroclassify._checks import require
 from astroclassify.exceptions import GeometryError, SchemaError
 from astroclassify.images import Cutout
-from astroclassify.images._files import image_from_hdus, open_fits
+from astroclassify.images._files import image_from_hdus
+from astroclassify.images._open import open_fits
 from astroclassify.images._pictures import draw, encode, valid_values
 
 __all__ = ["Sources"]

@@ -15,7 +15,7 @@ from astroclassify._checks import check_quantity
 from astroclassify.exceptions import GeometryError
 from astroclassify.images import as_image
 from astroclassify.images._checks import check_position
-from astroclassify.images._files import open_fits
+from astroclassify.images._open import open_fits
 from astroclassify.images._resample import target_wcs, transform, window
 
 __all__ = ["LocalOptical", "NoImageError", "check_field", "find_plate", "plate_image"]
