@@ -26,7 +26,7 @@ from ._checks import (
     plane,
 )
 from ._headers import parse_unit
-from ._open import name_of, open_fits
+from ._open import hdu_of_name, name_of, open_fits
 
 _COUNT_UNITS = (u.ct, u.photon, u.ct / u.pix, u.photon / u.pix)
 # Keywords of the array, and those of the coordinate system, which are written anew with them.
@@ -133,7 +133,7 @@ def _parse_wcs(header, hdus):
 
 def _companion(hdus, name, image_hdu):
     """First HDU of this name if it is an image of its own, or None."""
-    found = next((hdu for hdu in hdus if hdu.name == name), None)
+    found = hdu_of_name(hdus, name)
     return None if found in (None, image_hdu) or not found.is_image or found.data is None else found
 
 

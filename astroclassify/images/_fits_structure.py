@@ -17,17 +17,17 @@ BLOCK, CARD = 2880, 80
 MOST_CARDS = 20_000
 """Cards that a header may have; those of the longest histories seen in archives have some thousands."""
 MOST_HDUS = 25_000
-"""HDUs that a file may have; a reader needs a quarter of a millisecond for each."""
+"""HDUs that a file may have; astropy needs a millisecond for each that is looked at."""
 
 _BITPIX = (8, 16, 32, 64, -32, -64)
 _PLAIN_END = b"END" + b" " * 77
-# Whatever some reader takes for the last card: END alone, and END with more behind it.
-_ANY_END = re.compile(rb"END(?![A-Z0-9_-])")
 # Keywords that decide where things are in the file and how large they are: the same wherever they are given twice.
-_STRUCTURAL = re.compile(
-    rb"(SIMPLE|XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|GROUPS|TFIELDS|TFORM\d+|TTYPE\d+|THEAP|"
-    rb"Z(IMAGE|BITPIX|NAXIS\d*|TILE\d+|CMPTYPE|NAME\d+|VAL\d+|DITHER0|QUANTIZ))"
+# Whatever some reader takes for the last card ends the header here: END alone, and END with more behind it.
+_KEYWORD = re.compile(
+    rb"END(?![A-Z0-9_-])|SIMPLE|XTENSION|EXTNAME|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|GROUPS|TFIELDS|TFORM\d+|TTYPE\d+|THEAP|"
+    rb"Z(?:IMAGE|BITPIX|NAXIS\d*|TILE\d+|CMPTYPE|NAME\d+|VAL\d+|DITHER0|QUANTIZ)"
 )
+_STARTS = frozenset(b"END SIM XTE EXT BIT NAX PCO GCO GRO TFI TFO TTY THE ZIM ZBI ZNA ZTI ZCM ZVA ZDI ZQU".split())
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,14 @@ class Unit:
 
 def check_structure(file, size, stored):
     """
-    Walk through the HDUs of a seekable file of ``size`` bytes and return where the last one ends.
+    Walk through the HDUs of a seekable file of ``size`` bytes; return where the last one ends, and their names.
 
     ``stored`` is the size of the file on disk, which is less if it is packed.
 
     ValueError if it is not FITS, or declares what it cannot hold. What stands behind the last HDU and is not the
     beginning of another is none of its business (FITS standard 4.0, section 3.5).
     """
-    end = number = 0
+    end, number, names = 0, 0, set()
     most = max(MOST_PIXELS, PIXELS_PER_BYTE * stored)
     while end < size:
         if number == MOST_HDUS:
@@ -96,9 +96,10 @@ def check_structure(file, size, stored):
             )
         end = unit.begin + -(-unit.length // BLOCK) * BLOCK
         number += 1
+        names.add(unit.text("EXTNAME").upper())
     if not number:
         raise ValueError("it is empty")
-    return min(end, size)
+    return min(end, size), names
 
 
 def _read_unit(file, number, begin, block):
@@ -120,18 +121,19 @@ def _read_unit(file, number, begin, block):
 def _read_cards(block, values, number):
     """Put the structural keywords of a block into ``values``; whether the header ends in it."""
     for place in range(0, len(block), CARD):
-        if block.startswith(b"END", place) and _ANY_END.match(block, place):
+        if block[place : place + 3] not in _STARTS or not (match := _KEYWORD.match(block, place)):
+            continue
+        keyword = match.group().decode()
+        if keyword == "END":
             if block[place : place + CARD] != _PLAIN_END:
                 raise ValueError(f"HDU {number}: its END card is not blank after END")
             return True
         mark = block.find(b"= ", place, place + 10)
-        if mark < 0 or not (match := _STRUCTURAL.match(block, place, mark)):
+        if mark < 0 or block[match.end() : mark].strip():
             continue
-        if block[match.end() : mark].strip():
-            continue
-        key, value = match.group().decode(), _value(block[mark + 2 : place + CARD])
-        if values.setdefault(key, value) != value:
-            raise ValueError(f"HDU {number}: its header has two values of {key}")
+        value = _value(block[mark + 2 : place + CARD])
+        if values.setdefault(keyword, value) != value and keyword != "EXTNAME":
+            raise ValueError(f"HDU {number}: its header has two values of {keyword}")
     if len(block) < BLOCK:
         raise ValueError(f"HDU {number}: it is truncated, its header has no END card")
     return False

@@ -26,7 +26,7 @@ from astroclassify.exceptions import (
 
 from ._fits_structure import check_structure
 
-__all__ = ["name_of", "open_fits"]
+__all__ = ["hdu_of_name", "name_of", "open_fits"]
 
 _LARGEST_UNPACKED = 1 << 30
 """Bytes that a compressed file of any size may unpack to, and a file object that cannot be rewound may give."""
@@ -35,7 +35,7 @@ _UNPACKED_PER_BYTE = 200
 _IN_MEMORY = 1 << 26  # bytes; what is larger goes to a temporary file
 _STEP = 1 << 20
 _PACKED = {
-    b"\x1f\x8b\x08": lambda file: gzip.GzipFile(fileobj=file),
+    b"\x1f\x8b\x08": lambda file: gzip.GzipFile(fileobj=file, mode="rb"),
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\x00": lzma.LZMAFile,
     b"PK\x03\x04": lambda file: _only_member(file),
@@ -50,6 +50,13 @@ def name_of(source):
         return os.fspath(source)
     name = getattr(source, "name", None)
     return name if isinstance(name, str) and name else type(source).__name__
+
+
+def hdu_of_name(hdus, name):
+    """First HDU of a name, in capitals, or None; headers are parsed only if there is such a name."""
+    if name not in getattr(hdus, "names_there", (name,)):
+        return None
+    return next((hdu for hdu in hdus if hdu.name == name), None)
 
 
 @contextmanager
@@ -86,19 +93,19 @@ def _hdus_of(source, name, stack):
         return fits.HDUList([source])
     file, stored = _stored(source, stack)
     file, size = _unpacked(file, stored, stack)
-    end = check_structure(file, size, stored)
+    end, names = check_structure(file, size, stored)
     if end < size:
         file = _part(file, end, size, name)
     file.seek(0)
-    hdus = fits.open(file, memmap=False)
-    stack.callback(hdus.close, closed=False)  # files of the user stay open, ours are on the stack
+    hdus = fits.open(file, memmap=False)  # holds nothing but the file; its own close would parse all HDUs
+    hdus.names_there = names
     return hdus
 
 
 def _stored(source, stack):
     """Seekable file of what is stored, and its size."""
     if isinstance(source, str) and "://" in source:
-        file = stack.enter_context(_remote(source))
+        file = _remote(source, stack)
     elif isinstance(source, (str, os.PathLike)):
         size = check_regular(source, error=GeometryError).st_size
         return stack.enter_context(open(source, "rb")), size
@@ -113,12 +120,14 @@ def _stored(source, stack):
     return file, file.seek(0, os.SEEK_END)
 
 
-def _remote(address):
+def _remote(address, stack):
     fsspec = require("fsspec", extra="remote")
     try:
-        return fsspec.open(address, "rb")
+        return stack.enter_context(fsspec.open(address, "rb"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"path: no file {address!r}") from None
     except ImportError as error:  # the part of fsspec for this kind of address
-        raise MissingDependencyError(f"path: {address!r}: {first_line(error)}") from error
+        raise MissingDependencyError(f"path: {address!r} cannot be read: {first_line(error)}") from error
 
 
 def _unpacked(file, stored, stack):
