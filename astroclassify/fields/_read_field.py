@@ -51,8 +51,8 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
         time for all pixels. By default the map that came with the image, or one that is estimated.
     background : str, path-like, CCDData, HDU or `~numpy.ndarray`, optional
         Expected counts per pixel of its grid; interpolated like the exposure; where it has no value the pixel is
-        masked. By default the one that came with the image, or `estimate_background`, for EPIC pn with the streaks of bright sources (`out_of_time`) if the
-        header has PA_PNT.
+        masked. By default the map that came with the image, or `estimate_background`, for EPIC pn with the streaks of
+        bright sources (`out_of_time`) if the header has PA_PNT.
     mask : `~numpy.ndarray` of bool, or str, path-like, CCDData or HDU, optional
         An array is true where a pixel is **not** to be used. A file, CCDData or HDU is a detection mask as XMM's
         ``emask`` writes it: above zero where a pixel **is** to be used.
@@ -146,7 +146,7 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
         unusable |= ~np.isfinite(background)
         if unusable.all():
             raise GeometryError("background has no value in any usable pixel: does it cover the image?")
-        counts, background = np.where(unusable, 0.0, counts), np.where(unusable, 0.0, background)
+        counts, background = np.where(unusable, 0.0, counts), np.nan_to_num(background)
     if counts.sum() < LOW_COUNTS:
         flags |= Flag.LOW_COUNTS
     meta = plain_meta(image.meta)

@@ -245,7 +245,9 @@ def _is_made(path, settings):
         if made.get(key) != now.get(key)
     ]
     if differing:
-        raise OutputError(f"{str(path)!r} was made with other settings ({'; '.join(differing)}): choose another folder")
+        raise OutputError(
+            f"{str(path)!r} was made with other settings ({'; '.join(differing)}): choose another folder"
+        )
     log.info("%s exists already", path)
     return True
 

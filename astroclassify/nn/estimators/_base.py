@@ -73,8 +73,7 @@ class _CutoutEstimator(BaseEstimator):
         Bands that hold counts of photons; the others (optical plates) hold intensities. Augmentation depends on it.""",
     )  # fmt: skip
     n_filters: int | None = parameter(
-        None,
-        optional(integer(1, 1024)),
+        None, optional(integer(1, 1024)),
         "Filters of the first stage; by default as published, fewer for a smaller and faster network.",
     )
     dropout: float | None = parameter(

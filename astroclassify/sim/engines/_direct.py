@@ -177,9 +177,9 @@ def spectrum(halo, observation, axis, edges):
         held = np.zeros((table.temperature.size, nodes.size))
         for t, t_share in ((lower, 1.0 - weight), (lower + 1, weight)):
             for d, d_share in ((factor, 1.0 - place), (factor + 1, place)):
-                held += np.bincount(t * nodes.size + d, weights=norm * t_share * d_share, minlength=held.size).reshape(
-                    held.shape
-                )
+                held += np.bincount(
+                    t * nodes.size + d, weights=norm * t_share * d_share, minlength=held.size
+                ).reshape(held.shape)
         for emitted, shift in zip(held.T @ spectra[component], nodes, strict=True):
             bins = table.energy_edges * shift / (1.0 + observation.redshift)
             energy, caught = _caught(bins, edges, observation)
@@ -203,7 +203,9 @@ def _compiled():
     return require("numba", extra="sim").njit(nogil=True, cache=True)(_deposit)
 
 
-def _deposit(image, position, velocity, basis, middle, sigma, psf, emission, lower, weight, scales, nodes, counts, cdf):
+def _deposit(
+    image, position, velocity, basis, middle, sigma, psf, emission, lower, weight, scales, nodes, counts, cdf
+):
     """
     Add the counts of every cell to the image (compiled by numba, hence the loops).
 
