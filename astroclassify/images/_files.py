@@ -94,7 +94,7 @@ def _read_unit(header, path):
     text = text.strip() if isinstance(text, str) else ""
     unit = _unit_of(text)
     if unit is None and text and parse_unit(text) is None:
-        if _RATE_OR_FLUX.search(text):
+        if _RATE_OR_FLUX.search(text.replace("_", " ")):
             raise GeometryError(f"{path}: BUNIT {text!r} is not understood and is not a word for counts")
         warnings.warn(f"{path}: BUNIT {text!r} is not a unit; counts are assumed", ImageWarning, stacklevel=6)
     return unit, text

@@ -66,7 +66,7 @@ _UNIT_WORDS = {
         "arcsec": "arcsec arcsecs arcsecond arcseconds",
         "arcmin": "arcmin arcmins arcminute arcminutes",
         "deg": "deg degs degree degrees",
-        "(ct/s)": "cps",
+        "ct s-1": "cps",
         "/": "per",
     }.items()
     for word in words.split()
@@ -220,7 +220,7 @@ def read_header(meta, wcs=None):
 @functools.lru_cache(maxsize=256)
 def parse_unit(text):
     """Unit that a text of a header means; None where it is empty or not understood."""
-    text = re.sub(r"\be-(?!\d)", "electron", text)
+    text = re.sub(r"\be-(?!\d)", "electron", text.replace("_", " "))
     text = re.sub(r"[A-Za-z]+", lambda word: _UNIT_WORDS.get(word[0].lower(), word[0]), text)
     try:
         with warnings.catch_warnings():
