@@ -3,13 +3,12 @@
 import numpy as np
 from scipy.ndimage import label, maximum_filter, uniform_filter
 
-from astroclassify.exceptions import GeometryError
-from astroclassify.images._headers import EXPOSURE_KEYS
+from astroclassify.images._exposure_map import header_time
 
 from ._instruments import vignetting
 from ._telescopes import INSTRUMENTS
 
-__all__ = ["estimate_exposure", "field_of_view", "header_time", "instrument_name"]
+__all__ = ["estimate_exposure", "field_of_view", "instrument_name"]
 
 EMPTY = 16.0  # counts that a square without any would hold in the field's faint parts: a chance of 1e-7
 KNOWN = 0.75  # share of a square that must not be masked to call it empty: beside a mask few counts are by chance
@@ -19,16 +18,6 @@ def instrument_name(header):
     """Name of a header's instrument as in `Field`: one of `INSTRUMENTS`, both arrays of ACIS in one, or UNKNOWN."""
     name = (header.instrument or "").removesuffix("-I").removesuffix("-S")
     return name if name in INSTRUMENTS else "UNKNOWN"
-
-
-def header_time(header):
-    """Exposure time [s] of a `Header`; an error where it has none."""
-    if header.exposure is None:
-        raise GeometryError(
-            "exposure must be given (a map in seconds, or one time as a Quantity): the image has no map and none of "
-            f"the keywords {', '.join(EXPOSURE_KEYS)}"
-        )
-    return header.exposure
 
 
 def estimate_exposure(counts, mask, off_axis, header):

@@ -6,12 +6,11 @@ from functools import cached_property
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from astropy.nddata import CCDData
 from astropy.wcs import WCS
 
 from astroclassify.exceptions import GeometryError
-from astroclassify.images import pixel_scale
-from astroclassify.images._checks import EXPOSURE_MAP
+from astroclassify.images import SkyImage
+from astroclassify.images._checks import pixel_area
 from astroclassify.images._resample import same_grid
 from astroclassify.schemes import Flag
 
@@ -90,7 +89,7 @@ class Field:
     @cached_property
     def pixel(self):
         """Side of a pixel [arcsec]."""
-        return float(pixel_scale(CCDData(self.counts, unit=u.ct, wcs=self.wcs)).to_value(u.arcsec))
+        return float(3600 * np.sqrt(pixel_area(self.wcs)))
 
     @cached_property
     def livetime(self):
@@ -124,12 +123,13 @@ class Field:
 
         Returns
         -------
-        `~astropy.nddata.CCDData`
-            Counts [ct] with mask and WCS; ``meta`` holds the header, FLAGS and ``exposure_map``, but no other map.
+        `~astroclassify.images.SkyImage`
+            Counts [ct] with mask, WCS, exposure and background; ``meta`` holds the header and FLAGS, but no other map.
         """
-        header = {key: value for key, value in self.meta.items() if not isinstance(value, np.ndarray)}
-        meta = {**header, EXPOSURE_MAP: self.exposure, "FLAGS": int(self.flags)}
-        return CCDData(self.counts, unit=u.ct, mask=self.mask, wcs=self.wcs, meta=meta)
+        meta = {key: value for key, value in self.meta.items() if not isinstance(value, np.ndarray)}
+        maps = {"exposure": self.exposure, "background": self.background}
+        meta["FLAGS"] = int(self.flags)
+        return SkyImage(self.counts, unit=u.ct, mask=self.mask, wcs=self.wcs, meta=meta, **maps)
 
 
 def combine_fields(fields):
@@ -163,8 +163,7 @@ def combine_fields(fields):
     --------
     >>> import numpy as np
     >>> from astropy import units as u
-    >>> from astropy.nddata import CCDData
-    >>> from astropy.wcs import WCS
+    >>>     >>> from astropy.wcs import WCS
     >>> from astroclassify.survey import combine_fields, read_field
     >>> wcs = WCS({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 20.5, "CRPIX2": 20.5,
     ...            "CRVAL1": 55.7, "CRVAL2": -53.6, "CDELT1": -0.001, "CDELT2": 0.001})

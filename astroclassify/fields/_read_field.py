@@ -9,20 +9,22 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
-from astropy.nddata import CCDData, NDData
+from astropy.nddata import NDData
 from astropy.wcs import FITSFixedWarning
 
 from astroclassify._checks import check_quantity
 from astroclassify.exceptions import GeometryError, ImageWarning
-from astroclassify.images import as_image, pixel_scale, read_header, read_image
-from astroclassify.images._checks import EXPOSURE_MAP, counts_factor, image_flags, is_time_unit, square_pixels
+from astroclassify.images import SkyImage, as_image, pixel_scale, read_header, read_image
+from astroclassify.images._cards import plain_meta
+from astroclassify.images._checks import celestial, counts_factor, image_flags, square_pixels
+from astroclassify.images._exposure_map import exposure_seconds
 from astroclassify.images._files import image_from_hdus
 from astroclassify.images._resample import brightness, corners, nearest, quadrilaterals, same_grid
 from astroclassify.images._standardise import LOW_COUNTS
 from astroclassify.schemes import Flag
 
 from ._background import estimate_background
-from ._exposure import estimate_exposure, header_time, instrument_name
+from ._exposure import estimate_exposure, instrument_name
 from ._field import Field
 from ._out_of_time import has_streaks, out_of_time
 from ._telescopes import default_psf
@@ -45,12 +47,12 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
         Raw counts with a celestial WCS and square pixels.
     exposure : str, path-like, CCDData, HDU, `~numpy.ndarray` or `~astropy.units.Quantity`, optional
         Exposure map [s], vignetting included; on another grid it is interpolated. A map in units of area times time is
-        scaled to the image's exposure time. A Quantity is one time for all pixels. By default the map that
-        came with the image, or one that is estimated.
+        scaled to the image's exposure time; one without a unit must be one that can be in seconds. A Quantity is one
+        time for all pixels. By default the map that came with the image, or one that is estimated.
     background : str, path-like, CCDData, HDU or `~numpy.ndarray`, optional
         Expected counts per pixel of its grid; interpolated like the exposure; where it has no value the pixel is
-        masked. By default `estimate_background`, for EPIC pn with the streaks of bright sources (`out_of_time`) if the
-        header has PA_PNT.
+        masked. By default the map that came with the image, or `estimate_background`, for EPIC pn with the streaks of
+        bright sources (`out_of_time`) if the header has PA_PNT.
     mask : `~numpy.ndarray` of bool, or str, path-like, CCDData or HDU, optional
         An array is true where a pixel is **not** to be used. A file, CCDData or HDU is a detection mask as XMM's
         ``emask`` writes it: above zero where a pixel **is** to be used.
@@ -117,12 +119,13 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
         unusable |= _read_mask(mask, image)
         flags |= Flag.MASKED
     counts[unusable] = 0.0
-    if exposure is None and EXPOSURE_MAP not in image.meta:
+    if exposure is None and image.exposure is None:
         exposure = estimate_exposure(counts, unusable, _off_axis(image, axis), header)
         flags |= Flag.NO_EXPOSURE
     else:
-        exposure = _read_exposure(exposure, image, header)
-        flags &= ~Flag.NO_EXPOSURE  # which an image that was a field once may carry
+        # An image that was a field once may carry an estimate, and its flag.
+        flags &= ~Flag.NO_EXPOSURE if exposure is not None else flags
+        exposure = _read_exposure(exposure, image)
     unusable |= exposure <= 0
     if unusable.all():
         raise GeometryError("exposure and mask leave no usable pixel: do they cover the image?")
@@ -133,23 +136,24 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
             stacklevel=2,
         )
     counts, exposure = np.where(unusable, 0.0, counts), np.where(exposure > 0, exposure, 0.0)
-    if background is None:
+    estimated = background is None and image.background is None
+    if estimated:
         background = estimate_background(counts, exposure, unusable, pixel)
         flags |= Flag.NO_BACKGROUND
     else:
-        background = _read_background(background, image)
+        flags &= ~Flag.NO_BACKGROUND if background is not None else flags
+        background = image.background if background is None else _read_background(background, image)
         unusable |= ~np.isfinite(background)
         if unusable.all():
             raise GeometryError("background has no value in any usable pixel: does it cover the image?")
-        counts, background = np.where(unusable, 0.0, counts), np.where(unusable, 0.0, background)
-        flags &= ~Flag.NO_BACKGROUND
+        counts, background = np.where(unusable, 0.0, counts), np.nan_to_num(background)
     if counts.sum() < LOW_COUNTS:
         flags |= Flag.LOW_COUNTS
-    meta = {key: value for key, value in image.meta.items() if key != EXPOSURE_MAP}
+    meta = plain_meta(image.meta)
     found = Field(
-        counts, exposure, background, unusable, image.wcs.celestial, psf, axis, energy_range, instrument, flags, meta
+        counts, exposure, background, unusable, celestial(image), psf, axis, energy_range, instrument, flags, meta
     )
-    if Flag.NO_BACKGROUND in flags and has_streaks(found):
+    if estimated and has_streaks(found):
         found = replace(found, background=background + out_of_time(found))
     return found
 
@@ -235,14 +239,14 @@ def _energy_range(energy_range, header):
 def _find_axis(image, header):
     """Optical axis: where the header says that the telescope points, if that can be true, else the middle."""
     ny, nx = image.shape
-    middle = image.wcs.celestial.pixel_to_world((nx - 1) / 2, (ny - 1) / 2)
+    middle = celestial(image).pixel_to_world((nx - 1) / 2, (ny - 1) / 2)
     axis = header.axis()
     return axis if axis is not None and axis.separation(middle.icrs).deg < FARTHEST else middle
 
 
 def _off_axis(image, axis):
     """Off-axis angle [arcmin] of every pixel, as `Field.off_axis`."""
-    column, row = image.wcs.celestial.world_to_pixel(axis)
+    column, row = celestial(image).world_to_pixel(axis)
     y, x = np.ogrid[: image.shape[0], : image.shape[1]]
     return np.hypot(x - column, y - row) * pixel_scale(image).to_value(u.arcmin)
 
@@ -256,9 +260,9 @@ def _on_grid(name, other, image, *, nearest_pixel=False):
                 f"{name} must have a celestial WCS or the image's shape {image.shape}, got shape {data.shape}"
             )
         return data, 1.0
-    if same_grid(other.wcs.celestial, data.shape, image.wcs.celestial, image.shape):
+    if same_grid(other.wcs.celestial, data.shape, celestial(image), image.shape):
         return data, 1.0
-    x, y = corners(image.wcs.celestial, other.wcs.celestial, image.shape)
+    x, y = corners(celestial(image), other.wcs.celestial, image.shape)
     moved, share = brightness(
         np.nan_to_num(data, posinf=0.0, neginf=0.0), x, y, valid=None if nearest_pixel else np.isfinite(data)
     )
@@ -283,7 +287,7 @@ def _read_mask(mask, image):
 def _read_background(value, image):
     """Expected counts per pixel on the image's grid, from zero up; NaN where the map has no value."""
     if isinstance(value, np.ndarray) and not isinstance(value, u.Quantity):
-        value = CCDData(value, unit=u.ct)
+        value = SkyImage(value, unit=u.ct)
     other = _load("background", value)
     with _named("background"):
         factor = counts_factor(other.unit)
@@ -291,27 +295,17 @@ def _read_background(value, image):
     return np.where(np.isfinite(data), _not_negative("background", data) * (area * factor), np.nan)
 
 
-def _read_exposure(exposure, image, header):
+def _read_exposure(exposure, image):
     """Exposure [s] on the image's grid."""
     if exposure is None:
-        return np.asarray(image.meta[EXPOSURE_MAP], float)
+        return image.exposure
     if isinstance(exposure, u.Quantity) and exposure.isscalar:
         return np.full(image.shape, check_quantity("exposure", exposure, u.s, positive=True))
     if isinstance(exposure, np.ndarray):
-        unit = getattr(exposure, "unit", None) or u.s
-        mask = np.broadcast_to(getattr(exposure, "mask", False), exposure.shape)
-        exposure = CCDData(np.where(mask, 0.0, np.asarray(getattr(exposure, "unmasked", exposure))), unit=unit)
+        exposure = SkyImage(exposure, unit=getattr(exposure, "unit", None) or u.dimensionless_unscaled)
     other = _load("exposure", exposure)
     data = _not_negative("exposure", _on_grid("exposure", other, image)[0])
-    unit = other.unit
-    if is_time_unit(unit):
-        return data * unit.to(u.s)
-    if unit in (u.ct, u.dimensionless_unscaled):  # no unit in the file
-        return data
-    for area_time in (u.cm**2 * u.s, u.cm**2 * u.s * u.ct / u.photon, u.cm**2 * u.s * u.ct):
-        if unit.is_equivalent(area_time):
-            return data * (header_time(header) / max(data.max(), 1e-300))
-    raise GeometryError(f"exposure must be in seconds (or area times time), got {unit}")
+    return exposure_seconds(data, other.unit, image.meta)
 
 
 def _not_negative(name, data):

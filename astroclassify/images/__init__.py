@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = attach(
         "_files": ("read_image", "write_image"),
         "_geometry": ("DEFAULT_COSMOLOGY", "Geometry"),
         "_headers": ("Header", "read_header"),
+        "_sky_image": ("SkyImage",),
         "_standardise": ("standardise",),
     },
 )

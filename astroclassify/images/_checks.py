@@ -5,15 +5,15 @@ import functools
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from astropy.nddata import CCDData, NDData
+from astropy.nddata import NDData
 from astropy.wcs.utils import proj_plane_pixel_scales
 
 from astroclassify._checks import shorten
 from astroclassify.exceptions import GeometryError
 from astroclassify.schemes import Flag
 
-EXPOSURE_MAP = "exposure_map"
-"""Entry of an image's ``meta`` that holds its exposure map [s], an array of the image's shape."""
+from ._cards import make_header
+from ._sky_image import SkyImage, sky_image
 
 SQUARE = 0.02
 """By which share the sides of a pixel may differ where pixels are taken to be square."""
@@ -56,8 +56,9 @@ def as_image(image):
 
     Returns
     -------
-    `~astropy.nddata.CCDData`
-        Native-endian float64 data; pixels that are not finite are masked and flagged. The input is not changed.
+    SkyImage
+        Native-endian float64 data; pixels that are not finite are masked and flagged (``meta["FLAGS"]``). An array in
+        ``meta["exposure_map"]`` becomes its exposure map. The input is not changed.
 
     Raises
     ------
@@ -79,44 +80,28 @@ def as_image(image):
 
 
 def usable_image(image, *, copy=False):
-    """See `as_image`; without a copy, the data may be those of the image itself and must not be written to."""
+    """See `as_image`; without a copy, data and meta may be those of the image itself and must not be written to."""
     check_image(image)
     data = np.array(image.data, dtype=np.float64) if copy else np.asarray(image.data, dtype=np.float64)
-    meta = dict(image.meta or {})
-    if EXPOSURE_MAP in meta:
-        meta[EXPOSURE_MAP] = plain_exposure(image)
     mask = None if image.mask is None else full_mask(image)
-    finite = np.isfinite(data)
+    finite, unknown = np.isfinite(data), False
     if not finite.all():
-        if mask is None or np.any(~finite & ~mask):
-            meta["FLAGS"] = (image_flags(meta) | Flag.NON_FINITE).value
+        unknown = mask is None or np.any(~finite & ~mask)
         mask = ~finite if mask is None else mask | ~finite
         data = np.where(finite, data, 0.0)
     if mask is not None and mask.all():
         raise GeometryError("image has no valid pixel: all are masked or not finite")
     mask = mask if mask is not None and mask.any() else None
-    result = CCDData(data, unit=image.unit, mask=mask, wcs=image.wcs, meta=meta)
+    source = sky_image(image)
+    maps = {"exposure": source.exposure, "background": source.background}
+    meta = make_header(source.meta) if (copy or unknown) and source.meta is image.meta else source.meta
+    if unknown:
+        meta["FLAGS"] = (image_flags(meta) | Flag.NON_FINITE).value
+    if copy:
+        maps = {name: None if values is None else values.copy() for name, values in maps.items()}
+    result = SkyImage(data, unit=image.unit, mask=mask, wcs=image.wcs, meta=meta, **maps)
     result.uncertainty = image.uncertainty
     return result
-
-
-def is_time_unit(unit):
-    """Whether a unit is one of time; no unit (None) is not."""
-    return unit is not None and unit.is_equivalent(u.s)
-
-
-def plain_exposure(image):
-    """Exposure map as plain seconds, zero where it is masked; one of plain numbers is taken as it is."""
-    exposure, shape = image.meta[EXPOSURE_MAP], np.shape(image.data)
-    if np.shape(exposure) != shape:
-        raise GeometryError(f"exposure_map must have the image's shape {shape}, got {np.shape(exposure)}")
-    masked = getattr(exposure, "mask", False)
-    exposure = getattr(exposure, "unmasked", exposure)  # of astropy's masked quantities
-    if isinstance(exposure, u.Quantity):
-        if not is_time_unit(exposure.unit):
-            raise GeometryError(f"exposure_map must be in seconds, got {exposure.unit}")
-        exposure = exposure.to_value(u.s)
-    return np.where(masked, 0.0, exposure) if np.any(masked) else np.asarray(exposure)
 
 
 def check_position(name, position):
@@ -179,8 +164,8 @@ def square_pixels(image):
 def valid_pixels(image):
     """Pixels that are neither masked nor without exposure."""
     valid = ~full_mask(image)
-    if EXPOSURE_MAP in image.meta:
-        valid &= image.meta[EXPOSURE_MAP] > 0
+    if image.exposure is not None:
+        valid &= image.exposure > 0
     return valid
 
 
@@ -190,4 +175,10 @@ def counts_factor(unit):
     for count in (u.ct, u.photon):
         if unit.is_equivalent(count):
             return unit.to(count)
-    raise GeometryError(f"image must be in counts (unit ct), got {unit}; a rate must be multiplied by exposure")
+    hint = "give the image of counts"
+    if any(unit.is_equivalent(count / u.s) for count in (u.ct, u.photon)):
+        hint += (
+            ", or multiply a rate by its exposure: SkyImage(image.data * image.exposure, unit='ct', mask=image.mask, "
+            "wcs=image.wcs, meta=image.meta, exposure=image.exposure)"
+        )
+    raise GeometryError(f"image must be in counts (unit ct), got {unit}: {hint}")

@@ -7,7 +7,7 @@ from astroclassify._checks import check_quantity, shorten
 from astroclassify.exceptions import ArgumentError, GeometryError
 from astroclassify.schemes import Flag
 
-from ._checks import EXPOSURE_MAP, as_image, celestial, check_position, image_flags
+from ._checks import as_image, celestial, check_position, image_flags
 from ._resample import find_pixel
 
 __all__ = ["cut"]
@@ -15,7 +15,7 @@ __all__ = ["cut"]
 
 def cut(image, position, size):
     """
-    Cut a rectangle out of an image; unit, mask, uncertainty, WCS and exposure map stay with it.
+    Cut a rectangle out of an image; unit, mask, uncertainty, WCS, exposure and background stay with it.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def cut(image, position, size):
 
     Returns
     -------
-    `~astropy.nddata.CCDData`
+    SkyImage
         The part that lies on the image; ``meta["FLAGS"]`` has ``off_edge`` if it is not all of it.
 
     Raises
@@ -57,9 +57,6 @@ def cut(image, position, size):
         trimmed |= start < 0 or start + n > length
         slices.append(slice(max(start, 0), min(start + n, length)))
     part = image[tuple(slices)]
-    part.meta = dict(image.meta)
-    if EXPOSURE_MAP in part.meta:
-        part.meta[EXPOSURE_MAP] = part.meta[EXPOSURE_MAP][tuple(slices)]
     if trimmed:
         part.meta["FLAGS"] = (image_flags(part.meta) | Flag.OFF_EDGE).value
     return part

@@ -8,56 +8,25 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
-from astropy.nddata import CCDData
-from astropy.wcs import WCS, Wcsprm
 
 from astroclassify.exceptions import GeometryError, ImageWarning
 from astroclassify.schemes import Flag
 from astroclassify.tables import write_beside
 
-from ._checks import (
-    EXPOSURE_MAP,
-    as_image,
-    check_image,
-    full_mask,
-    image_flags,
-    is_time_unit,
-    plain_exposure,
-    plane,
-)
-from ._headers import parse_unit
+from ._cards import make_header, read_meta
+from ._checks import check_image, counts_factor, full_mask, image_flags, usable_image
+from ._exposure_map import exposure_on_pixels
+from ._headers import is_event_image, parse_unit
 from ._open import hdu_of_name, name_of, open_fits
+from ._sky_image import SkyImage, map_hdus, sky_image
+from ._wcs import read_wcs
 
-_COUNT_UNITS = (u.ct, u.photon, u.ct / u.pix, u.photon / u.pix)
-# Keywords of the array, and those of the coordinate system, which are written anew with them.
-_ARRAY_KEYS = frozenset(
-    "SIMPLE XTENSION BITPIX EXTEND PCOUNT GCOUNT GROUPS BSCALE BZERO BLANK EXTNAME EXTVER EXTLEVEL CHECKSUM DATASUM "
-    "BUNIT COMMENT HISTORY".split()
-) | {""}
-_STRUCTURE_KEYS = _ARRAY_KEYS | frozenset(
-    "NAXIS WCSAXES RADECSYS RADESYS EQUINOX EPOCH LONPOLE LATPOLE WCSNAME SPECSYS SSYSOBS SSYSSRC VELOSYS VELREF "
-    "ZSOURCE VELANGL RESTFRQ RESTFREQ RESTWAV".split()
+_COUNT_UNITS = (u.ct, u.photon, u.ct / u.pix, u.photon / u.pix, u.ct / u.bin)
+# What is not understood and names a time, an area or an angle is no word for counts.
+_RATE_OR_FLUX = re.compile(
+    r"/|\bper\b|-\s*[12]\b|\bs\b|\b[ck]?m\d?\b|\b(sec|min\b|hour|area|arc|deg|beam|sr\b|rate\b|bright|intens)|flux",
+    re.I,
 )
-_LINEAR_KEY = re.compile(
-    r"(NAXIS|CTYPE|CUNIT|CRPIX|CRVAL|CDELT|CROTA|CNAME|CRDER|CSYER)\d+[A-Z]?$|(CD|PC)\d+_\d+[A-Z]?$"
-)
-_DISTORTION_KEY = re.compile(
-    r"(PV|PS)\d+_\d+[A-Z]?$|(A|B|AP|BP)_(\d_\d|ORDER|DMAX)$|(AMD|PPO|AMDR)[XYE]?\d+$|(PLT|CNPIX|XPIXELSZ|YPIXELSZ)|"
-    r"(DQ|DP|CQDIS|CPDIS|DVERR|CQERR)\d|D2IM"
-)
-# Keywords of times, which a coordinate system may have and an image keeps.
-_TIME_KEY = re.compile(r"DATE|MJD|TIME")
-
-
-@functools.lru_cache(maxsize=4096)
-def _is_structure(key):
-    key = key.upper()
-    return key in _STRUCTURE_KEYS or bool(_LINEAR_KEY.match(key) or _DISTORTION_KEY.match(key))
-
-
-@functools.lru_cache(maxsize=4096)
-def _is_of_wcs(key):
-    return key not in _ARRAY_KEYS and (_is_structure(key) or bool(_TIME_KEY.match(key)))
 
 
 def _find_image(hdus, hdu, path):
@@ -82,53 +51,32 @@ def _find_image(hdus, hdu, path):
     raise GeometryError(f"{str(path)!r} has no two-dimensional image: it holds {what}")
 
 
+@functools.lru_cache(maxsize=256)
+def _unit_of(text):
+    """Unit that BUNIT means, counts in one spelling; None where it is empty, has no dimension, or is not understood."""
+    unit = parse_unit(text)
+    return u.ct if unit in _COUNT_UNITS else None if unit == u.dimensionless_unscaled else unit
+
+
 def _read_unit(header, path):
-    """Unit of an image and whether it had to be assumed."""
-    value = header.get("BUNIT", "")
-    text, unit = str(value).strip(), parse_unit(value.strip()) if isinstance(value, str) else None
-    if unit is None and text:
+    """Unit of an image or None, and the text of BUNIT; an error where the text can be none of counts."""
+    text = header.get("BUNIT", "")
+    text = text.strip() if isinstance(text, str) else ""
+    unit = _unit_of(text)
+    if unit is None and text and parse_unit(text) is None:
+        if _RATE_OR_FLUX.search(text.replace("_", " ")):
+            raise GeometryError(f"{path}: BUNIT {text!r} is not understood and is not a word for counts")
         warnings.warn(f"{path}: BUNIT {text!r} is not a unit; counts are assumed", ImageWarning, stacklevel=6)
-    if unit in _COUNT_UNITS:
-        return u.ct, False
-    return (u.ct, True) if unit in (None, u.dimensionless_unscaled) else (unit, False)
+    return unit, text
 
 
-def _read_meta(header):
-    """Header entries as a dict, without those that describe the array or the coordinate system."""
-    # A card is parsed when its value is asked for, which takes most of the time of reading a small image.
-    cards = [card for card in header.cards if not _is_structure(card.keyword)]
-    meta = {card.keyword: value for card in cards if not isinstance(value := card.value, fits.card.Undefined | None)}
-    for key in ("HISTORY", "COMMENT"):
-        if key in header:
-            meta[key] = "\n".join(str(line) for line in header[key])
-    return meta
-
-
-def _read_wcs(hdu, hdus):
-    """Celestial WCS of the two axes that are longer than one, or None."""
-    wcs = _parse_wcs(hdu.header, hdus)
-    if not wcs.has_celestial:
-        return None
-    sky_axes = {wcs.naxis - 1 - axis for axis in (wcs.wcs.lng, wcs.wcs.lat)}
-    if any(length > 1 and axis not in sky_axes for axis, length in enumerate(hdu.data.shape)):
-        return None
-    return plane(wcs)
-
-
-def _parse_wcs(header, hdus):
-    """WCS of a header. `WCS` parses the whole header three times; without distortions its linear terms say it all."""
-    cards = [card for card in header.cards if _is_of_wcs(card.keyword)]
-    kinds = [str(card.value) for card in cards if card.keyword.startswith("CTYPE")]
-    if any(_DISTORTION_KEY.match(card.keyword) for card in cards) or any(kind[8:] for kind in kinds):
-        return WCS(header, fobj=hdus)
-    text = "".join(card.image for card in cards)
-    linear = Wcsprm(header=text.encode("ascii"), key=" ", relax=True, keysel=-1)
-    wcs = WCS(naxis=linear.naxis)
-    wcs.wcs = linear
-    wcs.fix()
-    wcs.wcs.set()
-    wcs.pixel_shape = [header.get(f"NAXIS{axis + 1}", 1) for axis in range(wcs.naxis)]
-    return wcs
+def _read_pixels(hdu):
+    """Pixels without axes of length one; undefined ones (BLANK) are NaN."""
+    data, blank = np.squeeze(hdu.data), hdu.header.get("BLANK")
+    if blank is None or data.dtype.kind != "u" or "BZERO" not in hdu.header:
+        return data
+    # astropy finds them in signed integers, but not where an offset makes unsigned ones.
+    return np.where(data == blank + int(hdu.header["BZERO"]), np.nan, data)
 
 
 def _companion(hdus, name, image_hdu):
@@ -137,39 +85,36 @@ def _companion(hdus, name, image_hdu):
     return None if found in (None, image_hdu) or not found.is_image or found.data is None else found
 
 
-def _check_exposure(data, header, shape, path):
-    """Exposure map in seconds, zero where it is not finite."""
-    data = np.array(np.squeeze(data), dtype=np.float64)
+def _read_map(hdu, hdus, path, shape):
+    """Map beside an image, as an image; without a WCS it lies on the same pixels."""
+    data = _read_pixels(hdu)
     if data.shape != shape:
-        raise GeometryError(f"exposure map in {str(path)!r} must have the image's shape {shape}, got {data.shape}")
-    unit, _ = _read_unit(header, path)
-    if unit == u.ct:  # no unit
-        unit = u.s
-    if not is_time_unit(unit):
-        raise GeometryError(
-            f"exposure map in {str(path)!r} must be in seconds, got {unit} (survey.read_field scales such maps)"
-        )
-    return np.where(np.isfinite(data), data, 0.0) * unit.to(u.s)
+        raise GeometryError(f"{hdu.name} in {str(path)!r} must have the image's shape {shape}, got {data.shape}")
+    wcs = read_wcs(hdu.header, np.shape(hdu.data), hdus) if "CTYPE1" in hdu.header else None
+    return SkyImage(data, unit=_read_unit(hdu.header, path)[0] or u.ct, mask=~np.isfinite(data), wcs=wcs)
 
 
 def image_from_hdus(hdus, path, *, hdu=None, exposure=None, prefix=""):
-    """Image of an open file, with its companions ``<prefix>MASK`` and ``<prefix>EXPMAP``; ``exposure`` is a path."""
+    """Image of an open file, with its companions ``<prefix>MASK``, EXPMAP, BKGMAP; ``exposure`` is a path."""
     found = _find_image(hdus, hdu, path)
-    data = np.squeeze(found.data)
-    unit, assumed = _read_unit(found.header, path)
-    meta = _read_meta(found.header)
-    if assumed:
+    data = _read_pixels(found)
+    (unit, text), meta = _read_unit(found.header, path), read_meta(found.header, path)
+    if unit is None and (text or not is_event_image(data, meta)):
         meta["FLAGS"] = (image_flags(meta) | Flag.NO_UNIT).value
     mask = _companion(hdus, f"{prefix}MASK", found)
     mask = None if mask is None else np.squeeze(mask.data)
     mask = mask.astype(bool) if mask is not None and mask.shape == data.shape else None
+    wcs = read_wcs(found.header, np.shape(found.data), hdus)
+    image = usable_image(SkyImage(data, unit=unit or u.ct, mask=mask, wcs=wcs, meta=meta))
     if exposure is not None:
         with open_fits(exposure) as others:
-            other = _find_image(others, None, exposure)
-            meta[EXPOSURE_MAP] = _check_exposure(other.data, other.header, data.shape, exposure)
+            image.exposure = exposure_on_pixels(image_from_hdus(others, exposure), image)
     elif (seconds := _companion(hdus, f"{prefix}EXPMAP", found)) is not None:
-        meta[EXPOSURE_MAP] = _check_exposure(seconds.data, seconds.header, data.shape, path)
-    return as_image(CCDData(data, unit=unit, mask=mask, wcs=_read_wcs(found, hdus), meta=meta))
+        image.exposure = exposure_on_pixels(_read_map(seconds, hdus, path, data.shape), image)
+    if (counts := _companion(hdus, f"{prefix}BKGMAP", found)) is not None:
+        counts = _read_map(counts, hdus, path, data.shape)
+        image.background = np.where(counts.mask, np.nan, counts.data * counts_factor(counts.unit))
+    return image
 
 
 def read_image(path, *, hdu=None, exposure=None):
@@ -187,14 +132,16 @@ def read_image(path, *, hdu=None, exposure=None):
     hdu : int or str, optional
         Which HDU; by default the first that holds a two-dimensional image.
     exposure : str or path-like, optional
-        Exposure map [s] on the same pixels, in a file of its own. An extension ``EXPMAP`` is found by itself.
+        Exposure map on the same pixels, in a file of its own, in seconds; one in units of area times time is scaled to
+        the exposure in the header of the image. An extension ``EXPMAP`` is found by itself.
 
     Returns
     -------
-    `~astropy.nddata.CCDData`
+    SkyImage
         Counts (or the file's unit), celestial WCS if the file has one, the header in ``meta``; ``meta["FLAGS"]`` says
-        what had to be assumed, ``meta["exposure_map"]`` holds the exposure map [s] where there is one. An extension
-        ``MASK`` of the image's shape is its mask, true (1) where a pixel is not to be used.
+        what had to be assumed, ``exposure`` holds the exposure map [s] and ``background`` that of an extension
+        ``BKGMAP`` [ct], where there is one. An extension ``MASK`` of the image's shape is its mask, true (1) where a
+        pixel is not to be used.
 
     Raises
     ------
@@ -203,16 +150,23 @@ def read_image(path, *, hdu=None, exposure=None):
     GeometryError
         If the file is damaged, is not FITS, is no regular file (a device, a FIFO), declares more than it has, or holds
         no two-dimensional image with a valid pixel; also beyond these limits: 20,000 cards in a header, 25,000 HDUs,
-        and for compressed images 2**26 pixels or, if that is more, 25 pixels for each byte of the file.
+        and for compressed images 2**26 pixels or, if that is more, 25 pixels for each byte of the file. If its unit is
+        a rate or a flux that is not understood; if a map does not lie on the pixels (`~astroclassify.survey.read_field`
+        regrids maps), or cannot be in the unit that it has.
     MissingDependencyError
         If ``path`` is an address and fsspec, or its part for such addresses, is not installed.
+
+    Notes
+    -----
+    An image without a unit is one of counts. That is an assumption, and flagged ``no_unit``, unless it is whole numbers
+    from an X-ray telescope and the header says that they are events, or they are integers of more than 8 bits, as
+    CIAO, SAS, eSASS and HEASARC write images of events.
 
     Examples
     --------
     >>> import numpy as np, tempfile
     >>> from astropy import units as u
-    >>> from astropy.nddata import CCDData
-    >>> from astroclassify.images import read_image, write_image
+    >>>     >>> from astroclassify.images import read_image, write_image
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = write_image(CCDData(np.ones((4, 5)), unit=u.ct), f"{folder}/image.fits")
     ...     read_image(path).shape
@@ -222,40 +176,11 @@ def read_image(path, *, hdu=None, exposure=None):
         return image_from_hdus(hdus, name_of(path), hdu=hdu, exposure=exposure)
 
 
-def _card_value(value):
-    """Turn an entry of ``meta`` into what a FITS card can hold."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or (isinstance(value, float) and not np.isfinite(value)):
-        return None  # FITS cannot hold NaN: a card without a value
-    if isinstance(value, (bool, int, float, complex)):
-        return value
-    return " ".join(str(value).split("\n")).encode("ascii", "backslashreplace").decode()
-
-
-def _to_header(meta):
-    header = fits.Header()
-    for key, value in meta.items():
-        if key in ("HISTORY", "COMMENT"):
-            for line in str(value).splitlines():
-                header[key] = line
-        if key == EXPOSURE_MAP or _is_structure(key):
-            continue
-        plain = len(key) <= 8 and re.fullmatch(r"[A-Z0-9_-]+", key.upper())
-        comment = None
-        if isinstance(value, tuple) and len(value) == 2:
-            value, comment = value
-        try:
-            header[key if plain else f"HIERARCH {key}"] = (_card_value(value), comment)
-        except ValueError:
-            warnings.warn(f"meta[{key!r}] does not fit in a FITS header and is left out", ImageWarning, stacklevel=4)
-    return header
-
-
 def to_hdus(image, name=None):
-    """Primary or named HDU of an image, and those of its companions (mask, exposure map)."""
+    """Primary or named HDU of an image, and those of its companions (mask, exposure, background)."""
     check_image(image)
-    header = _to_header(image.meta)
+    image = sky_image(image)
+    header = make_header(image.meta)
     if image.wcs is not None:
         header.update(image.wcs.to_header(relax=True))
     header["BUNIT"] = image.unit.to_string("fits")
@@ -266,11 +191,7 @@ def to_hdus(image, name=None):
         hdus = [fits.ImageHDU(image.data, header, name=name.upper())]
     if image.mask is not None:
         hdus.append(fits.ImageHDU(full_mask(image).astype(np.uint8), name=f"{prefix}MASK"))
-    if EXPOSURE_MAP in image.meta:
-        exposure = fits.ImageHDU(plain_exposure(image).astype(np.float32), name=f"{prefix}EXPMAP")
-        exposure.header["BUNIT"] = "s"
-        hdus.append(exposure)
-    return hdus
+    return hdus + map_hdus(image, prefix)
 
 
 def cutout_to_hdus(source_id, bands):
@@ -298,7 +219,8 @@ def write_image(image, path, *, overwrite=False):
     Parameters
     ----------
     image : `~astropy.nddata.CCDData`
-        The image; its mask and exposure map become the extensions ``MASK`` and ``EXPMAP``. Uncertainty is not written.
+        The image; its mask, exposure map and background become the extensions ``MASK``, ``EXPMAP`` and ``BKGMAP``.
+        Uncertainty is not written.
     path : str or path-like
         The file.
     overwrite : bool, optional

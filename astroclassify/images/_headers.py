@@ -10,9 +10,7 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import FK4, FK5, FK4NoETerms, SkyCoord
 
-from ._checks import EXPOSURE_MAP
-
-__all__ = ["EXPOSURE_KEYS", "Header", "has_exposure", "parse_unit", "read_header"]
+__all__ = ["EXPOSURE_KEYS", "Header", "has_exposure", "is_event_image", "parse_unit", "read_header"]
 
 EXPOSURE_KEYS = ("EXPOSURE", "LIVETIME", "ONTIME", "EXPTIME")
 
@@ -48,13 +46,34 @@ _WHOLE_RANGE = 10.0  # keV; a filter from zero to more than this selects nothing
 _SAME_BAND = 0.05  # relative difference up to which two ends of a band are the same
 _RANGE = re.compile(r"[\[\](]?\s*([-+.\dEe]*)\s*:\s*([-+.\dEe]*)\s*[\[\])]?$")
 _FRAMES = {"ICRS": "icrs", "FK5": FK5, "FK4": FK4, "FK4-NO-E": FK4NoETerms}
-# Words for units that headers use and astropy does not know, and what it calls them.
-_UNIT_WORDS = (
-    (r"\b(counts?|cts|ct)\b", "ct"),
-    (r"\b(photons?|ph)\b", "photon"),
-    (r"\b(pixels?|pix)\b", "pix"),
-    (r"\b(kiloseconds?|ksecs?)\b", "ks"),
-    (r"\b(seconds?|secs?)\b", "s"),
+# Words for units in headers, in lower case, and what astropy calls them; "S" is no siemens there and "H" no henry.
+_UNIT_WORDS = {
+    word: unit
+    for unit, words in {
+        "ct": "count counts cts ct cnt cnts",
+        "photon": "photon photons phot ph",
+        "electron": "electron electrons elec",
+        "adu": "adu adus",
+        "pix": "pixel pixels pix",
+        "s": "second seconds sec secs s",
+        "ks": "kilosecond kiloseconds ksec ksecs ks",
+        "min": "minute minutes mins min",
+        "h": "hour hours hrs hr h",
+        "cm": "cm",
+        "keV": "kev",
+        "eV": "ev",
+        "erg": "erg ergs",
+        "arcsec": "arcsec arcsecs arcsecond arcseconds",
+        "arcmin": "arcmin arcmins arcminute arcminutes",
+        "deg": "deg degs degree degrees",
+        "ct s-1": "cps",
+        "/": "per",
+    }.items()
+    for word in words.split()
+}
+# Telescopes whose images of whole numbers are events.
+_XRAY_TELESCOPES = frozenset(
+    "CHANDRA XMM ROSAT EROSITA SWIFT SUZAKU ASCA NUSTAR EINSTEIN EXOSAT XRISM EP IXPE HITOMI MAXI BEPPOSAX".split()
 )
 
 
@@ -201,14 +220,29 @@ def read_header(meta, wcs=None):
 @functools.lru_cache(maxsize=256)
 def parse_unit(text):
     """Unit that a text of a header means; None where it is empty or not understood."""
-    for pattern, word in _UNIT_WORDS:
-        text = re.sub(pattern, word, text, flags=re.IGNORECASE)
+    text = re.sub(r"\be-(?!\d)", "electron", text.replace("_", " "))
+    text = re.sub(r"[A-Za-z]+", lambda word: _UNIT_WORDS.get(word[0].lower(), word[0]), text)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", u.UnitsWarning)  # of style: "counts/s/deg2" is understood
             return u.Unit(text) if text.strip() else None
     except (ValueError, TypeError):
         return None
+
+
+def is_event_image(data, meta):
+    """Whether an image without a unit is one of events: whole numbers from an X-ray telescope, said to be events or
+    integers of more than 8 bits (masks have 8, maps of exposure and background are floats)."""
+    if _find_instrument(meta, [])[0] not in _XRAY_TELESCOPES:
+        return False
+    kind, content = _text(meta, "HDUCLAS1").upper(), _text(meta, "CONTENT").upper()
+    events = kind == "EVENTS" or kind == "IMAGE" and _text(meta, "HDUCLAS2").upper() in ("TOTAL", "GROSS")
+    events |= bool(re.search("EVT|EVENT", content))
+    # Without a statement, a map of zeros and ones may be a mask.
+    if not events and not (data.dtype.kind in "iu" and data.dtype.itemsize > 1 and data.max() > 1):
+        return False
+    values = data if data.dtype.kind in "iu" else data[np.isfinite(data)]
+    return bool(np.all(values >= 0) and np.all(values == np.floor(values)))
 
 
 def _value(meta, key):
@@ -375,6 +409,6 @@ def _find_date(meta):
     return (datetime(1858, 11, 17) + timedelta(days=mjd)).isoformat(timespec="seconds")
 
 
-def has_exposure(meta):
+def has_exposure(image):
     """Whether an image came with an exposure map or with an exposure time in its header."""
-    return EXPOSURE_MAP in meta or _find_exposure(meta, _find_instrument(meta, [])[0]) is not None
+    return image.exposure is not None or _find_exposure(image.meta, _find_instrument(image.meta, [])[0]) is not None

@@ -64,8 +64,7 @@ def scaled_concentration(
     Parameters
     ----------
     image : `~astropy.nddata.CCDData`
-        Counts, not smoothed and with the background in, with a celestial WCS. ``meta["exposure_map"]`` is used if
-        there.
+        Counts, not smoothed and with the background in, with a celestial WCS. Its exposure map is used if there.
     r_500 : `~astropy.units.Quantity`
         R500, a length or an angle.
     redshift : float, optional
@@ -122,9 +121,7 @@ def scaled_concentration(
     return _value("c_sb_500", core.concentration_and_shift(scene.pixels, scene.outer)[0], scene)
 
 
-def centroid_shift(
-    image, *, r_500, redshift=None, background=0.0, centre=None, outer=1.0, cosmology=DEFAULT_COSMOLOGY
-):
+def centroid_shift(image, *, r_500, redshift=None, background=0.0, centre=None, outer=1.0, cosmology=DEFAULT_COSMOLOGY):
     r"""
     Scatter of the distance between X-ray peak and centroid over apertures of many sizes.
 
@@ -159,9 +156,7 @@ def centroid_shift(
     return _value("centroid_shift", core.concentration_and_shift(scene.pixels, scene.outer)[1], scene)
 
 
-def power_ratios(
-    image, *, r_500, redshift=None, background=0.0, centre=None, outer=1.0, cosmology=DEFAULT_COSMOLOGY
-):
+def power_ratios(image, *, r_500, redshift=None, background=0.0, centre=None, outer=1.0, cosmology=DEFAULT_COSMOLOGY):
     r"""
     Power ratios P2/P0, P3/P0 and P4/P0 within R500, corrected for photon noise.
 

@@ -14,7 +14,7 @@ from astroclassify._checks import check_choice, require
 from astroclassify.exceptions import GeometryError
 from astroclassify.tables import write_beside
 
-from ._checks import EXPOSURE_MAP
+from ._sky_image import sky_image
 
 __all__ = [
     "PICTURES",
@@ -89,8 +89,8 @@ def valid_values(image):
     valid = np.isfinite(image.data)
     if image.mask is not None:
         valid &= ~np.broadcast_to(image.mask, image.shape)
-    if EXPOSURE_MAP in image.meta:
-        valid &= np.asarray(image.meta[EXPOSURE_MAP]) > 0
+    if (exposure := sky_image(image).exposure) is not None:
+        valid &= exposure > 0
     return np.where(valid, image.data, 0.0), valid
 
 

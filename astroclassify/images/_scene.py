@@ -9,7 +9,7 @@ from astroclassify._checks import check_quantity
 from astroclassify.exceptions import GeometryError
 
 from . import _moments as core
-from ._checks import EXPOSURE_MAP, as_image, celestial, check_position, counts_factor, square_pixels, valid_pixels
+from ._checks import as_image, celestial, check_position, counts_factor, square_pixels, valid_pixels
 from ._geometry import Geometry
 from ._resample import find_pixel
 
@@ -48,7 +48,7 @@ def find_scene(image, r_500, redshift, background, centre, outer, cosmology):
     counts = image.data * counts_factor(image.unit)
     pixel, r_500_kpc = _pixels_of(image, r_500, redshift, cosmology)
     valid = valid_pixels(image)
-    exposure = np.where(valid, np.asarray(image.meta.get(EXPOSURE_MAP, 1.0), dtype=float), 0.0)
+    exposure = np.where(valid, 1.0 if image.exposure is None else image.exposure, 0.0)
     if not np.any(exposure > 0):
         raise NotMeasurable("image has no exposed pixel")
     exposure /= exposure.max()

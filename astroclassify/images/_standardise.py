@@ -4,13 +4,12 @@ import warnings
 
 import numpy as np
 from astropy import units as u
-from astropy.nddata import CCDData
 
 from astroclassify.exceptions import GeometryError, ImageWarning
 from astroclassify.schemes import Flag
 
+from ._cards import make_header
 from ._checks import (
-    EXPOSURE_MAP,
     celestial,
     check_position,
     counts_factor,
@@ -22,6 +21,7 @@ from ._checks import (
 from ._geometry import DEFAULT_COSMOLOGY, check_redshift
 from ._headers import has_exposure
 from ._resample import LEAST_SHARE, corners, find_sky, resample, same_grid, target_wcs
+from ._sky_image import SkyImage
 
 __all__ = ["LOW_COUNTS", "MIN_VALID", "standardise"]
 
@@ -51,11 +51,11 @@ def standardise(image, geometry, *, redshift=None, centre=None, cosmology=DEFAUL
 
     Returns
     -------
-    `~astropy.nddata.CCDData`
+    SkyImage
         Counts on the grid; a plate's densities are averaged instead of shared out. Pixels less than half of which come
         from valid pixels of the image are masked.
-        ``meta["FLAGS"]`` holds the sum of `~astroclassify.schemes.Flag` bits that apply, ``meta["exposure_map"]`` the
-        exposure on the grid if one came. Uncertainty is dropped with a warning: the classifiers take counts.
+        ``meta["FLAGS"]`` holds the sum of `~astroclassify.schemes.Flag` bits that apply, ``exposure`` and
+        ``background`` what came on the grid. Uncertainty is dropped with a warning: the classifiers take counts.
 
     Raises
     ------
@@ -75,8 +75,7 @@ def standardise(image, geometry, *, redshift=None, centre=None, cosmology=DEFAUL
     --------
     >>> import numpy as np
     >>> from astropy import units as u
-    >>> from astropy.nddata import CCDData
-    >>> from astropy.wcs import WCS
+    >>>     >>> from astropy.wcs import WCS
     >>> from astroclassify.images import Geometry, standardise
     >>> wcs = WCS({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 50.5, "CRPIX2": 50.5,
     ...            "CRVAL1": 55.7, "CRVAL2": -53.6, "CDELT1": -0.004, "CDELT2": 0.004})
@@ -105,15 +104,14 @@ def standardise(image, geometry, *, redshift=None, centre=None, cosmology=DEFAUL
     usable = valid_pixels(image)
     if same_grid(wcs, image.shape, target, geometry.shape):
         valid, covered, target = usable, np.True_, wcs
-        data, exposure = np.where(usable, image.data, 0.0), image.meta.get(EXPOSURE_MAP)
+        data, exposure, background = np.where(usable, image.data, 0.0), image.exposure, image.background
     else:
         x, y = corners(target, wcs, geometry.shape)
         seen = np.isfinite(x) & np.isfinite(y)
         if seen.any() and min(np.ptp(x[seen]), np.ptp(y[seen])) < 2:
             raise GeometryError("image has less than two pixels across the model's field")
-        data, valid, covered, exposure = resample(
-            image.data, x, y, valid=usable, exposure=image.meta.get(EXPOSURE_MAP), mean=plate
-        )
+        data, valid, covered, exposure = resample(image.data, x, y, valid=usable, exposure=image.exposure, mean=plate)
+        background = None if image.background is None else _share_out(image.background, x, y)
     data = data if factor == 1 else data * factor
     mask = valid < LEAST_SHARE
     if (share := 1 - mask.mean()) < MIN_VALID:
@@ -124,20 +122,26 @@ def standardise(image, geometry, *, redshift=None, centre=None, cosmology=DEFAUL
     flags = image_flags(image.meta) | _input_flags(image, usable, wcs, pixel) | _grid_flags(data, valid, covered)
     if plate:  # neither has a meaning for densities
         flags &= ~(Flag.NO_EXPOSURE | Flag.LOW_COUNTS)
-    meta = {**image.meta, "FLAGS": flags.value}
+    meta = make_header(image.meta)
+    meta["FLAGS"] = flags.value
     if redshift is not None:
         meta["REDSHIFT"] = float(redshift)
-    if exposure is not None:
-        meta[EXPOSURE_MAP] = exposure
-    unit = u.adu if plate else u.ct
-    return CCDData(data, unit=unit, mask=mask if mask.any() else None, wcs=target, meta=meta)
+    unit, mask = u.adu if plate else u.ct, mask if mask.any() else None
+    return SkyImage(data, unit=unit, mask=mask, wcs=target, meta=meta, exposure=exposure, background=background)
+
+
+def _share_out(background, x, y):
+    """Expected counts on a grid with corners at x, y of their own; NaN where less than half of a pixel has a value."""
+    known = np.isfinite(background)
+    values, share, _, _ = resample(np.where(known, background, 0.0), x, y, valid=known)
+    return np.where(share < LEAST_SHARE, np.nan, values)
 
 
 def _input_flags(image, usable, wcs, pixel):
     flags = Flag(0)
     if np.any((image.data < 0) & usable):
         flags |= Flag.NEGATIVE
-    if not has_exposure(image.meta):
+    if not has_exposure(image):
         flags |= Flag.NO_EXPOSURE
     if pixel_area(wcs) > (1.5 * pixel.to_value(u.deg)) ** 2:
         flags |= Flag.COARSE_PIXELS

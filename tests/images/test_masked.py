@@ -51,9 +51,9 @@ def test_exposure_maps_with_units_and_masks(kind):
         "masked array": np.ma.array(seconds, mask=hole),
         "masked quantity": Masked(seconds / 1000 * u.ks, mask=hole),
     }[kind]
-    found = as_image(image(exposure_map=exposure)).meta["exposure_map"]
+    found = as_image(image(exposure_map=exposure)).exposure
     assert type(found) is np.ndarray and np.array_equal(found, np.where(hole, 0, 1e4))
-    with pytest.raises(GeometryError, match="exposure_map must be in seconds, got cm2 s"):
+    with pytest.raises(GeometryError, match="exposure must be in s, got cm2 s"):
         as_image(image(exposure_map=seconds * u.cm**2 * u.s))
 
 
@@ -76,7 +76,7 @@ def test_arrays_of_a_classifier_are_counts_without_gaps():
 
 def test_exposure_maps_are_written_in_seconds(tmp_path):
     path = write_image(image(exposure_map=10 * np.ones((40, 40)) * u.ks), tmp_path / "a.fits")
-    assert np.all(read_image(path).meta["exposure_map"] == 1e4)
+    assert np.all(read_image(path).exposure == 1e4)
     with pytest.raises(FileNotFoundError, match="none.fits"):
         read_image(path, exposure=tmp_path / "none.fits")
 

@@ -472,7 +472,7 @@ def test_abell_3158(shared_data):
     """
     image = read_image(shared_data / "rosat" / "pyproffit_b_37.fits.gz")
     with fits.open(shared_data / "rosat" / "pyproffit_expose_mask_37.fits.gz") as hdus:
-        image.meta["exposure_map"] = hdus[0].data.astype(float)
+        image.exposure = hdus[0].data.astype(float)
     with fits.open(shared_data / "rosat" / "pyproffit_back_37.fits.gz") as hdus:
         background = hdus[0].data.astype(float)
     keywords = {"r_500": 1.067 * u.Mpc, "redshift": 0.059, "background": background}

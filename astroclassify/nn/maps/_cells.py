@@ -6,10 +6,9 @@ from os import PathLike
 
 import numpy as np
 from astropy import units as u
-from astropy.nddata import CCDData
 from astropy.wcs import WCS
 
-from astroclassify.images import DEFAULT_COSMOLOGY, Cutout, Geometry, read_image, standardise
+from astroclassify.images import DEFAULT_COSMOLOGY, Cutout, Geometry, SkyImage, read_image, standardise
 
 from ..inputs._items import Item, as_items
 from ..networks._build import architecture_name
@@ -118,7 +117,7 @@ def map_meta(classifier, cells, geometry, *, redshift=None):
 
 def map_image(data, wcs, meta):
     """A map as an image without unit (dimensionless), as logits are."""
-    return CCDData(np.asarray(data, dtype=float), unit=u.dimensionless_unscaled, wcs=wcs, meta=meta)
+    return SkyImage(np.asarray(data, dtype=float), unit=u.dimensionless_unscaled, wcs=wcs, meta=meta)
 
 
 def load_one(predictor, image, *, redshift, centre):

@@ -3,13 +3,12 @@
 from importlib.metadata import version
 
 from astropy import units as u
-from astropy.nddata import CCDData
 
-from astroclassify.images._checks import EXPOSURE_MAP
+from astroclassify.images import SkyImage
 
 from ..physics._projection import axis_name, tan_wcs
 
-__all__ = ["as_ccddata", "group_id", "image_header"]
+__all__ = ["as_sky_image", "group_id", "image_header"]
 
 
 def group_id(simulation, snapshot, halo_id):
@@ -58,11 +57,12 @@ def image_header(halo, observation, *, axis, engine, seed):
     return header
 
 
-def as_ccddata(counts, halo, observation, telescope, meta):
+def as_sky_image(counts, halo, observation, telescope, meta):
     """Counts with the coordinates of the image; mask and exposure map where the detector is not everywhere."""
-    mask = None
+    mask = exposure = None
     if observation.detector != "uniform":
         mask = telescope.fraction <= 0
-        meta[EXPOSURE_MAP] = telescope.fraction * observation.exposure.to_value(u.s)
+        exposure = telescope.fraction * observation.exposure.to_value(u.s)
     wcs = tan_wcs(observation.shape, observation.pixel_scale(halo.cosmology))
-    return CCDData(counts, unit=u.ct, wcs=wcs, mask=mask if mask is not None and mask.any() else None, meta=meta)
+    mask = mask if mask is not None and mask.any() else None
+    return SkyImage(counts, unit=u.ct, wcs=wcs, mask=mask, meta=meta, exposure=exposure)

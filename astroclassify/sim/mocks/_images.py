@@ -9,12 +9,10 @@ from pathlib import Path
 
 import numpy as np
 from astropy import units as u
-from astropy.nddata import CCDData
 
 from astroclassify import batch, morphology
 from astroclassify.exceptions import GeometryError
-from astroclassify.images import concentration
-from astroclassify.images._checks import EXPOSURE_MAP
+from astroclassify.images import SkyImage, concentration
 from astroclassify.images._standardise import LOW_COUNTS
 from astroclassify.samples._writer import DIGEST_KEY, SampleWriter, digest_of, one_line, rounded
 from astroclassify.schemes import Flag
@@ -172,7 +170,7 @@ def _background(observation, cosmology):
 
 def _c_sb(image, background, halo, messages):
     """Concentration above the background that was put in; NaN where the image is too small or too faint for it."""
-    if EXPOSURE_MAP in image.meta:
+    if image.exposure is not None:
         image, background = _flat(image, background), 0.0
     try:
         return concentration(image, background=background, cosmology=halo.cosmology)
@@ -183,10 +181,10 @@ def _c_sb(image, background, halo, messages):
 
 def _flat(image, background):
     """Counts above the background over the relative exposure; NaN (masked) where that is too small."""
-    relative = image.meta[EXPOSURE_MAP] / np.max(image.meta[EXPOSURE_MAP])
+    relative = image.exposure / image.exposure.max()
     relative = np.where(relative < _MIN_EXPOSURE, math.nan, relative)
     meta = {"REDSHIFT": image.meta["REDSHIFT"]}
-    return CCDData((image.data - background) / relative, unit=image.unit, mask=image.mask, wcs=image.wcs, meta=meta)
+    return SkyImage((image.data - background) / relative, unit=image.unit, mask=image.mask, wcs=image.wcs, meta=meta)
 
 
 def _drawn(observation):

@@ -4,14 +4,12 @@ import contextlib
 
 import numpy as np
 from astropy import units as u
-from astropy.nddata import CCDData
 from astropy.table import QTable
 
 from astroclassify import tables
 from astroclassify._checks import check_choice, check_quantity
 from astroclassify.batch import derive_rng, master_seed
-from astroclassify.images import as_image
-from astroclassify.images._checks import EXPOSURE_MAP
+from astroclassify.images import SkyImage, as_image
 
 from ..engines import _direct
 from ..engines._photon_source import bin_events, photon_source
@@ -19,7 +17,7 @@ from ..halos._halo import Halo
 from ..physics._projection import axis_name, check_axis
 from ..physics._telescope import make_telescope
 from ..physics._xray_packages import check_pyxsim
-from ._header import as_ccddata, image_header
+from ._header import as_sky_image, image_header
 from ._observation import Observation
 from ._point_sources import draw_point_sources
 
@@ -84,10 +82,10 @@ def observe(halo, observation, *, axis="z", engine="pyxsim", rng=None):
 
     Returns
     -------
-    `~astropy.nddata.CCDData`
+    `~astroclassify.images.SkyImage`
         Counts (whole numbers, float32), shape ``observation.shape``, the halo's centre in the middle, TAN coordinates
         with right ascension to the left. Without an observatory's detector there is no mask; with one, pixels that it
-        never sees are masked and ``meta["exposure_map"]`` holds the exposure of each pixel [s], vignetting included.
+        never sees are masked and ``exposure`` holds the exposure of each pixel [s], vignetting included.
         ``meta`` holds FITS keywords: TELESCOP, INSTRUME, EXPOSURE [s], REDSHIFT, E_MIN and E_MAX [keV], NH [cm-2],
         WIDTH [kpc], BKGRATE and SKYRATE [ct s-1 arcsec-2], PTSRCMAX [erg s-1 cm-2], PSFFWHM [arcsec], RESPONSE,
         DETECTOR, OFFSET_X, OFFSET_Y [arcmin] and ROLL [deg], OBJECT, HALO_ID, SIMNAME, SNAPNUM, M500 [Msun],
@@ -144,7 +142,7 @@ def expected_counts(halo, observation, *, axis="z", rng=None):
 
     Returns
     -------
-    `~astropy.nddata.CCDData`
+    `~astroclassify.images.SkyImage`
         Expected counts (float64) of gas, background and point sources; mask, exposure map and ``meta`` as in `observe`.
 
     Raises
@@ -166,7 +164,7 @@ def expected_counts(halo, observation, *, axis="z", rng=None):
     source = _direct_source(halo, observation, telescope)(axis)
     source += expected_background(halo, observation, telescope, seed, axis)
     meta = image_header(halo, observation, axis=axis, engine="direct", seed=seed)
-    return as_ccddata(source, halo, observation, telescope, meta)
+    return as_sky_image(source, halo, observation, telescope, meta)
 
 
 def draw_counts(expected, *, exposure=None, rng=None):
@@ -184,7 +182,7 @@ def draw_counts(expected, *, exposure=None, rng=None):
 
     Returns
     -------
-    `~astropy.nddata.CCDData`
+    `~astroclassify.images.SkyImage`
         Counts (float32), ``meta["EXPOSURE"]`` and the exposure map scaled, and the seed in ``meta["DRAWSEED"]`` (not
         with a generator).
 
@@ -196,22 +194,20 @@ def draw_counts(expected, *, exposure=None, rng=None):
     image = as_image(expected)
     if not np.all(np.isfinite(image.data)) or np.any(image.data < 0):
         raise ValueError("expected must hold finite counts, none negative")
-    factor = 1.0
-    meta = dict(image.meta)
+    factor, meta = 1.0, image.meta
     if exposure is not None:
         seconds = check_quantity("exposure", exposure, u.s, positive=True, shape=())
         if not meta.get("EXPOSURE"):
             raise ValueError("expected must have the exposure time in meta['EXPOSURE'] to draw another one")
         factor = seconds / meta["EXPOSURE"]
         meta["EXPOSURE"] = seconds
-        if EXPOSURE_MAP in meta:
-            meta[EXPOSURE_MAP] = meta[EXPOSURE_MAP] * factor
     if not isinstance(rng, np.random.Generator):
         meta["DRAWSEED"] = master_seed(rng)
         rng = np.random.default_rng(meta["DRAWSEED"])
     counts = rng.poisson(image.data * factor).astype(np.float32)
     mask = None if image.mask is None else image.mask.copy()
-    return CCDData(counts, unit=u.ct, wcs=image.wcs, mask=mask, meta=meta)
+    exposed = None if image.exposure is None else image.exposure * factor
+    return SkyImage(counts, unit=u.ct, wcs=image.wcs, mask=mask, meta=meta, exposure=exposed)
 
 
 def expected_spectrum(halo, observation, *, axis="z", bin_width=0.05 * u.keV):
@@ -278,7 +274,7 @@ def observing(halo, observation, *, engine, seed):
             else:
                 counts = bin_events(source(axis, rng), observation.shape) + rng.poisson(background)
             meta = image_header(halo, observation, axis=axis, engine=engine, seed=seed)
-            return as_ccddata(counts.astype(np.float32), halo, observation, telescope, meta)
+            return as_sky_image(counts.astype(np.float32), halo, observation, telescope, meta)
 
         yield image_along
 

@@ -6,11 +6,9 @@ import math
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from astropy.nddata import CCDData
 
 from astroclassify import batch, tables
-from astroclassify.images import Cutout
-from astroclassify.images._checks import EXPOSURE_MAP
+from astroclassify.images import Cutout, SkyImage
 from astroclassify.images._resample import target_wcs
 from astroclassify.images._standardise import LOW_COUNTS
 from astroclassify.samples._writer import DIGEST_KEY, RowFormat
@@ -83,14 +81,13 @@ def make_candidate(name, label, *, seed, geometry, digest):
         "SEED": seed,
         DIGEST_KEY: digest,
         **ROWS.to_header(_truth(scene, counts, exposure, grid)),
-        EXPOSURE_MAP: exposure.astype(np.float32),
     }
     optical = {**common, "SURVEY": "POSS-II red, simulated", "BANDPASS": "R"}
     return Cutout(
         name,
         {
-            "xray": CCDData(counts, unit=u.ct, wcs=wcs, meta=xray),
-            "optical": CCDData(plate, unit=u.adu, wcs=wcs, meta=optical),
+            "xray": SkyImage(counts, unit=u.ct, wcs=wcs, meta=xray, exposure=exposure),
+            "optical": SkyImage(plate, unit=u.adu, wcs=wcs, meta=optical),
         },
     )
 

@@ -71,7 +71,7 @@ def simulate_candidates(
     -------
     list of Cutout, or `~astropy.table.QTable`
         Without ``out``, the cutouts (3 MB each): bands ``"xray"`` (whole counts in 0.5 to 2 keV, with the exposure map
-        in ``meta["exposure_map"]`` and the truth in further entries of ``meta``: ``LABEL``, ``KIND``, ``REDSHIFT`` ...)
+        in ``exposure`` and the truth in entries of ``meta``: ``LABEL``, ``KIND``, ``REDSHIFT`` ...)
         and ``"optical"`` (densities, adu). With ``out``, a SAMPLE table with further columns: ``kind`` (what makes up
         the class: ``agn``, ``star``, ``early``, ``late``, ``edge``, ``blend``, ``streak``, ``wing``, ``hot``, ``arc``,
         ``empty``), ``flux`` (0.5 to 2 keV, of the source in the middle), ``core_radius``, ``r_mag`` (R of the

@@ -15,8 +15,7 @@ from astroclassify import batch
 from astroclassify._checks import check_number, check_quantity
 from astroclassify.exceptions import SchemaError
 from astroclassify.fields import Field, read_field
-from astroclassify.images import Geometry
-from astroclassify.images._checks import EXPOSURE_MAP
+from astroclassify.images import Geometry, SkyImage
 from astroclassify.samples._writer import dateless_provenance
 from astroclassify.schemes import CANDIDATE, Flag
 
@@ -279,8 +278,7 @@ def _as_field(counts, exposure, wcs, meta):
     header = {**meta, "TELESCOP": "XMM", "INSTRUME": "EPN", "E_MIN": _BAND[0], "E_MAX": _BAND[1]}
     header.update(RA_PNT=float(wcs.wcs.crval[0]), DEC_PNT=float(wcs.wcs.crval[1]), SUBMODE="PrimeFullWindow")
     header["PA_PNT"] = (90 - meta["ROLL"]) % 360  # x to the west and y to the north, as in real headers
-    header[EXPOSURE_MAP] = exposure
-    image = CCDData(counts.astype(float), unit=u.ct, wcs=wcs, meta=header)
+    image = SkyImage(counts.astype(float), unit=u.ct, wcs=wcs, meta=header, exposure=exposure)
     return read_field(image, energy_range=u.Quantity(_BAND, u.keV))
 
 
@@ -339,4 +337,4 @@ def _plate(scene, grid, wcs, seed, meta):
     rng = batch.derive_rng(seed, "field", "plate")
     plate = expose_plate(scene.stars, seen, Grid(shape, _PLATE_PIXEL), rng, painted=scene.painted)
     header = {**meta, "SURVEY": "POSS-II red, simulated", "BANDPASS": "R"}
-    return CCDData(plate, unit=u.adu, wcs=sky_grid(wcs.wcs.crval, shape, _PLATE_PIXEL), meta=header)
+    return SkyImage(plate, unit=u.adu, wcs=sky_grid(wcs.wcs.crval, shape, _PLATE_PIXEL), meta=header)

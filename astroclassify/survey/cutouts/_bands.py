@@ -11,8 +11,8 @@ from astropy.nddata import CCDData, NDData
 from astropy.wcs import WCS, FITSFixedWarning
 from astropy.wcs.utils import wcs_to_celestial_frame
 
-from astroclassify.images import as_image
-from astroclassify.images._checks import EXPOSURE_MAP, celestial, counts_factor, image_flags, valid_pixels
+from astroclassify.images import SkyImage, as_image
+from astroclassify.images._checks import celestial, counts_factor, image_flags, valid_pixels
 from astroclassify.images._headers import has_exposure
 from astroclassify.images._resample import (
     LEAST_SHARE,
@@ -56,15 +56,13 @@ class Piece:
         if not isinstance(image, NDData):
             raise TypeError(f"field must be a Field or CCDData of counts, got {type(field).__name__}")
         image = as_image(image)
-        valid, exposure = valid_pixels(image), image.meta.get(EXPOSURE_MAP)
+        valid, exposure = valid_pixels(image), image.exposure
         flags = image_flags(image.meta) & _INHERITED
-        if exposure is not None:
-            exposure = np.nan_to_num(np.asarray(exposure, dtype=float))
-        elif not has_exposure(image.meta):
+        if not has_exposure(image):
             flags |= Flag.NO_EXPOSURE
         if np.any(image.data[valid] < 0):
             flags |= Flag.NEGATIVE
-        meta = {key: value for key, value in image.meta.items() if key not in _NOT_KEPT and np.ndim(value) == 0}
+        meta = {key: value for key, value in image.meta.items() if key not in _NOT_KEPT}
         if getattr(field, "energy_range", None) is not None:
             low, high = field.energy_range.to_value(u.keV)
             meta |= {"E_MIN": float(low), "E_MAX": float(high)}
@@ -123,10 +121,9 @@ def xray_band(piece, target, shape):
     if data.sum() < LOW_COUNTS:
         flags |= Flag.LOW_COUNTS
     meta = {**piece.meta, "FLAGS": flags.value}
-    if exposure is not None:
-        meta[EXPOSURE_MAP] = exposure.astype(np.float32)
     mask = valid < LEAST_SHARE
-    return as_image(CCDData(data, unit=u.ct, mask=mask if mask.any() else None, wcs=target, meta=meta))
+    mask = mask if mask.any() else None
+    return as_image(SkyImage(data, unit=u.ct, mask=mask, wcs=target, meta=meta, exposure=exposure))
 
 
 def optical_band(image, target, shape):
@@ -145,5 +142,5 @@ def optical_band(image, target, shape):
         flags |= Flag.OFF_EDGE
     if valid is not None and mask.any():
         flags |= Flag.MASKED
-    meta = {**image.meta, "FLAGS": flags.value}
-    return as_image(CCDData(data, unit=u.adu, mask=mask if mask.any() else None, wcs=target, meta=meta))
+    image.meta["FLAGS"] = flags.value
+    return as_image(SkyImage(data, unit=u.adu, mask=mask if mask.any() else None, wcs=target, meta=image.meta))

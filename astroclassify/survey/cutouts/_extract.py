@@ -91,7 +91,7 @@ def extract_cutouts(
 
     Notes
     -----
-    Bands: ``"xray"`` (counts, and the exposure map [s] in ``meta["exposure_map"]``) and, where there is an image,
+    Bands: ``"xray"`` (counts, and the exposure map [s] in ``exposure``) and, where there is an image,
     ``"optical"`` (its values, unit adu). The counts of a pixel are shared among the pixels of the grid in proportion to
     the area that they have in common, exactly, so that what falls inside the grid is conserved to rounding; the
     exposure is averaged by area. Optical images are interpolated between pixels, or averaged by area where their pixels

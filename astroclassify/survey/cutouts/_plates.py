@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from astropy.nddata import CCDData
-from astropy.wcs import WCS
 
 from astroclassify._checks import check_quantity
 from astroclassify.exceptions import GeometryError
@@ -17,6 +16,7 @@ from astroclassify.images import as_image
 from astroclassify.images._checks import check_position
 from astroclassify.images._open import open_fits
 from astroclassify.images._resample import target_wcs, transform, window
+from astroclassify.images._wcs import read_wcs
 
 __all__ = ["LocalOptical", "NoImageError", "check_field", "find_plate", "plate_image"]
 
@@ -61,14 +61,12 @@ def find_plate(hdus, path):
     """First HDU with a two-dimensional image that has a celestial WCS, its number and the WCS; no pixel is read."""
     for number, hdu in enumerate(hdus):
         shape = hdu.shape if hdu.is_image else ()
-        if len(shape) >= 2 and min(shape) > 0 and set(shape[:-2]) <= {1} and "CTYPE1" in hdu.header:
-            wcs = WCS(hdu.header, fobj=hdus)
-        elif len(shape) == 2 and min(shape) > 0 and {"AMDX1", "PPO3", "CNPIX1"} <= set(hdu.header):
-            wcs = WCS(hdu.header)  # a plate solution, which astropy turns into a projection with polynomials
-        else:
-            continue
-        if wcs.has_celestial:
-            return hdu, number, wcs.celestial
+        # A plate solution (AMDX1 ...) is turned by astropy into a projection with polynomials.
+        described = any(key in hdu.header for key in ("CTYPE1", "AMDX1"))
+        if len(shape) >= 2 and min(shape) > 0 and set(shape[:-2]) <= {1} and described:
+            wcs = read_wcs(hdu.header, shape, hdus)
+            if wcs is not None:
+                return hdu, number, wcs
     raise GeometryError(f"{str(path)!r} has no image with celestial coordinates")
 
 
