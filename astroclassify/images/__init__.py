@@ -13,5 +13,6 @@ __getattr__, __dir__, __all__ = attach(
         "_geometry": ("DEFAULT_COSMOLOGY", "Geometry"),
         "_headers": ("Header", "read_header"),
         "_standardise": ("standardise",),
+        "events._read": ("read_events",),
     },
 )
