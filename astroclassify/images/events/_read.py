@@ -30,6 +30,13 @@ _TABLE_KEY = re.compile(
     r"(T(TYPE|FORM|UNIT|NULL|SCAL|ZERO|DISP|DIM|BCOL|LMIN|LMAX|DMIN|DMAX|CTYP|CUNI|CRPX|CRVL|CDLT|CROT|CNA|CTY|ALEN)"
     r"|MTYPE|MFORM|LONP|LATP)\d+$|T(PC?|CD?)\d+_\d+$|REF[XY][A-Z]+$|(TFIELDS|THEAP|HDUNAME|TSORTKEY)$"
 )
+# Why an event is not in the image.
+_OF_OTHER_ENERGY = ("have no energy", "are no photons (PI below zero)", "lie outside the band")
+_ELSEWHERE = (
+    "have no place on the sky",
+    "lie outside the legal range of the list's sky",
+    "lie outside the part of the sky that was asked for",
+)
 _MANY = 0.01  # share of the events without a place on the sky above which a warning is due
 
 
