@@ -6,8 +6,7 @@ import numpy as np
 from astropy import units as u
 from astropy.wcs.utils import proj_plane_pixel_scales
 
-from astroclassify._checks import check_integer, check_quantity, shorten
-from astroclassify.exceptions import ArgumentError, GeometryError
+from astroclassify.exceptions import GeometryError
 
 from .._resample import find_pixel
 from ._missions import SKY_LIMIT, default_factor
@@ -83,8 +82,8 @@ def _factor(pixel, sky, native, default):
     if pixel is None:
         return default
     if not isinstance(pixel, u.Quantity):
-        return check_integer("pixel", pixel, 1)
-    factor = check_quantity("pixel", pixel, u.arcsec, positive=True, shape=()) / native
+        return pixel
+    factor = pixel.to_value(u.arcsec) / native
     if not sky.is_whole:
         return factor
     # Counts of whole numbers binned in anything else have stripes.
@@ -95,13 +94,11 @@ def _factor(pixel, sky, native, default):
 
 def _rectangle(sky, limits, factor, position, size):
     """Edges (low, high) of a rectangle on the sky, on the pixels that the image of all of it has."""
-    sides = check_quantity("size", size, u.deg, positive=True)
-    if np.shape(sides) not in ((), (2,)):
-        raise ArgumentError(f"size must be one angle or two (along y and x), got {shorten(size)}")
+    sides = np.broadcast_to(size.to_value(u.deg), 2)[::-1]
     middle = find_pixel(sky.wcs, position) + 1
     if not np.all(np.isfinite(middle)):
         raise GeometryError(f"position {position.to_string('hmsdms')} lies off the list's sky")
-    number = np.maximum(np.round(np.broadcast_to(sides, 2)[::-1] / (proj_plane_pixel_scales(sky.wcs) * factor)), 1)
+    number = np.maximum(np.round(sides / (proj_plane_pixel_scales(sky.wcs) * factor)), 1)
     start = np.round((middle - limits[:, 0]) / factor - number / 2)
     low = limits[:, 0] + start * factor
     low, high = np.maximum(low, limits[:, 0]), np.minimum(low + number * factor, limits[:, 1])

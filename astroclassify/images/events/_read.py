@@ -9,7 +9,7 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.nddata import CCDData
 
-from astroclassify._checks import check_quantity
+from astroclassify._checks import check_integer, check_quantity, shorten
 from astroclassify.exceptions import ArgumentError, GeometryError, ImageWarning
 from astroclassify.schemes import Flag
 
@@ -133,12 +133,33 @@ def read_events(path, *, energy=None, pixel=None, position=None, size=None):
            [0, 0, 0],
            [0, 1, 0]])
     """
+    band = _check_arguments(energy, pixel, position, size)
     with open_fits(path) as hdus:
         number = next((n for n, hdu in enumerate(hdus) if _is_events(hdu)), None)
         if number is None:
             names = ", ".join(f"{hdu.name or n} ({type(hdu).__name__})" for n, hdu in enumerate(hdus))
             raise GeometryError(f"{str(path)!r} has no event list, only {names}")
-        return image_of_events(hdus, number, Path(path), energy=energy, pixel=pixel, position=position, size=size)
+        return image_of_events(hdus, number, Path(path), band=band, pixel=pixel, position=position, size=size)
+
+
+def _check_arguments(energy, pixel, position, size):
+    """Band [keV] or None; an error for an argument that no list allows."""
+    if isinstance(pixel, u.Quantity):
+        check_quantity("pixel", pixel, u.arcsec, positive=True, shape=())
+    elif pixel is not None:
+        check_integer("pixel", pixel, 1)
+    if (position is None) != (size is None):
+        raise ArgumentError("position and size go together: give both or neither")
+    if position is not None:
+        check_position("position", position)
+        if np.shape(check_quantity("size", size, u.deg, positive=True)) not in ((), (2,)):
+            raise ArgumentError(f"size must be one angle or two (along y and x), got {shorten(size)}")
+    if energy is None:
+        return None
+    low, high = check_quantity("energy", energy, u.keV, shape=(2,))
+    if not 0 <= low < high:
+        raise ArgumentError(f"energy must rise from zero or more, got {energy}")
+    return float(low), float(high)
 
 
 def only_events(hdus):
@@ -161,19 +182,15 @@ def _is_events(hdu):
     return (name in ("EVENTS", "STDEVT") or kind == "EVENTS") and status != "REJECTED" and name != "REJEVT"
 
 
-def image_of_events(hdus, number, path, *, energy=None, pixel=None, position=None, size=None):
-    """See `read_events`; HDU ``number`` of a file that is open."""
-    if (position is None) != (size is None):
-        raise ArgumentError("position and size go together: give both or neither")
-    if position is not None:
-        check_position("position", position)
+def image_of_events(hdus, number, path, *, band=None, pixel=None, position=None, size=None):
+    """See `read_events`; HDU ``number`` of a file that is open, ``band`` in keV."""
     table = EventTable(hdus, number, path)
     meta = _table_meta(hdus, table)
     header = read_header(meta)
     if mode := not_imaging(meta):
         raise GeometryError(f"{table.label} was taken in a mode without images ({mode})")
     sky = find_sky(table, position)
-    band, spectrum = _choose_band(table, header, energy)
+    band, spectrum = _choose_band(table, header, band)
     grid, limits = make_grid(table, sky, meta, header.instrument, pixel=pixel, position=position, size=size)
     counts, numbers = _count(table, sky, grid, limits, band, spectrum, header.instrument == "EROSITA")
     if size is None:
@@ -205,8 +222,8 @@ def _table_meta(hdus, table):
     return {key: value for key, value in meta.items() if not _TABLE_KEY.match(key)}
 
 
-def _choose_band(table, header, energy):
-    """Band [keV] (None: all events), and column, factor and constant of the energies (None: there are none)."""
+def _choose_band(table, header, band):
+    """Band [keV] within that of the list, and column, factor and constant of its energies (None: there are none)."""
     found = None
     for name in ("ENERGY", "PI"):
         column = table.column(name)
@@ -214,21 +231,19 @@ def _choose_band(table, header, energy):
         if scale is not None:
             found = (column, *scale)
             break
-    if energy is None:
+    if band is None:
         return None, found
-    low, high = check_quantity("energy", energy, u.keV, shape=(2,))
-    if not 0 <= low < high:
-        raise ArgumentError(f"energy must rise from zero or more, got {energy}")
     if found is None:
         raise GeometryError(
             f"energy: {table.label} ({header.telescope} {header.instrument}) has no energies: ENERGY or PI with a "
             f"unit, or PI of an instrument whose channels are known; its columns are {table.names}"
         )
-    whole = header.energy_range
+    (low, high), whole = band, header.energy_range
     if whole is not None and not (whole[0] <= low and high <= whole[1]):
+        text = f"has events from {whole[0]:g} to {whole[1]:g} keV, asked for are {low:g} to {high:g} keV"
         if high <= whole[0] or low >= whole[1]:
-            raise GeometryError(f"energy: {table.label} has events from {whole[0]:g} to {whole[1]:g} keV, got {energy}")
-        _warn(f"{table.label} has events from {whole[0]:g} to {whole[1]:g} keV only: energy {energy} is cut to these")
+            raise GeometryError(f"energy: {table.label} {text}")
+        _warn(f"{table.label} {text}")
         low, high = max(low, whole[0]), min(high, whole[1])
     return (low, high), found
 
