@@ -14,5 +14,6 @@ __getattr__, __dir__, __all__ = attach(
         "_headers": ("Header", "read_header"),
         "_sky_image": ("SkyImage",),
         "_standardise": ("standardise",),
+        "events._read": ("read_events",),
     },
 )

@@ -122,7 +122,8 @@ def read_image(path, *, hdu=None, exposure=None):
     Read an image as observatories write them.
 
     Takes integers, big-endian floats, images in a later HDU or compressed, axes of length one, missing units and
-    deprecated keywords. NaN pixels are masked and flagged, never replaced in silence.
+    deprecated keywords. NaN pixels are masked and flagged, never replaced in silence. A file without an image but with
+    an event list is read as `read_events` does by default.
 
     Parameters
     ----------
@@ -172,7 +173,16 @@ def read_image(path, *, hdu=None, exposure=None):
     ...     read_image(path).shape
     (4, 5)
     """
+    from .events._read import image_of_events, only_events  # which reads files with this module
+
     with open_fits(path) as hdus:
+        if hdu is None and (number := only_events(hdus)) is not None:
+            if exposure is not None:
+                raise GeometryError(
+                    f"exposure: {str(name_of(path))!r} is an event list, whose image has pixels of its own: "
+                    "survey.read_field puts exposure maps on them"
+                )
+            return image_of_events(hdus, number, Path(path))
         return image_from_hdus(hdus, name_of(path), hdu=hdu, exposure=exposure)
 
 

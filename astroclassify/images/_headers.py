@@ -10,6 +10,8 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import FK4, FK5, FK4NoETerms, SkyCoord
 
+from ._channels import PI_CHANNELS
+
 __all__ = ["EXPOSURE_KEYS", "Header", "has_exposure", "is_event_image", "parse_unit", "read_header"]
 
 EXPOSURE_KEYS = ("EXPOSURE", "LIVETIME", "ONTIME", "EXPTIME")
@@ -34,14 +36,7 @@ _INSTRUMENTS = (
 # (HRC-S).
 _SIM_Z = {"ACIS": (-212.0, "ACIS-I", "ACIS-S"), "HRC": (188.0, "HRC-I", "HRC-S")}
 # Pairs of keywords with the band of an image, the most specific first: ours and eSASS, CIAO and SOXS, OGIP.
-_BAND_KEYS = (("E_MIN", "E_MAX"), ("EMIN", "EMAX"), ("ENERGYLO", "ENERGYHI"), ("ENERG_LO", "ENERG_HI"))
-# Width [keV] of a PI channel, where the unit of the filter is not one of energy.
-# EPIC: 1 eV. ACIS: 14.6 eV, channels from 1. Swift XRT: 10 eV.
-_PI_CHANNELS = {
-    **dict.fromkeys(("EPN", "EMOS1", "EMOS2"), 1e-3),
-    **dict.fromkeys(("ACIS", "ACIS-I", "ACIS-S"), 0.0146),
-    "XRT": 0.01,
-}
+BAND_KEYS = (("E_MIN", "E_MAX"), ("EMIN", "EMAX"), ("ENERGYLO", "ENERGYHI"), ("ENERG_LO", "ENERG_HI"))
 _WHOLE_RANGE = 10.0  # keV; a filter from zero to more than this selects nothing
 _SAME_BAND = 0.05  # relative difference up to which two ends of a band are the same
 _RANGE = re.compile(r"[\[\](]?\s*([-+.\dEe]*)\s*:\s*([-+.\dEe]*)\s*[\[\])]?$")
@@ -315,7 +310,7 @@ def _chandra_array(meta, instrument, detector, conflicts):
 
 def _find_band(meta, instrument, conflicts):
     """Lower and upper end [keV], or None."""
-    for keys in _BAND_KEYS:
+    for keys in BAND_KEYS:
         low, high = (_number(meta, key) for key in keys)
         if low is None or high is None or not 0 <= low < high:
             continue
@@ -345,19 +340,20 @@ def _filtered_band(meta, instrument):
         unit = parse_unit(_text(meta, f"DSUNIT{number}") or _text(meta, f"DSUNI{number}"))
         is_energy = _text(meta, key).upper() == "ENERGY"
         if unit is not None and unit.is_equivalent(u.keV):
-            scale = unit.to(u.keV)
+            scale, start = unit.to(u.keV), 0.0
         else:
-            scale = 1e-3 if is_energy else _PI_CHANNELS.get(instrument)
+            scale, start = (1e-3, 0.0) if is_energy else PI_CHANNELS.get(instrument, (None, None))
         if not found or scale is None:
             return None
         try:
             low, high = (float(end or missing) for end, missing in zip(found.groups(), (-np.inf, np.inf), strict=True))
         except ValueError:
             return None
-        if not is_energy and scale == _PI_CHANNELS["ACIS"]:
-            low -= 1  # channels are counted from 1
-        if low > 0 or high * scale <= _WHOLE_RANGE:
-            bounds.append((low * scale, high * scale))
+        low, high = start + low * scale, start + high * scale
+        if not is_energy and scale == PI_CHANNELS["ACIS"][0]:
+            high += scale  # ends of a filter on ACIS are whole channels
+        if low > max(start, 0) or high <= _WHOLE_RANGE:
+            bounds.append((low, high))
     if not bounds:
         return None
     low, high = max(low for low, _ in bounds), min(high for _, high in bounds)

@@ -13,6 +13,7 @@ from astropy.wcs import WCS
 from scipy.stats import kstest
 
 from astroclassify.exceptions import OutputError
+from astroclassify.images import read_events, read_header
 from astroclassify.sim import Observation, expected_spectrum, observe, write_events
 
 # not importorskip: the first import must be the package's own, which keeps the user's home clean
@@ -61,6 +62,11 @@ def test_binned_it_is_the_image_of_the_same_seed(ball, tmp_path, changes, axis):
     image = observe(ball, observation, axis=axis, rng=5)
     table = Table.read(path, hdu="EVENTS")
     assert np.array_equal(binned(table, image.shape), image.data)
+    again = read_events(path)
+    assert np.array_equal(again.data, image.data)
+    corner = (0, image.shape[0] - 1)
+    np.testing.assert_allclose(again.wcs.all_pix2world(*corner, 0), image.wcs.all_pix2world(*corner, 0), atol=1e-10)
+    assert read_header(again.meta, again.wcs).energy_range == read_header(image.meta, image.wcs).energy_range
     header = fits.getheader(path, "EVENTS")
     for key, value in image.meta.items():
         if key != "exposure_map":
