@@ -6,14 +6,14 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
 from astroclassify._checks import first_line
 from astroclassify.exceptions import MissingDependencyError, OutputError, SchemaError
 
-from ._columns import SAMPLE, has_text, plain_column, validate
+from ._columns import SAMPLE, validate
+from ._plain import plain_column, plain_table
 from ._sample import SampleTable
 
 __all__ = ["format_of", "image_paths", "read", "read_sample", "unpack", "write", "write_beside", "write_sample"]
@@ -74,19 +74,10 @@ def read(path, spec=None):
         table = QTable.read(path, format=file_format)
     except Exception as error:
         raise SchemaError(f"{str(path)!r} cannot be read as a table ({file_format}): {first_line(error)}") from error
-    for name in table.colnames:
-        table[name] = _plain(table[name])
+    table = plain_table(table)
     unpack(table, file_format)
     table.meta.pop("folder", None)
     return table if spec is None else validate(table, spec)
-
-
-def _plain(column):
-    """Texts as str, native byte order; masked numbers stay masked."""
-    if has_text(column):
-        return plain_column(column)
-    dtype = getattr(column, "dtype", None)
-    return column.astype(dtype.newbyteorder("=")) if dtype is not None and dtype.byteorder == ">" else column
 
 
 # FITS headers hold no nested meta, and VOTable none at all: there the meta is one JSON text under this name.
@@ -95,11 +86,8 @@ _META_KEYS = {"fits": "ACMETA", "votable": "description"}
 
 def _pack(table, file_format):
     """Copy of a table in what a format can hold: meta as JSON, in VOTable a sky position as two columns."""
-    table = table.copy(copy_data=False)
+    table = plain_table(table).copy(copy_data=False)  # FITS and Parquet hold no objects
     table.meta.pop("folder", None)
-    for name in table.colnames:
-        if getattr(table[name], "dtype", np.dtype(float)).kind == "O" and has_text(table[name]):
-            table[name] = plain_column(table[name])  # FITS and Parquet hold no objects
     if file_format not in _META_KEYS:
         return table
     text = json.dumps(dict(table.meta), default=str)
@@ -295,9 +283,9 @@ def image_paths(sample):
         raise SchemaError("sample has no meta['folder']: read it with tables.read_sample")
     folder = Path(sample.meta["folder"])
     paths = []
-    for name in sample["path"]:
-        relative = PurePosixPath(str(name))
+    for name in plain_column(sample["path"]).tolist():
+        relative = PurePosixPath(name)
         if relative.is_absolute() or ".." in relative.parts:
-            raise SchemaError(f"path must lie inside the sample folder, got {str(name)!r}")
+            raise SchemaError(f"path must lie inside the sample folder, got {name!r}")
         paths.append(folder / relative)
     return paths
