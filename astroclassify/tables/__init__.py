@@ -1,6 +1,6 @@
 """Tables that the package returns and takes: their columns, and how they are checked, read and written."""
 
-from ._columns import (  # noqa: F401 (some are for the rooms only)
+from ._columns import (
     CANDIDATES,
     PREDICTIONS,
     SAMPLE,

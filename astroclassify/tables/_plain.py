@@ -93,7 +93,7 @@ def numbers(table, name, unit=None, *, what="table"):
     found = u.dimensionless_unscaled if found is None else found
     if not found.is_equivalent(wanted):
         like = f"a unit like {wanted}" if unit is not None and wanted != u.dimensionless_unscaled else "no unit"
-        raise SchemaError(f"column {name!r} of {what} must have {like}, got {found or 'none'}")
+        raise SchemaError(f"column {name!r} of {what} must have {like}, got {getattr(column, 'unit', None)}")
     values = np.asarray(getattr(values, "value", values), dtype=float)
     return values if found == wanted else (values * found).to_value(wanted)
 
@@ -187,7 +187,9 @@ def _plain_texts(values, mask, missing):
         values = np.char.decode(values, "utf-8", "backslashreplace") if values.size else np.zeros(values.shape, "U1")
     elif values.dtype.kind != "U":
         gaps = np.broadcast_to(mask, values.shape)
-        texts = [missing if gap else _plain_text(value, missing) for value, gap in zip(values.flat, gaps.flat, strict=True)]
+        texts = [
+            missing if gap else _plain_text(value, missing) for value, gap in zip(values.flat, gaps.flat, strict=True)
+        ]
         return np.array(texts, dtype=str).reshape(values.shape) if texts else np.zeros(values.shape, "U1")
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     return np.where(mask, missing, values) if mask.any() else values
