@@ -1,5 +1,6 @@
 """Files of tables and of sample folders: whole or not there, the format by the ending of the name."""
 
+import gzip
 import json
 import os
 import tempfile
@@ -10,9 +11,11 @@ from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
 from astroclassify._checks import first_line
+from astroclassify._regular_files import check_regular
 from astroclassify.exceptions import MissingDependencyError, OutputError, SchemaError
 
 from ._columns import SAMPLE, validate
+from ._guard import check_file
 from ._plain import plain_column, plain_table
 from ._sample import SampleTable
 
@@ -25,19 +28,22 @@ _FORMATS = {
     ".ecsv": "ascii.ecsv",
     ".fits": "fits",
     ".fit": "fits",
-    ".gz": "fits",
     ".vot": "votable",
     ".xml": "votable",
     ".parquet": "parquet",
 }
+# What `check_file` calls them. Parquet has its own checks.
+_FORMS = {"ascii.ecsv": "ecsv", "fits": "fits", "votable": "votable"}
 
 
 def format_of(path, name="path"):
     """Format of a file for `astropy.table`, by the ending of its name; ``name`` is what errors call the argument."""
-    try:
-        file_format = _FORMATS[Path(path).suffix.lower()]
-    except KeyError:
-        raise SchemaError(f"{name} must end in one of {sorted(_FORMATS)}, got {str(path)!r}") from None
+    path = Path(path)
+    packed = path.suffix.lower() == ".gz"
+    ending = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
+    file_format = _FORMATS.get(ending, "fits" if packed else None)
+    if file_format is None or (packed and file_format == "parquet"):
+        raise SchemaError(f"{name} must end in one of {sorted(_FORMATS)}, or .gz after it, got {str(path)!r}")
     if file_format == "parquet" and find_spec("pyarrow") is None:
         raise MissingDependencyError("pyarrow is needed for Parquet and is not installed: pip install pyarrow")
     return file_format
@@ -68,8 +74,9 @@ def read(path, spec=None):
     """
     path = Path(path)
     file_format = format_of(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"path: no file {str(path)!r}")
+    check_regular(path, error=SchemaError)
+    if file_format in _FORMS:
+        check_file(path, _FORMS[file_format])
     try:
         table = QTable.read(path, format=file_format)
     except Exception as error:
@@ -152,8 +159,13 @@ def write(table, path, *, overwrite=False):
     table = _pack(table, file_format)
 
     def writer(temporary):
+        packed = path.suffix.lower() == ".gz" and file_format != "fits"  # astropy packs FITS itself, by the name
         try:
-            table.write(temporary, format=file_format, overwrite=True)
+            if packed:
+                with gzip.open(temporary, "wt", encoding="utf-8", newline="") as stream:
+                    table.write(stream, format=file_format)
+            else:
+                table.write(temporary, format=file_format, overwrite=True)
         except (TypeError, ValueError) as error:
             raise SchemaError(f"the table cannot be written as {file_format}: {first_line(error)}") from error
 

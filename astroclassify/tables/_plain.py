@@ -6,11 +6,12 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable, Table
+from astropy.utils import iers
 
-from astroclassify._checks import shorten
+from astroclassify._checks import first_line, shorten
 from astroclassify.exceptions import SchemaError
 
-__all__ = ["has_text", "numbers", "plain_column", "plain_table"]
+__all__ = ["has_text", "numbers", "plain_column", "plain_sky", "plain_table"]
 
 
 def plain_table(table):
@@ -201,3 +202,26 @@ def _plain_text(value, missing):
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     return missing if _is_gap(value) else str(value)
+
+
+def plain_sky(sky, name):
+    """
+    Positions in ICRS, shape as given, NaN where they are masked or unknown; ``name`` is what an error calls them.
+
+    SchemaError if they are no SkyCoord, or in a frame that cannot be changed to ICRS, such as one of an observatory
+    without a time. No table of the Earth's rotation is downloaded for it.
+    """
+    if not isinstance(sky, SkyCoord):
+        raise SchemaError(f"{name} must be positions (SkyCoord), got {type(sky).__name__}")
+    try:
+        with iers.conf.set_temp("auto_download", False):
+            sky = sky.icrs
+    except Exception as error:  # whatever a frame asks for
+        raise SchemaError(f"{name} cannot be changed to ICRS: {first_line(error)}") from error
+    ra, dec = (plain_column(_masked_degrees(angle)) for angle in (sky.ra, sky.dec))
+    return SkyCoord(ra * u.deg, dec * u.deg)
+
+
+def _masked_degrees(angle):
+    values = angle.deg
+    return np.ma.array(getattr(values, "unmasked", values), mask=getattr(values, "mask", False), dtype=float)

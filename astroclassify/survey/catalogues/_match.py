@@ -7,7 +7,7 @@ from astropy.table import QTable, Table
 
 from astroclassify._checks import check_quantity
 from astroclassify.exceptions import ArgumentError, SchemaError
-from astroclassify.tables import plain_column, provenance
+from astroclassify.tables import plain_column, plain_sky, provenance
 
 __all__ = ["cross_match"]
 
@@ -91,7 +91,7 @@ def _input(name, value):
         raise SchemaError(f"{name} must be a table with a SkyCoord column 'sky_position', or a SkyCoord")
     if sky.ndim > 1:
         raise SchemaError(f"{name} must be a list of positions, got shape {sky.shape}")
-    sky = sky.icrs.reshape(-1)
+    sky = plain_sky(sky, name).reshape(-1)
     return sky, np.full(len(sky), "") if names is None else names
 
 

@@ -11,7 +11,7 @@ from regions import CircleSkyRegion, RegionMeta, Regions, RegionVisual
 
 from astroclassify._checks import check_quantity
 from astroclassify.exceptions import AstroclassifyWarning, SchemaError
-from astroclassify.tables import numbers, plain_table, write_beside
+from astroclassify.tables import numbers, plain_sky, plain_table, write_beside
 
 __all__ = ["to_regions", "write_regions"]
 
@@ -132,7 +132,7 @@ def _circles(candidates, radius):
     if not {"source_id", "sky_position"} <= set(names) or not isinstance(candidates["sky_position"], SkyCoord):
         raise SchemaError("candidates must be a table with the columns source_id and sky_position (SkyCoord)")
     candidates = plain_table(candidates)
-    sky = candidates["sky_position"].icrs
+    sky = plain_sky(candidates["sky_position"], "column 'sky_position' of candidates")
     sizes = np.full(len(candidates), radius)
     if "ext" in names:
         found = numbers(candidates, "ext", u.arcsec, what="candidates")

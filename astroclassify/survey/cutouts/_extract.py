@@ -196,16 +196,10 @@ class _Item:
         return {"name": self.name, "position": self.position, "_image": image, "_slices": None}
 
 
-def _degrees(angle):
-    """Plain values, NaN where they are masked."""
-    values = angle.deg
-    return np.array(values.filled(np.nan) if hasattr(values, "filled") else values, dtype=float)
-
-
 def _items(sample, image, geometry):
     """Items for the workers, one per row."""
-    sky = sample["sky_position"].icrs
-    ra, dec = _degrees(sky.ra), _degrees(sky.dec)
+    sky = tables.plain_sky(sample["sky_position"], "column 'sky_position' of candidates")
+    ra, dec = sky.ra.deg, sky.dec.deg
     good = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
     found = [None] * len(sample)
     if good.size:
