@@ -20,7 +20,7 @@ _LARGEST_RATIO, _SMALLEST_BOMB = 100, 16 << 20
 _LARGEST_TEXT, _LONGEST_LINE = 1 << 30, 16 << 20
 _LONGEST_HEADER = 50 << 20  # of FITS, some hundred thousand columns
 _LONGEST_YAML, _MOST_NODES = 4 << 20, 1_000_000
-_CARD = re.compile(rb"(XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT) *= *(?:'([A-Z0-9]*) *'|([+-]?\d{1,18})(?!\d))")
+_CARD = re.compile(rb"(BITPIX|NAXIS\d*|PCOUNT|GCOUNT|TFIELDS) *= *([+-]?\d{1,18})(?!\d)")
 _BITS = {8, 16, 32, 64, -32, -64}
 # Bytes of a value in VOTable's binary form (VOTable 1.5, section 2.1).
 _VOTABLE_BYTES = {"short": 2, "unicodeChar": 2, "int": 4, "float": 4, "long": 8, "double": 8, "floatComplex": 8}
@@ -91,34 +91,41 @@ def _check_fits(stream, size):
     """Every extension lies within the file, and every header has an end."""
     place, number = 0, 0
     while place < size:
-        header, cards = b"", b""
-        while not re.search(rb"END {77}", cards):
-            block = stream.read(2880)
-            if number and not header and not block.startswith(b"XTENSION"):
-                return  # the standard allows other records after the last extension
-            if (
-                len(block) < 2880
-                or len(header) > _LONGEST_HEADER
-                or (not header and not block.startswith(b"SIMPLE  =" if number == 0 else b"XT"))
-            ):
-                raise SchemaError(f"is not FITS, or the header of its extension {number} has no end")
-            header += block
-            cards = block
-        numbers = {}
-        for start in range(0, len(header), 80):
-            match = _CARD.match(header, start, start + 80)
-            if match and match[3]:
-                numbers.setdefault(match[1].decode(), int(match[3]))
+        header = _fits_header(stream, number)
+        if not header:
+            return  # the standard allows other records after the last extension
+        cards = (_CARD.match(header, start, start + 80) for start in range(0, len(header), 80))
+        numbers = {match[1].decode(): int(match[2]) for match in cards if match}
         data = _data_size(numbers, number)
+        n_columns = numbers.get("TFIELDS", 0)
+        # Rows and columns of no bytes take memory as well.
+        if n_columns > header.count(b"TFORM") or (n_columns and numbers.get("NAXIS2", 0) > size):
+            raise SchemaError(f"declares more columns or rows in extension {number} than it has")
         place += len(header) + data
         if place > size:
             raise SchemaError(
-                f"declares {data} bytes of data in extension {number}, and ends {place - size} before that"
+                f"declares {data} bytes of data in extension {number}, of which {place - size} are missing"
             )
         padding = -data % 2880
         place += padding
         _skip(stream, data + padding)
         number += 1
+
+
+def _fits_header(stream, number):
+    """Bytes of the next header; none where no extension follows."""
+    blocks, length = [], 0
+    while length < _LONGEST_HEADER:
+        block = stream.read(2880)
+        if not blocks and not block.startswith(b"XTENSION" if number else b"SIMPLE  ="):
+            return b""
+        blocks.append(block)
+        length += len(block)
+        if len(block) == 2880 and any(block[start : start + 80].rstrip() == b"END" for start in range(0, 2880, 80)):
+            return b"".join(blocks)
+        if len(block) < 2880:
+            break
+    raise SchemaError(f"is not FITS, or the header of extension {number} has no end")
 
 
 def _data_size(numbers, number):

@@ -151,7 +151,7 @@ def test_read_errors(tmp_path):
         tables.read(path, tables.SAMPLE)
     half = tables.write(filled(tables.SAMPLE), tmp_path / "half.fits")
     half.write_bytes(half.read_bytes()[:6000])
-    with pytest.raises(SchemaError, match="cannot be read as a table"):
+    with pytest.raises(SchemaError, match="cannot be read as"):
         tables.read(half)
 
 
