@@ -4,6 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
+from astropy.time import Time
 
 from astroclassify import tables
 from astroclassify.exceptions import SchemaError
@@ -71,7 +72,7 @@ def encode(votes, workflow, subjects=()):
     Ballots of a VOTES table, ``subjects`` first, and one index into `PROBLEMS` per row. Of several answers to one
     question the earliest counts; answers off the voter's path do not count.
     """
-    votes = tables.validate(votes, tables.VOTES)
+    votes = checked_votes(votes)
     subject, subject_names = _factorise(votes["source_id"], subjects)
     voter, voter_names = _factorise(votes["voter_id"])
     question, answer = _numbers(votes, workflow)
@@ -127,6 +128,20 @@ def targets_of(workflow):
         np.array([place[answer.next or answer.outcome] for answer in question.answers])
         for question in workflow.questions
     ]
+
+
+def checked_votes(votes):
+    """A VOTES table whose times are texts in ISO form: UTC of `~astropy.time.Time`, empty where none are known."""
+    votes = tables.plain_table(votes)
+    time = votes["time"] if "time" in votes.colnames else np.full(len(votes), "")
+    if isinstance(time, Time):
+        texts, gaps = np.ma.getdata(time.utc.isot), np.broadcast_to(time.mask, time.shape)
+        time = np.where(gaps, "", np.char.partition(texts.astype(str), ".")[..., 0])
+    elif "time" in votes.colnames:
+        return tables.validate(votes, tables.VOTES)
+    votes = votes.copy(copy_data=False)
+    votes["time"] = time
+    return tables.validate(votes, tables.VOTES)
 
 
 def texts_of(column, rows=slice(None)):

@@ -10,7 +10,7 @@ from astroclassify.exceptions import SchemaError
 from astroclassify.schemes import Flag
 
 from ._agreement import cohen_kappa
-from ._encode import encode, subject_names, texts_of, time_key
+from ._encode import checked_votes, encode, subject_names, texts_of, time_key
 from ._workflow import load_workflow
 
 __all__ = ["expert_decisions"]
@@ -76,7 +76,7 @@ def expert_decisions(votes, *, moderators=(), workflow="candidate", subjects=Non
     """
     if isinstance(moderators, str) or not all(isinstance(name, str) for name in moderators):
         raise SchemaError(f"moderators must be a sequence of names, got {moderators!r}")
-    workflow = load_workflow(workflow)
+    workflow, votes = load_workflow(workflow), checked_votes(votes)
     ballots, _ = encode(votes, workflow, subject_names(subjects))
     cast = _votes_by_subject(votes, ballots)
     rows = [_decide(name, cast[number], set(moderators)) for number, name in enumerate(ballots.subjects.tolist())]

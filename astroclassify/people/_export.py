@@ -3,8 +3,10 @@
 import csv
 import hashlib
 import json
+import threading
 from array import array
 from collections import Counter
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -17,6 +19,8 @@ from ._workflow import plain_text
 __all__ = ["Export", "read_export", "records"]
 
 _BLOCK = 1 << 16
+_LONGEST_RECORD = 16 << 20
+_LIMIT_LOCK = threading.Lock()
 _TEXT = 80
 _LONGEST_NAME = 64
 # Different texts of annotations kept parsed; with free comments every row has its own.
@@ -27,37 +31,70 @@ _NEEDED = ("user_name", "annotations", "subject_data", "subject_ids")
 _SOURCE_KEYS = ("source_id", "#source_id", "!source_id", "//source_id")
 
 
+class _Lines:
+    """Lines of a file for the CSV reader: those of its current record are in ``kept``; null bytes become escapes.
+
+    A line inside a quote that is a record by itself, of ``size`` fields, ends the quote, which nobody has closed: it is
+    kept for the next record. So does a record of more than ``_LONGEST_RECORD`` characters.
+    """
+
+    def __init__(self, file):
+        self._file, self._pending = iter(file), []
+        self.kept, self.size, self.swallowing = [], None, False
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        text = self._pending.pop() if self._pending else next(self._file).replace("\0", "\\x00")
+        inside = bool(self.kept)
+        if inside and (len(_alone(text)) == self.size or sum(map(len, self.kept)) > _LONGEST_RECORD):
+            self._pending.append(text)
+            self.swallowing = True
+            raise StopIteration
+        self.kept.append(text)
+        return text
+
+    def next_record(self):
+        """Fields of the next record, None where it is none; StopIteration at the end."""
+        self.kept, self.swallowing = [], False
+        try:
+            fields = next(csv.reader(self))
+        except csv.Error:
+            return None
+        return None if self.swallowing else fields
+
+
 def records(file):
     """
     Records of a CSV file: (line, fields, None), or (line, None, text) where there are not as many fields as in line 1.
-    The lines that a quote that is not closed swallows are parsed one by one.
+    A quote that is not closed swallows no record, and a field may be of any length up to that of a record.
     """
-    kept = []
-
-    def lines():
-        for text in file:
-            kept.append(text)
-            yield text
-
-    reader, line, size = csv.reader(lines()), 1, None
+    lines, line = _Lines(file), 1
     while True:
-        kept.clear()
         try:
-            fields = next(reader)
+            with _any_length():
+                fields = lines.next_record()
         except StopIteration:
             return
-        except csv.Error:
-            fields = None
-        size = len(fields or ()) if size is None else size
-        others = [_alone(text) for text in kept[1:]]
-        swallowed = any(len(other) == size for other in others) if len(kept) > 1 else False
-        if fields is not None and len(fields) == size and not swallowed:
+        lines.size = len(fields or ()) if lines.size is None else lines.size
+        if fields is not None and len(fields) == lines.size:
             yield line, fields, None
         elif fields != []:
-            yield line, None, kept[0]
-            for number, (other, text) in enumerate(zip(others, kept[1:], strict=True), line + 1):
-                yield (number, other, None) if len(other) == size else (number, None, text)
-        line += len(kept)
+            for number, text in enumerate(lines.kept, line):
+                yield number, None, text
+        line += len(lines.kept)
+
+
+@contextmanager
+def _any_length():
+    """Python's CSV reader has one limit for the whole process, 131072 characters: raised for one record at a time."""
+    with _LIMIT_LOCK:
+        before = csv.field_size_limit(2 * _LONGEST_RECORD)
+        try:
+            yield
+        finally:
+            csv.field_size_limit(before)
 
 
 def _alone(text):

@@ -1,6 +1,5 @@
 """Votes from files, and the faults in them, row by row."""
 
-import csv
 import logging
 import warnings
 from collections import Counter
@@ -10,9 +9,10 @@ import numpy as np
 from astropy.table import QTable
 
 from astroclassify import tables
+from astroclassify._regular_files import check_regular
 from astroclassify.exceptions import EmptyResultWarning, SchemaError
 
-from ._encode import PROBLEMS, encode
+from ._encode import PROBLEMS, checked_votes, encode
 from ._export import read_export, records, short_name, writable
 from ._workflow import load_workflow
 
@@ -31,7 +31,7 @@ def read_votes(path, *, workflow="hunt", versions=None, workflow_id=None):
     ----------
     path : str or path-like
         A CSV file that Zooniverse exports (*Data exports*, *classification export*), or a table in VOTES form (CSV with
-        those columns, ECSV, FITS, VOTable, Parquet).
+        those columns, ECSV, FITS, VOTable, Parquet; without ``time`` the first rows count as the earliest).
     workflow : str, path-like, ClassScheme or Workflow, optional
         The questions, see `load_workflow`.
     versions : sequence of str, optional
@@ -85,23 +85,20 @@ def read_votes(path, *, workflow="hunt", versions=None, workflow_id=None):
     {'duplicate': 212, 'other_version': 3801}
     """
     path, workflow = Path(path), load_workflow(workflow)
-    if not path.is_file():
-        raise FileNotFoundError(f"path: no file {str(path)!r}")
+    check_regular(path, error=SchemaError)
     if isinstance(versions, str):
         raise TypeError(f"versions must be a sequence of texts such as ['16'], got {versions!r}")
     if path.suffix.lower() != ".csv":
         _check_plain(path, versions, workflow_id)
-        votes, notes, counts = tables.read(path, tables.VOTES), [], {}
+        votes, notes, counts = checked_votes(tables.read(path)), [], {}
     else:
         with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            try:
-                header = next(csv.reader(file), [])
-            except csv.Error as error:
-                raise SchemaError(f"path: {str(path)!r} is not a CSV file: {error}") from error
+            header = next(records(file), (1, [], None))[1] or []
             file.seek(0)
-            if {name for name, _ in tables.VOTES.columns} <= set(header):
+            if {name for name, _ in tables.VOTES.columns} - {"time"} <= set(header):
                 _check_plain(path, versions, workflow_id)
                 votes, notes, counts = _read_plain(file)
+                votes = checked_votes(votes)
             else:
                 workflow_id = None if workflow_id is None else str(workflow_id)
                 export = read_export(file, workflow, versions=versions, workflow_id=workflow_id)
@@ -160,7 +157,7 @@ def check_votes(votes, *, workflow="hunt"):
       1 unknown_answer perhaps
       2      duplicate      no
     """
-    votes = tables.validate(votes, tables.VOTES)
+    votes = checked_votes(votes)
     return _report(_vote_notes(votes, load_workflow(workflow)))
 
 

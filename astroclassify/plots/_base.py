@@ -5,7 +5,7 @@ from scipy.integrate import trapezoid
 
 from astroclassify._checks import require
 from astroclassify.exceptions import SchemaError
-from astroclassify.tables import plain_column
+from astroclassify.tables import plain_column, plain_table
 
 __all__ = [
     "COLOURS",
@@ -54,18 +54,17 @@ def new_panels(n, n_columns, size, margin=(0, 0), **settings):
 
 
 def check_columns(table, names, what):
-    """Refuse a table that lacks columns; ``what`` names the argument."""
+    """The table with plain columns, refused where it lacks one of ``names``; ``what`` names the argument."""
     missing = [name for name in names if name not in getattr(table, "colnames", ())]
     if missing:
         raise SchemaError(f"{what} must be a table with columns {list(names)}, lacks {missing}")
+    return plain_table(table)
 
 
 def named_tables(tables, names, what):
     """Tables by name, of a dict or one table (whose name is empty), after a check of their columns."""
     by_name = tables if isinstance(tables, dict) else {"": tables}
-    for name, table in by_name.items():
-        check_columns(table, names, f"{what}[{name!r}]" if name else what)
-    return by_name
+    return {name: check_columns(table, names, f"{what}[{name!r}]" if name else what) for name, table in by_name.items()}
 
 
 def row_texts(column):

@@ -5,7 +5,7 @@ import numpy as np
 from astroclassify._checks import require
 from astroclassify.exceptions import SchemaError
 
-from ._base import COLOURS, new_figure, row_texts
+from ._base import COLOURS, check_columns, new_figure, row_texts
 
 __all__ = ["plot_mean_maps"]
 
@@ -37,8 +37,8 @@ def plot_mean_maps(maps, profiles):
     """
     if not isinstance(maps, dict) or not maps or not all("CELLSIZE" in image.meta for image in maps.values()):
         raise SchemaError("maps must be a dict of class -> map with at least one")
-    lacking = {"class", "radius", "radius_lo", "radius_hi", "mean", "error"} - set(getattr(profiles, "colnames", ()))
-    if lacking or set(map(str, profiles["class"])) != set(maps):
+    profiles = check_columns(profiles, ("class", "radius", "radius_lo", "radius_hi", "mean", "error"), "profiles")
+    if set(profiles["class"].tolist()) != set(maps):
         raise SchemaError(f"profiles must be those of the maps, of classes {sorted(maps)}")
     figure = new_figure(max(2.9 * len(maps), 5.8), 6.2)
     upper, lower = figure.subfigures(2, 1, height_ratios=(1.15, 1))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from astroclassify.exceptions import SchemaError
+from astroclassify.tables import plain_column
 
 from ._base import COLOURS, check_columns, draw_roc, named_tables, new_figure, new_panels, row_texts, style
 from ._survey import draw_bounds, extents_of
@@ -60,7 +61,7 @@ def plot_judge_roc(curves, comparison=None):
         raise SchemaError("curves must hold at least one curve")
     names = [str(name) for name in curves]
     if comparison is not None:
-        check_columns(comparison, ("judge", "fpr", "recall"), "comparison")
+        comparison = check_columns(comparison, ("judge", "fpr", "recall"), "comparison")
         names = list(dict.fromkeys([*names, *row_texts(comparison["judge"]).tolist()]))
     lines = [(name, curve, *style(names.index(str(name)))[:2]) for name, curve in curves.items()]
     figure, axis = draw_roc(lines, digits=3)
@@ -117,7 +118,7 @@ def plot_who_was_right(table, *, judges=None):
     judges = names if judges is None else [judges] if isinstance(judges, str) else list(judges)
     if not judges or not set(judges) <= set(names):
         raise SchemaError(f"judges must be some of those of the table, {names}, got {judges}")
-    check_columns(table, ("ext", "ext_like"), "table")
+    table = check_columns(table, ("ext", "ext_like"), "table")
     ext, like, known = extents_of(table)
     figure, axes = new_panels(len(judges), min(len(judges), 3), (3.4, 3.2), (0.6, 0.6), sharex=True, sharey=True)
     for axis, judge in zip(axes, judges, strict=False):
@@ -177,8 +178,8 @@ def plot_skill(skill, *, measure=None):
     """
     if measure is None:
         measure = next((name for name in _SKILLS if name in getattr(skill, "colnames", ())), _SKILLS[-1])
-    check_columns(skill, ("n_subjects", measure), "skill")
-    values, numbers = np.asarray(skill[measure], float), np.asarray(skill["n_subjects"], float)
+    skill = check_columns(skill, ("n_subjects", measure), "skill")
+    values, numbers = plain_column(skill[measure]).astype(float), plain_column(skill["n_subjects"]).astype(float)
     known = np.isfinite(values) & (numbers > 0)
     left_out = int(np.sum(~known))
     values, numbers = values[known], numbers[known]

@@ -42,20 +42,21 @@ def plot_images(sample, predictions=None, *, n_columns=6, n_max=24):
     SchemaError, MissingDependencyError
         If the sample has no image; if matplotlib is not installed.
     """
+    sample = tables.plain_table(sample)
     paths = tables.image_paths(sample)
     usable = np.flatnonzero((np.asarray(sample["flags"]) & Flag.FAILED.value) == 0)
     if not len(usable):
         raise SchemaError("sample has no image to show")
-    usable = usable[np.argsort(sample["t_cool"].to_value(u.Gyr)[usable], kind="stable")]
+    t_cool = tables.numbers(sample, "t_cool", u.Gyr, what="sample")
+    usable = usable[np.argsort(t_cool[usable], kind="stable")]
     shown = usable[np.unique(np.linspace(0, len(usable) - 1, n_max).round().astype(int))]
-    guessed = {} if predictions is None else {str(row["source_id"]): row for row in predictions}
+    guessed = {} if predictions is None else {str(row["source_id"]): row for row in tables.plain_table(predictions)}
     figure, axes = new_panels(len(shown), n_columns, (2.0, 2.35))
     for axis, row in zip(axes, shown, strict=False):
         axis.set_axis_off()
         axis.imshow(_SCALE.apply(*valid_values(read_image(paths[row]))), origin="lower", cmap="inferno")
         truth = str(sample["label"][row])
-        t_cool = sample["t_cool"][row].to_value(u.Gyr)
-        title = f"{truth}  {t_cool:.2g} Gyr" if np.isfinite(t_cool) else truth
+        title = f"{truth}  {t_cool[row]:.2g} Gyr" if np.isfinite(t_cool[row]) else truth
         guess = guessed.get(str(sample["source_id"][row]))
         colour = "black"
         if guess is not None:
@@ -85,12 +86,13 @@ def plot_population(sample):
     MissingDependencyError
         If matplotlib is not installed.
     """
+    sample = tables.plain_table(sample)
     figure = new_figure(9.0, 3.8)
-    cuts = {"n_e": N_E_BOUNDS, "c_sb": C_SB_BOUNDS}
+    cuts, units = {"n_e": N_E_BOUNDS, "c_sb": C_SB_BOUNDS}, {"n_e": u.cm**-3, "c_sb": None}
     names = {"n_e": r"central $n_e$ [cm$^{-3}$]", "c_sb": r"$C_{SB}$ (40 / 400 kpc)"}
-    t_cool = sample["t_cool"].to_value(u.Gyr)
+    t_cool = tables.numbers(sample, "t_cool", u.Gyr, what="sample")
     for axis, measure in zip(figure.subplots(1, 2), cuts, strict=True):
-        values = u.Quantity(sample[measure]).value
+        values = tables.numbers(sample, measure, units[measure], what="sample")
         for label, colour in zip(COOL_CORE.classes, COLOURS, strict=False):
             rows = (np.asarray(sample["label"]) == label) & (values > 0)
             axis.scatter(t_cool[rows], values[rows], s=9, color=colour, label=f"{label} ({rows.sum()})")

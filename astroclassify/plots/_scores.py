@@ -5,7 +5,7 @@ import numpy as np
 from astroclassify.exceptions import SchemaError
 from astroclassify.schemes import ClassScheme
 
-from ._base import draw_roc, named_tables, new_axes, new_figure, row_texts, style
+from ._base import check_columns, draw_roc, named_tables, new_axes, new_figure, row_texts, style
 
 __all__ = [
     "plot_confusion",
@@ -39,8 +39,7 @@ def plot_confusion(predictions, *, title=""):
     SchemaError, MissingDependencyError
         If there is no ``label`` column or no class scheme; if matplotlib is not installed.
     """
-    if "label" not in predictions.colnames:
-        raise SchemaError("predictions must have a 'label' column with the true classes")
+    predictions = check_columns(predictions, ("label", "label_pred"), "predictions")
     if "scheme" not in predictions.meta:
         raise SchemaError("predictions must have their class scheme in meta['scheme']")
     scheme = ClassScheme.from_dict(dict(predictions.meta["scheme"]))
@@ -89,6 +88,7 @@ def plot_scores(scores, *, measure="f1"):
     MissingDependencyError
         If matplotlib is not installed.
     """
+    scores = named_tables(scores, ("class", measure), "scores")
     figure, axis = new_axes(7.0, 3.6)
     step = 0.8 / max(len(scores), 1)
     for number, (method, table) in enumerate(scores.items()):
@@ -117,10 +117,11 @@ def _curves_of(curves, names, class_name):
     if isinstance(curves, dict):
         if class_name is None:
             class_name = next((str(table["class"][0]) for table in by_name.values() if len(table)), None)
-        lines = {name: (table, class_name) for name, table in curves.items()}
+        lines = {name: (table, class_name) for name, table in by_name.items()}
     else:
-        labels = dict.fromkeys(map(str, curves["class"])) if class_name is None else [class_name]
-        lines = {label: (curves, label) for label in labels}
+        table = by_name[""]
+        labels = dict.fromkeys(table["class"].tolist()) if class_name is None else [class_name]
+        lines = {label: (table, label) for label in labels}
     chosen = {name: table[np.asarray(table["class"]) == label] for name, (table, label) in lines.items()}
     empty = [label for label, table in chosen.items() if not len(table)]
     if empty or not chosen:

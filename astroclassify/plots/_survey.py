@@ -9,6 +9,7 @@ from astroclassify.exceptions import SchemaError
 from astroclassify.images import pixel_scale
 from astroclassify.images._pictures import STRETCHES, stretch_of, valid_values
 from astroclassify.images._pictures import smooth as smooth_image
+from astroclassify.tables import numbers
 
 from ._base import COLOURS, MARKERS, check_columns, new_axes, new_figure, new_panels, row_texts
 
@@ -83,11 +84,11 @@ def _norm(data, stretch):
 
 
 def _draw_regions(axis, candidates, wcs, pixel):
-    check_columns(candidates, ("sky_position", "ext", "x_class"), "candidates")
+    candidates = check_columns(candidates, ("sky_position", "ext", "x_class"), "candidates")
     patches = require("matplotlib.patches", extra="plots")
     lines = require("matplotlib.lines", extra="plots")
     x, y = (np.atleast_1d(values) for values in wcs.world_to_pixel(candidates["sky_position"]))
-    radius = np.fmax(candidates["ext"].to_value(u.arcsec), _SMALLEST) / pixel
+    radius = np.fmax(numbers(candidates, "ext", u.arcsec, what="candidates"), _SMALLEST) / pixel
     names = [str(name) for name in candidates["x_class"]]
     for row, name in enumerate(names):
         colour = _ON_IMAGE.get(name, "white")
@@ -125,7 +126,7 @@ def plot_extent_plane(candidates, *, by=None):
         If a column is missing; if matplotlib is not installed.
     """
     by = by or ("label" if "label" in getattr(candidates, "colnames", ()) else "x_class")
-    check_columns(candidates, ("ext", "ext_like", by), "candidates")
+    candidates = check_columns(candidates, ("ext", "ext_like", by), "candidates")
     ext, like, known = extents_of(candidates)
     names = row_texts(candidates[by])
     figure, axis = new_axes(5.6, 4.8)
@@ -152,7 +153,7 @@ def plot_extent_plane(candidates, *, by=None):
 
 def extents_of(table):
     """EXT [arcsec] and EXT_LIKE of each row, at least ``_FLOOR``, and whether both are known."""
-    ext, like = table["ext"].to_value(u.arcsec), np.asarray(table["ext_like"], float)
+    ext, like = numbers(table, "ext", u.arcsec), numbers(table, "ext_like")
     return np.fmax(ext, _FLOOR[0]), np.fmax(like, _FLOOR[1]), np.isfinite(ext) & np.isfinite(like)
 
 
@@ -189,7 +190,7 @@ def plot_completeness(table, *, x_class=None):
         If a column is missing, or there are no rows of the class; if matplotlib is not installed.
     """
     needed = ("field", "exposure", "off_axis", "core_radius", "counts", "x_class", "n", "completeness")
-    check_columns(table, (*needed, "completeness_lo", "completeness_hi"), "table")
+    table = check_columns(table, (*needed, "completeness_lo", "completeness_hi"), "table")
     names = list(dict.fromkeys(str(name) for name in table["x_class"]))
     x_class = names[-1] if x_class is None and names else x_class
     rows = table[row_texts(table["x_class"]) == x_class]

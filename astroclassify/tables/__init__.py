@@ -1,6 +1,6 @@
 """Tables that the package returns and takes: their columns, and how they are checked, read and written."""
 
-from ._columns import (  # noqa: F401 (some are for the rooms only)
+from ._columns import (
     CANDIDATES,
     PREDICTIONS,
     SAMPLE,
@@ -8,8 +8,6 @@ from ._columns import (  # noqa: F401 (some are for the rooms only)
     VOTES,
     TableSpec,
     empty,
-    has_text,
-    plain_column,
     provenance,
     validate,
 )
@@ -25,6 +23,7 @@ from ._files import (  # noqa: F401 (some are for the rooms only)
     write_beside,
     write_sample,
 )
+from ._plain import has_text, numbers, plain_column, plain_sky, plain_table  # noqa: F401 (some are for the rooms only)
 from ._sample import SampleTable
 
 __all__ = [
@@ -38,6 +37,7 @@ __all__ = [
     "empty",
     "image_paths",
     "plain_column",
+    "plain_table",
     "provenance",
     "read",
     "read_sample",

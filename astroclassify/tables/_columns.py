@@ -1,4 +1,4 @@
-"""Columns of the package's tables: specifications, checks, and plain values."""
+"""Columns of the package's tables: specifications and checks."""
 
 import sys
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ from astropy.table import QTable
 from astroclassify.exceptions import SchemaError
 from astroclassify.schemes import ClassScheme, get_scheme
 
+from ._plain import has_text, plain_column, plain_table
+
 __all__ = [
     "CANDIDATES",
     "PREDICTIONS",
@@ -21,8 +23,6 @@ __all__ = [
     "VOTES",
     "TableSpec",
     "empty",
-    "has_text",
-    "plain_column",
     "provenance",
     "validate",
 ]
@@ -205,15 +205,14 @@ def validate(table, spec, *, scheme=None):
     Returns
     -------
     `~astropy.table.QTable`
-        The table as a QTable, columns in their own order; texts that are bytes, objects or masked as plain texts (see
-        `plain_column`).
+        The table as a QTable, columns in their own order and plain (see `plain_table`).
 
     Raises
     ------
     SchemaError
         If a column is missing or has a wrong kind or unit, or ``source_id`` repeats or is empty. All faults are named.
     """
-    table = table if isinstance(table, QTable) else QTable(table)
+    table = plain_table(table)
     if scheme is None and "scheme" in table.meta:
         scheme = ClassScheme.from_dict(dict(table.meta["scheme"]))
     scheme = None if scheme is None else get_scheme(scheme)
@@ -234,98 +233,9 @@ def validate(table, spec, *, scheme=None):
             faults.append("column 'source_id' has empty values")
     if faults:
         raise SchemaError(f"not a {spec.name} table: " + "; ".join(faults))
-    return _with_plain_texts(table)
-
-
-def _with_plain_texts(table):
-    """The table, or a shallow copy of it where texts are bytes, objects or masked: these become plain texts."""
-    names = [name for name in table.colnames if has_text(table[name]) and _is_odd_text(table[name])]
-    if names:
+    masked = [name for name, kind in kinds.items() if kind == "float" and hasattr(table[name], "mask")]
+    if masked:  # whole numbers where real ones are wanted
         table = table.copy(copy_data=False)
-        for name in names:
+        for name in masked:
             table[name] = plain_column(table[name])
     return table
-
-
-def _is_odd_text(column):
-    return column.dtype.kind != "U" or np.any(getattr(column, "mask", False))
-
-
-def plain_column(column, missing=None):
-    """
-    Values of a column as a plain array, whatever readers have made of it.
-
-    Parameters
-    ----------
-    column : `~astropy.table.Column`, array_like or mixin column
-        Texts, bytes, numbers or Quantity, masked or not; objects that are texts, bytes, arrays of characters (which is
-        how strings of variable length come out of FITS) or None.
-    missing : object, optional
-        What stands for a masked value; by default an empty text, NaN for numbers, and False for booleans. What lies
-        behind a mask is never used.
-
-    Returns
-    -------
-    `~numpy.ndarray` or `~astropy.units.Quantity`
-        Texts as ``str``, bytes decoded as UTF-8 (bytes that are not become escapes such as ``\\xe9``, so that different
-        names stay different); numbers in native byte order, floats if one is NaN for being masked. A column that is no
-        array, such as `~astropy.coordinates.SkyCoord`, is returned as it is.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from astroclassify.tables import plain_column
-    >>> plain_column(np.ma.array([b"CC", b"--"], mask=[False, True])).tolist()
-    ['CC', '']
-    >>> plain_column(np.ma.array([16, 999999], mask=[False, True]), missing=0).tolist()
-    [16, 0]
-    """
-    if not isinstance(column, np.ndarray):
-        if hasattr(column, "info") and not hasattr(column, "dtype"):  # a mixin column
-            return column
-        column = np.ma.array(column) if any(value is np.ma.masked for value in column) else np.asarray(column)
-    mask = np.asarray(getattr(column, "mask", False))
-    values = getattr(column, "unmasked", column)  # of astropy's masked arrays and quantities
-    unit = values.unit if isinstance(values, u.Quantity) else None
-    values = np.asarray(values)
-    if has_text(column):
-        return _plain_texts(values, mask, "" if missing is None else str(missing))
-    values = values.astype(values.dtype.newbyteorder("="), copy=False)
-    if mask.any():
-        if missing is None:
-            missing = False if values.dtype.kind == "b" else np.nan
-        values = np.where(mask, missing, values)
-    return values if unit is None else u.Quantity(values, unit, copy=False)
-
-
-def has_text(column):
-    """Whether a column holds texts: str, bytes, or objects of which all are texts, bytes, characters or None."""
-    kind = getattr(getattr(column, "dtype", None), "kind", "")
-    if kind != "O":
-        return kind in ("U", "S", "T")
-    gaps = np.broadcast_to(getattr(column, "mask", False), np.shape(column))
-    present = np.asarray(column)[~gaps]
-    return all(value is None or isinstance(value, (str, bytes)) or _is_characters(value) for value in present)
-
-
-def _is_characters(value):
-    return isinstance(value, np.ndarray) and value.dtype.kind in ("U", "S")
-
-
-def _plain_texts(values, mask, missing):
-    if values.dtype.kind == "S":
-        # numpy before 2 gives floats where there is nothing to decode
-        values = np.char.decode(values, "utf-8", "backslashreplace") if values.size else np.zeros(values.shape, "U1")
-    elif values.dtype.kind != "U":
-        gaps = np.broadcast_to(mask, values.shape)
-        texts = [missing if gap else _plain_text(value, missing) for value, gap in zip(values, gaps, strict=True)]
-        return np.array(texts, dtype=str) if texts else np.zeros(0, "U1")
-    return np.where(mask, missing, values) if mask.any() else values
-
-
-def _plain_text(value, missing):
-    if _is_characters(value):
-        value = "".join(plain_column(value))
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    return missing if value is None else str(value)

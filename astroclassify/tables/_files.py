@@ -1,19 +1,22 @@
 """Files of tables and of sample folders: whole or not there, the format by the ending of the name."""
 
+import gzip
 import json
 import os
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
 from astroclassify._checks import first_line
+from astroclassify._regular_files import check_regular
 from astroclassify.exceptions import MissingDependencyError, OutputError, SchemaError
 
-from ._columns import SAMPLE, has_text, plain_column, validate
+from ._columns import SAMPLE, validate
+from ._guard import check_file
+from ._plain import plain_column, plain_table
 from ._sample import SampleTable
 
 __all__ = ["format_of", "image_paths", "read", "read_sample", "unpack", "write", "write_beside", "write_sample"]
@@ -25,19 +28,22 @@ _FORMATS = {
     ".ecsv": "ascii.ecsv",
     ".fits": "fits",
     ".fit": "fits",
-    ".gz": "fits",
     ".vot": "votable",
     ".xml": "votable",
     ".parquet": "parquet",
 }
+# What `check_file` calls them. Parquet has its own checks.
+_FORMS = {"ascii.ecsv": "ecsv", "fits": "fits", "votable": "votable"}
 
 
 def format_of(path, name="path"):
     """Format of a file for `astropy.table`, by the ending of its name; ``name`` is what errors call the argument."""
-    try:
-        file_format = _FORMATS[Path(path).suffix.lower()]
-    except KeyError:
-        raise SchemaError(f"{name} must end in one of {sorted(_FORMATS)}, got {str(path)!r}") from None
+    path = Path(path)
+    packed = path.suffix.lower() == ".gz"
+    ending = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
+    file_format = _FORMATS.get(ending, "fits" if packed else None)
+    if file_format is None or (packed and file_format == "parquet"):
+        raise SchemaError(f"{name} must end in one of {sorted(_FORMATS)}, or .gz after it, got {str(path)!r}")
     if file_format == "parquet" and find_spec("pyarrow") is None:
         raise MissingDependencyError("pyarrow is needed for Parquet and is not installed: pip install pyarrow")
     return file_format
@@ -68,25 +74,17 @@ def read(path, spec=None):
     """
     path = Path(path)
     file_format = format_of(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"path: no file {str(path)!r}")
+    check_regular(path, error=SchemaError)
+    if file_format in _FORMS:
+        check_file(path, _FORMS[file_format])
     try:
         table = QTable.read(path, format=file_format)
     except Exception as error:
         raise SchemaError(f"{str(path)!r} cannot be read as a table ({file_format}): {first_line(error)}") from error
-    for name in table.colnames:
-        table[name] = _plain(table[name])
+    table = plain_table(table)
     unpack(table, file_format)
     table.meta.pop("folder", None)
     return table if spec is None else validate(table, spec)
-
-
-def _plain(column):
-    """Texts as str, native byte order; masked numbers stay masked."""
-    if has_text(column):
-        return plain_column(column)
-    dtype = getattr(column, "dtype", None)
-    return column.astype(dtype.newbyteorder("=")) if dtype is not None and dtype.byteorder == ">" else column
 
 
 # FITS headers hold no nested meta, and VOTable none at all: there the meta is one JSON text under this name.
@@ -95,11 +93,8 @@ _META_KEYS = {"fits": "ACMETA", "votable": "description"}
 
 def _pack(table, file_format):
     """Copy of a table in what a format can hold: meta as JSON, in VOTable a sky position as two columns."""
-    table = table.copy(copy_data=False)
+    table = plain_table(table).copy(copy_data=False)  # FITS and Parquet hold no objects
     table.meta.pop("folder", None)
-    for name in table.colnames:
-        if getattr(table[name], "dtype", np.dtype(float)).kind == "O" and has_text(table[name]):
-            table[name] = plain_column(table[name])  # FITS and Parquet hold no objects
     if file_format not in _META_KEYS:
         return table
     text = json.dumps(dict(table.meta), default=str)
@@ -164,8 +159,13 @@ def write(table, path, *, overwrite=False):
     table = _pack(table, file_format)
 
     def writer(temporary):
+        packed = path.suffix.lower() == ".gz" and file_format != "fits"  # astropy packs FITS itself, by the name
         try:
-            table.write(temporary, format=file_format, overwrite=True)
+            if packed:
+                with gzip.open(temporary, "wt", encoding="utf-8", newline="") as stream:
+                    table.write(stream, format=file_format)
+            else:
+                table.write(temporary, format=file_format, overwrite=True)
         except (TypeError, ValueError) as error:
             raise SchemaError(f"the table cannot be written as {file_format}: {first_line(error)}") from error
 
@@ -295,9 +295,9 @@ def image_paths(sample):
         raise SchemaError("sample has no meta['folder']: read it with tables.read_sample")
     folder = Path(sample.meta["folder"])
     paths = []
-    for name in sample["path"]:
-        relative = PurePosixPath(str(name))
+    for name in plain_column(sample["path"]).tolist():
+        relative = PurePosixPath(name)
         if relative.is_absolute() or ".." in relative.parts:
-            raise SchemaError(f"path must lie inside the sample folder, got {str(name)!r}")
+            raise SchemaError(f"path must lie inside the sample folder, got {name!r}")
         paths.append(folder / relative)
     return paths

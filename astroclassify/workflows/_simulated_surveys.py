@@ -79,6 +79,7 @@ def label_candidates(candidates, truth):
         missing = [column for column in columns if column not in table.colnames]
         if missing:
             raise SchemaError(f"{name} must have the columns {columns}, lacks {missing}")
+    candidates, truth = tables.plain_table(candidates), tables.plain_table(truth)
     result = candidates.copy()
     explained = [_explain(row, truth) for row in candidates] if len(truth) else [("other", None)] * len(candidates)
     result["label"] = np.array([label for label, _ in explained], dtype="U8")

@@ -2,11 +2,13 @@
 
 import csv
 import json
+import os
 from importlib.resources import files
 
 import numpy as np
 import pytest
 from astropy.table import QTable
+from astropy.time import Time
 
 from astroclassify import tables
 from astroclassify.exceptions import EmptyResultWarning, SchemaError
@@ -414,7 +416,7 @@ def test_the_report_names_sources_as_the_votes_do(tmp_path):
 
 def test_files_that_are_no_votes(tmp_path):
     (tmp_path / "long.csv").write_text("x" * 200_000)
-    with pytest.raises(SchemaError, match="long.csv' is not a CSV file"):
+    with pytest.raises(SchemaError, match="not an export of classifications"):
         read_votes(tmp_path / "long.csv")
     (tmp_path / "no-time.csv").write_text("source_id;voter_id;question;answer;time\n")
     with pytest.raises(SchemaError, match="nor a table of votes, which has .'source_id', .*; got .'source_id;voter_id"):
@@ -425,3 +427,56 @@ def test_files_that_are_no_votes(tmp_path):
     for ending in ("csv", "ecsv"):
         with pytest.raises(ValueError, match="versions and workflow_id are for exports"):
             read_votes(tmp_path / f"votes.{ending}", versions=["16"])
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        ("metadata", json.dumps({"session": "s", "note": "x" * 200_000})),
+        ("metadata", json.dumps({"session": "s", "note": "two\nlines\r\n" * 20_000}).replace("\\n", "\n")),
+        ("user_name", "b\0b"),
+        ("user_name", "b\nb"),
+        ("user_name", "b" * 300_000),
+    ],
+    ids=["long", "long-lines", "null", "newline", "long-name"],
+)
+def test_any_field_that_csv_can_hold(tmp_path, column, text):
+    before = csv.field_size_limit()
+    path = write(tmp_path / "e.csv", [row(1, "ann"), row(2, "bob", **{column: text}), row(3, "mia")])
+    votes, report = read_votes(path)
+    assert len(votes) == 3 and len(report) == 0
+    assert votes["voter_id"].tolist()[::2] == ["ann", "mia"]
+    if column == "metadata":
+        assert votes["voter_id"][1] == "bob"
+    else:
+        assert votes["voter_id"][1].startswith("b") and "\0" not in votes["voter_id"][1]
+    assert csv.field_size_limit() == before
+
+
+def test_an_open_quote_takes_nothing_from_the_rest(tmp_path):
+    path = write(tmp_path / "e.csv", [row(k, f"v{k}") for k in range(1, 2001)])
+    lines = path.read_bytes().split(b"\r\n")
+    lines[5] = b'5,"' + lines[5]
+    path.write_bytes(b"\r\n".join(lines))
+    votes, report = read_votes(path)
+    assert len(votes) == 1999 and report["line"].tolist() == [6]
+
+
+def test_times_are_text_or_time_or_unknown(tmp_path):
+    texts = ["2019-06-12T10:00:02", "2019-06-12T10:00:01"]
+    votes = QTable({"source_id": ["a", "a"], "voter_id": ["v", "v"], "question": ["emission"] * 2})
+    votes["answer"] = ["yes", "no"]
+    as_text, as_time = votes.copy(), votes.copy()
+    as_text["time"], as_time["time"] = texts, Time(texts)
+    for table in (as_text, as_time):
+        assert check_votes(table)["row"].tolist() == [0]  # the second row is the earlier one
+    assert check_votes(votes)["row"].tolist() == [1]
+    votes.write(tmp_path / "votes.csv", format="ascii.csv")
+    read, report = read_votes(tmp_path / "votes.csv")
+    assert read["time"].tolist() == ["", ""] and report["row"].tolist() == [1]
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "votes.csv")
+    with pytest.raises(SchemaError, match="not a regular file"):
+        read_votes(tmp_path / "votes.csv")

@@ -143,7 +143,7 @@ def test_read_errors(tmp_path):
         tables.read(tmp_path / "table.csv")
     for name in ("bad.ecsv", "bad.fits", "bad.vot"):
         (tmp_path / name).write_text("not a table\n")
-        with pytest.raises(SchemaError, match="cannot be read as a table") as caught:
+        with pytest.raises(SchemaError, match="cannot be read as") as caught:
             tables.read(tmp_path / name)
         assert "\n" not in str(caught.value)
     path = tables.write(filled(tables.VOTES), tmp_path / "votes.ecsv")
@@ -151,7 +151,7 @@ def test_read_errors(tmp_path):
         tables.read(path, tables.SAMPLE)
     half = tables.write(filled(tables.SAMPLE), tmp_path / "half.fits")
     half.write_bytes(half.read_bytes()[:6000])
-    with pytest.raises(SchemaError, match="cannot be read as a table"):
+    with pytest.raises(SchemaError, match="cannot be read as"):
         tables.read(half)
 
 

@@ -9,8 +9,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
 from astroclassify._checks import check_choice, check_quantity
-from astroclassify.exceptions import SchemaError
 from astroclassify.schemes import C_SB_BOUNDS, COOL_CORE, N_E_BOUNDS, T_COOL_BOUNDS, Flag, get_scheme
+from astroclassify.tables import numbers, plain_table
 
 from ..inputs._predictions import prediction_table
 from ._classes import decode_labels, in_sorted_order, sorted_classes
@@ -30,17 +30,8 @@ def _values(table, measure):
     check_choice("measure", measure, _UNITS)
     if not isinstance(table, Table):
         raise TypeError(f"sample must be a table with a column {measure!r}, got {type(table).__name__}")
-    if measure not in table.colnames:
-        raise SchemaError(f"sample must have a column {measure!r}, got {table.colnames}")
-    column = table[measure]
-    unit = getattr(column, "unit", None)
-    if unit is None and _UNITS[measure] != u.dimensionless_unscaled:
-        raise SchemaError(f"column {measure!r} must have a unit like {_UNITS[measure]}")
-    mask = np.asarray(getattr(column, "mask", False))
-    plain = getattr(column, "unmasked", column)
-    plain = np.ma.getdata(plain) if unit is None else (np.ma.getdata(getattr(plain, "value", plain)) * unit)
-    values = u.Quantity(plain, unit or u.dimensionless_unscaled).to_value(_UNITS[measure]).astype(float)
-    return np.where(mask | ~np.isfinite(values), np.nan, values)
+    values = numbers(table, measure, _UNITS[measure], what="sample")
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _one_hot(indices, n_classes):
@@ -126,6 +117,7 @@ class _TableClassifier(ClassifierMixin, BaseEstimator):
             PREDICTIONS with probabilities 0 and 1, and ``label`` and ``group_id`` where the sample has them. A row
             without a finite value has NaN, the flag ``failed`` and a message. The sample's other flags are kept.
         """
+        sample = plain_table(sample)
         indices = self._indices(sample)
         flags = np.zeros(len(sample), dtype=np.int64)
         if "flags" in sample.colnames:
@@ -133,7 +125,7 @@ class _TableClassifier(ClassifierMixin, BaseEstimator):
         missing = indices < 0
         scheme = get_scheme(self.scheme)
         return prediction_table(
-            [str(value) for value in sample["source_id"]], _one_hot(indices, scheme.n_classes),
+            sample["source_id"].astype(str).tolist(), _one_hot(indices, scheme.n_classes),
             flags | np.where(missing, int(Flag.FAILED), 0),
             [f"{self.measure} is not finite" if bad else "" for bad in missing], scheme, sample=sample,
             model=f"{type(self).__name__}({self.measure!r})",
@@ -351,5 +343,5 @@ def classify_conventional(sample):
     return {
         name: method.fit(sample).classify(sample)
         for name, method in methods.items()
-        if method.measure in sample.colnames and np.isfinite(np.asarray(sample[method.measure], dtype=float)).any()
+        if method.measure in sample.colnames and np.isfinite(_values(sample, method.measure)).any()
     }

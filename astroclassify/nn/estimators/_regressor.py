@@ -10,7 +10,7 @@ from sklearn.base import RegressorMixin
 
 from astroclassify.exceptions import ModelError, SchemaError
 from astroclassify.schemes import COOL_CORE, T_COOL_BOUNDS
-from astroclassify.tables import provenance
+from astroclassify.tables import numbers, plain_column, plain_table, provenance
 
 from ..inputs._items import as_items
 from ..inputs._predictions import prediction_table
@@ -217,7 +217,7 @@ class CutoutRegressor(RegressorMixin, _CutoutEstimator):
         table["message"] = np.array([row.message for row in rows], dtype=str)
         for name in ("label", "group_id"):
             if isinstance(X, Table) and name in X.colnames:
-                table[name] = np.array([str(value) for value in X[name]], dtype=str)
+                table[name] = plain_column(X[name], "").astype(str)
         table.meta = provenance(targets=list(self.targets), model=self._model_name())
         return table
 
@@ -279,14 +279,12 @@ def classes_from(predictions, *, scheme=COOL_CORE):
     >>> round(float(classes_from(table)["p_CC"][0]), 6)
     0.5
     """
+    predictions = plain_table(predictions)
     if {"log_t_cool", "log_t_cool_err"} <= set(predictions.colnames):
-        mean, sigma = (np.asarray(predictions[name], dtype=float) for name in ("log_t_cool", "log_t_cool_err"))
+        mean, sigma = (numbers(predictions, name, what="predictions") for name in ("log_t_cool", "log_t_cool_err"))
         bounds = np.log10(T_COOL_BOUNDS)
     elif {"source_id", "t_cool", "t_cool_err"} <= set(predictions.colnames):
-        columns = [u.Quantity(predictions[name]) for name in ("t_cool", "t_cool_err")]
-        if not all(column.unit.is_equivalent(u.Gyr) for column in columns):
-            raise SchemaError(f"t_cool and t_cool_err must have units of time, got {[str(c.unit) for c in columns]}")
-        mean, sigma = (column.to_value(u.Gyr) for column in columns)
+        mean, sigma = (numbers(predictions, name, u.Gyr, what="predictions") for name in ("t_cool", "t_cool_err"))
         bounds = np.array(T_COOL_BOUNDS)
     else:
         needed = "log_t_cool and log_t_cool_err, or t_cool and t_cool_err"

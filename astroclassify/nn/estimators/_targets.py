@@ -6,8 +6,7 @@ import numpy as np
 from astropy import units as u
 from astropy.table import Table
 
-from astroclassify.exceptions import SchemaError
-from astroclassify.tables import SAMPLE, plain_column
+from astroclassify.tables import SAMPLE, numbers, plain_column
 
 __all__ = ["Scaling", "Target", "TargetTask", "check_targets", "gaussian_loss", "moments", "r2", "target_values"]
 
@@ -53,16 +52,7 @@ def check_targets(names):
 
 def _column(table, target):
     """A column as plain floats in the target's unit; masked entries become NaN."""
-    if target.column not in table.colnames:
-        raise SchemaError(f"X must have a column {target.column!r} for the target {target.name!r}")
-    column = table[target.column]
-    mask = np.asarray(getattr(column, "mask", False))
-    unit = getattr(column, "unit", None) or u.dimensionless_unscaled
-    plain = getattr(column, "unmasked", column)
-    plain = np.ma.getdata(getattr(plain, "value", plain))
-    if plain.dtype.kind not in "fiu" or not unit.is_equivalent(u.Unit(target.unit)):
-        raise SchemaError(f"column {target.column!r} must hold numbers with a unit like {target.unit!r}, got {unit}")
-    return np.where(mask, np.nan, (plain.astype(float) * unit).to_value(u.Unit(target.unit)))
+    return numbers(table, target.column, target.unit, what="X")
 
 
 def target_values(X, y, targets, name):

@@ -59,10 +59,6 @@ class Labelled:
         return {"scheme": self.scheme.to_dict(), **provenance(**numbers, **extra)}
 
 
-def _column(table, name):
-    return np.array([str(value) for value in table[name]], dtype=str)
-
-
 def scheme_in(predictions, scheme, name="predictions"):
     """The scheme given, else that in ``meta``; SchemaError if there is neither."""
     if scheme is None and "scheme" in predictions.meta:
@@ -83,14 +79,13 @@ def unpack(predictions, scheme=None, *, name="predictions", failed=None, stackle
     predictions = validate(predictions, PREDICTIONS, scheme=scheme)
     if "label" not in predictions.colnames:
         raise SchemaError(f"{name} must have a column 'label' with the true classes")
-    labels, stated = _column(predictions, "label"), _column(predictions, "label_pred")
+    labels, stated, source_ids = (predictions[name].astype(str) for name in ("label", "label_pred", "source_id"))
     known = labels != ""
     if not known.any():
         raise ValueError(f"{name} must have a true label in at least one row")
     unknown = sorted(map(str, set(stated[known]) - {*scheme.classes, ""}))
     if unknown:
         raise SchemaError(f"label_pred of {name} must be one of {scheme.classes}, or empty, got {unknown[:3]}")
-    source_ids = _column(predictions, "source_id")
     has_groups = "group_id" in predictions.colnames
     groups = group_names(predictions["group_id"]) if has_groups else np.arange(len(predictions)).astype(str)
     index = {label: number for number, label in enumerate(scheme.classes)} | {"": -1}

@@ -11,7 +11,7 @@ from astroclassify import batch
 from astroclassify._checks import check_integer
 from astroclassify.exceptions import AstroclassifyWarning, SchemaError
 from astroclassify.schemes import get_scheme
-from astroclassify.tables import provenance
+from astroclassify.tables import plain_column, provenance
 
 from ..inputs._items import column_values, group_names
 from ._folds import check_sample, collect, fit_and_classify, scheme_of, validation_split
@@ -186,7 +186,7 @@ def repeat_seeds(
 
 def _seed_scores(predictions, scheme):
     """Scores of each seed (n_seeds, n_classes + 1, 6), NaN where the seed failed; failed seeds and failed rows."""
-    numbers = np.asarray(predictions["seed"])
+    numbers = plain_column(predictions["seed"])
     values, n_seeds_failed, n_failed = [], 0, 0
     for number in np.unique(numbers):
         labelled = unpack(predictions[numbers == number], scheme)

@@ -18,6 +18,7 @@ from astroclassify.fields import Field, read_field
 from astroclassify.images import Geometry, SkyImage
 from astroclassify.samples._writer import dateless_provenance
 from astroclassify.schemes import CANDIDATE, Flag
+from astroclassify.tables import plain_table
 
 from ._candidate import sky_grid
 from ._counterparts import add_plate_sky
@@ -219,7 +220,7 @@ def _injected_rows(injected, wcs, pointing, grid):
     """Rows of the sources to inject."""
     if not isinstance(injected, Table):
         raise TypeError(f"injected must be a Table, got {type(injected).__name__}")
-    table = QTable(injected, copy=False)
+    table = plain_table(injected)
     names = set(table.colnames)
     if not ({"sky_position"} <= names or {"x", "y"} <= names) or "core_radius" not in names:
         raise SchemaError("injected must have core_radius and either sky_position or x and y")
@@ -242,7 +243,7 @@ def _injected_rows(injected, wcs, pointing, grid):
         flux = check_quantity("injected['counts']", table["counts"], u.ct, positive=True) / scale
     else:
         flux = check_quantity("injected['flux']", table["flux"], _FLUX, positive=True)
-    identifiers = [str(name) for name in table["source_id"]] if "source_id" in names else _names("injected", len(table))
+    identifiers = table["source_id"].astype(str).tolist() if "source_id" in names else _names("injected", len(table))
     if len(set(identifiers)) != len(identifiers):
         raise SchemaError("injected: column 'source_id' has repeated values")
     keys = ("source_id", "x", "y", "flux", "core_radius")

@@ -9,7 +9,7 @@ from astropy.table import Column, QTable
 
 from astroclassify.exceptions import AstroclassifyWarning, SchemaError
 from astroclassify.schemes import Flag
-from astroclassify.tables import PREDICTIONS, provenance, validate
+from astroclassify.tables import PREDICTIONS, plain_table, provenance, validate
 
 from ._columns import join_messages
 
@@ -64,7 +64,8 @@ def annotate(catalogue, predictions):
     predictions = validate(predictions, PREDICTIONS)
     if "source_id" not in getattr(catalogue, "colnames", ()):
         raise SchemaError("catalogue must be a table with a column 'source_id'")
-    names = [str(name).strip() for name in catalogue["source_id"]]
+    catalogue = plain_table(catalogue)
+    names = [str(name).strip() for name in catalogue["source_id"].tolist()]
     row_of = _renamed(_rows(predictions), predictions, names)
     new = [name for name in predictions.colnames if name not in ("source_id", "flags", "message")]
     there = [name for name in new if name in catalogue.colnames]
@@ -83,7 +84,7 @@ def annotate(catalogue, predictions):
         result[name] = _taken(predictions[name], rows)
     flags = np.where(rows < 0, int(Flag.FAILED), _taken(predictions["flags"], rows, 0)).astype(np.int64)
     if "flags" in result.colnames:
-        flags = flags | np.asarray(np.ma.filled(result["flags"], 0)).astype(np.int64)
+        flags = flags | np.asarray(result["flags"]).astype(np.int64)
     result["flags"] = flags
     result["message"] = _messages(result, predictions, rows)
     result.meta["scheme"] = predictions.meta.get("scheme")
@@ -134,10 +135,8 @@ def _taken(column, rows, blank=None):
         values[absent] = np.nan * column.unit
         return values
     values = np.ma.asarray(column)[rows]
-    if values.dtype.kind == "U":
-        return np.where(absent, "", np.ma.filled(values, ""))
-    if values.dtype.kind == "f":
-        return np.where(absent, np.nan, np.ma.filled(values, np.nan))
+    if values.dtype.kind in "Uf":
+        return np.where(absent, "" if values.dtype.kind == "U" else np.nan, values.data)
     if blank is not None:
         return np.where(absent, blank, np.ma.filled(values, blank))
     return np.ma.array(values, mask=np.ma.getmaskarray(values) | absent) if absent.any() else values
@@ -146,7 +145,7 @@ def _taken(column, rows, blank=None):
 def _messages(result, predictions, rows):
     """Texts of both tables, joined."""
     old, new = (
-        np.ma.filled(table["message"], "").tolist() if "message" in table.colnames else [""] * len(table)
+        table["message"].tolist() if "message" in table.colnames else [""] * len(table)
         for table in (result, predictions)
     )
     texts = [

@@ -10,6 +10,7 @@ from astroclassify import batch
 from astroclassify._checks import check_number, check_quantity
 from astroclassify._x_classes import X_CLASS_BOUNDS
 from astroclassify.exceptions import ArgumentError
+from astroclassify.tables import numbers, plain_column, plain_table
 
 from ._classes import NOT_EXTENDED, Cuts
 
@@ -125,12 +126,13 @@ def calibrate_cuts(
     >>> found.ext_like, found.n
     (35.0, 3)
     """
+    candidates = plain_table(candidates)
     is_cluster, groups = _check_truth(candidates, is_cluster, groups)
     check_number("purity", purity, 0, 1, open_low=True)
     check_quantity("ext", ext, u.arcsec, shape=())
     convention = candidates.meta.get("likelihood")
     bounds = {"ext": (ext, None), "det_like": (check_number("det_like", det_like), None), "ext_like": (None, None)}
-    like = np.asarray(candidates["ext_like"], float)
+    like = numbers(candidates, "ext_like", what="candidates")
     rows = np.flatnonzero(Cuts(name, bounds, without=NOT_EXTENDED).passed(candidates))
     rows = rows[np.argsort(-like[rows], kind="stable")]
     values, true, groups = like[rows], is_cluster[rows], groups[rows]
@@ -161,13 +163,13 @@ def calibrate_cuts(
 
 
 def _check_truth(candidates, is_cluster, groups):
-    is_cluster = np.asarray(is_cluster)
+    is_cluster = plain_column(is_cluster)
     if is_cluster.shape != (len(candidates),) or is_cluster.dtype != bool:
         raise ArgumentError(
             f"is_cluster must be one true or false per candidate ({len(candidates)}), "
             f"got {is_cluster.dtype} of shape {is_cluster.shape}"
         )
-    groups = np.arange(len(candidates)) if groups is None else np.asarray(groups)
+    groups = np.arange(len(candidates)) if groups is None else plain_column(groups)
     if groups.shape != (len(candidates),):
         raise ArgumentError(f"groups must be one per candidate ({len(candidates)}), got shape {groups.shape}")
     return is_cluster, groups

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy import units as u
-from astropy.table import Column
 
 from astroclassify._checks import shorten
 from astroclassify._x_classes import X_CLASS_BOUNDS, X_CLASS_SOURCE, X_CLASSES
 from astroclassify.exceptions import ArgumentError, EmptyResultWarning, SchemaError
 from astroclassify.schemes import Flag
+from astroclassify.tables import plain_column, plain_table
 
 __all__ = ["CUTS", "NOT_EXTENDED", "Cuts", "classify_extent", "get_cuts", "in_any", "select"]
 
@@ -91,6 +91,7 @@ class Cuts:
         SchemaError
             If a column is missing or has another unit than the bounds, or the likelihoods follow another convention.
         """
+        candidates = plain_table(candidates)
         missing = [column for column in self.columns if column not in candidates.colnames]
         if missing:
             raise SchemaError(f"candidates lack the columns {missing}, which the cuts {self.name!r} need")
@@ -101,17 +102,12 @@ class Cuts:
         for box in self.bounds:
             inside |= np.logical_and.reduce([_between(candidates, column, pair) for column, pair in box.items()])
         if "flags" in candidates.colnames:
-            inside &= (np.asarray(candidates["flags"]) & self.without.value) == 0
+            inside &= (plain_column(candidates["flags"], 0) & self.without.value) == 0
         return inside
 
 
 def _between(candidates, column, pair):
-    values = candidates[column]
-    if isinstance(values, Column):  # of a Table, where a unit is no Quantity
-        # Masked entries of tables from elsewhere count as not a number.
-        plain = np.ma.filled(np.ma.asarray(values, dtype=float), np.nan)
-        values = plain if values.unit is None else plain * values.unit
-    values = values.filled(np.nan) if hasattr(values, "filled") else values
+    values = plain_column(candidates[column])  # whole numbers may still be masked: not a number
     values = values if isinstance(values, u.Quantity) else np.asarray(values, float)
     low, high = (sign * np.inf if bound is None else bound for sign, bound in zip((-1, 1), pair, strict=True))
     try:

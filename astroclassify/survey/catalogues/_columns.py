@@ -8,16 +8,18 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, Table
 
+from astroclassify._checks import first_line
 from astroclassify.data import FOLDER as DATA
 from astroclassify.exceptions import SchemaError
-from astroclassify.tables import CANDIDATES
+from astroclassify.tables import CANDIDATES, has_text, plain_column, plain_sky
 
 from ._files import parse_unit
+from ._frames import frame_of
 
 __all__ = ["KINDS", "identify_columns", "join_messages", "plain", "positions", "quantity"]
 
 #: Catalogues whose columns, and the units that these have, are known.
-KINDS = ("xamin", "xclass", "4xmm", "mcxc", "xcs")
+KINDS = ("xamin", "xclass", "4xmm", "mcxc", "xcs", "photutils")
 
 # Units of the seven columns of a CDS position, fixed by that standard.
 _PARTS = (u.h, u.min, u.s, None, u.deg, u.arcmin, u.arcsec)
@@ -30,21 +32,21 @@ _SEXAGESIMAL = re.compile(
 
 @lru_cache(maxsize=1)
 def _mapping():
-    """Rows of the packaged table: kind, columns, name, unit, signature."""
+    """Rows of the packaged table: kind, columns, name, unit, frame, signature."""
     text = (DATA / "catalogue_columns.ecsv").read_text(encoding="utf-8")
     table = Table.read(text, format="ascii.ecsv")
-    cells = [["" if text is np.ma.masked else str(text) for text in table[name]] for name in table.colnames[:4]]
+    cells = [plain_column(table[name]).tolist() for name in table.colnames[:5]]
     return list(zip(*cells, [bool(flag) for flag in table["signature"]], strict=True))
 
 
 def identify_columns(names, kind=None):
     """Kind of a catalogue (None: unknown; by default by its signature columns), and for each name of CANDIDATES the
-    columns, their documented unit and whether the kind itself names them."""
+    columns, their documented unit, the frame that the names say and whether the kind itself names them."""
     lower = {}
     for name in names:
         lower.setdefault(name.lower(), name)
     if kind is None:
-        signed = (row[0] for row in _mapping() if row[4] and all(part.lower() in lower for part in row[1].split()))
+        signed = (row[0] for row in _mapping() if row[5] and all(part.lower() in lower for part in row[1].split()))
         kind = next(signed, None)
     found, taken = {}, set()
     for own in (True, False):
@@ -52,7 +54,7 @@ def identify_columns(names, kind=None):
             columns = [lower.get(part.lower()) for part in row[1].split()]
             known = row[0] == (kind if own else "any") and row[2] not in found
             if known and None not in columns and not taken.intersection(columns):
-                found[row[2]] = (columns, row[3], own)
+                found[row[2]] = (columns, row[3], row[4], own)
                 taken.update(columns)
     return kind, found
 
@@ -64,54 +66,43 @@ def join_messages(old, new):
     return old if new in old else f"{old}; {new}"
 
 
-def missing(column):
-    """Where a column has no value."""
-    return np.array(column.mask, dtype=bool) if hasattr(column, "mask") else np.zeros(len(column), dtype=bool)
-
-
 def plain(column):
     """Column in native byte order, a Quantity if it has a unit: text as str, missing numbers NaN; whole numbers and
     booleans stay masked."""
-    gaps = missing(column)
-    values = np.array(np.ma.getdata(column.data))
-    if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8", "replace") if values.size else np.zeros(values.shape, "U1")
-    if values.dtype.kind == "O" and all(gap or isinstance(value, str) for value, gap in zip(values, gaps, strict=True)):
-        values = np.array([("" if gap else value) for value, gap in zip(values, gaps, strict=True)], dtype=str)
-    if values.dtype.kind == "U":
-        return np.char.strip(np.where(gaps, "", values)) if values.ndim == 1 else values
-    values = values.astype(values.dtype.newbyteorder("="))
+    if has_text(column):
+        values = plain_column(column)
+        return np.char.strip(values) if values.ndim == 1 else values
     unit = parse_unit(column.unit)
-    if values.dtype.kind == "f" or (unit is not None and values.dtype.kind in "iu"):
-        values = values.astype(float) if values.dtype.kind != "f" else values
-        values[gaps] = np.nan
-        return values if unit is None or isinstance(unit, str) else values * unit
-    return MaskedColumn(values, mask=gaps) if gaps.any() else values
+    gaps = np.array(getattr(column, "mask", False), dtype=bool)
+    if column.dtype.kind in "iub" and unit is None and gaps.any():
+        return MaskedColumn(plain_column(np.ma.getdata(column.data)), mask=gaps)
+    values = plain_column(column)
+    if unit is None or isinstance(unit, str) or values.dtype.kind not in "fiu":
+        return values
+    return values.astype(float, copy=False) * unit
 
 
 def numbers(column, name):
     """Values of a column as floats, NaN where there is none."""
-    values = plain(column)
-    values = values.filled(0) if hasattr(values, "filled") else values
+    values = plain_column(plain(column))
     try:
         if values.dtype.kind == "U":
             values = [float(value) if value else np.nan for value in values]
-        values = np.asarray(getattr(values, "value", values), dtype=float)
-    except ValueError as error:
-        raise SchemaError(f"column {name!r} must hold numbers: {error}") from None
-    values[missing(column)] = np.nan
-    return values
+        return np.asarray(getattr(values, "value", values), dtype=float)
+    except (TypeError, ValueError) as error:
+        raise SchemaError(f"column {name!r} must hold numbers: {first_line(error)}") from None
 
 
-def positions(table, columns, documented, kind):
-    """ICRS positions (NaN: none; J2000 counts as ICRS) and the reason or "" of each row, from RA and Dec or the seven
-    columns of a CDS position; ``documented`` is the unit of RA where the file has none and the caller named the
-    ``kind``."""
+def positions(table, columns, documented, named):
+    """ICRS positions (NaN: none; J2000 counts as ICRS) and the reason or "" of each row, from two columns of longitude
+    and latitude or the seven of a CDS position; ``documented`` is their unit where the file has none, ``named`` the
+    frame that their names say, see `frame_of`."""
+    frame = frame_of(table, columns, named)
     if len(columns) == 7:
         ra, dec = _from_parts(table, columns)
     else:
-        documented = documented if kind else ""
-        ra = _angle(table[columns[0]], columns[0], documented, hours=True)
+        equatorial = isinstance(frame, str) or "ra" in frame.get_representation_component_names()
+        ra = _angle(table[columns[0]], columns[0], documented, hours=equatorial)
         dec = _angle(table[columns[1]], columns[1], "d:m:s" if documented == "h:m:s" else documented, hours=False)
     faults = []
     for number in range(len(ra)):
@@ -124,7 +115,8 @@ def positions(table, columns, documented, kind):
     bad = np.array([bool(fault) for fault in faults], dtype=bool)
     if len(bad) and bad.all():
         raise SchemaError(f"columns {columns} hold no position in any row: {faults[0]}")
-    return SkyCoord(np.where(bad, np.nan, ra) * u.deg, np.where(bad, np.nan, dec) * u.deg), faults
+    sky = SkyCoord(np.where(bad, np.nan, ra) * u.deg, np.where(bad, np.nan, dec) * u.deg, frame=frame)
+    return plain_sky(sky, f"positions of the columns {columns}"), faults
 
 
 def _from_parts(table, columns):

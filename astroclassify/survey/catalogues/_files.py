@@ -1,11 +1,11 @@
 """Files of catalogues, in every form that VizieR and TOPCAT give, to tables with their units as written."""
 
 import csv
-import gzip
 import logging
 import re
 import warnings
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,9 @@ from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 
 from astroclassify._checks import first_line
+from astroclassify._regular_files import check_regular
 from astroclassify.exceptions import SchemaError
+from astroclassify.tables._guard import check_file, head_of, open_unpacked
 
 __all__ = ["parse_unit", "read_table"]
 
@@ -36,6 +38,7 @@ _SPELLINGS = {
     }.items()
     for word in words.split()
 }
+_FRAME_CARDS = ("RADESYS", "RADECSYS", "EQUINOX")
 _NO_UNIT = {"", "-", "--", "---", "none", "null", "unitless", "[-]"}
 _SEXAGESIMAL = {"h:m:s": "h:m:s", "hms": "h:m:s", "hh:mm:ss": "h:m:s", "d:m:s": "d:m:s", "dms": "d:m:s"}
 _MISSING = {"", "null", "nan", "--", "n/a"}
@@ -70,14 +73,14 @@ def read_table(path):
     """Table (masked where a value is missing, units as read) and form of a file, by its content; SchemaError if it has
     no form known here, is damaged, or holds not exactly one table."""
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"path: no file {str(path)!r}")
+    check_regular(path, error=SchemaError)
+    form = "a table"
     try:
         with warnings.catch_warnings():
             # Units are read again below, and a VOTable that breaks a rule is what archives give.
             warnings.simplefilter("ignore")
-            head = _head(path)
-            form = _form(head)
+            form = _form(head_of(path))
+            check_file(path, form)
             table = _READERS[form](path)
     except SchemaError:
         raise
@@ -90,17 +93,6 @@ def read_table(path):
     return table, form
 
 
-def _open(path):
-    with open(path, "rb") as stream:
-        packed = stream.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if packed else open(path, "rb")
-
-
-def _head(path):
-    with _open(path) as stream:
-        return stream.read(4096).lstrip(b"\xef\xbb\xbf")
-
-
 def _form(head):
     """Which form a file has, by its first bytes."""
     text = head.lstrip().lower()
@@ -108,7 +100,7 @@ def _form(head):
         return "fits"
     if text.startswith((b"<!doctype html", b"<html")):
         raise SchemaError(f"path is a web page, not a table: was the download refused? Wanted: {FORMS}")
-    if text.startswith((b"<?xml", b"<votable")):
+    if text.startswith((b"<?xml", b"<votable", b"\xff\xfe<", b"\xfe\xff\0<")):
         return "votable"
     if text.startswith(b"# %ecsv"):
         return "ecsv"
@@ -128,6 +120,12 @@ def _read_fits(path):
             what = f"{len(found)} tables ({names}): save the one you want" if found else "no table"
             raise SchemaError(f"path: {str(path)!r} holds {what}")
         table = Table.read(path, format="fits", hdu=found[0], mask_invalid=False)
+        header = hdus[found[0]].header
+        if not set(_FRAME_CARDS) & set(header):  # a file of one table may say it in the first header
+            table.meta.update({key: hdus[0].header[key] for key in _FRAME_CARDS if key in hdus[0].header})
+        for number, name in enumerate(table.colnames, 1):
+            if f"TUCD{number}" in header:
+                table[name].meta["ucd"] = str(header[f"TUCD{number}"])
         if isinstance(hdus[found[0]], fits.TableHDU):
             _mask_blanks(table, hdus[found[0]].data.view(np.ndarray))
     return table
@@ -144,12 +142,22 @@ def _mask_blanks(table, cells):
 def _read_votable(path):
     from astropy.io.votable import parse
 
-    with _open(path) as stream:
-        tables = [table for table in parse(stream, verify="ignore").iter_tables() if table.fields]
+    with open_unpacked(path) as stream:
+        document = parse(stream, verify="ignore")
+    tables = [table for table in document.iter_tables() if table.fields]
     if len(tables) != 1:
         what = "no table" if not tables else f"{len(tables)} tables: save the one you want"
         raise SchemaError(f"path: {str(path)!r} holds {what}")
-    return tables[0].to_table(use_names_over_ids=True)
+    table = tables[0].to_table(use_names_over_ids=True)
+    systems = {each.ID: (each.system or "", each.equinox) for each in document.iter_coosys()}
+    referred = {field.ID: field.ref for field in tables[0].fields}
+    for group in tables[0].iter_groups():
+        referred.update({each.ref: group.ref for each in group.entries if group.ref and hasattr(each, "ref")})
+    for field, name in zip(tables[0].fields, table.colnames, strict=True):
+        if referred.get(field.ID) in systems:
+            table[name].meta["coosys"] = systems[referred[field.ID]]
+    table.meta["coosys"] = sorted(set(systems.values()), key=str)
+    return table
 
 
 def _read_ecsv(path):
@@ -157,7 +165,7 @@ def _read_ecsv(path):
 
 
 def _lines(path):
-    with _open(path) as stream:
+    with open_unpacked(path) as stream:
         content = stream.read().removeprefix(b"\xef\xbb\xbf")
     try:
         text = content.decode("utf-8")
@@ -206,8 +214,10 @@ def _read_vizier(lines, rule, path):
     if len(names) != len(units) or "" in names:
         raise SchemaError(f"path: {str(path)!r} has no names and units above the dashes of line {number + 1}")
     rows = _cells(lines, number + 1, mark, len(names), path, csv.QUOTE_NONE)
-    texts, descriptions = set(), {}
+    texts, descriptions, coosys = set(), {}, []
     for line in lines[:number]:
+        if match := re.match(r"#Coosys\s+\S+:\s+(\S+)(?:\s+(\S+))?", line, re.IGNORECASE):
+            coosys.append((match[1], match[2]))
         match = re.match(r"#Column\t(\S+)\t\(([A-Z])[\d.]*\)\t([^\t]*)", line)
         if match:
             texts.update([match[1]] if match[2] == "A" else [])
@@ -216,6 +226,7 @@ def _read_vizier(lines, rule, path):
     for name, unit in zip(names, units, strict=True):
         table[name].unit = u.Unit(unit, parse_strict="silent") if unit else None
         table[name].description = descriptions.get(name)
+    table.meta["coosys"] = coosys
     return table
 
 
@@ -250,10 +261,10 @@ def _cells(lines, start, mark, n_columns, path, quoting):
 
 def _typed(names, rows, texts, path):
     """Table from cells of text: whole numbers, numbers, or text; masked where a cell is empty."""
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, times in Counter(names).items() if times > 1)
     if repeated:
         raise SchemaError(f"path: {str(path)!r} has several columns called {repeated}")
-    table = Table()
+    columns = {}
     for name, cells in zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True):
         missing = np.array([cell.lower() in _MISSING for cell in cells], dtype=bool)
         values = [cell for cell, gap in zip(cells, missing, strict=True) if not gap]
@@ -261,8 +272,8 @@ def _typed(names, rows, texts, path):
         blank = {int: 0, float: np.nan, str: ""}[kind]
         filled = [blank if gap else kind(cell) for cell, gap in zip(cells, missing, strict=True)]
         dtype = {int: np.int64, float: float, str: None if cells else "U1"}[kind]
-        table[name] = MaskedColumn(filled, mask=missing, dtype=dtype)
-    return table
+        columns[name] = MaskedColumn(filled, mask=missing, dtype=dtype)
+    return Table(columns, copy=False)
 
 
 def _kind(values):

@@ -7,7 +7,7 @@ from astropy.table import QTable, Table
 
 from astroclassify._checks import check_quantity
 from astroclassify.exceptions import ArgumentError, SchemaError
-from astroclassify.tables import provenance
+from astroclassify.tables import plain_column, plain_sky, provenance
 
 __all__ = ["cross_match"]
 
@@ -86,13 +86,13 @@ def _input(name, value):
     sky, names = value, None
     if isinstance(value, Table):
         sky = value["sky_position"] if "sky_position" in value.colnames else None
-        names = [str(text) for text in value["source_id"]] if "source_id" in value.colnames else None
+        names = plain_column(value["source_id"], "").astype(str) if "source_id" in value.colnames else None
     if not isinstance(sky, SkyCoord):
         raise SchemaError(f"{name} must be a table with a SkyCoord column 'sky_position', or a SkyCoord")
     if sky.ndim > 1:
         raise SchemaError(f"{name} must be a list of positions, got shape {sky.shape}")
-    sky = sky.icrs.reshape(-1)
-    return sky, np.array(names, dtype=str) if names else np.full(len(sky), "")
+    sky = plain_sky(sky, name).reshape(-1)
+    return sky, np.full(len(sky), "") if names is None else names
 
 
 def _close_pairs(sky, other, radius):

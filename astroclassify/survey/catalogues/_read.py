@@ -6,15 +6,16 @@ from pathlib import Path
 
 import numpy as np
 from astropy.coordinates import SkyCoord
-from astropy.table import Column, QTable
+from astropy.table import Column, QTable, Table
 
 from astroclassify._checks import check_choice
 from astroclassify.exceptions import AstroclassifyWarning, EmptyResultWarning, SchemaError
 from astroclassify.schemes import Flag
-from astroclassify.tables import CANDIDATES, provenance, unpack
+from astroclassify.tables import CANDIDATES, plain_column, plain_sky, provenance, unpack
 
 from ._columns import KINDS, identify_columns, join_messages, plain, positions, quantity
 from ._files import read_table
+from ._frames import columns_by_ucd
 
 __all__ = ["read_catalogue"]
 
@@ -26,14 +27,15 @@ _CLASSES = {"0": "", "1": "C1", "2": "C2"}
 
 def read_catalogue(path, *, kind=None):
     """
-    Read a catalogue of X-ray sources or clusters, in any form that VizieR or TOPCAT writes.
+    Read a catalogue of X-ray sources or clusters, in any form that VizieR or TOPCAT writes, or as a table.
 
     Parameters
     ----------
-    path : str or path-like
+    path : str, path-like or `~astropy.table.Table`
         FITS, VOTable, ECSV, CSV, TSV of VizieR, or a CDS file beside its ``ReadMe``; gzipped or not. The form is
-        detected from the content, not from the name.
-    kind : {None, "xamin", "xclass", "4xmm", "mcxc", "xcs"}, optional
+        detected from the content, not from the name. Or a table in memory: what astroquery answers, or the table of
+        `photutils.segmentation.SourceCatalog`.
+    kind : {None, "xamin", "xclass", "4xmm", "mcxc", "xcs", "photutils"}, optional
         Which catalogue it is; by default detected from its columns. If given, columns without a unit in the file (CSV)
         have their documented unit.
 
@@ -51,14 +53,20 @@ def read_catalogue(path, *, kind=None):
     FileNotFoundError
         If there is no such file.
     SchemaError
-        If the file is not such a table, has no positions, or a unit is missing or wrong.
+        If the file is not such a table, is damaged, points to other files or addresses, has no positions or positions
+        in a frame that is not known here, or a unit is missing or wrong.
 
     Notes
     -----
     Column names are mapped by one packaged table, ``data/catalogue_columns.ecsv``, which gives the source of each name.
-    Positions of J2000 count as ICRS (they differ by less than 0.03 arcsec). A right ascension in hours is read as such
-    where its unit (``h``, ``h:m:s``) or its text (``12h34m``) says so; one without a unit is refused. In XAmin tables
-    the position is that of the fit of the extended model.
+    Positions may be in ICRS, FK5 and FK4 of any equinox, galactic, supergalactic and (J2000 or other) ecliptic
+    coordinates. Which these are, is said by the names of the columns (``RAB1950``, ``GLON``), their descriptions or
+    the ``COOSYS`` they refer to; else by ``RADESYS`` and ``EQUINOX`` of the header, or the only ``COOSYS``; else they
+    are ICRS. Contradictions are refused. Positions of J2000 count as ICRS (they differ by less than 0.03 arcsec).
+    Epochs and proper motions are not used: positions stay those of the catalogue's epoch.
+
+    A right ascension in hours is read as such where its unit (``h``, ``h:m:s``) or its text (``12h34m``) says so; one
+    without a unit is refused. In XAmin tables the position is that of the fit of the extended model.
 
     A repeated ``source_id`` gets a number appended from the second time on (4XMM lists one source in many
     observations), and ``message`` says so; rows of a catalogue without names are numbered from 1. A column that has a
@@ -82,10 +90,15 @@ def read_catalogue(path, *, kind=None):
     """
     if kind is not None:
         check_choice("kind", kind, KINDS)
-    path = Path(path)
-    table, form = read_table(path)
-    unpack(table, form)  # a table written by the package keeps its meta, with the convention of its likelihoods
+    if isinstance(path, Table):
+        table, form, name = Table(path), "table", ""
+    else:
+        table, form = read_table(path)
+        unpack(table, form)  # a table written by the package keeps its meta, with the convention of its likelihoods
+        name = Path(path).name
     detected, mapping = identify_columns(table.colnames, kind)
+    if detected == "photutils":  # pixels are what its names say
+        kind = detected
     result = QTable()
     used = {"sky_position": _position(table, mapping, detected, kind, result)}
     used["source_id"] = _names(table, mapping, result)
@@ -93,30 +106,38 @@ def read_catalogue(path, *, kind=None):
     used.update(_flags(table, result))
     result = result[[name for name in _RESERVED if name in result.colnames]]
     _others(table, {name for names in used.values() for name in names}, result)
-    if form == "ecsv" or "sky_position" in table.colnames:
+    if form in ("ecsv", "table") or "sky_position" in table.colnames:
         result.meta.update(table.meta)
     columns = {name: " ".join(names) for name, names in used.items() if names}
-    result.meta["catalogue"] = {"file": path.name, "form": form, "kind": str(detected or ""), "columns": columns}
+    result.meta["catalogue"] = {"file": name, "form": form, "kind": str(detected or ""), "columns": columns}
     for key, value in provenance().items():
         result.meta.setdefault(key, value)
     if not len(result):
-        warnings.warn(f"{str(path)!r} has no rows", EmptyResultWarning, stacklevel=2)
+        warnings.warn(f"{name or 'the table'} has no rows", EmptyResultWarning, stacklevel=2)
     failed = sum(bool(text) for text in result["message"])
     if failed:
-        log.warning("%d of %d rows of %s have a fault; column 'message' says which", failed, len(result), path.name)
+        log.warning(
+            "%d of %d rows of %s have a fault; column 'message' says which", failed, len(result), name or "the table"
+        )
     return result
 
 
 def _position(table, mapping, detected, kind, result):
     """Fill sky_position, flags and message; return the columns used."""
-    if "sky_position" in table.colnames and isinstance(table["sky_position"], SkyCoord):
-        sky = table["sky_position"].icrs
-        faults = ["" if np.isfinite(ra) else "no position" for ra in np.atleast_1d(sky.ra.deg)]
+    columns, unit, frame, _ = mapping.get("sky_position", ((), "", "", False))
+    coordinates = [name for name in table.colnames if isinstance(table[name], SkyCoord)]
+    if not columns and len(coordinates) == 1:
+        columns = coordinates
+    if "sky_position" in coordinates:
         columns = ["sky_position"]
-    elif "sky_position" in mapping:
-        columns, unit, _ = mapping["sky_position"]
+    if not columns:
+        columns, frame = columns_by_ucd(table)
+    if len(columns) == 1 and columns[0] in coordinates:
+        sky = plain_sky(table[columns[0]], f"column {columns[0]!r}")
+        faults = ["" if np.isfinite(ra) else "no position" for ra in np.atleast_1d(sky.ra.deg)]
+    elif len(columns) > 1:
         try:
-            sky, faults = positions(table, columns, unit, kind)
+            sky, faults = positions(table, columns, unit if kind else "", frame)
         except SchemaError as error:
             hint = f" (its columns are those of a {detected!r} catalogue)" if detected and detected != kind else ""
             raise SchemaError(f"{error}{hint}") from None
@@ -179,7 +200,7 @@ def _measures(table, mapping, detected, kind, result):
     for name, unit in CANDIDATES.columns:
         if name not in mapping or name in result.colnames:
             continue
-        (column,), documented, own = mapping[name]
+        (column,), documented, _, own = mapping[name]
         if unit == "str":
             result[name] = _text_column(_CLASSES.get(text, text) for text in _texts(table[column]))
         else:
@@ -208,7 +229,7 @@ def _flags(table, result):
     )
     if not own or table["flags"].dtype.kind not in "iu":
         return {}
-    result["flags"] = result["flags"] | np.ma.filled(np.ma.asarray(table["flags"]), 0).astype(np.int64)
+    result["flags"] = result["flags"] | plain_column(table["flags"], 0).astype(np.int64)
     if "message" not in table.colnames:
         return {"flags": ["flags"]}
     pairs = zip(_texts(table["message"]), result["message"], strict=True)

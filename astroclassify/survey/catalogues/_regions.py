@@ -11,7 +11,7 @@ from regions import CircleSkyRegion, RegionMeta, Regions, RegionVisual
 
 from astroclassify._checks import check_quantity
 from astroclassify.exceptions import AstroclassifyWarning, SchemaError
-from astroclassify.tables import write_beside
+from astroclassify.tables import numbers, plain_sky, plain_table, write_beside
 
 __all__ = ["to_regions", "write_regions"]
 
@@ -131,8 +131,12 @@ def _circles(candidates, radius):
     names = candidates.colnames if isinstance(candidates, Table) else ()
     if not {"source_id", "sky_position"} <= set(names) or not isinstance(candidates["sky_position"], SkyCoord):
         raise SchemaError("candidates must be a table with the columns source_id and sky_position (SkyCoord)")
-    sky = candidates["sky_position"].icrs
-    sizes = np.fmax(radius, _extents(candidates["ext"])) if "ext" in names else np.full(len(candidates), radius)
+    candidates = plain_table(candidates)
+    sky = plain_sky(candidates["sky_position"], "column 'sky_position' of candidates")
+    sizes = np.full(len(candidates), radius)
+    if "ext" in names:
+        found = numbers(candidates, "ext", u.arcsec, what="candidates")
+        sizes = np.fmax(radius, np.where(np.isfinite(found), found, np.nan))
     classes = [str(each) for each in candidates["x_class"]] if "x_class" in names else [""] * len(candidates)
     good = np.isfinite(sky.ra.deg) & np.isfinite(sky.dec.deg)
     if not good.all():
@@ -140,15 +144,6 @@ def _circles(candidates, radius):
         warnings.warn(text, AstroclassifyWarning, stacklevel=3)
     for row in np.flatnonzero(good):
         yield sky[row], float(sizes[row]), _COLOURS.get(classes[row], _OTHER), _text(candidates["source_id"][row])
-
-
-def _extents(column):
-    """Values of ``ext`` in arcsec, NaN where there is none."""
-    unit = getattr(column, "unit", None)
-    if unit is None or not unit.is_equivalent(u.arcsec):
-        raise SchemaError(f"column 'ext' must have a unit like arcsec, got {unit}")
-    values = np.ma.filled(np.ma.asarray(u.Quantity(column, copy=False).to_value(u.arcsec), dtype=float), np.nan)
-    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _text(value):

@@ -147,14 +147,13 @@ def _skeleton(candidates):
         candidates = QTable({"sky_position": candidates.reshape(-1)})
     if not isinstance(candidates, Table):
         raise TypeError(f"candidates must be a table or SkyCoord, got {type(candidates).__name__}")
-    if not isinstance(candidates, QTable):
-        candidates = QTable(candidates)
+    candidates = tables.plain_table(candidates)
     if "sky_position" not in candidates.colnames or not isinstance(candidates["sky_position"], SkyCoord):
         raise SchemaError(f"candidates must have a column sky_position of SkyCoord, got {candidates.colnames}")
     n = len(candidates)
     given = [f"source-{number + 1:06d}" for number in range(n)]
     if "source_id" in candidates.colnames:
-        given = [str(name) for name in candidates["source_id"]]
+        given = candidates["source_id"].astype(str).tolist()
     fixed = {"source_id": _names(given), "path": np.zeros(n, "U1")}
     if "group_id" not in candidates.colnames:
         fixed["group_id"] = np.array(given, dtype="U") if n else np.zeros(0, "U1")
@@ -197,16 +196,10 @@ class _Item:
         return {"name": self.name, "position": self.position, "_image": image, "_slices": None}
 
 
-def _degrees(angle):
-    """Plain values, NaN where they are masked."""
-    values = angle.deg
-    return np.array(values.filled(np.nan) if hasattr(values, "filled") else values, dtype=float)
-
-
 def _items(sample, image, geometry):
     """Items for the workers, one per row."""
-    sky = sample["sky_position"].icrs
-    ra, dec = _degrees(sky.ra), _degrees(sky.dec)
+    sky = tables.plain_sky(sample["sky_position"], "column 'sky_position' of candidates")
+    ra, dec = sky.ra.deg, sky.dec.deg
     good = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
     found = [None] * len(sample)
     if good.size:

@@ -9,7 +9,7 @@ from astroclassify._checks import check_choice, check_quantity
 from astroclassify.exceptions import ArgumentError, SchemaError
 from astroclassify.fields._field import check_field
 from astroclassify.schemes import Flag
-from astroclassify.tables import provenance
+from astroclassify.tables import plain_table, provenance
 
 from ._profile import profile_table
 from ._sources import LARGEST, LARGEST_PART, Survey, camera_of, fit_sources, largest_ext, local_exposure
@@ -205,7 +205,7 @@ def _read_positions(positions):
     if isinstance(positions, SkyCoord):
         table, sky = QTable(), positions.reshape(-1)
     elif isinstance(positions, Table):
-        table = QTable(positions, copy=True)
+        table = plain_table(positions).copy()
         sky = table["sky_position"] if "sky_position" in table.colnames else None
         if not isinstance(sky, SkyCoord):
             raise SchemaError(f"positions must have a SkyCoord column 'sky_position', got columns {table.colnames}")

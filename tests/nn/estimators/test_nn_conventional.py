@@ -57,7 +57,7 @@ def test_a_value_on_a_cut_is_weak(measure, unit, values):
 
 def test_a_plain_column_is_taken_for_c_sb_only():
     assert ThresholdClassifier("c_sb").predict(QTable({"c_sb": [0.2]})).tolist() == ["CC"]
-    with pytest.raises(SchemaError, match="'n_e' must have a unit"):
+    with pytest.raises(SchemaError, match="'n_e' of sample must have a unit"):
         ThresholdClassifier("n_e").predict(QTable({"n_e": [0.2]}))
     with pytest.raises(SchemaError, match="column 't_cool'"):
         ThresholdClassifier("t_cool").predict(QTable({"n_e": [0.2]}))

@@ -90,7 +90,7 @@ def test_bad_input(tmp_path):
         to_regions(candidates()["source_id", "ext"])
     table = candidates()
     table["ext"] = [1.0, 2, 3, 4]
-    with pytest.raises(SchemaError, match="'ext' must have a unit like arcsec, got None"):
+    with pytest.raises(SchemaError, match="'ext' of candidates must have a unit like arcsec, got None"):
         to_regions(table)
     with pytest.raises(TypeError, match="radius must be a Quantity"):
         to_regions(candidates(), radius=5)
