@@ -1,5 +1,5 @@
 """
-ONNX Runtime 1.32 looks up a telemetry host and writes an identifier into the user's cache when it is imported: not here.
+ONNX Runtime 1.32 looks up a telemetry host and writes an identifier into the user's cache on import: not here.
 
 Its C++ code opens files and sockets past Python, so a process of its own is watched from outside: its home folder, and
 its system calls where strace is there and allowed to trace.
