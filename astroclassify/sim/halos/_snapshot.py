@@ -138,9 +138,10 @@ class Snapshot:
         """
         The groups of the catalogue above a mass.
 
-        Of a zoom simulation such as TNG-Cluster these are the targets of the zooms only, unless ``primary_only`` is
-        false: the other groups of its catalogue are a biased lot around the targets, may be in the regions of two zooms
-        and so occur twice, and may hold particles of low resolution.
+        Of TNG-Cluster, whose catalogue joins zoom simulations of one volume, these are the targets of the zooms only,
+        unless ``primary_only`` is false: the other groups may occur more than once, may hold matter of low resolution,
+        and are no fair sample. At z > 0 the target is the first group of its zoom, which need not be the progenitor of
+        the cluster at z = 0.
 
         Parameters
         ----------
@@ -172,12 +173,15 @@ class Snapshot:
         """
         limit = check_quantity("m_500_min", m_500_min, u.Msun, shape=())
         check_bool("primary_only", primary_only)
-        largest = 1.0 if contamination_max is None else check_number("contamination_max", contamination_max, 0, 1)
+        if contamination_max is not None:
+            contamination_max = check_number("contamination_max", contamination_max, 0, 1)
         found = groups_above(self._paths, self.n_groups, self._units.msun(limit, inverse=True))
-        secondary, coarse = found[PRIMARY] == 0, found[CONTAMINATION] > largest
-        if primary_only and np.any(secondary):
-            log.info("%d groups of %s that no zoom was made for are left out", np.count_nonzero(secondary), self.name)
-        kept = ~coarse & ~(secondary if primary_only else np.zeros_like(secondary))
+        secondary = found[PRIMARY] == 0
+        kept = ~secondary if primary_only else np.ones_like(secondary)
+        if not np.all(kept):
+            log.info("%d groups of %s that no zoom was made for are left out", np.count_nonzero(~kept), self.name)
+        if contamination_max is not None:
+            kept &= found[CONTAMINATION] <= contamination_max
         found = {name: values[kept] for name, values in found.items()}
         table = QTable(
             {

@@ -7,7 +7,7 @@ Layouts: those of the TNG data release (Nelson et al. 2019, ComAC 6, 2, and its 
 Zoom simulations: the catalogue of TNG-Cluster says of each group whether it is the one that its zoom was made for
 (``GroupPrimaryZoomTarget``, 1 or 0) and how much of its dark matter is of low resolution
 (``GroupContaminationFracByMass``: low-resolution over all dark-matter mass; Nelson et al. 2024, A&A 686, A157, and the
-data release's page on TNG-Cluster). Zooms overlap: other groups may be in the catalogue twice, or not be resolved.
+data release's page on TNG-Cluster). The zooms are simulations of one volume: other groups may occur more than once.
 """
 
 from dataclasses import dataclass
@@ -84,8 +84,9 @@ def groups_above(paths, n_groups, m_500_min):
             if count:
                 mass = _field(handle, "Group_M_Crit500", count, path)[()]
                 chosen = np.flatnonzero((mass >= m_500_min) & (mass > 0))
-                parts.append({"halo_id": chosen + start})
-                parts[-1] |= {name: _field(handle, name, count, path)[()][chosen] for name in _SHAPES}
+                fields = {name: _field(handle, name, count, path) for name in _SHAPES}
+                if len(chosen):  # of hundreds of files the first few hold all that are massive
+                    parts.append({"halo_id": chosen + start, **{n: data[()][chosen] for n, data in fields.items()}})
         start += count
     if start != n_groups:
         raise SnapshotError(f"group catalogue: {paths.base} holds {start} of {n_groups} groups in {n_files} files")
