@@ -1,7 +1,8 @@
-"""Requests to a web service: redirects, retries with longer and longer waits, errors of one line."""
+"""Requests to a web service: a deadline, redirects, retries with longer and longer waits, errors of one line."""
 
 import email.utils
 import http.client
+import io
 import json
 import logging
 import random
@@ -11,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -31,7 +33,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-LONGEST_WAIT = 600.0  # s; a service that asks for more is not waited for
+LONGEST_WAIT = 600.0  # s between tries, altogether without a new byte; a service that asks for more is not waited for
+LEAST_RATE = 1024  # bytes/s of a body, averaged over the timeout: a large file may take hours, one that drips may not
 _FIRST_WAIT = 1.0  # s, doubled with every failure
 _MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -57,6 +60,103 @@ class PassingError(Exception):
     def __init__(self, reason, wait=None):
         super().__init__(reason)
         self.wait = wait
+
+
+class _SlowError(TimeoutError):
+    """A body comes too slowly."""
+
+
+class _Deadline:
+    """
+    End of one exchange: ``timeout`` [s] after its start, for redirects, connections and headers together.
+
+    A body moves it on by its bytes over `LEAST_RATE`, but never farther than ``timeout`` from now.
+    """
+
+    def __init__(self, timeout):
+        self.timeout = timeout
+        self.end = time.monotonic() + timeout
+
+    def left(self):
+        """Seconds until then; TimeoutError if there are none."""
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+    def move(self, n_bytes):
+        """Bytes of a body have come."""
+        self.end = min(time.monotonic() + self.timeout, self.end + n_bytes / LEAST_RATE)
+
+
+class _TimedFile(io.RawIOBase):
+    """The receiving end of a socket, whose reads end at a deadline: a timeout alone starts anew with every byte."""
+
+    def __init__(self, file, sock, deadline):
+        self._file, self._sock, self._deadline = file, sock, deadline
+        self.in_body = False
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        """Read what has come; raises TimeoutError at the deadline, _SlowError if that is in the body."""
+        try:
+            self._sock.settimeout(self._deadline.left())
+            size = self._file.readinto(buffer)
+        except TimeoutError as error:
+            raise _SlowError if self.in_body else error from None
+        if self.in_body:  # headers move nothing, or a server could send interim answers for ever
+            self._deadline.move(size or 0)
+        return size
+
+    def close(self):
+        self._file.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer that is read before a deadline."""
+
+    def __init__(self, sock, *args, deadline, **keywords):
+        super().__init__(sock, *args, **keywords)
+        self._timed = _TimedFile(self.fp.detach(), sock, deadline)
+        self.fp = io.BufferedReader(self._timed)
+
+    def begin(self):
+        """Read the headers."""
+        super().begin()
+        self._timed.in_body = True
+
+
+class _TimedConnection:
+    """Base of connections that are made, and their answers read, before a deadline."""
+
+    def __init__(self, host, *, deadline, timeout=None, **keywords):
+        super().__init__(host, timeout=deadline.left(), **keywords)
+        self.response_class = partial(_Response, deadline=deadline)
+
+
+class _HTTPConnection(_TimedConnection, http.client.HTTPConnection):
+    pass
+
+
+class _HTTPSConnection(_TimedConnection, http.client.HTTPSConnection):
+    pass
+
+
+class _HTTPHandler(urllib.request.HTTPHandler):
+    """Opens http addresses for requests with a deadline."""
+
+    def http_open(self, req):
+        return self.do_open(partial(_HTTPConnection, deadline=req.deadline), req)
+
+
+class _HTTPSHandler(urllib.request.HTTPSHandler):
+    """Opens https addresses for requests with a deadline."""
+
+    def https_open(self, req):
+        return self.do_open(partial(_HTTPSConnection, deadline=req.deadline), req)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -132,13 +232,13 @@ class Client:
     """
     Asks a web service; what may pass is tried again. A subclass for a service with a key adds and hides it.
 
-    ``timeout`` [s] without a byte ends a try; it gives up after ``attempts`` failures in a row without a new byte in
-    between, or ``max_requests`` tries altogether.
+    A try ends after ``timeout`` [s] without headers, or over which fewer than `LEAST_RATE` bytes/s of the body came. It
+    gives up after ``attempts`` failures in a row without a new byte in between, or ``max_requests`` tries altogether.
     """
 
     def __init__(self, timeout, attempts, max_requests=100):
         self.timeout, self.attempts, self.max_requests = timeout, attempts, max_requests
-        self._opener = urllib.request.build_opener(_NoRedirect)
+        self._opener = urllib.request.build_opener(_NoRedirect, _HTTPHandler, _HTTPSHandler)
         self._opener.addheaders = [("User-Agent", f"astroclassify/{version('astroclassify')}")]
 
     def get(self, url, *, most, headers=None):
@@ -162,6 +262,7 @@ class Client:
     def retry(self, url, action, reached=lambda: 0):
         """Call ``action`` again, after longer and longer waits, as long as it fails in a way that may pass."""
         best = failures = tries = 0
+        waited = 0.0
         while tries < self.max_requests:
             tries += 1
             try:
@@ -170,26 +271,29 @@ class Client:
                 reason, wait = str(error), error.wait
             # Only bytes beyond the farthest point are progress, or a file that ends too early would be tried for ever.
             if reached() > best:
-                best, failures = reached(), 0
+                best, failures, waited = reached(), 0, 0.0
             failures += 1
             if failures >= self.attempts:
                 break
-            if wait is not None and wait > LONGEST_WAIT:
+            if wait is not None and waited + wait > LONGEST_WAIT:
                 raise FetchError(f"{bare(url)}: {reason}; the server asks to come back in {wait:.0f} s")
             # Not all at the same moment: many workers may have been turned away together.
             backoff = _FIRST_WAIT * 2 ** (failures - 1) * _jitter.uniform(0.75, 1.25)
             wait = max(wait or 0.0, backoff)
             log.warning("%s: %s; next try in %.0f s", bare(url), reason, wait)
             sleep(wait)
+            waited += wait
         raise FetchError(f"{bare(url)}: {reason} (given up after {tries} tries)")
 
     def open(self, url, headers):
         """The answer at an address, behind at most a few redirects."""
-        target = url
+        target, deadline = url, _Deadline(self.timeout)
         for _ in range(_MAX_REDIRECTS + 1):
             sent = {"Accept-Encoding": "identity", **headers, **self.own_headers(target)}
+            request = urllib.request.Request(target, headers=sent)
+            request.deadline = deadline
             try:
-                return self._opener.open(urllib.request.Request(target, headers=sent), timeout=self.timeout)
+                return self._opener.open(request, timeout=self.timeout)
             except urllib.error.HTTPError as error:
                 with error:
                     if error.code not in _REDIRECTS:
@@ -235,6 +339,8 @@ class Client:
     def reason(self, error):
         """A network error in a few words."""
         cause = getattr(error, "reason", error)
+        if isinstance(cause, _SlowError):
+            return f"the answer came slower than {LEAST_RATE} bytes/s for {self.timeout:g} s"
         if isinstance(cause, TimeoutError):
             return f"no answer within {self.timeout:g} s"
         if isinstance(cause, http.client.IncompleteRead):

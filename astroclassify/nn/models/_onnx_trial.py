@@ -9,6 +9,7 @@ with each number of images in a batch costs no more later. The memory limit is t
 import hashlib
 import json
 import math
+import os
 import subprocess
 import sys
 from functools import cache
@@ -78,8 +79,19 @@ def trust(data):
     _trusted.add(_digest(data))
 
 
+def _switch_off_telemetry():
+    """
+    Keep ONNX Runtime, here and in child processes, from its telemetry, unless the user has set the variable.
+
+    From 1.32 on it looks up a host and writes an identifier of the machine into the user's cache as soon as it is
+    imported; only this variable, set before, stops that. It stays set: child processes and late threads read it too.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
 def start_session(data):
     """Session of ONNX Runtime on a file that has been checked, one thread to a call."""
+    _switch_off_telemetry()
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -118,6 +130,7 @@ def try_network(data, *, input_shape, n_classes, outputs):
         "memory": _LEAST_MEMORY + 4 * BATCH * _MEMORY_RATIO * size + 4 * len(data),
     }
     message = json.dumps(settings).encode() + b"\n" + bytes(data)
+    _switch_off_telemetry()
     try:
         done = subprocess.run([sys.executable, "-c", _SCRIPT], input=message, capture_output=True, timeout=seconds)
     except subprocess.TimeoutExpired:

@@ -45,8 +45,9 @@ def fetch_halo(simulation, *, snapshot, halo_id, api_key=None, cache=None, base_
 
     The group's catalogue entry and a cutout with the gas fields that are needed are downloaded once and kept in a
     cache folder. A halo that is there is read without network and without a key. A download that was interrupted
-    continues at the next call where it stopped, if the server allows it. Busy servers (status 429 or 5xx) and broken
-    connections are tried again after growing waits, or the wait that the server asks for.
+    continues at the next call where it stopped, if the server allows it. Busy servers (status 429 or 5xx), broken
+    connections and answers that take more than 5 minutes, or come slower than 1024 bytes/s over 5 minutes, are tried
+    again after growing waits, or the wait that the server asks for: at most 10 minutes altogether without a new byte.
 
     Units and cosmology are those of the cutout's header. Star-forming gas and gas below 3e5 K is left out, as by
     `Snapshot.read_halo`. The abundances of single elements (``GFM_Metals``) are fetched where the snapshot has them.

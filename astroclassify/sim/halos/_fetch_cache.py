@@ -11,8 +11,9 @@ import numpy as np
 
 from astroclassify.exceptions import OutputError, SnapshotError
 
+from ._hdf5 import opened
 from ._http import discard
-from ._tng_gas import GAS_FIELDS, OPTIONAL_GAS_FIELDS, check_header, decoded
+from ._tng_gas import CATALOGUE_FIELDS, GAS_FIELDS, OPTIONAL_GAS_FIELDS, around_centre, check_header, decoded, gas_field
 
 __all__ = [
     "DamagedError",
@@ -28,15 +29,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-# Catalogue field: its shape.
-_GROUP_FIELDS = {
-    "Group_M_Crit500": (),
-    "Group_R_Crit500": (),
-    "GroupPos": (3,),
-    "GroupVel": (3,),
-    "GroupLenType": (6,),
-}
 
 
 class DamagedError(Exception):
@@ -108,7 +100,7 @@ class Entry:
         return cls(
             [str(name)[:200] for name in names],
             {name: _numbers(name, value, ()) for name, value in header.items()},
-            {name: _numbers(name, group.get(name), shape) for name, shape in _GROUP_FIELDS.items()},
+            {name: _numbers(name, group.get(name), shape) for name, shape in CATALOGUE_FIELDS.items()},
         )
 
     @property
@@ -223,51 +215,41 @@ def cached_cutout(request, entry):
 
 def read_cutout(path, request, entry):
     """Header (dict) and gas (dict of arrays, code units) of a cutout, after checks; `DamagedError` if one fails."""
-    import h5py
-
     try:
-        with h5py.File(path, "r") as handle:
+        with opened(path, "Header", "PartType0") as handle:
             header = dict(handle["Header"].attrs.items())
             check_header(header, path.name)
             _check_identity(header, request, entry)
             group = handle.get("PartType0", {})
             missing = [name for name in GAS_FIELDS if name not in group]
-            if missing:
-                raise MissingFieldError(f"the simulation has no gas field {', '.join(missing)}")
-            names = [*GAS_FIELDS, *(name for name in OPTIONAL_GAS_FIELDS if name in group)]
-            return header, {name: _read_field(group[name], name, entry.n_gas) for name in names}
+            names = [name for name in (*GAS_FIELDS, *OPTIONAL_GAS_FIELDS) if name in group]
+            gas = {} if missing else {n: gas_field(group[n], n, entry.n_gas, path.name)[()] for n in names}
+            if gas:
+                around_centre(gas, entry.group, float(header["BoxSize"]), path.name)
     except SnapshotError as error:
         raise DamagedError(str(error)) from error
-    # h5py raises each of these for one kind of broken file or another.
-    except (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-        raise DamagedError(f"not a valid HDF5 file: {' '.join(str(error).split())[:200]}") from error
-
-
-def _read_field(data, name, n_gas):
-    # Checked before reading: the header of a broken file may have any shape.
-    columns = data.shape[1:]
-    if data.shape[:1] != (n_gas,) or len(columns) != (name in ("Coordinates", "Velocities", *OPTIONAL_GAS_FIELDS)):
-        raise DamagedError(f"{name} has shape {data.shape}, the catalogue counts {n_gas} cells")
-    if data.dtype.kind not in "fiu":
-        raise DamagedError(f"{name} is not numeric")
-    return data[()]
+    if missing:
+        raise MissingFieldError(f"the simulation has no gas field {', '.join(missing)}")
+    return header, gas
 
 
 def _check_identity(header, request, entry):
     """Raise if a header is that of another halo, snapshot or simulation than the one asked for."""
-    # Additions of the API, which other servers may lack.
-    for name, value in (("CutoutType", "halo"), ("CutoutID", request.halo_id), ("SnapshotNumber", request.snapshot)):
+    # Additions of the API, which other servers may lack. What kind of cutout it is, a group or a subhalo, is seen from
+    # the cells that it holds: the word in CutoutType differs from server to server.
+    for name, value in (("CutoutID", request.halo_id), ("SnapshotNumber", request.snapshot)):
         found = decoded(header.get(name, value))
         if found != str(value):
-            raise DamagedError(f"{name} in the header is {found}, not {value}")
+            raise SnapshotError(f"{name} in the header is {found}, not {value}")
     name = decoded(header.get("SimulationName", request.simulation))
     if entry.names and name not in entry.names:
-        raise DamagedError(f"SimulationName in the header is {name}, not {' or '.join(entry.names)}")
+        raise SnapshotError(f"SimulationName in the header is {name}, not {' or '.join(entry.names)}")
     for name, value in entry.header.items():
         found = float(header.get(name, value))
         # Redshift 0 is some 1e-16 in the API and the files.
         if not np.isclose(found, value, rtol=1e-3, atol=1e-3 if name == "Redshift" else 0.0):
-            raise DamagedError(f"{name} in the header is {found:g}, not {value:g}")
+            raise SnapshotError(f"{name} in the header is {found:g}, not {value:g}")
     n_gas = int(header["NumPart_ThisFile"][0])
     if n_gas != entry.n_gas:
-        raise DamagedError(f"NumPart_ThisFile in the header has {n_gas} gas cells, the catalogue {entry.n_gas}")
+        kind = f" (a cutout of a {decoded(header['CutoutType'])})" if "CutoutType" in header else ""
+        raise SnapshotError(f"NumPart_ThisFile in the header has {n_gas} gas cells, the catalogue {entry.n_gas}{kind}")

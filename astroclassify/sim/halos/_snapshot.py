@@ -1,4 +1,4 @@
-"""Halos of an IllustrisTNG snapshot on disk, read through illustris_python."""
+"""Halos of an IllustrisTNG snapshot on disk."""
 
 import logging
 import warnings
@@ -11,10 +11,12 @@ from astropy.cosmology import FLRW
 from astropy.table import QTable
 
 from astroclassify import tables
-from astroclassify._checks import check_integer, check_quantity, require
+from astroclassify._checks import check_bool, check_integer, check_number, check_quantity, require
 from astroclassify.exceptions import EmptyResultWarning, SnapshotError
 
-from ._tng_gas import GAS_FIELDS, GROUP_FIELDS, OPTIONAL_GAS_FIELDS, check_header, cosmology_of, decoded, halo_from_gas
+from ._hdf5 import opened, whole_number
+from ._snapshot_files import CONTAMINATION, PRIMARY, Paths, gas_of, group_of, groups_above
+from ._tng_gas import check_header, cosmology_of, decoded, halo_from_gas
 from ._tng_units import CodeUnits
 
 __all__ = ["Snapshot", "open_snapshot"]
@@ -24,17 +26,8 @@ log = logging.getLogger(__name__)
 
 def _read_header(path):
     """Attributes of the Header group of one file, or a SnapshotError that names the file."""
-    import h5py
-
-    if not path.is_file():
-        raise SnapshotError(f"file is missing: {path}")
-    try:
-        with h5py.File(path, "r") as handle:
-            return dict(handle["Header"].attrs.items())
-    except OSError as error:
-        raise SnapshotError(f"not a readable HDF5 file (truncated or damaged?): {path}") from error
-    except KeyError as error:
-        raise SnapshotError(f"no Header group in {path}") from error
+    with opened(path, "Header") as handle:
+        return dict(handle["Header"].attrs.items())
 
 
 def open_snapshot(base_path, *, snapshot=99):
@@ -60,7 +53,7 @@ def open_snapshot(base_path, *, snapshot=99):
     SnapshotError
         If the folder, the snapshot or one of its first files is missing, damaged, or not in the units of TNG.
     MissingDependencyError
-        If illustris_python is not installed.
+        If h5py is not installed.
 
     Examples
     --------
@@ -80,14 +73,11 @@ def open_snapshot(base_path, *, snapshot=99):
     for folder in (f"groups_{number}", f"snapdir_{number}"):
         if not (base / folder).is_dir():
             raise SnapshotError(f"snapshot {snapshot} is not in {base}: folder {folder} is missing")
-    require("illustris_python", extra="sim")
-    paths = _Paths(base, snapshot)
+    require("h5py", extra="sim")
+    paths = Paths(base, snapshot)
     header = _read_header(paths.cells(0))
     check_header(header, paths.cells(0))
-    groups = _read_header(paths.groups(0))
-    for name in ("Ngroups_Total", "NumFiles"):
-        if name not in groups:
-            raise SnapshotError(f"attribute {name} is missing from the Header of {paths.groups(0)}")
+    n_groups = whole_number(_read_header(paths.groups(0)), "Ngroups_Total", paths.groups(0))
     if not paths.offsets_in_catalogue() and not paths.offsets().is_file():
         raise SnapshotError(f"offsets file is missing: {paths.offsets()}")
     return Snapshot(
@@ -97,36 +87,9 @@ def open_snapshot(base_path, *, snapshot=99):
         redshift=max(0.0, float(header["Redshift"])),
         cosmology=cosmology_of(header),
         box_size=CodeUnits(float(header["Time"]), float(header["HubbleParam"])).kpc(header["BoxSize"]) * u.kpc,
-        n_groups=int(groups["Ngroups_Total"]),
+        n_groups=n_groups,
         header=header,
     )
-
-
-@dataclass(frozen=True)
-class _Paths:
-    """Where illustris_python looks for the files of one snapshot."""
-
-    base: Path
-    snapshot: int
-
-    def groups(self, chunk):
-        from illustris_python import groupcat
-
-        return Path(groupcat.gcPath(str(self.base), self.snapshot, chunk))
-
-    def cells(self, chunk):
-        from illustris_python import snapshot
-
-        return Path(snapshot.snapPath(str(self.base), self.snapshot, chunk))
-
-    def offsets_in_catalogue(self):
-        """Whether the group catalogue itself holds the offsets, as that of the original Illustris release does."""
-        return not self.groups(0).name.startswith("fof_subhalo")
-
-    def offsets(self):
-        from illustris_python import groupcat
-
-        return Path(groupcat.offsetPath(str(self.base), self.snapshot))
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,155 +128,87 @@ class Snapshot:
 
     @property
     def _paths(self):
-        return _Paths(self.base_path, self.snapshot)
+        return Paths(self.base_path, self.snapshot)
 
     @property
     def _units(self):
         return CodeUnits(float(self.header["Time"]), float(self.header["HubbleParam"]))
 
-    def _fail(self, error, what, names, candidates):
-        """Raise, for any error of illustris_python or h5py, one line that names the file or the field."""
-        for name in names:
-            if name in str(error):
-                raise SnapshotError(f"{what}: field {name} is missing from {self.base_path}") from error
-        for path in candidates:
-            _read_header(path)
-        detail = " ".join(str(error).split()) or type(error).__name__
-        where = f"snapshot {self.snapshot} in {self.base_path}"
-        raise SnapshotError(f"{what} of {where} cannot be read: {detail}") from error
-
-    def select_halos(self, *, m_500_min=10**13.75 * u.Msun):
+    def select_halos(self, *, m_500_min=10**13.75 * u.Msun, primary_only=True, contamination_max=None):
         """
         The groups of the catalogue above a mass.
+
+        Of TNG-Cluster, whose catalogue joins zoom simulations of one volume, these are the targets of the zooms only,
+        unless ``primary_only`` is false: the other groups may occur more than once, may hold matter of low resolution,
+        and are no fair sample. At z > 0 the target is the first group of its zoom, which need not be the progenitor of
+        the cluster at z = 0.
 
         Parameters
         ----------
         m_500_min : `~astropy.units.Quantity`, optional
             Smallest M500; the default is the limit of Su et al. (2020).
+        primary_only : bool, optional
+            Whether to leave out groups that no zoom was made for (``GroupPrimaryZoomTarget`` is 0).
+        contamination_max : float, optional
+            Largest contamination, from 0 to 1; by default there is no limit.
 
         Returns
         -------
         `~astropy.table.QTable`
             One row per halo in the order of the catalogue: ``halo_id``, ``m_500`` [Msun], ``r_500`` [kpc], ``centre``
-            (3 values, kpc) and ``n_gas``, the number of gas cells. Without any such halo the table has no rows and an
+            (3 values, kpc), ``n_gas``, the number of gas cells, ``primary``, whether it is the target of a zoom, and
+            ``contamination``, the fraction of its dark-matter mass that is of low resolution
+            (``GroupContaminationFracByMass``). A catalogue without these two fields is that of a box of one resolution,
+            where all are primary and none is contaminated. Without any such halo the table has no rows and an
             `~astroclassify.exceptions.EmptyResultWarning` is given.
 
         Raises
         ------
         SnapshotError
             If a file or a field of the catalogue is missing or damaged.
+
+        References
+        ----------
+        Nelson et al. 2024, A&A 686, A157 (TNG-Cluster); https://www.tng-project.org/data/cluster/ (its catalogue).
         """
         limit = check_quantity("m_500_min", m_500_min, u.Msun, shape=())
-        chosen = np.zeros(0, dtype=int)
-        found = {}
-        if self.n_groups:
-            mass = self._units.msun(self._load_groups("Group_M_Crit500"))
-            chosen = np.flatnonzero((mass >= limit) & (mass > 0))
-            found["m_500"] = mass[chosen]
-        # One field at a time: the whole catalogue of TNG300 has 1.7e7 groups.
-        empty = {"GroupPos": np.zeros((0, 3)), "GroupLenType": np.zeros((0, 6), dtype=int)}
-        for name in ("Group_R_Crit500", "GroupPos", "GroupLenType"):
-            found[name] = self._load_groups(name)[chosen] if len(chosen) else empty.get(name, np.zeros(0))
+        check_bool("primary_only", primary_only)
+        if contamination_max is not None:
+            contamination_max = check_number("contamination_max", contamination_max, 0, 1)
+        found = groups_above(self._paths, self.n_groups, self._units.msun(limit, inverse=True))
+        secondary = found[PRIMARY] == 0
+        kept = ~secondary if primary_only else np.ones_like(secondary)
+        if not np.all(kept):
+            log.info("%d groups of %s that no zoom was made for are left out", np.count_nonzero(~kept), self.name)
+        if contamination_max is not None:
+            kept &= found[CONTAMINATION] <= contamination_max
+        found = {name: values[kept] for name, values in found.items()}
         table = QTable(
             {
-                "halo_id": chosen.astype(np.int64),
-                "m_500": found.get("m_500", np.zeros(0)) * u.Msun,
+                "halo_id": found["halo_id"].astype(np.int64),
+                "m_500": self._units.msun(found["Group_M_Crit500"]) * u.Msun,
                 "r_500": self._units.kpc(found["Group_R_Crit500"]) * u.kpc,
                 "centre": self._units.kpc(found["GroupPos"]) * u.kpc,
                 "n_gas": found["GroupLenType"][:, 0].astype(np.int64),
+                "primary": found[PRIMARY] != 0,
+                "contamination": found[CONTAMINATION].astype(float),
             },
-            meta=tables.provenance(simulation=self.name, snapshot=self.snapshot, m_500_min=limit),
+            meta=tables.provenance(
+                simulation=self.name,
+                snapshot=self.snapshot,
+                m_500_min=limit,
+                primary_only=primary_only,
+                contamination_max=contamination_max,
+            ),
         )
         if not len(table):
             warnings.warn(
-                f"no halo of {self.base_path} has M500 of at least {limit:.3g} Msun", EmptyResultWarning, stacklevel=2
+                f"no halo of {self.base_path} has M500 of at least {limit:.3g} Msun"
+                f"{' and passes the other limits' if len(kept) else ''}",
+                EmptyResultWarning,
+                stacklevel=2,
             )
         return table
-
-    def _load_groups(self, name):
-        """One field of the whole group catalogue, in code units."""
-        from illustris_python import groupcat
-
-        try:
-            # loadHalos calls this in forked workers, which stay open where a file is damaged.
-            return groupcat.loadObjects(str(self.base_path), self.snapshot, "Group", "groups", [name], nThreads=1)
-        except Exception as error:
-            chunks = range(int(_read_header(self._paths.groups(0))["NumFiles"]))
-            return self._fail(error, "group catalogue", [name], [self._paths.groups(k) for k in chunks])
-
-    def _load_group(self, halo_id):
-        """The catalogue entry of one group, in code units."""
-        from illustris_python import groupcat
-
-        try:
-            group = groupcat.loadSingle(str(self.base_path), self.snapshot, haloID=halo_id)
-        except Exception as error:
-            chunks = range(int(_read_header(self._paths.groups(0))["NumFiles"]))
-            candidates = [self._paths.groups(k) for k in chunks]
-            self._check_offsets()
-            return self._fail(error, "group catalogue", [], candidates)
-        for name in (*GROUP_FIELDS, "GroupLenType"):
-            if name not in group:
-                raise SnapshotError(f"group catalogue: field {name} is missing from {self.base_path}")
-        return group
-
-    def _check_offsets(self):
-        """Raise if the offsets file does not open or lacks what illustris_python reads."""
-        import h5py
-
-        if self._paths.offsets_in_catalogue():
-            return
-        path = self._paths.offsets()
-        if not path.is_file():
-            raise SnapshotError(f"offsets file is missing: {path}")
-        try:
-            with h5py.File(path, "r") as handle:
-                for name in ("FileOffsets/Group", "FileOffsets/SnapByType", "Group/SnapByType"):
-                    if name not in handle:
-                        raise SnapshotError(f"offsets file lacks {name}: {path}")
-        except OSError as error:
-            raise SnapshotError(f"not a readable HDF5 file (truncated or damaged?): {path}") from error
-
-    def _load_gas(self, halo_id):
-        """The gas fields of one group, in code units."""
-        from illustris_python import snapshot as reader
-
-        wanted = list(GAS_FIELDS)
-        try:
-            wanted += self._optional_fields(halo_id)
-            return reader.loadHalo(str(self.base_path), self.snapshot, halo_id, "gas", fields=wanted)
-        except Exception as error:
-            self._check_offsets()
-            return self._fail(error, f"gas of halo {halo_id}", wanted, self._chunks_of(halo_id))
-
-    def _optional_fields(self, halo_id):
-        """The optional gas fields that every file of a halo has."""
-        import h5py
-
-        present = set(OPTIONAL_GAS_FIELDS)
-        for path in self._chunks_of(halo_id):
-            with h5py.File(path, "r") as handle:
-                if "PartType0" in handle:
-                    present &= set(handle["PartType0"])
-        return sorted(present)
-
-    def _chunks_of(self, halo_id):
-        """The snapshot files that hold a halo's gas, in order, with the first one (the header is read from it)."""
-        from illustris_python import snapshot as reader
-
-        n_files = int(self.header["NumFilesPerSnapshot"])
-        numbers = range(n_files)
-        try:
-            subset = reader.getSnapOffsets(str(self.base_path), self.snapshot, halo_id, "Group")
-        except Exception:
-            log.debug("no offsets for halo %d", halo_id, exc_info=True)
-        else:
-            starts, first = subset["snapOffsets"][0], subset["offsetType"][0]
-            last = first + subset["lenType"][0] - 1
-            low = int(np.searchsorted(starts, first, side="right")) - 1
-            high = int(np.searchsorted(starts, last, side="right")) - 1
-            numbers = [0, *range(max(low, 0), min(high, n_files - 1) + 1)]
-        return [self._paths.cells(k) for k in numbers]
 
     def read_halo(self, halo_id):
         """
@@ -342,13 +237,13 @@ class Snapshot:
             raise SnapshotError(
                 f"halo_id must be below {self.n_groups}, the number of groups of {self.name}, got {halo_id}"
             )
-        group = self._load_group(halo_id)
+        group = group_of(self._paths, halo_id)
         what = f"halo {halo_id} of {self.name} snapshot {self.snapshot}"
-        if int(group["GroupLenType"][0]) <= 0:
+        if int(group.fields["GroupLenType"][0]) <= 0:
             raise SnapshotError(f"{what} has no gas")
         halo = halo_from_gas(
-            self._load_gas(halo_id),
-            group,
+            gas_of(self._paths, halo_id, group),
+            group.fields,
             header=self.header,
             halo_id=halo_id,
             simulation=self.name,
@@ -357,4 +252,6 @@ class Snapshot:
             origin=str(self.base_path),
         )
         halo.meta["base_path"] = str(self.base_path)
+        halo.meta["primary"] = bool(group.fields[PRIMARY])
+        halo.meta["contamination"] = float(group.fields[CONTAMINATION])
         return halo

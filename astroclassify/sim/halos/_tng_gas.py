@@ -16,12 +16,15 @@ from ._halo import Halo
 from ._tng_units import TNG_UNITS_CGS, CodeUnits
 
 __all__ = [
+    "CATALOGUE_FIELDS",
     "GAS_FIELDS",
     "GROUP_FIELDS",
     "OPTIONAL_GAS_FIELDS",
+    "around_centre",
     "check_header",
     "cosmology_of",
     "decoded",
+    "gas_field",
     "halo_from_gas",
 ]
 
@@ -38,12 +41,26 @@ GAS_FIELDS = (
 )
 #: Gas fields that are used where a run has them: mini snapshots and some runs have no `GFM_Metals`.
 OPTIONAL_GAS_FIELDS = ("GFM_Metals",)
-#: Catalogue fields that a halo is made from.
-GROUP_FIELDS = ("Group_M_Crit500", "Group_R_Crit500", "GroupPos", "GroupVel")
+#: Catalogue fields that a halo is made from: the shape of an entry.
+GROUP_FIELDS = {
+    "Group_M_Crit500": (),
+    "Group_R_Crit500": (),
+    "GroupPos": (3,),
+    "GroupVel": (3,),
+}
+#: Catalogue fields that are read.
+CATALOGUE_FIELDS = {**GROUP_FIELDS, "GroupLenType": (6,)}
 #: Gas colder than this does not shine in X-rays [K] (with star-forming gas, the usual X-ray filter of TNG papers).
 MIN_TEMPERATURE = 3e5
 
+# No cell of a group is farther from its centre than this [R500], and at least this fraction of them is within R500.
+# R200 is 1.5 R500, and the longest groups that friends of friends make, chains of merging halos, span a few R200 about
+# the centre of their largest halo, which M500 says is there. Cells of another group are as far away as that is.
+_FARTHEST, _LEAST_INSIDE = 20.0, 0.01
+
 _HEADER_FIELDS = ("Time", "Redshift", "BoxSize", "HubbleParam", "Omega0", "OmegaLambda", "NumFilesPerSnapshot")
+# The original Illustris has neither.
+_OPTIONAL_HEADER_FIELDS = ("OmegaBaryon", *TNG_UNITS_CGS)
 _KEV_PER_K = (1 * u.K).to_value(u.keV, equivalencies=u.temperature_energy())
 # Columns of GFM_Metals (data specifications of both releases): Illustris has these nine, TNG a tenth, all other metals.
 _METALS_COLUMNS = ("H", "He", *ELEMENTS)
@@ -58,12 +75,12 @@ def check_header(header, path):
     """
     Raise a SnapshotError unless a snapshot header has what is needed, in the units of Illustris and IllustrisTNG.
 
-    The code units may be absent, as in the original Illustris. ``path`` is for the message.
+    Code units and baryons may be absent, as in the original Illustris. ``path`` is for the message.
     """
     numbers = {}
-    for name in (*_HEADER_FIELDS, *TNG_UNITS_CGS):
+    for name in (*_HEADER_FIELDS, *_OPTIONAL_HEADER_FIELDS):
         if name not in header:
-            if name in TNG_UNITS_CGS:
+            if name in _OPTIONAL_HEADER_FIELDS:
                 continue
             raise SnapshotError(f"attribute {name} is missing from the Header of {path}")
         try:
@@ -83,8 +100,8 @@ def check_header(header, path):
         )
     if not (np.isfinite(numbers["BoxSize"]) and numbers["BoxSize"] > 0):
         raise SnapshotError(f"BoxSize must be larger than zero, got {header['BoxSize']} in {path}")
-    for name in ("Omega0", "OmegaLambda"):
-        if not 0 <= numbers[name] <= 2:
+    for name, most in (("Omega0", 2), ("OmegaLambda", 2), ("OmegaBaryon", numbers["Omega0"])):
+        if not 0 <= numbers.get(name, 0) <= most:
             raise SnapshotError(f"{name} must be a density in units of the critical one, got {header[name]} in {path}")
 
 
@@ -100,6 +117,16 @@ def cosmology_of(header):
     if np.isclose(settings["Om0"] + omega_de, 1.0, atol=1e-3):
         return FlatLambdaCDM(**settings)
     return LambdaCDM(Ode0=omega_de, **settings)
+
+
+def gas_field(data, name, count, path):
+    """One gas field of a file with ``count`` gas cells, a dataset, whose shape is checked before anything is read."""
+    columns = data.shape[1:]
+    few = len(columns) == 1 and (columns[0] in (9, 10) if name == "GFM_Metals" else columns[0] == 3)
+    vector = name in ("Coordinates", "Velocities", "GFM_Metals")
+    if data.shape[:1] != (count,) or not (few if vector else columns == ()):
+        raise SnapshotError(f"gas field {name} of {count} cells has shape {data.shape} in {path}")
+    return data
 
 
 def abundances_of(metals):
@@ -145,6 +172,7 @@ def halo_from_gas(gas, group, *, header, halo_id, simulation, snapshot, cosmolog
     if lengths["Masses"] == (0,):
         raise SnapshotError(f"{what} has no gas")
     units = CodeUnits(float(header["Time"]), float(header["HubbleParam"]))
+    offset = around_centre(gas, group, float(header["BoxSize"]), f"{what} in {origin}")
     kept, temperature = _xray_gas(gas, units)
     if not np.any(kept):
         raise SnapshotError(f"{what} has no X-ray emitting gas: all {len(kept)} cells are cold or star-forming")
@@ -155,10 +183,26 @@ def halo_from_gas(gas, group, *, header, halo_id, simulation, snapshot, cosmolog
             snapshot=snapshot,
             redshift=max(0.0, float(header["Redshift"])),
             cosmology=cosmology,
-            **_physical(gas, group, units, float(header["BoxSize"]), kept, temperature),
+            **_physical(gas, group, units, offset, kept, temperature),
         )
     except ValueError as error:
         raise SnapshotError(f"{what} in {origin} is damaged: {error}") from error
+
+
+def around_centre(gas, group, box, what):
+    """Positions relative to the centre (code units), wrapped over the box; raise if that is another group's."""
+    with np.errstate(invalid="ignore"):
+        offset = gas["Coordinates"].astype(float) - np.asarray(group["GroupPos"], dtype=float)
+        offset -= box * np.round(offset / box)
+    distance = np.sqrt(np.sum(offset**2, axis=1)) / float(group["Group_R_Crit500"])
+    inside, farthest = np.mean(distance < 1), np.max(distance)
+    # With NaN among them the positions are damaged, which is said elsewhere.
+    if farthest > _FARTHEST or (inside < _LEAST_INSIDE and not np.isnan(farthest)):
+        raise SnapshotError(
+            f"{what} has gas that is not around its group: {100 * inside:.3g}% of the cells are within R500, the "
+            f"farthest is at {farthest:.3g} R500; are the offsets (or the cutout) of another group or snapshot?"
+        )
+    return offset
 
 
 def _xray_gas(gas, units):
@@ -169,12 +213,9 @@ def _xray_gas(gas, units):
     return ~excluded, temperature
 
 
-def _physical(gas, group, units, box, kept, temperature):
-    """Attributes of the halo that follow from code units."""
-    centre = np.asarray(group["GroupPos"], dtype=float)
-    offset = gas["Coordinates"][kept].astype(float) - centre
-    offset -= box * np.round(offset / box)
-    position = units.kpc(offset)
+def _physical(gas, group, units, offset, kept, temperature):
+    """Attributes of the halo that follow from code units; ``offset`` is that of all cells from the centre."""
+    position = units.kpc(offset[kept])
     mass = units.msun(gas["Masses"][kept])
     velocity = units.km_per_s(gas["Velocities"][kept])
     r_500 = float(units.kpc(group["Group_R_Crit500"]))
@@ -190,7 +231,7 @@ def _physical(gas, group, units, box, kept, temperature):
     return {
         "m_500": float(units.msun(group["Group_M_Crit500"])) * u.Msun,
         "r_500": r_500 * u.kpc,
-        "centre": units.kpc(centre) * u.kpc,
+        "centre": units.kpc(group["GroupPos"]) * u.kpc,
         "position": position * u.kpc,
         "velocity": (velocity - bulk) * u.km / u.s,
         "mass": mass * u.Msun,

@@ -166,9 +166,10 @@ class HipsOptical(_Service):
     url : str, optional
         Address of the service.
     timeout : `~astropy.units.Quantity`, optional
-        How long to wait for the next byte.
+        How long to wait for an answer, redirects included. Of its body at least 1024 bytes/s must come, averaged over
+        this time.
     attempts : int, optional
-        How often to try, with longer and longer waits, where the service is down, slow or busy.
+        How often to try, with longer and longer waits (10 minutes altogether), where the service is down, slow or busy.
     cache : str or path-like, optional
         Folder in which answers are kept and looked up. By default none is.
 
@@ -231,9 +232,10 @@ class SkyViewOptical(_Service):
     url : str, optional
         Address of the service.
     timeout : `~astropy.units.Quantity`, optional
-        How long to wait for the next byte.
+        How long to wait for an answer, redirects included. Of its body at least 1024 bytes/s must come, averaged over
+        this time.
     attempts : int, optional
-        How often to try, with longer and longer waits, where the service is down, slow or busy.
+        How often to try, with longer and longer waits (10 minutes altogether), where the service is down, slow or busy.
     cache : str or path-like, optional
         Folder in which answers are kept and looked up. By default none is.
 

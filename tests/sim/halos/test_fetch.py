@@ -121,24 +121,27 @@ def test_corrupt_body(api):
     assert fetch(api).halo_id == HALO
     api.cache = api.cache / "other"
     api.fail("cutout", Fault(body=page), Fault(body=page))
-    assert "not a valid HDF5 file" in failure(api, SnapshotError)
+    assert "not a readable HDF5 file" in failure(api, SnapshotError)
     assert cached(api, ".part") is None and cached(api, ".part.json") is None
     api.fail("cutout", Fault(body=b""), Fault(body=b""))
-    assert "not a valid HDF5 file" in failure(api, SnapshotError)
+    assert "not a readable HDF5 file" in failure(api, SnapshotError)
 
 
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
         ({"CutoutID": np.int64(8)}, "CutoutID in the header is 8, not 7"),
-        ({"CutoutType": "subhalo"}, "CutoutType"),
         ({"SimulationName": "L35n2160TNG_DM"}, "SimulationName in the header is L35n2160TNG_DM"),
         ({"SnapshotNumber": np.int64(51)}, "SnapshotNumber"),
         ({"Redshift": 0.5, "Time": 1 / 1.5}, "Redshift in the header is 0.5, not 0.9973"),
         ({"BoxSize": 75000.0}, "BoxSize"),
         ({"HubbleParam": 0.704}, "HubbleParam"),
         ({"NumPart_ThisFile": np.int32([2999, 0, 0, 0, 0, 0])}, "2999 gas cells, the catalogue 3000"),
-        ({"NumPart_ThisFile": np.float64(np.nan)}, "not a valid HDF5 file"),
+        (
+            {"NumPart_ThisFile": np.int32([2000, 0, 0, 0, 0, 0]), "CutoutType": "subhalo"},
+            "2000 gas cells, the catalogue 3000 (a cutout of a subhalo)",
+        ),
+        ({"NumPart_ThisFile": np.float64(np.nan)}, "hdf5.part is damaged"),
         ({"Time": None}, "attribute Time is missing"),
         ({"UnitMass_in_g": 1.0}, "wrong header units"),
     ],
@@ -167,6 +170,23 @@ def test_fields_of_the_wrong_shape(api, name, values):
     wrong = hdf5(api.gas, NumPart_ThisFile=np.int32([3000, 0, 0, 0, 0, 0]))
     api.fail("cutout", Fault(body=wrong), Fault(body=wrong))
     assert name in failure(api, SnapshotError)
+
+
+@pytest.mark.parametrize("word", ["halo", "Halo", "group", "FoF", b"halo", 4, "subhalo"])
+def test_a_cutout_is_what_it_holds(api, word):
+    """Whatever word says that it is the cutout of a group: all its gas cells are there, and lie where it does."""
+    api.header["CutoutType"] = word
+    assert fetch(api).n_cells == len(api.gas["Masses"])
+
+
+def test_gas_of_another_group(api):
+    """As many cells as the catalogue counts, but elsewhere: fetched again, and not kept."""
+    gas = {**api.gas, "Coordinates": (api.gas["Coordinates"] + 15000.0) % 35000.0}
+    body = hdf5(gas, api.header)
+    api.fail("cutout", Fault(body=body), Fault(body=body))
+    assert "gas that is not around its group: 0% of the cells are within R500" in failure(api, SnapshotError)
+    api.fail("cutout", Fault(body=body))
+    assert fetch(api).n_cells == len(api.gas["Masses"])
 
 
 def test_header_attributes_that_the_service_adds_may_be_absent(api):
@@ -316,13 +336,13 @@ def test_real_cutouts_without_gas(api, shared_data):
         body = path.read_bytes()
         api.simulation["name_alt"] = header["SimulationName"]
         api.fail("cutout", Fault(body=body), Fault(body=body))
-        assert "CutoutType in the header is subhalo, not halo" in failure(api, SnapshotError)
+        assert f"CutoutID in the header is {header['CutoutID']}, not 7" in failure(api, SnapshotError)
         with h5py.File(buffer := io.BytesIO(body), "r+") as handle:
-            handle["Header"].attrs.update({"CutoutType": "halo", "CutoutID": HALO, "SnapshotNumber": SNAP})
+            handle["Header"].attrs.update({"CutoutID": HALO, "SnapshotNumber": SNAP})
         body = buffer.getvalue()
         api.snapshot["redshift"] = float(header["Redshift"])
         api.fail("cutout", Fault(body=body), Fault(body=body))
-        assert "has 0 gas cells, the catalogue 3000" in failure(api, SnapshotError)
+        assert "has 0 gas cells, the catalogue 3000 (a cutout of a subhalo)" in failure(api, SnapshotError)
 
 
 def test_addresses(api):

@@ -5,113 +5,17 @@ import shutil
 
 import numpy as np
 import pytest
+from _tng_snapshot import BOX, NUMBER, A, H, edit, groups, offsets, snap, write_snapshot
 from astropy import constants
 from astropy import units as u
 
 from astroclassify.exceptions import EmptyResultWarning, SnapshotError
 from astroclassify.sim import open_snapshot
 
-h5py = pytest.importorskip("h5py")
-pytest.importorskip("illustris_python")
-
-A, H, BOX = 0.5, 0.7, 10000.0
-HEADER = {
-    "BoxSize": BOX,
-    "HubbleParam": H,
-    "Omega0": 0.3,
-    "OmegaLambda": 0.7,
-    "OmegaBaryon": 0.05,
-    "Redshift": 1.0,
-    "Time": A,
-    "UnitLength_in_cm": 3.085678e21,
-    "UnitMass_in_g": 1.989e43,
-    "UnitVelocity_in_cm_per_s": 1e5,
-}
-LENGTHS = [5, 4, 0, 3]  # gas cells of each group; two files of 6 cells, so that group 1 lies in both
-NUMBER = "033"
-
-
-def cells():
-    """Code-unit fields of 12 cells; the first halo sits across the corner of the box."""
-    n = sum(LENGTHS)
-    fields = {
-        "Coordinates": np.full((n, 3), 5000.0),
-        "Velocities": np.tile(np.float32([100.0, 0.0, 0.0]), (n, 1)),
-        "Masses": np.full(n, 2e-3, dtype="f4"),
-        "Density": np.full(n, 1e-6, dtype="f4"),
-        "InternalEnergy": np.full(n, 1e6, dtype="f4"),
-        "ElectronAbundance": np.full(n, 1.16, dtype="f4"),
-        "GFM_Metallicity": np.full(n, 0.01, dtype="f4"),
-        "StarFormationRate": np.zeros(n, dtype="f4"),
-    }
-    fields["Coordinates"][:5] = [[9990, 5, 5], [20, 5, 5], [9, 9995, 5], [10, 5, 9000], [10, 5, 35]]
-    fields["Velocities"][0] = [200.0, 0.0, 0.0]
-    fields["StarFormationRate"][3] = 0.1
-    fields["InternalEnergy"][4] = 10.0  # about 700 K
-    fields["StarFormationRate"][9:] = 1.0
-    fields["Masses"][5:9] = np.float32([1, 2, 3, 4]) * 1e-3
-    return fields
-
 
 @pytest.fixture
 def base(tmp_path):
-    """A snapshot in TNG's layout, written with h5py alone."""
-    output = tmp_path / "toy" / "output"
-    (output / f"groups_{NUMBER}").mkdir(parents=True)
-    (output / f"snapdir_{NUMBER}").mkdir()
-    fields = cells()
-    for number in range(2):
-        with h5py.File(output / f"snapdir_{NUMBER}/snap_{NUMBER}.{number}.hdf5", "w") as handle:
-            header = handle.create_group("Header").attrs
-            header.update(HEADER)
-            header["NumFilesPerSnapshot"] = np.int32(2)
-            header["NumPart_ThisFile"] = np.int32([6, 0, 0, 0, 0, 0])
-            header["NumPart_Total"] = np.uint32([12, 0, 0, 0, 0, 0])
-            header["NumPart_Total_HighWord"] = np.zeros(6, dtype=np.uint32)
-            for name, values in fields.items():
-                handle[f"PartType0/{name}"] = values[6 * number : 6 * number + 6]
-    for number, rows in enumerate((slice(0, 1), slice(1, 4))):
-        with h5py.File(output / f"groups_{NUMBER}/fof_subhalo_tab_{NUMBER}.{number}.hdf5", "w") as handle:
-            header = handle.create_group("Header").attrs
-            header.update(HEADER)
-            header["NumFiles"] = np.int32(2)
-            for kind, counts in (("groups", (1, 3)), ("subgroups", (0, 0))):
-                header[f"N{kind}_ThisFile"] = np.int32(counts[number])
-                header[f"N{kind}_Total"] = np.int32(sum(counts))
-            lengths = np.zeros((4, 6), dtype=np.int32)
-            lengths[:, 0] = LENGTHS
-            handle["Group/GroupLenType"] = lengths[rows]
-            handle["Group/GroupPos"] = np.float32([[10, 5, 5], [5000] * 3, [1] * 3, [5000] * 3])[rows]
-            handle["Group/GroupVel"] = np.float32([[10, 0, 0]] * 4)[rows]
-            handle["Group/Group_M_Crit500"] = np.float32([7000, 700, 7000, 70])[rows]
-            handle["Group/Group_R_Crit500"] = np.float32([40, 30, 40, 20])[rows]
-    offsets = tmp_path / "toy" / "postprocessing" / "offsets"
-    offsets.mkdir(parents=True)
-    with h5py.File(offsets / f"offsets_{NUMBER}.hdf5", "w") as handle:
-        handle["FileOffsets/SnapByType"] = np.array([[0] * 6, [6] + [0] * 5])
-        handle["FileOffsets/Group"] = np.array([0, 1])
-        handle["FileOffsets/Subhalo"] = np.array([0, 0])
-        starts = np.zeros((4, 6), dtype=int)
-        starts[:, 0] = np.concatenate([[0], np.cumsum(LENGTHS)[:-1]])
-        handle["Group/SnapByType"] = starts
-    return output
-
-
-def edit(path, action):
-    with h5py.File(path, "r+") as handle:
-        action(handle)
-
-
-def snap(base, number=0):
-    return base / f"snapdir_{NUMBER}/snap_{NUMBER}.{number}.hdf5"
-
-
-def groups(base, number=0):
-    return base / f"groups_{NUMBER}/fof_subhalo_tab_{NUMBER}.{number}.hdf5"
-
-
-def offsets(base):
-    return base.parent / f"postprocessing/offsets/offsets_{NUMBER}.hdf5"
+    return write_snapshot(tmp_path)
 
 
 def test_open(base):
@@ -152,7 +56,7 @@ def test_no_halo_is_an_empty_table(base):
     with pytest.warns(EmptyResultWarning, match="no halo of"):
         table = snapshot.select_halos(m_500_min=1e16 * u.Msun)
     assert len(table) == 0
-    assert table.colnames == ["halo_id", "m_500", "r_500", "centre", "n_gas"]
+    assert table.colnames == ["halo_id", "m_500", "r_500", "centre", "n_gas", "primary", "contamination"]
     assert table["m_500"].unit == u.Msun and table["centre"].shape == (0, 3)
 
 
@@ -326,3 +230,107 @@ def test_halo_without_m_500(base):
     edit(groups(base), lambda f: f["Group/Group_M_Crit500"].__setitem__(0, 0.0))
     with pytest.raises(SnapshotError, match="halo 0 of toy snapshot 33 has no M500"):
         open_snapshot(base, snapshot=33).read_halo(0)
+
+
+WRONG_OFFSETS = {
+    # One cell too early: group 1 begins with the last cell of group 0, 10 Mpc away.
+    "one cell": (lambda f: f["Group/SnapByType"].__setitem__((1, 0), 4), "farthest is at [0-9.e+]+ R500"),
+    # Those of another snapshot: all cells are other groups'.
+    "all cells": (lambda f: f["Group/SnapByType"].__setitem__((1, 0), 0), " 0% of the cells are within R500"),
+    "beyond the cells": (lambda f: f["Group/SnapByType"].__setitem__((1, 0), 11), "is not where the offsets say"),
+    "far beyond": (lambda f: f["Group/SnapByType"].__setitem__((1, 0), 10**12), "is not where the offsets say"),
+    "before the cells": (lambda f: f["Group/SnapByType"].__setitem__((1, 0), -4), "is not where the offsets say"),
+    "file of the group": (
+        lambda f: f["FileOffsets/Group"].__setitem__(1, 3),
+        "wrong offsets in .*: group 1 is not among",
+    ),
+    "groups": (
+        lambda f: f["FileOffsets/Group"].__setitem__(slice(None), 9),
+        "wrong offsets in .*: group 1 is not among",
+    ),
+    "files of the cells": (
+        lambda f: f["FileOffsets/SnapByType"].__setitem__((1, 0), 7),
+        "is not where the offsets say",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_OFFSETS)
+def test_gas_of_other_groups_is_no_halo(base, case):
+    """Offsets that are those of something else gave another group's gas, and so a wrong cooling time, in silence."""
+    damage, text = WRONG_OFFSETS[case]
+    edit(snap(base), lambda f: f["PartType0/Coordinates"].__setitem__(slice(0, 5), [10.0, 5.0, 5.0]))
+    edit(offsets(base), damage)
+    with pytest.raises(SnapshotError, match=text) as caught:
+        open_snapshot(base, snapshot=33).read_halo(1)
+    assert "\n" not in str(caught.value)
+
+
+def test_gas_of_an_elongated_group_is_its_own(base):
+    """A chain of merging halos, as friends of friends make them: half of the cells up to 10 R500 from the largest."""
+    edit(snap(base), lambda f: f["PartType0/Coordinates"].__setitem__(5, [5000.0, 5000.0, 5290.0]))
+    edit(snap(base, 1), lambda f: f["PartType0/Coordinates"].__setitem__(slice(0, 2), [5000.0, 5000.0, 5200.0]))
+    halo = open_snapshot(base, snapshot=33).read_halo(1)
+    assert sorted(halo.radius.to_value(u.kpc)) == pytest.approx(np.array([0, 200, 200, 290]) * A / H)
+
+
+def as_zooms(base, *, primary, contamination, coarse=()):
+    """Make the catalogue that of zooms: a value for each of the four groups; ``coarse`` ones have no fine matter."""
+    for number, rows in enumerate((slice(0, 1), slice(1, 4))):
+        lengths = np.array([[0, 0 if k in coarse else 9, 2, 0, 0, 0] for k in range(4)])
+
+        def write(f, rows=rows, lengths=lengths):
+            f["Group/GroupPrimaryZoomTarget"] = np.int32(primary)[rows]
+            f["Group/GroupContaminationFracByMass"] = np.float32(contamination)[rows]
+            f["Group/GroupOrigHaloID"] = np.int32([3, 8, 8, 8])[rows]
+            f["Group/GroupLenType"][:, 1:] = lengths[rows, 1:]
+
+        edit(groups(base, number), write)
+
+
+def test_targets_of_zooms(base):
+    """The catalogue fields of TNG-Cluster (its data release page): the targets by default, all on request."""
+    as_zooms(base, primary=[1, 1, 0, 0], contamination=[0, 0.002, 0.25, 0])
+    snapshot = open_snapshot(base, snapshot=33)
+    table = snapshot.select_halos(m_500_min=1e11 * u.Msun)
+    assert list(table["halo_id"]) == [0, 1] and list(table["primary"]) == [True, True]
+    assert table["contamination"] == pytest.approx([0, 0.002])
+    table = snapshot.select_halos(m_500_min=1e11 * u.Msun, primary_only=False)
+    assert list(table["halo_id"]) == [0, 1, 2, 3] and list(table["primary"]) == [True, True, False, False]
+    assert list(snapshot.select_halos(m_500_min=1e11 * u.Msun, contamination_max=0.001)["halo_id"]) == [0]
+    table = snapshot.select_halos(m_500_min=1e11 * u.Msun, primary_only=False, contamination_max=0.01)
+    assert list(table["halo_id"]) == [0, 1, 3]
+    assert table.meta["primary_only"] is False and table.meta["contamination_max"] == 0.01
+    meta = snapshot.read_halo(1).meta
+    assert meta["primary"] is True and meta["contamination"] == pytest.approx(0.002)
+
+
+def test_group_of_coarse_matter_alone_is_contaminated(base):
+    """The catalogue says 0 where there is no dark matter of high resolution to compare with."""
+    as_zooms(base, primary=[1, 0, 0, 0], contamination=[0, 0, 0, 0], coarse=(1,))
+    table = open_snapshot(base, snapshot=33).select_halos(m_500_min=1e11 * u.Msun, primary_only=False)
+    assert list(table["contamination"]) == [0, 1, 0, 0]
+
+
+def test_no_target_above_the_mass(base):
+    as_zooms(base, primary=[0, 0, 0, 1], contamination=[0, 0, 0, 0])
+    with pytest.warns(EmptyResultWarning, match="and passes the other limits"):
+        assert len(open_snapshot(base, snapshot=33).select_halos(m_500_min=5e13 * u.Msun)) == 0
+
+
+def test_box_of_one_resolution_has_no_zooms(base):
+    table = open_snapshot(base, snapshot=33).select_halos(m_500_min=1e11 * u.Msun, contamination_max=0)
+    assert len(table) == 4 and all(table["primary"]) and not any(table["contamination"])
+
+
+@pytest.mark.parametrize(
+    ("argument", "error", "text"),
+    [
+        ({"primary_only": 1}, TypeError, "primary_only must be"),
+        ({"contamination_max": 1.5}, ValueError, "contamination_max must be"),
+        ({"contamination_max": "0"}, TypeError, "contamination_max must be"),
+    ],
+)
+def test_bad_limits(base, argument, error, text):
+    with pytest.raises(error, match=text):
+        open_snapshot(base, snapshot=33).select_halos(**argument)

@@ -287,7 +287,7 @@ def test_first_release_catalogue_holds_the_offsets(tmp_path):
     snapshot = open_snapshot(base, snapshot=135)
     with h5py.File(base / "groups_135/groups_135.0.hdf5", "r+") as handle:
         del handle["Offsets"]
-    with pytest.raises(SnapshotError, match="gas of halo 0"):
+    with pytest.raises(SnapshotError, match="lacks Offsets/Group_SnapByType"):
         snapshot.read_halo(0)
 
 
