@@ -23,10 +23,9 @@ def fill_gaps(counts, background, usable, half):
     """
     if usable.all():
         return counts, background, usable
+    half = max(half, 1.0)  # a pixel smooths too
     sigma, reach = SIGMA * half, int(np.ceil(half)) + 1
-    excess = _smooth(np.where(usable, counts - background, 0.0), sigma)
-    noise = np.sqrt(_smooth(np.where(usable, background, 0.0), sigma) / (4 * np.pi * sigma**2))
-    near = binary_dilation((excess > SIGNIFICANCE * noise) & ~usable, iterations=reach)
+    near = binary_dilation(_is_bright(counts, background, usable, sigma) & ~usable, iterations=reach)
     counts, background, filled = counts.copy(), background.copy(), usable.copy()
     for window in find_objects(label(near)[0]):
         # Beyond the source by as far as the smoothing and the width of a gap reach.
@@ -34,15 +33,21 @@ def fill_gaps(counts, background, usable, half):
         seen = usable[window]
         gap = near[window] & _gaps(seen, half + 0.5)
         if gap.any():
-            weight = np.maximum(_smooth(seen.astype(float), sigma), LEAST)
-            counts[window][gap] = _expected(np.where(seen, counts[window], 0.0), seen, weight, sigma)[gap]
-            background[window][gap] = (_smooth(np.where(seen, background[window], 0.0), sigma) / weight)[gap]
+            images = np.stack([counts[window], background[window]]) * seen
+            expected = _expected(images, seen.astype(float), sigma)
+            counts[window][gap], background[window][gap] = expected[:, gap]
             filled[window] |= gap
     return counts, background, filled
 
 
-def _smooth(image, sigma):
-    return gaussian_filter(image, sigma, mode="constant", truncate=3.5)
+def _is_bright(counts, background, usable, sigma):
+    """Where counts stand out from the background after smoothing: the Poisson distribution's quantile, to the order of
+    its skewness (Cornish & Fisher 1938)."""
+    area = 4 * np.pi * sigma**2  # over as many pixels does the smoothing average
+    seen, expected = (
+        area * gaussian_filter(np.where(usable, image, 0.0), sigma, mode="constant") for image in (counts, background)
+    )
+    return seen > expected + SIGNIFICANCE * np.sqrt(expected) + (SIGNIFICANCE**2 - 1) / 6
 
 
 def _gaps(usable, radius):
@@ -53,10 +58,19 @@ def _gaps(usable, radius):
     return closed[margin:-margin, margin:-margin] & ~usable
 
 
-def _expected(counts, usable, weight, sigma):
-    """Expected counts of sources, smoothed, that the usable pixels suggest."""
-    sources = _smooth(counts, sigma) / weight
+def _expected(images, usable, sigma):
+    """Counts (of sources that the usable pixels suggest) and background, smooth; the images are zero elsewhere."""
+    rows, columns = (_smoothing(n, sigma) for n in usable.shape)
+    weight = np.maximum(rows @ usable @ columns, LEAST)
+    sources, background = rows @ images @ columns / weight
     for _ in range(N_ITERATIONS):
-        share = np.where(usable, counts / np.maximum(_smooth(sources, sigma), LEAST), 0.0)
-        sources *= _smooth(share, sigma) / weight
-    return _smooth(sources, sigma)
+        model = np.maximum(rows @ sources @ columns, LEAST)
+        sources *= rows @ (images[0] / model) @ columns / weight
+    return np.stack([rows @ sources @ columns, background])
+
+
+def _smoothing(n, sigma):
+    """Matrix that smooths n pixels with a Gaussian."""
+    steps = np.arange(n)
+    kernel = np.exp(-0.5 * (np.subtract.outer(steps, steps) / sigma) ** 2)
+    return kernel / kernel[n // 2].sum()

@@ -164,14 +164,14 @@ def _filter(field, false_alarm, scales):
 
 def _half_energy(field):
     """Half-energy radius of the point spread function on axis [pixels]."""
-    return max(float(field.psf.radius(0.5, 0.0)) / field.pixel, 1e-3)
+    return float(field.psf.radius(0.5, 0.0)) / field.pixel
 
 
 def _check_scales(scales, field):
     """Wavelet scales as a list, checked against the size of the field."""
     most = int(np.clip(np.log2(min(field.shape) * COARSEST), 1, MOST_SCALES))
     if scales is None:
-        finest = int(np.clip(round(np.log2(_half_energy(field))), 1, most))
+        finest = int(np.clip(round(np.log2(max(_half_energy(field), 1e-3))), 1, most))
         return list(range(finest, most + 1))
     scales = [scales] if np.ndim(scales) == 0 else list(scales)
     if not scales or not all(isinstance(scale, Integral) and 1 <= scale <= most for scale in scales):
