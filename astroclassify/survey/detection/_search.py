@@ -16,6 +16,7 @@ from astroclassify.fields._field import check_field
 from astroclassify.schemes import Flag
 from astroclassify.tables import provenance
 
+from ._gaps import fill_gaps
 from ._wavelet import filter_counts
 
 __all__ = ["FALSE_ALARM", "filter_image", "find_sources", "segment"]
@@ -72,11 +73,7 @@ def filter_image(field, *, false_alarm=FALSE_ALARM, scales=None):
     ((200, 200), True)
     """
     check_field(field)
-    false_alarm = check_number("false_alarm", false_alarm, LOWEST, HIGHEST)
-    scales = _check_scales(scales, field)
-    used = _searched(field)
-    counts, background = (np.where(used, image, 0.0) for image in (field.counts, field.background))
-    return filter_counts(counts, np.clip(background, 0.0, None), used, scales, false_alarm)
+    return _filter(field, false_alarm, scales)[0]
 
 
 def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
@@ -128,9 +125,10 @@ def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
     >>> sources.colnames[:4]
     ['source_id', 'sky_position', 'x', 'y']
     """
-    image = filter_image(field, false_alarm=false_alarm, scales=scales)
+    check_field(field)
+    image, background = _filter(field, false_alarm, scales)
     finest = min(_check_scales(scales, field))
-    segments = segment(image, field.background, finest)
+    segments = segment(image, background, finest)
     if segments.max() == 0:
         warnings.warn("no sources were found", EmptyResultWarning, stacklevel=2)
     table = _measure(image, segments, _searched(field), field)
@@ -148,17 +146,32 @@ def segment(image, background, finest):
     basins = _basins(image, segments.data > 0)
     # Noise of the mean over as many pixels as the filter leaves independent: the variance of the spline is 1.
     area = max(4 * np.pi * (4 ** (finest - 1) - 1) / 3, 1.0)
-    labels = SegmentationImage(_merge(image, basins, np.clip(background, 0.0, None), area))
+    labels = SegmentationImage(_merge(image, basins, background, area))
     labels.relabel_consecutive()
     return labels.data
+
+
+def _filter(field, false_alarm, scales):
+    """Filtered image, and the background [counts per pixel] that goes with it, both also in gaps within sources."""
+    false_alarm = check_number("false_alarm", false_alarm, LOWEST, HIGHEST)
+    scales = _check_scales(scales, field)
+    used = _searched(field)
+    counts, background = (np.where(used, image, 0.0) for image in (field.counts, field.background))
+    half = _half_energy(field)
+    counts, background, used = fill_gaps(counts, np.clip(background, 0.0, None), used, half)
+    return filter_counts(counts, background, used, scales, false_alarm), background
+
+
+def _half_energy(field):
+    """Half-energy radius of the point spread function on axis [pixels]."""
+    return float(field.psf.radius(0.5, 0.0)) / field.pixel
 
 
 def _check_scales(scales, field):
     """Wavelet scales as a list, checked against the size of the field."""
     most = int(np.clip(np.log2(min(field.shape) * COARSEST), 1, MOST_SCALES))
     if scales is None:
-        half = float(field.psf.radius(0.5, 0.0)) / field.pixel
-        finest = int(np.clip(round(np.log2(max(half, 1e-3))), 1, most))
+        finest = int(np.clip(round(np.log2(max(_half_energy(field), 1e-3))), 1, most))
         return list(range(finest, most + 1))
     scales = [scales] if np.ndim(scales) == 0 else list(scales)
     if not scales or not all(isinstance(scale, Integral) and 1 <= scale <= most for scale in scales):
