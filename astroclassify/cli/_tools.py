@@ -17,7 +17,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
 from astroclassify import tables
-from astroclassify.exceptions import OutputError
+from astroclassify.exceptions import AstroclassifyError, OutputError
 from astroclassify.schemes import Flag
 
 from ._process import INTERRUPTED, flush
@@ -35,6 +35,7 @@ __all__ = [
     "emit",
     "executor_of",
     "failure_status",
+    "naming",
     "position_of",
     "show",
 ]
@@ -214,6 +215,16 @@ def failure_status(table, what, hint=""):
     reason = f" ({failed['message'][0]})" if "message" in failed.colnames and failed["message"][0] else ""
     print(f"astroclassify: {len(failed)} of {len(table)} {what} failed{reason}{hint}", file=sys.stderr)
     return 1
+
+
+@contextlib.contextmanager
+def naming(path):
+    """Put the name of a file before the message of an error that does not name it."""
+    try:
+        yield
+    except (AstroclassifyError, ValueError) as error:
+        text = str(error)
+        raise AstroclassifyError(text if str(path) in text else f"{path}: {text}") from error
 
 
 def position_of(text):

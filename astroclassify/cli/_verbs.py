@@ -3,10 +3,11 @@
 import argparse
 import logging
 import sys
+import warnings
 from concurrent.futures import BrokenExecutor
 
 from astroclassify import __version__
-from astroclassify.exceptions import AstroclassifyError
+from astroclassify.exceptions import AstroclassifyError, AstroclassifyWarning
 
 from ._nn import add_classify, add_evaluate, add_models, add_train
 from ._people import add_inspect, add_votes
@@ -29,6 +30,7 @@ def run(argv):
     again = "; the same command goes on from there" if arguments.resumes else ""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.captureWarnings(True)
+    as_code, warnings.formatwarning = warnings.formatwarning, _one_line
     try:
         return arguments.run(arguments) or 0
     except BrokenExecutor:
@@ -39,6 +41,13 @@ def run(argv):
         return fail(f"interrupted{again}", INTERRUPTED)
     finally:
         logging.captureWarnings(False)
+        warnings.formatwarning = as_code
+
+
+def _one_line(message, category, *_):
+    """A warning for people, who have not written the line of code that it is about."""
+    text = " ".join(str(message).split())
+    return text if issubclass(category, AstroclassifyWarning) else f"{category.__name__}: {text}"
 
 
 def _parser():
