@@ -12,11 +12,12 @@ import numpy as np
 from astropy import units as u
 from astropy.nddata import CCDData
 from astropy.wcs import WCS
+from astropy.wcs.utils import wcs_to_celestial_frame
 
 from astroclassify._checks import check_quantity, first_line
 from astroclassify.exceptions import ArgumentError, GeometryError, ImageWarning
 from astroclassify.images import as_image
-from astroclassify.images._checks import check_position
+from astroclassify.images._checks import check_position, pixel_area
 from astroclassify.images._files import open_fits
 from astroclassify.images._resample import target_wcs, transform, window
 
@@ -100,11 +101,11 @@ def _files_of(path):
     if not path.is_dir():
         if not os.path.lexists(path):
             raise FileNotFoundError(f"paths: no file or folder {str(path)!r}")
-        return [path.resolve()]
+        return [path.absolute()]
     names = sorted(name for name in os.listdir(path) if name.lower().endswith(_ENDINGS) and name[0] != ".")
     if not names:
         raise FileNotFoundError(f"paths: no FITS file in the folder {str(path)!r}")
-    return [(path / name).resolve() for name in names]
+    return [path.absolute() / name for name in names]
 
 
 class LocalOptical:
@@ -174,6 +175,9 @@ class LocalOptical:
     def _extent(path):
         """Unit vector to the middle of a plate and the angle [rad] from there to its farthest corner."""
         _, (height, width), wcs = plate_of(path)
+        wcs_to_celestial_frame(wcs)  # raises ValueError where astropy knows no such frame
+        if not pixel_area(wcs) > 0:
+            raise GeometryError(f"{str(path)!r} has no usable coordinates: its pixels have no area")
         x = np.array([(width - 1) / 2, -0.5, width - 0.5, -0.5, width - 0.5])
         y = np.array([(height - 1) / 2, -0.5, -0.5, height - 0.5, height - 0.5])
         vectors = wcs.pixel_to_world(x, y).icrs.cartesian.xyz.value.T
