@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 
 from ._tools import (
     SCORES_SHOWN,
@@ -101,3 +102,10 @@ def _reproduce(arguments):
     for name, table in tables_of.items():
         emit(f"\n{name}")
         show(table)
+    failed = {name: number for table in tables_of.values() for name, number in table.meta.get("failed", {}).items()}
+    for name, number in failed.items():
+        print(
+            f"astroclassify: {number} predictions in {name} failed; without the file they are made again",
+            file=sys.stderr,
+        )
+    return int(bool(failed))
