@@ -117,7 +117,8 @@ def _cutouts(arguments):
 
     check_folder(out=arguments.out)
     optical = _optical(arguments)
-    candidates = read_catalogue(arguments.candidates)
+    with naming(arguments.candidates):
+        candidates = read_catalogue(arguments.candidates)
     if arguments.select:
         candidates = select(candidates, arguments.select)
     fields = _fields(arguments, psf=GaussianPsf(6 * u.arcsec))  # any: cutouts do not depend on it
