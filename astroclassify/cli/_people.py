@@ -2,10 +2,12 @@
 
 import argparse
 import sys
+import warnings
 
 from astroclassify import tables
+from astroclassify.exceptions import AstroclassifyWarning
 
-from ._tools import add_verb, add_workers, check_tables, executor_of, show
+from ._tools import add_verb, add_workers, check_free, check_tables, executor_of, show
 
 __all__ = ["add_inspect", "add_votes"]
 
@@ -132,6 +134,12 @@ def _report(arguments):
 
     if arguments.predictions is None:
         raise ValueError("--report needs --predictions")
+    check_free(report=arguments.report)
     predictions = tables.read(arguments.predictions, tables.PREDICTIONS)
-    with executor_of(arguments.workers) as executor:
-        write_report(predictions, tables.read_sample(arguments.sample), arguments.report, executor=executor)
+    sample = tables.read_sample(arguments.sample)
+    with executor_of(arguments.workers) as executor, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", AstroclassifyWarning)
+        write_report(predictions, sample, arguments.report, executor=executor)
+    for each in caught:
+        print(f"astroclassify: {each.message}", file=sys.stderr)
+    return int(any(issubclass(each.category, AstroclassifyWarning) for each in caught))  # rows without a thumbnail

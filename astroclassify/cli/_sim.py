@@ -8,14 +8,15 @@ from astropy import units as u
 from astroclassify import tables
 from astroclassify.exceptions import OutputError
 
-from ._tools import add_seed, add_verb, add_workers, count, executor_of, failure_status
+from ._tools import add_seed, add_verb, add_workers, check_folder, count, executor_of, failure_status
 
 __all__ = ["add_simulate"]
 
 
 def add_simulate(verbs):
     """Add the verb ``simulate``."""
-    parser = add_verb(verbs, "simulate", _simulate, "labelled mock images of the halos of a TNG-like snapshot")
+    help_text = "labelled mock images of the halos of a TNG-like snapshot"
+    parser = add_verb(verbs, "simulate", _simulate, help_text, resumes=True)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--base-path", help="simulation output folder, as illustris_python takes it")
     source.add_argument("--embedded", type=count, metavar="N", help="make N synthetic clusters first, in OUT-snapshot")
@@ -52,22 +53,14 @@ def add_simulate(verbs):
 
 
 def _simulate(arguments):
-    from astroclassify.sim import Observation, make_mocks, open_snapshot, write_embedded_snapshot
+    from astroclassify.sim import Observation, make_mocks, open_snapshot
 
     make = Observation.acis_i if arguments.acis_i else Observation
     observation = make(redshift=arguments.redshift, exposure=arguments.exposure * u.ks, response=arguments.response)
     if arguments.vary:
         observation = _sampler(observation, arguments.vary)
-    base_path = arguments.base_path
-    if arguments.embedded:
-        folder = Path(f"{arguments.out}-snapshot")
-        base_path = folder / "output"
-        if not base_path.exists():
-            write_embedded_snapshot(
-                folder, n_halos=arguments.embedded, rng=arguments.seed, max_cells=arguments.max_cells
-            )
-        elif (found := len(tables.read(folder / "embedded_truth.ecsv"))) != arguments.embedded:
-            raise OutputError(f"{str(folder)!r} holds {found} clusters, not {arguments.embedded}: choose another --out")
+    check_folder(out=arguments.out)
+    base_path = _embedded(arguments) if arguments.embedded else arguments.base_path
     logging.getLogger("astroclassify.sim").setLevel(logging.INFO)  # the summary at the end
     snapshot = open_snapshot(base_path, snapshot=arguments.snapshot)
     halos = snapshot.select_halos(m_500_min=arguments.m500_min * u.Msun)
@@ -85,6 +78,25 @@ def _simulate(arguments):
         )
     hint = f"; the rows in {arguments.out} say why, and the same command tries them again"
     return failure_status(sample, "images", hint)
+
+
+def _embedded(arguments):
+    """Base path of a snapshot of synthetic clusters, made unless it is there."""
+    from astroclassify.sim import write_embedded_snapshot
+
+    folder = Path(f"{arguments.out}-snapshot")
+    check_folder(out=folder)
+    asked = {"clusters": arguments.embedded, "seed": arguments.seed, "max_cells": arguments.max_cells}
+    if not (folder / "output").exists():
+        return write_embedded_snapshot(
+            folder, n_halos=arguments.embedded, rng=arguments.seed, max_cells=arguments.max_cells
+        )
+    truth = tables.read(folder / "embedded_truth.ecsv")
+    found = {"clusters": len(truth), **{name: truth.meta.get(name) for name in ("seed", "max_cells")}}
+    for name, value in asked.items():
+        if found[name] != value:
+            raise OutputError(f"{str(folder)!r} has {name} {found[name]}, not {value}: choose another --out")
+    return folder / "output"
 
 
 def _sampler(observation, texts):

@@ -3,7 +3,11 @@
 import argparse
 import contextlib
 import multiprocessing
+import os
+import signal
 import sys
+import tempfile
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -13,19 +17,25 @@ from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
 from astroclassify import tables
-from astroclassify.exceptions import OutputError
+from astroclassify.exceptions import AstroclassifyError, OutputError
 from astroclassify.schemes import Flag
+
+from ._process import INTERRUPTED, flush
 
 __all__ = [
     "SCORES_SHOWN",
     "add_seed",
     "add_verb",
     "add_workers",
+    "check_folder",
     "check_free",
+    "check_printable",
     "check_tables",
     "count",
+    "emit",
     "executor_of",
     "failure_status",
+    "naming",
     "position_of",
     "show",
 ]
@@ -34,10 +44,10 @@ __all__ = [
 SCORES_SHOWN = ("method", "class", "precision", "recall", "f1", "f1_lo", "f1_hi", "bacc")
 
 
-def add_verb(verbs, name, run, help_text):
-    """Parser of a verb that is carried out by ``run``."""
+def add_verb(verbs, name, run, help_text, *, resumes=False):
+    """Parser of a verb that is carried out by ``run``; one that ``resumes`` goes on where it was ended."""
     parser = verbs.add_parser(name, help=help_text, description=help_text)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, resumes=resumes)
     return parser
 
 
@@ -63,33 +73,107 @@ def count(text):
 
 @contextlib.contextmanager
 def executor_of(workers):
-    """Pool of processes, or None for one process: this one."""
+    """Pool of processes, or None for one process: this one. They end with this one, however it ends."""
     if workers == 1:
         yield None
         return
-    # Forked children inherit the locks of numerical libraries' threads and can hang.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as executor:
-        yield executor
+    # Python's own process that clears up after one that was ended at once need not say so.
+    sys.warnoptions.append("ignore:resource_tracker")
+    with ProcessPoolExecutor(workers, mp_context=_Context(), initializer=_end_with_parent) as executor:
+        try:
+            yield executor
+        except KeyboardInterrupt:
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
+
+
+class _Worker(multiprocessing.context.SpawnProcess):
+    """A process that Ctrl-C does not reach: it is for this one to act on it, and to end its workers."""
+
+    def start(self):
+        if not hasattr(signal, "pthread_sigmask"):  # Windows
+            return super().start()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            super().start()  # children inherit the block
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Context(multiprocessing.context.SpawnContext):
+    """Forked children would inherit the locks of numerical libraries' threads, and can hang."""
+
+    Process = _Worker
+
+
+def _end_with_parent():
+    """Make a worker end when its parent does: else that of a parent which was killed would wait for ever."""
+
+    def watch():
+        multiprocessing.parent_process().join()
+        os._exit(INTERRUPTED)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def check_free(**outputs):
     """Refuse outputs (option -> path, None where not asked for) that cannot be written, before hours of work."""
     asked = {option: Path(path) for option, path in outputs.items() if path is not None}
     for option, path in asked.items():
-        if path.exists():
+        if os.path.lexists(path):
             raise OutputError(f"--{option} {str(path)!r} exists already; choose another name")
         if not path.parent.is_dir():
             raise OutputError(f"--{option} {str(path)!r}: there is no folder {str(path.parent)!r}")
+        _try(option, path.parent, path.name)
     if len({path.resolve() for path in asked.values()}) < len(asked):
         raise OutputError(f"{' and '.join(f'--{option}' for option in asked)} must be different files")
 
 
+def check_folder(**outputs):
+    """As `check_free`, for folders, which may exist, and are made with those above them."""
+    for option, path in outputs.items():
+        path = Path(path)
+        if os.path.lexists(path) and not path.is_dir():
+            raise OutputError(f"--{option} must be a folder, {str(path)!r} is a file")
+        place = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
+        _try(option, place, path.name)
+
+
+def _try(option, folder, name):
+    """Write a file that never gets a name, in the folder of an output of this name."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(folder / name)  # refuses a name that is too long
+    except OSError as error:
+        raise OutputError(f"--{option}: cannot write {name!r} in {str(folder)!r}: {error.strerror}") from error
+
+
 def check_tables(**outputs):
-    """As `check_free`, for tables, whose names must end as one of the known formats."""
+    """
+    As `check_free`, for tables, whose names must end as one of the known formats; where the main one (``out``) is not
+    asked for, it is printed.
+    """
     check_free(**outputs)
+    if outputs.get("out", "") is None:
+        check_printable()
     for option, path in outputs.items():
         if path is not None:
             tables.format_of(path, f"--{option}")
+
+
+def check_printable():
+    """Refuse to begin where standard output is closed (``>&-``)."""
+    if sys.stdout is None:
+        raise OutputError("standard output is closed: there is no place for the table")
+
+
+def emit(text):
+    """Print on standard output; whatever is wrong with it is an error now, not when the interpreter ends."""
+    check_printable()
+    print(text)
+    flush()
 
 
 def show(table, path=None, columns=None):
@@ -112,7 +196,7 @@ def show(table, path=None, columns=None):
             printed[name] = column
             if column.dtype.kind == "f":
                 printed[name].info.format = _format_of(np.asarray(column))
-    print("\n".join(printed.pformat(max_lines=-1, max_width=-1)))
+    emit("\n".join(printed.pformat(max_lines=-1, max_width=-1)))
     if len(names) < len(table.colnames):
         print(f"{len(names)} of {len(table.colnames)} columns; --out FILE writes all", file=sys.stderr)
 
@@ -131,6 +215,16 @@ def failure_status(table, what, hint=""):
     reason = f" ({failed['message'][0]})" if "message" in failed.colnames and failed["message"][0] else ""
     print(f"astroclassify: {len(failed)} of {len(table)} {what} failed{reason}{hint}", file=sys.stderr)
     return 1
+
+
+@contextlib.contextmanager
+def naming(path):
+    """Put the name of a file before the message of an error that does not name it."""
+    try:
+        yield
+    except (AstroclassifyError, ValueError) as error:
+        text = str(error)
+        raise AstroclassifyError(text if str(path) in text else f"{path}: {text}") from error
 
 
 def position_of(text):

@@ -2,8 +2,21 @@
 
 import json
 import logging
+import sys
 
-from ._tools import SCORES_SHOWN, add_seed, add_verb, add_workers, count, executor_of, show
+from ._tools import (
+    SCORES_SHOWN,
+    add_seed,
+    add_verb,
+    add_workers,
+    check_folder,
+    check_printable,
+    count,
+    emit,
+    executor_of,
+    failure_status,
+    show,
+)
 
 __all__ = ["add_demo", "add_reproduce"]
 
@@ -21,9 +34,8 @@ def add_demo(verbs):
 
 def add_reproduce(verbs):
     """Add the verb ``reproduce``."""
-    parser = add_verb(
-        verbs, "reproduce", _reproduce, "tables of a paper by its protocol on a sample, beside the printed numbers"
-    )
+    help_text = "tables of a paper by its protocol on a sample, beside the printed numbers"
+    parser = add_verb(verbs, "reproduce", _reproduce, help_text, resumes=True)
     parser.add_argument("paper", choices=("su2020", "kosiba2020"), help="whose tables")
     parser.add_argument("sample", help="sample folder; for kosiba2020 also the public archive, unpacked")
     parser.add_argument(
@@ -47,18 +59,23 @@ def add_reproduce(verbs):
 def _demo(arguments):
     from astroclassify.workflows import run_demo
 
+    check_folder(out=arguments.out)
+    check_printable()
     logging.getLogger("astroclassify.workflows").setLevel(logging.INFO)  # which step is done
     with executor_of(arguments.workers) as executor:
         predictions, scores = run_demo(arguments.out, n_halos=arguments.n_halos, seed=arguments.seed, executor=executor)
     probabilities = [name for name in predictions.colnames if name.startswith("p_")]
     show(predictions["source_id", "label", "label_pred", *probabilities, "flags"])
-    print()
+    emit("")
     show(scores[SCORES_SHOWN])
+    return failure_status(predictions, "images")
 
 
 def _reproduce(arguments):
     from astroclassify.workflows import reproduce
 
+    check_folder(out=arguments.out)
+    check_printable()
     changes = {}
     for text in arguments.set:
         name, separator, value = text.partition("=")
@@ -83,5 +100,12 @@ def _reproduce(arguments):
             executor=executor,
         )
     for name, table in tables_of.items():
-        print(f"\n{name}")
+        emit(f"\n{name}")
         show(table)
+    failed = {name: number for table in tables_of.values() for name, number in table.meta.get("failed", {}).items()}
+    for name, number in failed.items():
+        print(
+            f"astroclassify: {number} predictions in {name} failed; without the file they are made again",
+            file=sys.stderr,
+        )
+    return int(bool(failed))

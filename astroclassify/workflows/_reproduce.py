@@ -88,7 +88,8 @@ def reproduce(paper, path, out, *, rows=None, n_runs=10, pixels=None, changes=No
     Returns
     -------
     dict
-        Name of a table -> `~astroclassify.nn.paper_table` with all rows that the folder now holds.
+        Name of a table -> `~astroclassify.nn.paper_table` with all rows that the folder now holds. Where predictions
+        failed, ``meta["failed"]`` says in which files and how many.
 
     Raises
     ------
@@ -284,10 +285,14 @@ def _write_tables(paper, sample, out):
     from astroclassify import nn
 
     scores = {row.table: {} for row in PAPERS[paper].values()}
+    failed = {table: {} for table in scores}
     for name, row in PAPERS[paper].items():
         path = _target(out, name)
         if path.is_file():
             predictions = tables.read(path)
+            n_failed = int(np.sum((np.asarray(predictions["flags"]) & Flag.FAILED.value) != 0))
+            if n_failed:
+                failed[row.table][path.name] = n_failed
             of_paper = nn.score(predictions, rng=0) if paper == "su2020" else nn.score_seeds(predictions)
             scores[row.table][row.method] = of_paper
     if paper == "su2020":
@@ -296,6 +301,8 @@ def _write_tables(paper, sample, out):
     results = {}
     for name, ours in scores.items():
         results[name] = nn.paper_table(name, ours)
+        if failed[name]:
+            results[name].meta["failed"] = failed[name]
         tables.write(results[name], out / f"{name}.ecsv", overwrite=True)
         text = nn.paper_table(name, ours, as_text=True)
         tables.write_beside(

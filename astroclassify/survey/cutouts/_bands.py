@@ -92,19 +92,30 @@ class Piece:
             corner=tuple(each.start for each in slices),
         )
 
+    def depth(self, positions):
+        """Exposure [s] at each position (SkyCoord, (n,)); without a map 1; 0 where there is no valid pixel."""
+        x, y = (np.rint(np.nan_to_num(each, nan=-1.0)).astype(int) for each in self._pixels(positions))
+        (ny, nx), depth = self.counts.shape, np.zeros(len(positions))
+        on = np.flatnonzero((x >= 0) & (x < nx) & (y >= 0) & (y < ny))
+        place = y[on], x[on]
+        depth[on] = np.where(self.valid[place], 1.0 if self.exposure is None else self.exposure[place], 0.0)
+        return depth
+
     def windows(self, positions, radius):
         """Rows and columns that hold all within a radius (angle) of each position (SkyCoord, (n,)), or None."""
         # The circle lies within an octagon whose corners are 1.1 radii away.
         angles = np.arange(8) * 45 * u.deg
-        ring = positions[:, np.newaxis].directional_offset_by(angles[np.newaxis, :], 1.1 * radius)
-        ring = ring.transform_to(wcs_to_celestial_frame(self.wcs)).spherical
-        x, y = sky_to_pixels(self.wcs, ring.lon.deg, ring.lat.deg)
+        x, y = self._pixels(positions[:, np.newaxis].directional_offset_by(angles[np.newaxis, :], 1.1 * radius))
         # Where only some corners are on the sky of the image, the others do not bound the circle.
         partial = np.isfinite(x).any(axis=1) & ~np.isfinite(x + y).all(axis=1)
         whole = tuple(slice(0, length) for length in self.counts.shape)
         return [
             whole if each else window(*places, self.counts.shape) for each, *places in zip(partial, x, y, strict=True)
         ]
+
+    def _pixels(self, positions):
+        sky = positions.transform_to(wcs_to_celestial_frame(self.wcs)).spherical
+        return sky_to_pixels(self.wcs, sky.lon.deg, sky.lat.deg)
 
 
 def xray_band(piece, target, shape):

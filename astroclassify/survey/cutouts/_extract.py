@@ -15,7 +15,7 @@ from astropy.table import QTable, Table
 
 from astroclassify import batch, tables
 from astroclassify._checks import check_quantity
-from astroclassify.exceptions import EmptyResultWarning, GeometryError, ImageWarning, SchemaError
+from astroclassify.exceptions import ArgumentError, EmptyResultWarning, GeometryError, ImageWarning, SchemaError
 from astroclassify.images import Cutout, Geometry
 from astroclassify.images._checks import image_flags
 from astroclassify.images._resample import target_wcs
@@ -45,8 +45,9 @@ def extract_cutouts(
     ----------
     candidates : `~astropy.table.QTable` or `~astropy.coordinates.SkyCoord`
         Table with a column ``sky_position`` and, if they have names, ``source_id``; or positions alone.
-    field : Field or `~astropy.nddata.CCDData`
-        X-ray counts as `read_field` or `~astroclassify.images.read_image` gives them.
+    field : Field or `~astropy.nddata.CCDData`, or sequence of these
+        X-ray counts as `read_field` or `~astroclassify.images.read_image` gives them. Of several fields each candidate
+        is cut out of the one with the longest exposure at its position; none are added (`combine_fields` adds cameras).
     optical : callable, optional
         Takes a position and the side of a square, north up, and gives the optical image of it as
         `~astropy.nddata.CCDData`, any pixels, any orientation: `LocalOptical`, `HipsOptical`, `SkyViewOptical`.
@@ -121,12 +122,14 @@ def extract_cutouts(
     geometry = Geometry(size, shape)
     if optical is not None and not callable(optical):
         raise TypeError(f"optical must be a function of position and size, got {type(optical).__name__}")
-    image = Piece.of(field)
+    images = [Piece.of(each) for each in (field if isinstance(field, list | tuple) else [field])]
+    if not images:
+        raise ArgumentError("field must be a field or several, got an empty sequence")
     sample = _skeleton(candidates)
-    job = _Job(geometry, optical, out, "" if out is None else image.name)
+    job = _Job(geometry, optical, out, "" if out is None else _name_of(images))
     if not len(sample):
         warnings.warn("candidates has no rows: there are no cutouts", EmptyResultWarning, stacklevel=2)
-    items = _items(sample, image, geometry)
+    items = _items(sample, images, geometry)
     names = [item.name for item in items]
     how = {"keys": names, "executor": executor, "progress": progress, "description": "cutouts"}
     if out is not None:
@@ -196,20 +199,29 @@ class _Item:
         return {"name": self.name, "position": self.position, "_image": image, "_slices": None}
 
 
-def _items(sample, image, geometry):
-    """Items for the workers, one per row."""
+def _name_of(images):
+    """Digest of the fields: of the pixels and coordinates of each."""
+    names = [image.name for image in images]
+    return names[0] if len(names) == 1 else digest_of(names)
+
+
+def _items(sample, images, geometry):
+    """Items for the workers, one per row, each with the image that is deepest there."""
     sky = tables.plain_sky(sample["sky_position"], "column 'sky_position' of candidates")
     ra, dec = sky.ra.deg, sky.dec.deg
     good = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
-    found = [None] * len(sample)
+    found, deepest = [(None, None)] * len(sample), np.full(len(sample), -1.0)
     if good.size:
+        positions = SkyCoord(ra[good], dec[good], unit="deg")
         radius = geometry.pixel_width() * np.hypot(*geometry.shape) / 2
-        windows = image.windows(SkyCoord(ra[good], dec[good], unit="deg"), radius)
-        for number, slices in zip(good, windows, strict=True):
-            found[number] = slices
+        for image in images:
+            rows = zip(good, image.windows(positions, radius), image.depth(positions), strict=True)
+            for number, slices, depth in rows:
+                if slices is not None and depth > deepest[number]:
+                    found[number], deepest[number] = (image, slices), depth
     return [
-        _Item(str(name), position, None if slices is None else image, slices)
-        for name, position, slices in zip(
+        _Item(str(name), position, *place)
+        for name, position, place in zip(
             sample["source_id"], zip(ra.tolist(), dec.tolist(), strict=True), found, strict=True
         )
     ]

@@ -3,17 +3,20 @@
 import functools
 import hashlib
 import logging
+import os
+import warnings
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 from astropy import units as u
 from astropy.nddata import CCDData
+from astropy.wcs.utils import wcs_to_celestial_frame
 
-from astroclassify._checks import check_quantity
-from astroclassify.exceptions import GeometryError
+from astroclassify._checks import check_quantity, first_line
+from astroclassify.exceptions import ArgumentError, GeometryError, ImageWarning
 from astroclassify.images import as_image
-from astroclassify.images._checks import check_position
+from astroclassify.images._checks import check_position, pixel_area
 from astroclassify.images._open import open_fits
 from astroclassify.images._resample import target_wcs, transform, window
 from astroclassify.images._wcs import read_wcs
@@ -91,6 +94,18 @@ def _fingerprint(path):
         return hashlib.blake2b(file.read(_BEGINNING), digest_size=8).hexdigest()
 
 
+def _files_of(path):
+    """The file itself, or all FITS files of a folder."""
+    if not path.is_dir():
+        if not os.path.lexists(path):
+            raise FileNotFoundError(f"paths: no file or folder {str(path)!r}")
+        return [path.absolute()]
+    names = sorted(name for name in os.listdir(path) if name.lower().endswith(_ENDINGS) and name[0] != ".")
+    if not names:
+        raise FileNotFoundError(f"paths: no FITS file in the folder {str(path)!r}")
+    return [path.absolute() / name for name in names]
+
+
 class LocalOptical:
     """
     Optical images from plates on disk, such as those of the Digitized Sky Survey.
@@ -102,16 +117,20 @@ class LocalOptical:
     Parameters
     ----------
     paths : str or path-like, or sequence of these
-        A FITS file, several, or a folder of which all FITS files are taken (those in folders below it are not). Their
-        headers are read now, their pixels only when a field is asked for.
+        FITS files, or folders of which all FITS files are taken (those in folders below them are not). Their headers
+        are read now, their pixels only when a field is asked for.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file, or no FITS file in the folder.
+        If there is no such file, or no FITS file in a folder.
     GeometryError
-        If a file that is named cannot be read or has no image with celestial coordinates. In a folder such a file is
-        left out, unless no other is there.
+        If no file can be used.
+
+    Warns
+    -----
+    ImageWarning
+        For each file that is left out: it cannot be read, or has no image with celestial coordinates.
 
     References
     ----------
@@ -128,40 +147,35 @@ class LocalOptical:
     """
 
     def __init__(self, paths):
-        self.paths = self._list(paths)
-        centres, reaches = zip(*(self._extent(path) for path in self.paths), strict=True)
+        named = [paths] if isinstance(paths, (str, PathLike)) else list(paths)
+        if not named:
+            raise ArgumentError("paths must name at least one file or folder, got an empty sequence")
+        found = list(dict.fromkeys(path for each in named for path in _files_of(Path(each))))
+        good, faults = {}, []
+        for path in found:
+            try:
+                if not path.is_file():
+                    raise GeometryError(f"{str(path)!r} is a pipe, a device, or a link that leads nowhere")
+                good[path] = self._extent(path)
+            except GeometryError as error:
+                faults.append(error)
+            except ValueError as error:  # of coordinates that astropy reads but cannot use
+                faults.append(GeometryError(f"{str(path)!r} has no usable coordinates: {first_line(error)}"))
+        if not good:
+            raise faults[0]
+        for error in faults:
+            warnings.warn(f"plate not used: {error}", ImageWarning, stacklevel=2)
+        self.paths = tuple(good)
+        centres, reaches = zip(*good.values(), strict=True)
         self._centres, self._reaches = np.array(centres), np.array(reaches)
-
-    @staticmethod
-    def _list(paths):
-        if not isinstance(paths, (str, PathLike)):
-            paths = [Path(path) for path in paths]
-            if not paths:
-                raise ValueError("paths must name at least one file, got an empty sequence")
-        elif not Path(paths).is_dir():
-            paths = [Path(paths)]
-        else:
-            folder, good, faults = Path(paths), [], []
-            for path in sorted(folder.iterdir()):
-                if not path.name.lower().endswith(_ENDINGS) or path.name.startswith(".") or not path.is_file():
-                    continue
-                try:
-                    plate_of(path)
-                    good.append(path)
-                except GeometryError as error:
-                    faults.append(error)
-                    log.warning("not used: %s", error)
-            if not good:
-                if faults:
-                    raise faults[0]
-                raise FileNotFoundError(f"paths: no FITS file in the folder {str(folder)!r}")
-            paths = good
-        return tuple(path.resolve() for path in paths)
 
     @staticmethod
     def _extent(path):
         """Unit vector to the middle of a plate and the angle [rad] from there to its farthest corner."""
         _, (height, width), wcs = plate_of(path)
+        wcs_to_celestial_frame(wcs)  # raises ValueError where astropy knows no such frame
+        if not pixel_area(wcs) > 0:
+            raise GeometryError(f"{str(path)!r} has no usable coordinates: its pixels have no area")
         x = np.array([(width - 1) / 2, -0.5, width - 0.5, -0.5, width - 0.5])
         y = np.array([(height - 1) / 2, -0.5, -0.5, height - 0.5, height - 0.5])
         vectors = wcs.pixel_to_world(x, y).icrs.cartesian.xyz.value.T
@@ -172,7 +186,7 @@ class LocalOptical:
     @property
     def settings(self):
         """What decides the images, as plain types."""
-        return {"kind": type(self).__name__, "files": {path.name: _fingerprint(path) for path in self.paths}}
+        return {"kind": type(self).__name__, "files": sorted([path.name, _fingerprint(path)] for path in self.paths)}
 
     def __call__(self, position, size):
         """
@@ -193,28 +207,39 @@ class LocalOptical:
         Raises
         ------
         GeometryError
-            If no plate covers any of it, or the plate is empty there.
+            If no plate covers any of it, or those that do are empty or damaged there.
         """
-        side = check_field(position, size)
+        faults = []
+        for path, x, y in self._covering(position, check_field(position, size)):
+            try:
+                return self._read(path, x, y)
+            except GeometryError as error:
+                log.debug("%s has no image of the field: %s", path, error)
+                faults.append(error)
+        if faults:
+            raise faults[0]
+        where = position.to_string("hmsdms", precision=0)
+        raise NoImageError(f"no plate covers the field at {where} ({len(self.paths)} in all)")
+
+    def _covering(self, position, side):
+        """Plates that cover some of a field of this side [deg], best first, with pixel coordinates of its points."""
         towards = position.icrs.cartesian.xyz.value
         distance = np.arccos(np.clip(self._centres @ towards, -1, 1))
         near = np.flatnonzero(distance < self._reaches + np.radians(side))
         field = target_wcs(position, side / (_POINTS - 1) * u.deg, (_POINTS, _POINTS))
         rows, columns = np.mgrid[0:_POINTS, 0:_POINTS]
-        best, found = 0.0, None
+        partly = []
         for number in near[np.argsort(distance[near], kind="stable")]:
             path = self.paths[number]
             _, shape, wcs = plate_of(path)
             x, y = transform(field, wcs, columns, rows)
             covered = np.mean((x >= -0.5) & (x <= shape[1] - 0.5) & (y >= -0.5) & (y <= shape[0] - 0.5))
-            if covered > best:
-                best, found = covered, (path, x, y)
             if covered == 1.0:
-                break
-        if found is None:
-            where = position.to_string("hmsdms", precision=0)
-            raise NoImageError(f"no plate covers the field at {where} ({len(self.paths)} in all)")
-        return self._read(*found)
+                yield path, x, y
+            elif covered > 0:
+                partly.append((covered, path, x, y))
+        for _, *found in sorted(partly, key=lambda each: -each[0]):
+            yield tuple(found)
 
     @staticmethod
     def _read(path, x, y):

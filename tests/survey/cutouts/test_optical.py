@@ -1,8 +1,9 @@
 """Optical images: plates on disk and where their stars land, and services played by a server on the loopback."""
 
 import io
-import logging
+import os
 import pickle
+import re
 import socket
 import threading
 import warnings
@@ -20,7 +21,7 @@ from astropy.wcs import WCS, FITSFixedWarning
 from numpy.testing import assert_allclose
 from scipy.ndimage import center_of_mass, gaussian_filter, label
 
-from astroclassify.exceptions import FetchError, GeometryError, OutputError
+from astroclassify.exceptions import FetchError, GeometryError, ImageWarning, OutputError
 from astroclassify.survey import HipsOptical, LocalOptical, NoImageError, SkyViewOptical, extract_cutouts
 
 HERE = SkyCoord(150.0, 2.0, unit="deg")
@@ -86,7 +87,7 @@ def test_the_plate_that_covers_most(tmp_path):
     paths = [tmp_path / "far.fits", str(tmp_path / "half.fits")]
     assert LocalOptical(paths)(HERE, SIZE).meta["PLATFILE"] == "half.fits"
     settings = LocalOptical(paths).settings
-    assert settings["kind"] == "LocalOptical" and list(settings["files"]) == ["far.fits", "half.fits"]
+    assert settings["kind"] == "LocalOptical" and [name for name, _ in settings["files"]] == ["far.fits", "half.fits"]
     with pytest.raises(NoImageError, match="no plate covers the field at 00h40m"):
         optical(SkyCoord(10.0, 2.0, unit="deg"), SIZE)
     copy = pickle.loads(pickle.dumps(optical))
@@ -111,18 +112,112 @@ def test_a_plate_that_was_replaced_is_read_anew(tmp_path):
         optical(HERE, SIZE)
 
 
-def test_folder_with_other_files(tmp_path, caplog):
-    plate().writeto(tmp_path / "b.fits.gz")
-    (tmp_path / "notes.txt").write_text("nothing")
-    (tmp_path / "bad.fits").write_bytes(as_bytes(plate())[:20000])
-    fits.BinTableHDU.from_columns([fits.Column("a", "J", array=[1])]).writeto(tmp_path / "table.fits")
-    with caplog.at_level(logging.WARNING):
-        optical = LocalOptical(tmp_path)
-    assert list(optical.settings["files"]) == ["b.fits.gz"]
-    assert len(caplog.records) == 2
-    for name in ("bad.fits", "table.fits"):
-        with pytest.raises(GeometryError, match=name):
-            LocalOptical(tmp_path / name)
+def write_text(path):
+    path.write_text("hello")
+
+
+def write_cut(path):
+    path.write_bytes(as_bytes(plate())[:20000])
+
+
+def write_table(path):
+    fits.BinTableHDU.from_columns([fits.Column("a", "J", array=[1])]).writeto(path)
+
+
+def write_without_wcs(path):
+    fits.PrimaryHDU(plate().data).writeto(path)
+
+
+def write_odd_frame(path):
+    hdu = plate()
+    hdu.header["RADESYS"] = "NOWHERE"
+    hdu.writeto(path)
+
+
+def write_singular(path):
+    hdu = plate()
+    hdu.header.update({"PC1_1": 1.0, "PC1_2": 1.0, "PC2_1": 1.0, "PC2_2": 1.0})
+    hdu.writeto(path)
+
+
+def write_velocity_axes(path):
+    hdu = plate()
+    hdu.header["CTYPE1"] = "VELO"
+    hdu.writeto(path)
+
+
+BAD_PLATES = [write_text, write_cut, write_table, write_without_wcs, write_odd_frame, write_singular]
+BAD_PLATES += [write_velocity_axes, os.mkfifo, lambda path: path.mkdir(), lambda path: path.symlink_to("absent")]
+
+
+@pytest.mark.parametrize("write", BAD_PLATES)
+def test_bad_plates_are_left_out(tmp_path, write):
+    """In a folder and in a list (which a shell makes of ``plates/*.fits``); it is an error only where no other is."""
+    folder = tmp_path / "plates"
+    folder.mkdir()
+    write(folder / "a_bad.fits")
+    with pytest.raises(GeometryError, match="a_bad.fits"):
+        LocalOptical(folder)
+    plate().writeto(folder / "b.fits.gz")
+    (folder / "notes.txt").write_text("nothing")
+    listed = sorted(path for path in folder.glob("*.fits*") if not path.is_dir())
+    for paths in (folder, [folder], [folder / "b.fits.gz", *listed]):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ImageWarning)
+            optical = LocalOptical(paths)
+        texts = [str(each.message) for each in caught]
+        assert len(texts) == (paths != [folder / "b.fits.gz"] * 2)
+        assert all(re.fullmatch("plate not used: .*a_bad.fits.*", text) for text in texts)
+        assert [path.name for path in optical.paths] == ["b.fits.gz"]
+        assert optical(HERE, SIZE).meta["PLATFILE"] == "b.fits.gz"
+
+
+def test_several_folders(tmp_path):
+    """Plates of one name in two folders are two; one that is named twice is one."""
+    for name, shift in (("east", 60.0), ("west", 0.0)):
+        (tmp_path / name).mkdir()
+        plate(HERE.spherical_offsets_by(shift * u.arcmin, 0 * u.arcmin)).writeto(tmp_path / name / "plate.fits")
+    folders = [tmp_path / "east", str(tmp_path / "west")]
+    optical = LocalOptical([*folders, tmp_path / "west" / "plate.fits"])
+    assert len(optical.paths) == len({digest for _, digest in optical.settings["files"]}) == 2
+    assert optical(HERE, SIZE).meta["PLATFILE"] == "plate.fits"
+
+
+@pytest.mark.parametrize("hurt", ["pixels", "empty"])
+def test_the_next_best_plate_serves_where_the_best_is_damaged(tmp_path, hurt):
+    best, other = plate(), plate(HERE.spherical_offsets_by(3 * u.arcmin, 0 * u.arcmin))
+    if hurt == "empty":
+        best.data[:] = 7
+        best.writeto(tmp_path / "best.fits")
+    else:
+        packed = fits.CompImageHDU(best.data, best.header, compression_type="GZIP_1")
+        content = bytearray(as_bytes(fits.HDUList([fits.PrimaryHDU(), packed])))
+        content[-40000:] = bytes(40000)  # the header can be read, the pixels cannot
+        (tmp_path / "best.fits.fz").write_bytes(content)
+    other.writeto(tmp_path / "other.fits")
+    assert LocalOptical(tmp_path)(HERE, SIZE).meta["PLATFILE"] == "other.fits"
+
+
+@pytest.mark.parametrize("layout", ["third axis of the header", "third axis of one pixel", "latitude first"])
+def test_stars_land_where_they_are_in_odd_layouts(tmp_path, layout):
+    hdu = plate()
+    hdu.writeto(tmp_path / "plain.fits")
+    if layout == "latitude first":
+        header = hdu.header.copy()
+        for one in ("CTYPE", "CRPIX", "CRVAL", "CDELT", "CUNIT"):
+            header[f"{one}1"], header[f"{one}2"] = hdu.header[f"{one}2"], hdu.header[f"{one}1"]
+        hdu = fits.PrimaryHDU(hdu.data.T, header)
+    else:
+        hdu.header.update({"CTYPE3": "FREQ", "CRPIX3": 1.0, "CRVAL3": 1.4e9, "CDELT3": 1e6})
+        if layout.endswith("pixel"):
+            hdu = fits.PrimaryHDU(hdu.data[np.newaxis], hdu.header)
+        else:
+            hdu.header["WCSAXES"] = 3
+    hdu.writeto(tmp_path / "odd.fits")
+    expected, band = (
+        optical_band(LocalOptical(tmp_path / f"{name}.fits"), HERE, SIZE / 64, 64) for name in ("plain", "odd")
+    )
+    assert_allclose(band.data, expected.data, rtol=1e-6)
 
 
 def test_files_in_other_layouts(tmp_path):
