@@ -68,7 +68,9 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
     16
     """
 
-    scheme: ClassScheme | str = parameter(COOL_CORE, lambda name, value: get_scheme(value), "The classes.", first=True)
+    scheme: ClassScheme | str = parameter(
+        COOL_CORE, lambda name, value: get_scheme(value), "The classes.", first=True
+    )
     monitor: str = parameter(
         "loss", choice(("loss", "f1")), """
         What makes an epoch better: ``"loss"`` (weighted cross-entropy) or ``"f1"`` (mean F1 over classes).""",

@@ -224,9 +224,8 @@ def _redshifts(redshift, items):
 
 def _looked_up(redshift, items):
     """Redshifts by the names of the items, or of their groups where these are not there."""
-    nan = float("nan")
-    found = [redshift.get(item.source_id, redshift.get(item.group_id, nan)) for item in items]
-    values = _plain_redshifts(np.ma.array(found, dtype=object).filled(nan) if found else np.zeros(0))
+    found = [redshift.get(item.source_id, redshift.get(item.group_id)) for item in items]
+    values = np.array([np.nan if value is None else float(_plain_redshifts(value)) for value in found])
     lost = [item.source_id for item, value in zip(items, values, strict=True) if np.isnan(value)]
     if items and len(lost) == len(items):
         raise ValueError(
