@@ -1,12 +1,16 @@
 """Verbs of classifiers: train, evaluate, classify and models."""
 
+import logging
+import shutil
 import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
+
 from astroclassify import tables
-from astroclassify.exceptions import AstroclassifyError
-from astroclassify.schemes import flag_names
+from astroclassify.exceptions import AstroclassifyError, SchemaError
+from astroclassify.schemes import Flag, flag_names
 
 from ._tools import (
     SCORES_SHOWN,
@@ -24,6 +28,9 @@ from ._tools import (
 
 __all__ = ["add_classify", "add_evaluate", "add_models", "add_train"]
 
+# The flags of so many images are listed one by one, those of more are counted.
+_LISTED = 20
+
 
 def _add_network_options(parser):
     parser.add_argument("--architecture", default="resnet18", help="network (default: %(default)s)")
@@ -39,6 +46,12 @@ def add_train(verbs):
     parser.add_argument("sample", help="sample folder")
     _add_network_options(parser)
     parser.add_argument("--out", required=True, help="model folder to make")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="FOLDER",
+        help="where the state of the training is kept, from which the same command goes on (default: OUT.checkpoint, "
+        "removed at the end)",
+    )
 
 
 def add_evaluate(verbs):
@@ -59,15 +72,29 @@ def add_evaluate(verbs):
 def add_classify(verbs):
     """Add the verb ``classify``."""
     parser = add_verb(verbs, "classify", _classify, "class probabilities of FITS images or of a folder")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="FITS images, or one folder of them")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="FITS images, or one folder of them (or a sample folder; folders in it are not searched)",
+    )
     parser.add_argument("--model", required=True, help="packaged model (see 'astroclassify models') or model folder")
-    parser.add_argument("--redshift", type=float, help="redshift of the source (default: header keyword REDSHIFT)")
+    parser.add_argument(
+        "--redshift",
+        metavar="Z",
+        help="redshift of the sources: a number, or CATALOGUE:COLUMN, whose source_id are the names of the files or of "
+        "the sources of a sample (default, also for images that are not in it: header keyword REDSHIFT)",
+    )
     parser.add_argument(
         "--position", help="centre of the source, 'RA DEC' in degrees or sexagesimal (default: the middle of the image)"
     )
     parser.add_argument("--exposure-map", help="exposure map of the image, same pixels (for one image)")
     parser.add_argument("--annotate", metavar="CATALOGUE", help="catalogue to which the predictions are added")
-    parser.add_argument("--out", help="table (default: standard output)")
+    parser.add_argument(
+        "--out",
+        help="table (default: standard output); rows of several images are kept in OUT.part until it is there, and the "
+        "same command goes on from them",
+    )
 
 
 def add_models(verbs):
@@ -91,7 +118,16 @@ def _network(arguments):
 def _train(arguments):
     check_free(out=arguments.out)
     sample = tables.read_sample(arguments.sample)
-    _network(arguments).fit(sample).save(arguments.out)
+    checkpoint = Path(arguments.checkpoint or f"{arguments.out}.checkpoint")
+    if checkpoint.is_dir() and any(checkpoint.iterdir()):
+        print(f"going on from the checkpoint in {checkpoint}", file=sys.stderr)
+    try:
+        _network(arguments).fit(sample, checkpoint=checkpoint).save(arguments.out)
+    except KeyboardInterrupt:
+        arguments.resumes = checkpoint.is_dir() and any(checkpoint.iterdir())
+        raise
+    if arguments.checkpoint is None:
+        shutil.rmtree(checkpoint)
 
 
 def _evaluate(arguments):
@@ -126,38 +162,74 @@ def _classify(arguments):
     check_tables(out=arguments.out)
     catalogue = None if arguments.annotate is None else read_catalogue(arguments.annotate)
     centre = None if arguments.position is None else position_of(arguments.position)
+    redshift = None if arguments.redshift is None else _redshift_of(arguments.redshift)
     classifier = load_classifier(arguments.model)
     images = arguments.images
     if len(images) > 1 and (centre is not None or arguments.exposure_map):
         raise ValueError("--position and --exposure-map go with one image")
-    if len(images) == 1:
-        predictions = _classify_one(classifier, images[0], arguments, centre)
+    part = None
+    if len(images) == 1 and not Path(images[0]).is_dir():
+        predictions = _classify_one(classifier, images[0], arguments, redshift, centre)
     else:
-        predictions = classifier.classify(images, redshift=arguments.redshift, progress=True)
-    for row in predictions:
-        named = ", ".join(flag_names(row["flags"])) or "none"
-        reason = f" ({row['message']})" if row["message"] else ""
-        print(f"{row['source_id']}: flags: {named}{reason}", file=sys.stderr)
+        part = None if arguments.out is None else Path(f"{arguments.out}.part")
+        arguments.resumes = part is not None
+        logging.getLogger("astroclassify.nn.models").setLevel(logging.INFO)  # how many rows were there
+        images = images[0] if len(images) == 1 else images
+        predictions = classifier.classify(images, redshift=redshift, progress=True, checkpoint=part)
+    _say_flags(predictions)
     table = predictions if catalogue is None else annotate(catalogue, predictions)
     show(table, arguments.out, predictions.colnames)
+    if part is not None:
+        part.unlink(missing_ok=True)
     return failure_status(predictions, "images")
 
 
-def _classify_one(classifier, path, arguments, centre):
-    """Classify one folder, or one image, whose errors are those of the command."""
+def _redshift_of(text):
+    """The number of ``--redshift``, or redshift by source_id from a column of a catalogue."""
+    from astroclassify.survey import read_catalogue
+
+    try:
+        return float(text)
+    except ValueError:
+        path, _, column = text.rpartition(":")
+    if not path:
+        raise ValueError(f"--redshift must be a number or CATALOGUE:COLUMN, got {text!r}")
+    catalogue = read_catalogue(path)
+    if column not in catalogue.colnames:
+        raise SchemaError(f"--redshift: {path!r} has no column {column!r}, only {catalogue.colnames}")
+    values = tables.plain_column(catalogue[column])
+    if getattr(values, "dtype", np.dtype("O")).kind not in "fiu":
+        raise SchemaError(f"--redshift: column {column!r} of {path!r} must hold numbers")
+    return dict(zip(catalogue["source_id"].tolist(), values, strict=True))
+
+
+def _classify_one(classifier, path, arguments, redshift, centre):
+    """Classify one image, whose errors are those of the command."""
     from astroclassify.images import read_image
 
-    if Path(path).is_dir():
-        return classifier.classify(path, redshift=arguments.redshift, progress=True)
     image = path
     if arguments.exposure_map:
         image = read_image(path, exposure=arguments.exposure_map)
         image.meta["HALO_ID"] = image.meta["OBJECT"] = Path(path).name.split(".")[0]  # as without an exposure map
     try:
-        return classifier.classify(image, redshift=arguments.redshift, centre=centre)
+        return classifier.classify(image, redshift=redshift, centre=centre)
     except AstroclassifyError as error:
         text = str(error)
         raise AstroclassifyError(text if path in text else f"{path}: {text}") from error
+
+
+def _say_flags(predictions):
+    """Print the flags of each image, or how many have each flag."""
+    if len(predictions) > _LISTED:
+        flags = np.asarray(predictions["flags"])
+        counts = {flag: np.count_nonzero(flags & flag.value) for flag in Flag}
+        named = ", ".join(f"{flag_names(flag)[0]} {n}" for flag, n in counts.items() if n)
+        print(f"{len(predictions)} images, flags: {named or 'none'}", file=sys.stderr)
+        return
+    for row in predictions:
+        named = ", ".join(flag_names(row["flags"])) or "none"
+        reason = f" ({row['message']})" if row["message"] else ""
+        print(f"{row['source_id']}: flags: {named}{reason}", file=sys.stderr)
 
 
 def _models(arguments):

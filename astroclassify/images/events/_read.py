@@ -13,9 +13,10 @@ from astroclassify._checks import check_integer, check_quantity, shorten
 from astroclassify.exceptions import ArgumentError, GeometryError, ImageWarning
 from astroclassify.schemes import Flag
 
+from .._cards import plain_meta, read_meta
 from .._checks import as_image, check_position, image_flags
-from .._files import _read_meta, open_fits
 from .._headers import BAND_KEYS, EXPOSURE_KEYS, read_header
+from .._open import open_fits
 from .._standardise import LOW_COUNTS
 from ._grid import make_grid, trim
 from ._missions import MISSIONS, energy_scale, is_moving, missing_selection, not_imaging, selections
@@ -218,7 +219,9 @@ def _warn(text):
 
 def _table_meta(hdus, table):
     """Entries of the header of the list, and those of the file that it lacks, without those of its columns."""
-    meta = {**_read_meta(hdus[0].header), **_read_meta(table.header)}
+    meta = {}
+    for header in (hdus[0].header, table.header):
+        meta |= plain_meta(read_meta(header, table.label))
     return {key: value for key, value in meta.items() if not _TABLE_KEY.match(key)}
 
 

@@ -6,7 +6,8 @@ from astroclassify._checks import check_integer
 from astroclassify.batch import derive_rng, master_seed
 from astroclassify.schemes import Flag, get_scheme
 
-from ..inputs._items import as_items, attempt
+from ..inputs._items import as_items
+from ..inputs._pixels import attempt
 from ..inputs._predictions import prediction_table
 from ..training._augment import augment, check_augmentation
 

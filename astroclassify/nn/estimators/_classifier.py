@@ -141,10 +141,10 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
 
         Parameters
         ----------
-        X : `~astropy.table.QTable`, `~numpy.ndarray` or list
-            A SAMPLE table with labels and groups, an array of counts (n, [n_bands,] ny, nx) on the grid, or a list of
-            CCDData, Cutout or paths. All images are in memory, 4 bytes a pixel: 250 MB for 954 images of 256 x 256,
-            twice that while a validation set is split off.
+        X : images in any form
+            As for `classify`, for example a SAMPLE table with labels and groups, or an array of counts
+            (n, [n_bands,] ny, nx) on the grid. All images are in memory, 4 bytes a pixel: 250 MB for 954 images of
+            256 x 256, twice that while a validation set is split off.
         y : sequence of str or int, or array of shape (n, n_classes), optional
             Labels; needed where ``X`` has none. Whole numbers count the sorted classes from 0, as scikit-learn's
             LabelEncoder does. Rows of numbers are soft labels: probabilities of the classes in the order of the scheme.
@@ -196,7 +196,7 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
 
         Parameters
         ----------
-        X : table, array or list of images
+        X : images in any form
             As for `classify`.
 
         Returns
@@ -217,7 +217,7 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
 
         Parameters
         ----------
-        X : table, array or list of images
+        X : images in any form
             As for `classify`.
 
         Returns
@@ -228,44 +228,77 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         best = np.argmax(self.predict_proba(X), axis=1)
         return self.classes_[best]
 
-    def classify(self, images, *, redshift=None, centre=None, executor=None, progress=None):
+    def classify(
+        self, images, *, redshift=None, centre=None, pixel_scale=None, executor=None, progress=None, checkpoint=None
+    ):
         """
         Classify images, with flags for doubtful ones.
 
         Parameters
         ----------
-        images : table, `~astropy.nddata.CCDData`, Cutout, path, array, or list of these
-            A SAMPLE table read by `astroclassify.tables.read_sample` or its folder, images with a celestial WCS (put on
-            the grid by `astroclassify.images.standardise`), or an array (n, [n_bands,] ny, nx) of counts on the grid.
-        redshift : float or sequence of float, optional
-            Redshift of all or of each; by default, and where one of a sequence is masked or NaN, that of the table or
-            the header.
+        images : image, or several in any form
+            - An image with a celestial WCS, which `astroclassify.images.standardise` puts on the grid: path,
+              `~astropy.nddata.CCDData`, `~astropy.nddata.NDData`, `~astropy.nddata.Cutout2D`, HDU, HDUList, or
+              `~astroclassify.images.Cutout`. Where there is no unit, counts are assumed (flag ``no_unit``).
+            - A 2-D array or Quantity of counts with ``pixel_scale``; without it, an array ([n_bands,] ny, nx) of the
+              shape of the grid is taken to be on the grid.
+            - Several images: a list, tuple, iterator (``Path.glob``; read to its end first) or array of such, mixed or
+              not; an array (n, [n_bands,] ny, nx) of counts.
+            - A table with a column ``path``: files, relative to ``meta["folder"]`` or else to the current folder. Its
+              ``source_id``, ``redshift``, and positions (``sky_position``, a SkyCoord; or ``ra`` and ``dec``, ICRS, in
+              degrees where they have no unit), masked or not, are used. A SAMPLE table is one.
+            - A folder: its SAMPLE table, or all FITS files in it in the order of their names, not those in folders
+              below.
+        redshift : float, sequence of float, or dict, optional
+            Redshift of all, of each, or by ``source_id``; by default, and where one is masked, NaN or not in the dict,
+            that of the table or the header.
         centre : `~astropy.coordinates.SkyCoord`, optional
-            Centre of the field of every image; by default the middle of each.
+            Centre of the field, one for all or one for each; by default that of the table, or the middle of the image.
+        pixel_scale : `~astropy.units.Quantity`, optional
+            Side of a pixel of arrays, an angle such as ``4 * u.arcsec``; north is up. The redshift makes it kpc.
         executor : `~concurrent.futures.Executor`, optional
             Where to run; by default on the cores of this machine.
         progress : bool, optional
             Whether to show a bar on standard error; by default on a terminal only.
+        checkpoint : str or path-like, optional
+            File that gets a line for each image that was classified, as they come, and from which the same call goes on
+            after its process has died. Images whose file (size, time of change), redshift or centre has changed, and
+            all of them with another model, are classified again, as are those that failed. Images in files only; it is
+            not used for a single one.
 
         Returns
         -------
         `~astropy.table.QTable`
             PREDICTIONS, one row per image in the order given: ``source_id``, ``label_pred``, ``p_<class>``, ``flags``,
-            ``message``, and the sample's ``label`` and ``group_id``. An image of a list or table that fails has NaN, an
+            ``message``, and the table's ``label`` and ``group_id``. An image of a list or table that fails has NaN, an
             empty label, the flag ``failed`` and a message.
+
+            Without a table, a source is named by its file, by HALO_ID or OBJECT of its header, or by its number. Where
+            two have one name, files have the folders above them in it (``12345/broad_thresh``), images along several
+            axes the axis (``5 x``), and others a number (``A 1``, ``A 1 (2)``).
 
         Raises
         ------
         GeometryError, ValueError, OSError
-            If ``images`` is a single image and cannot be used.
+            If ``images`` is a single image and cannot be used, or ``redshift``, ``centre`` or ``pixel_scale`` cannot.
+        TypeError
+            If ``images`` is of none of these forms.
         SchemaError
-            If the images carry labels of another scheme.
+            If a table has no column ``path`` or a column of another kind, or labels of another scheme.
         ModelError
             If the model cannot be run.
+        OutputError
+            If ``checkpoint`` cannot be written or is a file of something else.
+
+        Notes
+        -----
+        Files that are packed (gzip) or hold tile-compressed images are read by a process of its own: a damaged one can
+        kill its reader, and then has a row that failed like any other.
         """
         return classify(
-            self._fitted(), images, scheme=get_scheme(self.scheme), redshift=redshift, centre=centre, executor=executor,
-            progress=progress, model=self._model_name(),
+            self._fitted(), images, scheme=get_scheme(self.scheme), redshift=redshift, centre=centre,
+            pixel_scale=pixel_scale, executor=executor, progress=progress, checkpoint=checkpoint,
+            model=self._model_name(),
         )  # fmt: skip
 
     def calibrate(self, X, y=None, *, groups=None):
@@ -301,20 +334,22 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         predictor.temperature = self.temperature_
         return self
 
-    def activation_map(self, image, class_name, *, redshift=None, centre=None):
+    def activation_map(self, image, class_name, *, redshift=None, centre=None, pixel_scale=None):
         """
         Map of what in an image speaks for a class (positive) and against it (negative).
 
         Parameters
         ----------
-        image : `~astropy.nddata.CCDData`, Cutout, path or `~numpy.ndarray`
-            The image, as for `classify`, or an array ([n_bands,] ny, nx) of counts on the grid.
+        image : image in any form
+            As for `classify`.
         class_name : str
             A class of the scheme.
         redshift : float, optional
             Redshift; by default that of the header.
         centre : `~astropy.coordinates.SkyCoord`, optional
             Centre of the field; by default the middle.
+        pixel_scale : `~astropy.units.Quantity`, optional
+            Side of a pixel of an array, see `classify`.
 
         Returns
         -------
@@ -350,7 +385,9 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         """
         from ..maps._maps import activation_map
 
-        return activation_map(self, image, class_name, redshift=redshift, centre=centre)
+        return activation_map(
+            self, image, class_name, redshift=redshift, centre=centre, pixel_scale=pixel_scale
+        )  # fmt: skip
 
 
 def load_classifier(name_or_folder):

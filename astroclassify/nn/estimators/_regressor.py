@@ -132,11 +132,11 @@ class CutoutRegressor(RegressorMixin, _CutoutEstimator):
             self.scaling_ = task.calibrated(_fitting.raw_logits(self.predictor_, held.counts), held)
         return self
 
-    def _rows(self, images, redshift=None, centre=None):
+    def _rows(self, images, **where):
         """Items, means and standard deviations (n, n_targets), and rows with flags and messages."""
         predictor = self._fitted()
-        items, single = as_items(images, bands=predictor.bands, shape=predictor.geometry.shape, redshift=redshift)
-        rows = list(predictor.stream(items, centre=centre, extras=("logits",)))
+        items, single = as_items(images, bands=predictor.bands, shape=predictor.geometry.shape, **where)
+        rows = list(predictor.stream(items, extras=("logits",)))
         if single and rows[0].message:
             raise ValueError(f"{items[0].source_id} cannot be used: {rows[0].message}")
         nan = np.full(2 * len(self.targets_), np.nan)
@@ -176,15 +176,15 @@ class CutoutRegressor(RegressorMixin, _CutoutEstimator):
             mean, sigma = mean[:, 0], sigma[:, 0]
         return (mean, sigma) if return_std else mean
 
-    def predict_table(self, X, *, redshift=None, centre=None):
+    def predict_table(self, X, *, redshift=None, centre=None, pixel_scale=None):
         """
         Predict the targets as a table with units.
 
         Parameters
         ----------
-        X : table, array, image, path or list of these
+        X : image, or several in any form
             As for `CutoutClassifier.classify`.
-        redshift, centre : optional
+        redshift, centre, pixel_scale : optional
             As for `CutoutClassifier.classify`.
 
         Returns
@@ -201,7 +201,7 @@ class CutoutRegressor(RegressorMixin, _CutoutEstimator):
         ValueError
             If ``X`` is a single image and cannot be used.
         """
-        items, mean, sigma, rows = self._rows(X, redshift, centre)
+        items, mean, sigma, rows = self._rows(X, redshift=redshift, centre=centre, pixel_scale=pixel_scale)
         table = QTable({"source_id": np.array([item.source_id for item in items], dtype=str)})
         for index, target in enumerate(self.targets_):
             values, errors, unit = mean[:, index], sigma[:, index], u.Unit(target.unit)
@@ -221,13 +221,13 @@ class CutoutRegressor(RegressorMixin, _CutoutEstimator):
         table.meta = provenance(targets=list(self.targets), model=self._model_name())
         return table
 
-    def classify(self, images, *, redshift=None, centre=None):
+    def classify(self, images, *, redshift=None, centre=None, pixel_scale=None):
         """
         Classes from the predicted cooling time, see `classes_from`.
 
         Parameters
         ----------
-        images, redshift, centre
+        images, redshift, centre, pixel_scale
             As for `predict_table`.
 
         Returns
@@ -240,7 +240,7 @@ class CutoutRegressor(RegressorMixin, _CutoutEstimator):
         SchemaError
             If neither ``"log_t_cool"`` nor ``"t_cool"`` is a target.
         """
-        return classes_from(self.predict_table(images, redshift=redshift, centre=centre))
+        return classes_from(self.predict_table(images, redshift=redshift, centre=centre, pixel_scale=pixel_scale))
 
 
 def classes_from(predictions, *, scheme=COOL_CORE):

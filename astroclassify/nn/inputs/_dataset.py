@@ -8,7 +8,8 @@ import numpy as np
 from astroclassify.exceptions import AstroclassifyWarning
 from astroclassify.tables import plain_column
 
-from ._items import as_items, group_names, load_pixels
+from ._items import as_items, group_names
+from ._pixels import load_pixels
 
 __all__ = ["TrainingSet", "load_training_set"]
 

@@ -1,45 +1,45 @@
 """The images that users hand to a classifier, as one list of items that are read one at a time."""
 
-import dataclasses
-import logging
+import os
 import re
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.cosmology.units import dimensionless_redshift
 from astropy.io import fits
-from astropy.nddata import CCDData
 from astropy.table import Table
 
-from astroclassify import images as _images
 from astroclassify import tables
-from astroclassify._checks import first_line
-from astroclassify.exceptions import EmptyResultWarning, GeometryError, SchemaError
-from astroclassify.images._checks import counts_factor
+from astroclassify._checks import shorten
+from astroclassify.exceptions import AstroclassifyWarning, EmptyResultWarning, GeometryError, SchemaError
+from astroclassify.images._checks import check_position
 from astroclassify.schemes import Flag
-from astroclassify.tables import plain_column
+from astroclassify.tables import has_text, plain_column
 
-__all__ = ["Item", "as_items", "attempt", "column_values", "group_names", "load_pixels", "open_folder"]
+from ._forms import ALLOWED, check_pixel_scale, is_image, plain_counts, understood
+from ._names import own_names, told_apart
 
-log = logging.getLogger(__name__)
+__all__ = ["Item", "as_items", "column_values", "group_names", "open_folder"]
 
 _FITS_NAME = re.compile(r"[^.].*\.(fits|fit|fts|img)(\.gz|\.bz2|\.xz)?", re.IGNORECASE | re.DOTALL)
-_ENDINGS = (".gz", ".bz2", ".xz", ".fits", ".fit", ".fts", ".img")
-# Bands whose pixels are not counts: any unit will do, and the flags for counts do not apply.
-_NOT_COUNTS = ("optical",)
-_OF_ANY_BAND = Flag.OFF_EDGE | Flag.MASKED | Flag.NON_FINITE | Flag.COARSE_PIXELS | Flag.NO_OPTICAL
-# Counts have Poisson noise: pixels above this value that share the largest one exactly, so many of them, were clipped.
-_CLIPPED_FROM, _CLIPPED_PIXELS = 50, 16
+# Words for the system and equinox of ra and dec that mean ICRS, or differ from it by less than 0.03 arcsec.
+_OF_2000 = ("", "ICRS", "FK5", "2000", "2000.0", "J2000", "J2000.0")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
-    """One image (array, CCDData, Cutout or path), with the entries of its row in a sample table."""
+    """
+    One image (array on the grid, CCDData, Cutout, path, or the error that it met), with the entries of its row.
+
+    ``centre`` is (right ascension, declination) [deg, ICRS]; an array's own sky (``on_sky`` false) has no meaning.
+    """
 
     source_id: str
     value: Any
@@ -47,42 +47,27 @@ class Item:
     label: str = ""
     redshift: float | None = None
     flags: int = 0
-
-
-def _file_stem(path):
-    name = Path(path).name
-    for ending in _ENDINGS:
-        name = name.removesuffix(ending)
-    return name or str(path)
+    centre: tuple | None = None
+    on_sky: bool = True
 
 
 def open_folder(images):
     """
-    The SAMPLE table of a sample folder, or the sorted paths of the FITS files in any other folder.
+    The SAMPLE table of a sample folder, or the sorted paths of the FITS files in any other folder, not in those below.
 
     Anything but a folder is returned unchanged. EmptyResultWarning if a folder has no FITS file.
     """
-    if not isinstance(images, (str, PathLike)) or not Path(images).is_dir():
+    if not isinstance(images, (str, PathLike)) or not os.path.isdir(images):
         return images
     folder = Path(images)
     if (folder / tables.SAMPLE_FILE).is_file():
         return tables.read_sample(folder)
-    paths = sorted(path for path in folder.iterdir() if _FITS_NAME.fullmatch(path.name) and path.is_file())
+    with os.scandir(folder) as entries:  # which knows files without asking for each of 200,000
+        paths = sorted(entry.path for entry in entries if _FITS_NAME.fullmatch(entry.name) and entry.is_file())
     if not paths:
-        warnings.warn(f"no FITS file in the folder {str(folder)!r}", EmptyResultWarning, stacklevel=3)
+        text = f"no FITS file in the folder {str(folder)!r} (folders in it are not searched: use Path.rglob)"
+        warnings.warn(text, EmptyResultWarning, stacklevel=3)
     return paths
-
-
-def _identifier(value, index):
-    if isinstance(value, _images.Cutout):
-        return str(value.source_id)
-    if isinstance(value, (str, PathLike)):
-        return _file_stem(value)
-    if isinstance(value, CCDData):
-        for key in ("HALO_ID", "OBJECT"):
-            if str(value.meta.get(key, "")).strip():
-                return str(value.meta[key]).strip()
-    return f"image-{index + 1:04d}"
 
 
 def column_values(table, name, default):
@@ -98,194 +83,200 @@ def group_names(values):
     return np.array([str(name) or f"row {row}" for row, name in enumerate(names)], dtype=str)
 
 
-def _sample_items(sample):
-    if "source_id" not in sample.colnames or "path" not in sample.colnames:
-        raise SchemaError(f"images must be a SAMPLE table with source_id and path, got columns {sample.colnames}")
-    paths = tables.image_paths(sample)
-    redshifts = [float(value) for value in column_values(sample, "redshift", np.nan)]
-    # FAILED in a sample may speak of its label; whether there is a prediction is for the classifier to say.
-    flags = [int(value) & ~int(Flag.FAILED) for value in column_values(sample, "flags", 0)]
-    ids = plain_column(sample["source_id"]).astype(str).tolist()
-    groups = [str(value) for value in column_values(sample, "group_id", "")]
-    labels = [str(value) for value in column_values(sample, "label", "")]
-    redshifts = [redshift if np.isfinite(redshift) else None for redshift in redshifts]
-    return list(map(Item, ids, paths, groups, labels, redshifts, flags))
+def as_items(images, *, bands, shape, redshift=None, centre=None, pixel_scale=None):
+    """
+    One `Item` per image, without reading files, and whether it was a single image.
+
+    ``images``: any form that `CutoutClassifier.classify` names. ``redshift``: one, one per image, or a dict by
+    ``source_id``; ``centre``: one SkyCoord or one per image; where they are not known (NaN, masked) those of the table
+    or the header hold. ``pixel_scale``: of arrays, an angle.
+    """
+    images = open_folder(images)
+    scale = None if pixel_scale is None else check_pixel_scale(pixel_scale)
+    if scale is not None and len(bands) > 1:
+        raise GeometryError(f"pixel_scale is for models of one band, this one has {bands}: hand over Cutouts")
+    single = False
+    if isinstance(images, Table):
+        items = _table_items(images)
+    else:
+        values, single = _values_of(images, bands, shape, scale)
+        items = _image_items(values, scale)
+    if scale is not None and items and all(item.on_sky for item in items):
+        raise GeometryError("pixel_scale is for arrays, the images have a WCS of their own")
+    if redshift is not None:
+        redshifts = _redshifts(redshift, items)
+        items = [
+            item if np.isnan(z) else replace(item, redshift=float(z)) for item, z in zip(items, redshifts, strict=True)
+        ]
+    if centre is not None:
+        centres = _centres(centre, len(items))
+        items = [replace(item, centre=place or item.centre) for item, place in zip(items, centres, strict=True)]
+    return items, single
 
 
-def _plain_counts(array):
-    """Array of counts without unit and mask."""
-    if np.any(getattr(array, "mask", False)):
-        raise GeometryError("images must be an array without masked pixels, got some: use CCDData with a mask")
-    array = getattr(array, "unmasked", array)
-    return array.value * counts_factor(array.unit) if isinstance(array, u.Quantity) else array
+def _values_of(images, bands, shape, scale):
+    """List of images of anything but a table, and whether it was a single one."""
+    if is_image(images):
+        return [images], True
+    if isinstance(images, np.ndarray) and not (images.ndim == 1 and (has_text(images) or images.dtype.kind == "O")):
+        return _of_array(images, bands, shape, scale)
+    if not isinstance(images, (list, tuple, Iterator, np.ndarray)):
+        raise TypeError(f"images must be {ALLOWED}, got {type(images).__name__}")
+    values = plain_column(images).tolist() if has_text(images) else list(images)
+    for value in values:
+        if not is_image(value) and not isinstance(value, np.ndarray):
+            raise TypeError(f"images must be {ALLOWED}, got {type(value).__name__} in it")
+    return values, False
 
 
-def _array_items(array, bands, shape):
-    wanted = (len(bands), *shape)
-    array = _plain_counts(array)
+def _of_array(array, bands, shape, scale):
+    """Images of one array: a single one in two dimensions, else (n, [n_bands,] ny, nx)."""
     if array.dtype.kind not in "fiub":
         raise GeometryError(f"images must be an array of numbers, got dtype {array.dtype}")
+    if scale is not None:
+        if array.ndim not in (2, 3):
+            raise GeometryError(f"images must be an array of shape (n, ny, nx) or (ny, nx), got {array.shape}")
+        return ([array], True) if array.ndim == 2 else (list(array), False)
+    array = plain_counts(array)
+    wanted = (len(bands), *shape)
+    if array.shape == (wanted if len(bands) > 1 else wanted[1:]):
+        return [array], True
     if array.ndim == 3 and len(bands) == 1:
         array = array[:, None]
     if array.ndim != 4 or array.shape[1:] != wanted:
-        raise GeometryError(f"images must be an array of shape (n, {', '.join(map(str, wanted))}), got {array.shape}")
-    return [Item(f"image-{i + 1:04d}", image) for i, image in enumerate(array)]
+        raise GeometryError(
+            f"images must be an array of shape (n, {', '.join(map(str, wanted))}), the model's grid, got "
+            f"{array.shape}: say pixel_scale, such as 4 * u.arcsec, or use CCDData with a WCS"
+        )
+    return list(array), False
 
 
-def _redshift_values(redshift):
-    """Redshifts as plain numbers, NaN where they are masked."""
+def _image_items(values, scale=None):
+    """Items of images, each with a name of its own."""
+    forms = [understood(value, scale) for value in values]
+    # An HDUList that knows its file is named by it, as the file would be.
+    named = [
+        value if isinstance(value, fits.HDUList) and value.filename() else form
+        for value, form in zip(values, forms, strict=True)
+    ]
+    names, groups = own_names(named)
+    ids = told_apart(names, named)
+    on_sky = [scale is None or not isinstance(value, np.ndarray) for value in values]
+    return [
+        Item(*entries[:3], on_sky=entries[3]) for entries in zip(ids, forms, groups, on_sky, strict=True)
+    ]  # fmt: skip
+
+
+def _table_items(table):
+    """Items of a table with a column of paths, relative to the folder in its meta or else to the current one."""
+    if "path" not in table.colnames:
+        raise SchemaError(f"images must be a table with a column path (of image files), got columns {table.colnames}")
+    names = ["" if name is None else str(name) for name in column_values(table, "path", "")]
+    if "folder" in table.meta:
+        paths = tables.image_paths(table)
+    else:
+        paths = [Path(name) if name else GeometryError("its row names no file") for name in names]
+    ids = [str(name) for name in column_values(table, "source_id", "")]
+    if not all(ids):
+        made = [item.source_id for item in _image_items(names)]
+        ids = [name or other for name, other in zip(ids, made, strict=True)]
+    redshifts = _plain_redshifts(table["redshift"]) if "redshift" in table.colnames else np.full(len(table), np.nan)
+    # FAILED in a sample may speak of its label; whether there is a prediction is for the classifier to say.
+    flags = [int(value) & ~int(Flag.FAILED) for value in column_values(table, "flags", 0)]
+    return list(
+        map(
+            Item, ids, paths,
+            [str(value) for value in column_values(table, "group_id", "")],
+            [str(value) for value in column_values(table, "label", "")],
+            [float(redshift) if np.isfinite(redshift) else None for redshift in redshifts],
+            flags, _positions(table),
+        )
+    )  # fmt: skip
+
+
+def _plain_redshifts(redshift):
+    """Redshifts as plain numbers, NaN where they are masked; their unit may only be that of a redshift."""
     mask = np.asarray(getattr(redshift, "mask", False))
     redshift = getattr(redshift, "unmasked", redshift)  # of astropy's masked quantities
-    if isinstance(redshift, u.Quantity):
-        try:
-            redshift = redshift.to_value(u.dimensionless_unscaled, equivalencies=dimensionless_redshift())
-        except u.UnitConversionError:
-            raise ValueError(f"redshift must have no unit, got {redshift.unit}") from None
-    return np.where(mask, np.nan, np.asarray(redshift, dtype=float))
+    unit = getattr(redshift, "unit", None)
+    try:
+        values = np.asarray(np.ma.getdata(getattr(redshift, "value", redshift)), dtype=float)
+        if unit is not None:
+            values = u.Quantity(values, unit).to_value(u.one, equivalencies=dimensionless_redshift())
+    except u.UnitConversionError:
+        raise ValueError(f"redshift must have no unit, got {unit}") from None
+    except (TypeError, ValueError):
+        raise ValueError(f"redshift must be numbers, got {shorten(redshift)}") from None
+    return np.where(mask, np.nan, values)
 
 
-def as_items(images, *, bands, shape, redshift=None):
-    """
-    One `Item` per image, without reading any, and whether it was a single image.
-
-    ``images``: a SAMPLE table, an array of counts (n, [n_bands,] ny, nx) on the grid, CCDData, Cutout, a path, a
-    sequence of these, or a folder. ``redshift``: one or one per image, NaN or masked for that of the table or header.
-    """
-    kinds = (CCDData, _images.Cutout, str, PathLike)
-    images = open_folder(images)
-    single = isinstance(images, kinds)
-    if isinstance(images, Table):
-        items = _sample_items(images)
-    elif isinstance(images, np.ndarray):
-        items = _array_items(images, bands, shape)
-    elif single or isinstance(images, (list, tuple)):
-        values = [images] if single else list(images)
-        for value in values:
-            if not isinstance(value, (*kinds, np.ndarray)):
-                raise TypeError(f"images must hold CCDData, Cutout, arrays or paths, got {type(value).__name__}")
-        items = [Item(_identifier(value, i), value) for i, value in enumerate(values)]
-    else:
-        allowed = "a SAMPLE table, an array, CCDData, Cutout, a path or a list of these"
-        raise TypeError(f"images must be {allowed}, got {type(images).__name__}")
-    if redshift is None:
-        return items, single
-    values = _redshift_values(redshift)
+def _redshifts(redshift, items):
+    """Redshift of each item of the argument, NaN where it says none."""
+    if isinstance(redshift, Mapping):
+        redshift = _looked_up(redshift, items)
+    values = _plain_redshifts(redshift)
     if values.ndim > 1 or (values.ndim == 1 and len(values) != len(items)):
         raise ValueError(f"redshift must be one number or one per image ({len(items)}), got shape {values.shape}")
     if np.any(np.isinf(values)) or np.any(values < 0) or (values.ndim == 0 and np.isnan(values)):
-        raise ValueError(f"redshift must be finite and not negative, got {redshift}")
-    values = np.broadcast_to(values, len(items))
-    return [
-        item if np.isnan(z) else dataclasses.replace(item, redshift=float(z))
-        for item, z in zip(items, values, strict=True)
-    ], single
+        raise ValueError(f"redshift must be finite and not negative, got {shorten(redshift)}")
+    return np.broadcast_to(values, len(items))
 
 
-def _is_cutout_file(path):
-    """Whether the header of a file names the bands of a cutout; False for a file that cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            block = file.read(2880)
-        if not block.startswith(b"SIMPLE"):  # compressed
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return {"SOURCEID", "BANDS"} <= set(fits.getheader(path, 0))
-    except Exception:  # a damaged file: the reader, which comes next, has the better message
-        return False
-    return b"SOURCEID=" in block and b"BANDS   =" in block
+def _looked_up(redshift, items):
+    """Redshifts by the names of the items, or of their groups where these are not there."""
+    found = [redshift.get(item.source_id, redshift.get(item.group_id)) for item in items]
+    values = np.array([np.nan if value is None else float(_plain_redshifts(value)) for value in found])
+    lost = [item.source_id for item, value in zip(items, values, strict=True) if np.isnan(value)]
+    if items and len(lost) == len(items):
+        raise ValueError(
+            f"redshift: it has a number for none of the {len(items)} images, whose source_id are such as {lost[0]!r} "
+            f"(names there: {shorten(list(redshift)[:3])})"
+        )
+    if lost:
+        text = f"no redshift is given for {len(lost)} of {len(items)} images (e.g. {lost[0]!r}): their headers decide"
+        warnings.warn(text, AstroclassifyWarning, stacklevel=5)
+    return values
 
 
-def _read(path, bands):
-    if len(bands) == 1 and not _is_cutout_file(path):
-        return _images.read_image(path)
-    return _images.Cutout.read(path)
+def _centres(centre, n):
+    """(ra, dec) [deg] of a SkyCoord of one position, or of one per image; None where it is not known."""
+    if isinstance(centre, SkyCoord) and centre.shape:
+        if centre.shape != (n,):
+            raise ValueError(f"centre must be one position or one per image ({n}), got shape {centre.shape}")
+        return _places(centre)
+    check_position("centre", centre)
+    return _places(centre.reshape(1)) * n
 
 
-def _bands_of(item, bands):
-    """CCDData of each band, reading the file where the item is one."""
-    value = item.value
-    if isinstance(value, (str, PathLike)):
-        value = _read(value, bands)
-    if isinstance(value, CCDData):
-        if len(bands) != 1:
-            raise GeometryError(f"image must be a Cutout with the bands {bands}, got a single image")
-        return [value]
-    missing = [band for band in bands if band not in value.bands]
-    if missing:
-        raise GeometryError(f"cutout must have the bands {bands}, got {tuple(value.bands)}")
-    return [value.bands[band] for band in bands]
+def _places(sky):
+    """(ra, dec) [deg, ICRS] of positions as tuples, None where they are masked or not finite."""
+    sky = sky.icrs
+    ra, dec = (plain_column(angle.deg, np.nan).tolist() for angle in (sky.ra, sky.dec))
+    return [place if np.isfinite(place).all() else None for place in zip(ra, dec, strict=True)]
 
 
-def _content_flags(values, band):
-    """Flags that follow from the valid pixels of a band before it is put on the grid."""
-    top = values.max(initial=-np.inf)
-    n_top = np.count_nonzero(values == top)
-    if band in _NOT_COUNTS:
-        return Flag.NO_OPTICAL if n_top == values.size else Flag(0)
-    clipped = n_top == values.size or (top >= _CLIPPED_FROM and n_top >= _CLIPPED_PIXELS)
-    return Flag.SATURATED if clipped else Flag(0)
+def _positions(table):
+    """Positions of a table: a SkyCoord column sky_position, or ra and dec (degrees where they have no unit)."""
+    if "sky_position" in table.colnames:
+        if not isinstance(table["sky_position"], SkyCoord):
+            raise SchemaError("sky_position must be a column of SkyCoord")
+        return _places(table["sky_position"])
+    if not {"ra", "dec"} <= set(table.colnames):
+        return [None] * len(table)
+    for key in ("RADESYS", "RADECSYS", "EQUINOX", "EPOCH"):
+        if (text := str(table.meta.get(key, "")).strip().upper()) not in _OF_2000:
+            raise SchemaError(f"ra and dec must be ICRS, the table's {key} is {text!r}: use a SkyCoord sky_position")
+    return _places(SkyCoord(*(_degrees(table[name], name) * u.deg for name in ("ra", "dec"))))
 
 
-def _on_grid(image, band, geometry, *, redshift, centre):
-    """One band on the grid: pixels (float32, zero where masked) and flags."""
-    valid = image.data if image.mask is None else image.data[~np.broadcast_to(image.mask, image.shape)]
-    flags = _content_flags(valid[np.isfinite(valid)], band)
-    if band in _NOT_COUNTS:
-        image = CCDData(image.data, unit=u.adu, mask=image.mask, wcs=image.wcs, meta=image.meta)
-    image = _images.standardise(image, geometry, redshift=redshift, centre=centre)
-    flags |= Flag(int(image.meta.get("FLAGS", 0)))
-    with np.errstate(over="ignore"):
-        plane = np.asarray(image.data, dtype=np.float32)
-    if image.mask is not None:
-        plane = np.where(image.mask, np.float32(0), plane)
-    return plane, int(flags & _OF_ANY_BAND if band in _NOT_COUNTS else flags)
-
-
-def _array_pixels(item, bands, shape):
-    """Pixels and flags of an array, which is on the grid already."""
-    array = _plain_counts(item.value)
-    pixels = array[None] if array.ndim == 2 else array
-    if pixels.shape != (len(bands), *shape):
-        raise GeometryError(f"image must have shape {(len(bands), *shape)}, got {item.value.shape}")
-    with np.errstate(over="ignore"):
-        pixels = np.ascontiguousarray(pixels, dtype=np.float32)
-    if not np.all(np.isfinite(pixels)):
-        raise GeometryError(f"image {item.source_id!r} must be finite, got NaN or infinite pixels")
-    flags = item.flags
-    for plane, band in zip(pixels, bands, strict=True):
-        flags |= int(_content_flags(plane, band))
-        if band not in _NOT_COUNTS and np.any(plane < 0):
-            flags |= int(Flag.NEGATIVE)
-    return pixels, flags
-
-
-def load_pixels(item, *, bands, geometry, centre=None):
-    """
-    Read one image and put it on the grid of a model.
-
-    Returns float32 counts (n_bands, ny, nx), zero where masked (``optical`` in any unit), flags of the image and the
-    resampling, and the `Header` of the first band of counts, None for an array.
-    """
-    shape = tuple(geometry.shape)
-    if isinstance(item.value, np.ndarray):
-        return *_array_pixels(item, bands, shape), None
-    flags, headers, planes = item.flags, {}, []
-    for image, band in zip(_bands_of(item, bands), bands, strict=True):
-        headers[band] = _images.read_header(image.meta)
-        plane, plane_flags = _on_grid(image, band, geometry, redshift=item.redshift, centre=centre)
-        if plane.shape != shape or not np.all(np.isfinite(plane)):
-            raise GeometryError(f"image {item.source_id!r} must be finite and of shape {shape} on the model's grid")
-        flags |= plane_flags
-        planes.append(plane)
-    counts = [band for band in bands if band not in _NOT_COUNTS]
-    return np.stack(planes), flags, headers[counts[0] if counts else bands[0]]
-
-
-def attempt(function, item):
-    """What a function makes of an item and "", or None and why in one line: one bad file must not end a run."""
-    try:
-        return function(item), ""
-    except Exception as error:  # files hold anything, and so do the exceptions of those who read them
-        message = f"{type(error).__name__}: {first_line(error)}"
-        log.warning("%s failed: %s", item.source_id, message)
-        return None, message
+def _degrees(column, name):
+    """Angles as plain degrees, NaN where they are masked."""
+    unit = getattr(column, "unit", None) or u.deg
+    values = plain_column(column, np.nan)
+    values = np.asarray(getattr(values, "value", values))
+    if values.dtype.kind not in "fiu" or not unit.is_equivalent(u.deg):
+        raise SchemaError(f"{name} must be a column of angles, got dtype {values.dtype} and unit {unit}")
+    degrees = (values.astype(float) * unit).to_value(u.deg)
+    if name == "dec" and np.any(np.abs(degrees) > 90):
+        raise SchemaError(f"dec must lie between -90 and 90 degrees, got {shorten(degrees)}")
+    return degrees

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 from importlib.metadata import version
-from os import PathLike
 
 import numpy as np
 from astropy import units as u
 from astropy.wcs import WCS
 
-from astroclassify.images import DEFAULT_COSMOLOGY, Cutout, Geometry, SkyImage, read_image, standardise
+from astroclassify.images import DEFAULT_COSMOLOGY, Cutout, Geometry, SkyImage, standardise
 
-from ..inputs._items import Item, as_items
+from ..inputs._items import as_items
+from ..inputs._pixels import opened
 from ..networks._build import architecture_name
 
 __all__ = ["Cells", "cells_of", "load_one", "map_image", "map_meta"]
@@ -120,15 +120,15 @@ def map_image(data, wcs, meta):
     return SkyImage(np.asarray(data, dtype=float), unit=u.dimensionless_unscaled, wcs=wcs, meta=meta)
 
 
-def load_one(predictor, image, *, redshift, centre):
+def load_one(predictor, image, *, redshift, centre, pixel_scale=None):
     """Counts (n_bands, ny, nx), WCS of the grid (None for an array), and ``SOURCEID``, ``FLAGS``, ``REDSHIFT``."""
     bands, geometry = predictor.bands, predictor.geometry
-    (item,), _ = as_items([image], bands=bands, shape=geometry.shape, redshift=redshift)
+    (item,), _ = as_items(
+        [image], bands=bands, shape=geometry.shape, redshift=redshift, centre=centre, pixel_scale=pixel_scale
+    )
+    item = opened(item, bands)
     value = item.value
-    if isinstance(value, (str, PathLike)):
-        value = read_image(value) if len(bands) == 1 else Cutout.read(value)
-        item = Item(item.source_id, value, redshift=item.redshift)
-    counts, flags = predictor.load(item, centre=centre)
+    counts, flags = predictor.load(item)
     meta = {"SOURCEID": item.source_id, "FLAGS": int(flags)}
     if isinstance(value, np.ndarray):
         return counts, None, meta if item.redshift is None else {**meta, "REDSHIFT": item.redshift}
@@ -139,4 +139,4 @@ def load_one(predictor, image, *, redshift, centre):
         found = float(grid.meta["REDSHIFT"])
     except (KeyError, TypeError, ValueError):  # a grid in angles asks for none, and headers hold all sorts of things
         found = 0.0
-    return counts, grid.wcs, {**meta, "REDSHIFT": found} if 0 < found < 20 else meta
+    return counts, grid.wcs if item.on_sky else None, {**meta, "REDSHIFT": found} if 0 < found < 20 else meta

@@ -13,7 +13,8 @@ from astroclassify.exceptions import AstroclassifyWarning, EmptyResultWarning, G
 from astroclassify.schemes import get_scheme
 from astroclassify.tables import provenance
 
-from ..inputs._items import as_items, attempt
+from ..inputs._items import as_items
+from ..inputs._pixels import attempt
 from ._cells import cells_of, load_one, map_image, map_meta
 from ._gradients import torch_maps
 
@@ -75,11 +76,11 @@ class MapSource:
         return [(bool(right[row]), maps.get(row), "") for row in range(len(counts))]
 
 
-def activation_map(classifier, image, class_name, *, redshift=None, centre=None):
+def activation_map(classifier, image, class_name, *, redshift=None, centre=None, pixel_scale=None):
     """See `CutoutClassifier.activation_map`."""
     index = get_scheme(classifier.scheme).index(class_name)
     source = MapSource(classifier)
-    counts, wcs, meta = load_one(source.predictor, image, redshift=redshift, centre=centre)
+    counts, wcs, meta = load_one(source.predictor, image, redshift=redshift, centre=centre, pixel_scale=pixel_scale)
     logits, maps = source(counts[None], lambda logits: [index])
     geometry = source.predictor.geometry
     cells = cells_of(classifier.architecture, maps[0].shape, geometry.shape)

@@ -2,8 +2,6 @@
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import softmax
@@ -13,8 +11,10 @@ from astroclassify import batch
 from astroclassify.exceptions import ModelError, SchemaError
 from astroclassify.schemes import Flag
 
-from ..inputs._items import as_items, attempt, load_pixels, open_folder
+from ..inputs._items import as_items, open_folder
+from ..inputs._pixels import attempt, load_pixels
 from ..inputs._predictions import prediction_table
+from ._kept_rows import KeptRows, Row, fingerprints
 from ._onnx_network import BATCH, OnnxNetwork, lanes
 
 __all__ = ["OnnxNetwork", "Predictor", "Row", "classify", "feature_source", "novelty_features", "probabilities"]
@@ -30,15 +30,6 @@ def novelty_features(outputs):
     name = feature_source(outputs)
     values = np.asarray(outputs[name], dtype=float)
     return np.concatenate([values.mean(axis=(2, 3)), values.std(axis=(2, 3))], axis=1) if values.ndim == 4 else values
-
-
-class Row(NamedTuple):
-    """Result for one image: probabilities (NaN if it failed), flags, message if it failed, other outputs by name."""
-
-    probabilities: np.ndarray
-    flags: int
-    message: str = ""
-    extras: dict[str, Any] = {}
 
 
 class Predictor:
@@ -57,13 +48,13 @@ class Predictor:
         self.temperature = temperature
         self.novelty = novelty
 
-    def load(self, item, *, centre=None):
+    def load(self, item):
         """Counts on the grid, float32, shape (n_bands, ny, nx), and flags of one item."""
-        return self._load(item, centre)[:2]
+        return self._load(item)[:2]
 
-    def _load(self, item, centre):
+    def _load(self, item):
         """Counts, flags and exposure (s, or None)."""
-        pixels, flags, header = load_pixels(item, bands=self.bands, geometry=self.geometry, centre=centre)
+        pixels, flags, header = load_pixels(item, bands=self.bands, geometry=self.geometry)
         if header is None:
             return pixels, flags, None
         return pixels, flags | self._strangeness(header), header.exposure
@@ -87,14 +78,21 @@ class Predictor:
         """Probabilities (n, n_classes) of counts (n, n_bands, ny, nx), in scheme order."""
         return softmax(self.logits(counts).astype(float), axis=1)
 
-    def load_batch(self, items, *, centre=None):
+    def decisive(self):
+        """What decides its answers, in plain types and bytes: two predictors with the same one give the same rows."""
+        known = {key: self.training.get(key) for key in ("instruments", "energy_range")}
+        rules = [self.bands, self.geometry.to_dict(), self.preprocessing.to_dict(), known, self.temperature]
+        rules.append(None if self.novelty is None else self.novelty.to_dict())
+        return rules, self.network.data
+
+    def load_batch(self, items):
         """
         Read items: a list of Row without probabilities, one per item, also where reading failed; and a dict of place in
         that list to (counts of shape (n_bands, ny, nx), exposure in s or None).
         """
         rows, images = [], {}
         for place, item in enumerate(items):
-            loaded, message = attempt(partial(self._load, centre=centre), item)
+            loaded, message = attempt(self._load, item)
             if message:
                 rows.append(self._no_answer(item.flags | int(Flag.FAILED), message))
                 continue
@@ -148,22 +146,22 @@ class Predictor:
             known["statistics"] = image_statistics(counts, exposure)
         return self.novelty.unfamiliar(**known)
 
-    def run(self, items, *, centre=None, extras=()):
+    def run(self, items, *, extras=()):
         """Rows of all items, one batch after the other in the calling thread; ``extras`` as in `classify_batch`."""
         rows = []
         for start in range(0, len(items), BATCH):
-            loaded = self.load_batch(items[start : start + BATCH], centre=centre)
+            loaded = self.load_batch(items[start : start + BATCH])
             rows += self.classify_batch(*loaded, extras=extras)
         return rows
 
-    def stream(self, items, *, centre=None, extras=()):
+    def stream(self, items, *, extras=()):
         """Yield rows of any number of items in bounded memory: this thread reads ahead, others run the network."""
         self.network.start()
         n_threads = lanes()
         waiting, pool = deque(), ThreadPoolExecutor(n_threads)
         try:
             for start in range(0, len(items), BATCH):
-                loaded = self.load_batch(items[start : start + BATCH], centre=centre)
+                loaded = self.load_batch(items[start : start + BATCH])
                 waiting.append(pool.submit(self.classify_batch, *loaded, extras=extras))
                 if len(waiting) > n_threads + 1:
                     yield from waiting.popleft().result()
@@ -173,21 +171,21 @@ class Predictor:
             pool.shutdown(cancel_futures=True)
 
 
-def _run_chunks(predictor, items, centre, executor, progress):
+def _run_chunks(predictor, items, executor, **bar):
     """Rows of all items from an executor, in order. A task is worth sending the network along with it."""
     size = min(128, max(8, -(-len(items) // 64)))
     chunks = [items[start : start + size] for start in range(0, len(items), size)]
-    run, keys = partial(predictor.run, centre=centre), [chunk[0].source_id for chunk in chunks]
-    outcomes = batch.run(run, chunks, keys=keys, executor=executor, progress=progress, description="classifying")
+    keys = [chunk[0].source_id for chunk in chunks]
+    outcomes = batch.run(predictor.run, chunks, keys=keys, executor=executor, description="classifying", **bar)
     for outcome in outcomes:
         if outcome.error:
             raise ModelError(f"the model cannot be run on {outcome.key!r} and those after it: {outcome.error}")
         yield from outcome.value
 
 
-def _one_row(predictor, item, centre):
+def _one_row(predictor, item):
     """Row of a single image; any failure is an error."""
-    counts, flags, exposure = predictor._load(item, centre)
+    counts, flags, exposure = predictor._load(item)
     (row,) = predictor.classify_batch([predictor._no_answer(flags)], {0: (counts, exposure)})
     if row.message:
         raise ModelError(f"the network gives no finite numbers for {item.source_id!r}")
@@ -204,19 +202,43 @@ def _check_labels(items, scheme):
         )
 
 
-def classify(predictor, images, *, scheme, redshift=None, centre=None, executor=None, progress=None, model=""):
+def _rows(predictor, items, executor, progress, n_before=0):
+    """Rows of items in their order, as they come."""
+    if executor is not None:
+        yield from _run_chunks(predictor, items, executor, progress=progress)
+        return
+    bar = {"desc": "classifying", "unit": "image", "dynamic_ncols": True, "initial": n_before}
+    hidden = None if progress is None else not progress
+    yield from tqdm(predictor.stream(items), total=n_before + len(items), disable=hidden, **bar)
+
+
+def _kept_rows(predictor, items, checkpoint, executor, progress):
+    """As `_rows`, as a list, of which those in a file are not made again; others are added to it as they come."""
+    with KeptRows(checkpoint, fingerprints(items, predictor), predictor.network.n_classes) as kept:
+        wanted = [number for number in range(len(items)) if number not in kept.rows]
+        rows = _rows(predictor, [items[number] for number in wanted], executor, progress, len(kept.rows))
+        for number, row in zip(wanted, rows, strict=True):
+            kept.add(number, row)
+        return [kept.rows[number] for number in range(len(items))]
+
+
+def classify(
+    predictor, images, *, scheme, redshift=None, centre=None, pixel_scale=None, executor=None, progress=None,
+    checkpoint=None, model="",
+):  # fmt: skip
     """Table of predictions, one row per image in the order given; see `CutoutClassifier.classify`."""
     images = open_folder(images)
-    items, single = as_items(images, bands=predictor.bands, shape=predictor.geometry.shape, redshift=redshift)
+    items, single = as_items(
+        images, bands=predictor.bands, shape=predictor.geometry.shape, redshift=redshift, centre=centre,
+        pixel_scale=pixel_scale,
+    )  # fmt: skip
     _check_labels(items, scheme)
     if single:
-        rows = [_one_row(predictor, items[0], centre)]
-    elif executor is not None:
-        rows = list(_run_chunks(predictor, items, centre, executor, progress))
+        rows = [_one_row(predictor, items[0])]
+    elif checkpoint is not None:
+        rows = _kept_rows(predictor, items, checkpoint, executor, progress)
     else:
-        stream = predictor.stream(items, centre=centre)
-        bar = {"total": len(items), "desc": "classifying", "unit": "image", "dynamic_ncols": True}
-        rows = list(tqdm(stream, **bar, disable=None if progress is None else not progress))
+        rows = list(_rows(predictor, items, executor, progress))
     return prediction_table(
         [item.source_id for item in items],
         np.array([row.probabilities for row in rows]),

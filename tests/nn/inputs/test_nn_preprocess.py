@@ -9,7 +9,8 @@ from astropy.wcs import WCS
 
 from astroclassify.exceptions import GeometryError, SchemaError
 from astroclassify.images import Cutout, Geometry, write_image
-from astroclassify.nn.inputs._items import Item, as_items, load_pixels
+from astroclassify.nn.inputs._items import Item, as_items
+from astroclassify.nn.inputs._pixels import load_pixels
 from astroclassify.nn.inputs._preprocess import Preprocessing, stretch_counts
 from astroclassify.nn.training._loop import _batches
 from astroclassify.schemes import Flag
@@ -96,7 +97,8 @@ def test_arrays():
     assert len(items) == 3 and not single and items[2].source_id == "image-0003"
     _, flags, header = load_pixels(Item("a", np.full((32, 32), -1.0)), bands=("xray",), geometry=GRID)
     assert flags == Flag.NEGATIVE | Flag.SATURATED and header is None
-    for bad in (np.zeros((3, 16, 32)), np.zeros((32, 32)), np.zeros((3, 2, 32, 32)), np.array(["a"])):
+    assert as_items(np.zeros((32, 32)), bands=("xray",), shape=(32, 32))[1]  # one image on the grid
+    for bad in (np.zeros((3, 16, 32)), np.zeros((16, 32)), np.zeros((3, 2, 32, 32)), np.zeros((3, 32, 32), complex)):
         with pytest.raises(GeometryError, match="images must be an array"):
             as_items(bad, bands=("xray",), shape=(32, 32))
     with pytest.raises(GeometryError, match="must be finite"):
@@ -127,5 +129,5 @@ def test_wrong_kinds_are_named():
         as_items({}, bands=("xray",), shape=(32, 32))
     with pytest.raises(TypeError, match="got int"):
         as_items([3], bands=("xray",), shape=(32, 32))
-    with pytest.raises(SchemaError, match="source_id and path"):
+    with pytest.raises(SchemaError, match="column path"):
         as_items(QTable({"a": [1]}), bands=("xray",), shape=(32, 32))

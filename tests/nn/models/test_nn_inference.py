@@ -19,7 +19,8 @@ from scipy.special import softmax
 from astroclassify import tables
 from astroclassify.exceptions import EmptyResultWarning, GeometryError, ModelError, SchemaError
 from astroclassify.images import Cutout, Geometry, write_image
-from astroclassify.nn.inputs._items import as_items, load_pixels
+from astroclassify.nn.inputs._items import as_items
+from astroclassify.nn.inputs._pixels import load_pixels
 from astroclassify.nn.inputs._preprocess import Preprocessing
 from astroclassify.nn.models import _onnx_network
 from astroclassify.nn.models._inference import Predictor, classify, probabilities
@@ -190,7 +191,7 @@ def test_reading_stays_a_bounded_number_of_images_ahead(predictor, monkeypatch):
         assert go.wait(30)
         return run(pixels, names)
 
-    monkeypatch.setattr(predictor, "_load", lambda item, centre: read.append(item.source_id) or load(item, centre))
+    monkeypatch.setattr(predictor, "_load", lambda item: read.append(item.source_id) or load(item))
     monkeypatch.setattr(predictor.network, "run_batch", slow)
     items, _ = as_items(poisson(40 * BATCH), bands=("xray",), shape=(SIDE, SIDE))
     timer = threading.Timer(0.5, lambda: (seen.append(len(read)), go.set()))

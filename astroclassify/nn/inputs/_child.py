@@ -1,0 +1,67 @@
+"""Reading of one file of images, in this process or as the program of a child that answers questions."""
+
+import os
+import pickle
+import signal
+import sys
+import warnings
+
+from astropy.io import fits
+
+from astroclassify import images
+from astroclassify._checks import first_line
+from astroclassify.exceptions import GeometryError
+
+__all__ = ["main", "read_here"]
+
+
+def read_here(path, bands):
+    """The image (or Cutout, for several bands or a file of one) in a file."""
+    if len(bands) == 1 and not _is_cutout_file(path):
+        return images.read_image(path)
+    return images.Cutout.read(path)
+
+
+def _is_cutout_file(path):
+    """Whether the header of a file names the bands of a cutout; False for a file that cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            block = file.read(2880)
+        if not block.startswith(b"SIMPLE"):  # compressed
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return {"SOURCEID", "BANDS"} <= set(fits.getheader(path, 0))
+    except Exception:  # a damaged file: the reader, which comes next, has the better message
+        return False
+    return b"SOURCEID=" in block and b"BANDS   =" in block
+
+
+def main():
+    """Answer each (path, bands) on standard input with (image, error, warnings) on standard output, as pickles."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends this process
+    with os.fdopen(os.dup(1), "wb") as answers:
+        os.dup2(2, 1)  # whatever is printed must not come between the answers
+        while True:
+            try:
+                path, bands = pickle.load(sys.stdin.buffer)
+            except EOFError:
+                return
+            answers.write(_answer(path, bands))
+            answers.flush()
+
+
+def _answer(path, bands):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            value, error = read_here(path, bands), None
+        except Exception as problem:  # it is raised again on the other side
+            value, error = None, problem
+    notes = [(warning.category, str(warning.message)) for warning in caught]
+    try:
+        if error is not None:
+            pickle.loads(pickle.dumps(error))  # a class may take other arguments than those that it sends
+        return pickle.dumps((value, error, notes), protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception:  # an exception or a warning of a class that cannot be sent
+        text = "an image that cannot be sent" if error is None else f"{type(error).__name__}: {first_line(error)}"
+        return pickle.dumps((None, GeometryError(f"{os.fspath(path)!r} cannot be read: {text}"), []))

@@ -1,0 +1,100 @@
+"""Files of images, those that could kill their reader in a process of its own."""
+
+import atexit
+import contextlib
+import mmap
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import warnings
+
+from astroclassify.exceptions import GeometryError
+
+from ._child import read_here
+
+__all__ = ["read_file"]
+
+# Beginnings of gzip, compress, bzip2, xz and zip files: what they hold is not known before they are unpacked.
+_PACKED = (b"\x1f\x8b", b"\x1f\x9d", b"BZh", b"\xfd7zXZ", b"PK")
+_SECONDS = 120.0
+_PROGRAM = "import sys; sys.path[:] = {path!r}; from astroclassify.nn.inputs._child import main; main()"
+
+
+def read_file(path, bands):
+    """
+    The image (or Cutout, for several bands or a file of one) in a file.
+
+    Sizes that lie in a tile-compressed image make the C code below astropy write beyond its memory, which ends the
+    process. Such images, and packed files, which may hold one, are therefore read by a child: it costs about a
+    millisecond an image, and a second once.
+    """
+    return _child.read(path, bands) if _may_kill(path) else read_here(path, bands)
+
+
+def _may_kill(path):
+    """Whether a file holds a tile-compressed image, or is packed, so that this cannot be told."""
+    try:
+        with open(path, "rb") as file:
+            if file.read(6).startswith(_PACKED):
+                return True
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                return content.find(b"ZIMAGE  ") >= 0
+    except (OSError, ValueError):  # not there, a folder, or empty: the reader says so
+        return False
+
+
+class _Child:
+    """A reader in another process, started when first needed and again after it has died or taken too long."""
+
+    def __init__(self):
+        self._process, self._owner, self._lock = None, None, threading.Lock()
+
+    def read(self, path, bands):
+        """As `read_here`; GeometryError if the reader dies."""
+        with self._lock:
+            process = self._started()
+            timer = threading.Timer(_SECONDS, process.kill)
+            timer.start()
+            try:
+                pickle.dump((os.fspath(path), bands), process.stdin)
+                process.stdin.flush()
+                value, error, caught = pickle.load(process.stdout)
+            except (EOFError, OSError, pickle.UnpicklingError):
+                late = not timer.is_alive()
+                self.stop()
+                how = f"took more than {_SECONDS:.0f} s over" if late else "died on"
+                raise GeometryError(f"the reader {how} this file: {os.fspath(path)!r}") from None
+            except BaseException:  # Ctrl-C: what the child still sends would be the answer to the next question
+                self.stop()
+                raise
+            finally:
+                timer.cancel()
+        for category, text in caught:
+            warnings.warn(text, category, stacklevel=2)
+        if error is not None:
+            raise error
+        return value
+
+    def _started(self):
+        if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
+            # Not multiprocessing, which runs the user's script a second time where that has no main guard.
+            command = [sys.executable, "-c", _PROGRAM.format(path=sys.path)]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            self._process, self._owner = subprocess.Popen(command, **pipes), os.getpid()
+        return self._process
+
+    def stop(self):
+        """End the process, if it is ours."""
+        process, self._process = self._process, None
+        if process is not None and self._owner == os.getpid():
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                with contextlib.suppress(OSError):  # a question that it did not hear
+                    pipe.close()
+
+
+_child = _Child()
+atexit.register(_child.stop)
