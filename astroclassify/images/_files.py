@@ -20,6 +20,7 @@ from ._headers import is_event_image, parse_unit
 from ._open import hdu_of_name, name_of, open_fits
 from ._sky_image import SkyImage, map_hdus, sky_image
 from ._wcs import read_wcs
+from .events._read import image_of_events, only_events
 
 _COUNT_UNITS = (u.ct, u.photon, u.ct / u.pix, u.photon / u.pix, u.ct / u.bin)
 # What is not understood and names a time, an area or an angle is no word for counts.
@@ -173,8 +174,6 @@ def read_image(path, *, hdu=None, exposure=None):
     ...     read_image(path).shape
     (4, 5)
     """
-    from .events._read import image_of_events, only_events  # which reads files with this module
-
     with open_fits(path) as hdus:
         if hdu is None and (number := only_events(hdus)) is not None:
             if exposure is not None:
