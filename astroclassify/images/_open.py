@@ -97,7 +97,7 @@ def _hdus_of(source, name, stack):
     if end < size:
         file = _part(file, end, size, name)
     file.seek(0)
-    hdus = fits.open(file, memmap=False)  # holds nothing but the file; its own close would parse all HDUs
+    hdus = fits.open(file, memmap=False, uint=False)  # holds nothing but the file; its own close would parse all HDUs
     hdus.names_there = names
     return hdus
 
