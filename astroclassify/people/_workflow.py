@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from astroclassify._regular_files import check_regular
 from astroclassify.data import FOLDER as DATA
 from astroclassify.exceptions import SchemaError
 from astroclassify.schemes import ClassScheme, get_scheme
@@ -341,13 +342,11 @@ def load_workflow(workflow="hunt"):
         path = DATA / f"workflow_{workflow}.json"
         if not _NAME.fullmatch(str(workflow)) or not path.is_file():
             return _scheme_workflow(workflow)
-    if not path.is_file():
-        raise FileNotFoundError(f"workflow: no file {str(path)!r}")
-    if path.stat().st_size > _LARGEST:
+    if check_regular(path, "workflow", error=SchemaError).st_size > _LARGEST:
         raise SchemaError(f"workflow: {str(path)!r} is larger than {_LARGEST} bytes")
     try:
         mapping = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SchemaError(f"workflow: {str(path)!r} is not JSON: {error}") from error
     return Workflow.from_dict(mapping)
 

@@ -15,6 +15,7 @@ from astropy.nddata import CCDData
 
 from astroclassify import tables
 from astroclassify._checks import require
+from astroclassify._regular_files import check_regular
 from astroclassify.exceptions import GeometryError, SchemaError
 from astroclassify.images import Cutout
 from astroclassify.images._resample import target_wcs
@@ -35,6 +36,7 @@ _ROWS = RowFormat({**tables.SAMPLE.kinds(), "split": "str", "message": "str"})
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
 # A layout of this many bytes cannot be a picture of 356 x 356 x 3.
 _LARGEST = 4_000_000
+_LARGEST_LIST = 64_000_000
 
 
 def read_kosiba2020(path, out=None):
@@ -132,6 +134,8 @@ def _root(path):
 
 
 def _lines(path, split):
+    if check_regular(path, error=SchemaError).st_size > _LARGEST_LIST:
+        raise SchemaError(f"{str(path)!r} must be smaller than {_LARGEST_LIST} bytes")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -141,7 +145,7 @@ def _lines(path, split):
             if missing:
                 raise SchemaError(f"{str(path)!r} must have the columns image_id and class, got {names}")
             lines = [(str(line["image_id"] or "").strip(), str(line["class"] or "").strip()) for line in reader]
-    except (csv.Error, UnicodeDecodeError) as error:
+    except (csv.Error, OSError, UnicodeDecodeError) as error:
         raise SchemaError(f"{str(path)!r} cannot be read as a list: {error}") from error
     return [
         {
@@ -207,7 +211,7 @@ def _find(rows, root):
 def _convert(root, writer, pillow, row):
     """Write the two bands of a picture, unless they are there; return what changes in its row."""
     name, source = row["source_id"], root / row["path"]
-    if source.stat().st_size > _LARGEST:
+    if check_regular(source, row["path"], error=GeometryError).st_size > _LARGEST:
         raise GeometryError(f"picture must be smaller than {_LARGEST} bytes")
     digest = hashlib.blake2b(source.read_bytes(), digest_size=8).hexdigest()
     writer.keep_or_make(name, lambda: _cutout(name, _pixels(source, pillow), digest), digest=digest)

@@ -1,6 +1,7 @@
 """The public training set of Kosiba et al. (2020), in a tiny folder of its layout."""
 
 import logging
+import os
 import zlib
 
 import numpy as np
@@ -164,3 +165,18 @@ def test_pillow_is_asked_for_by_name(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "PIL.Image", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'astroclassify\[plots\]'"):
         read_kosiba2020(root, out=tmp_path / "out")
+
+
+def test_files_that_are_none(tmp_path):
+    root = archive(tmp_path / "Kosiba2020")
+    (root / "train_images" / "101.png").unlink()
+    os.mkfifo(root / "train_images" / "101.png")
+    with open(root / "train_images" / "102.png", "r+b") as file:
+        file.truncate(8 << 30)
+    sample = read_kosiba2020(root, out=tmp_path / "out")
+    assert "is a FIFO, not a regular file" in sample["message"][0] and "smaller than" in sample["message"][1]
+    assert list(sample["message"][2:]) == [""] * 4
+    with open(root / "test.csv", "r+b") as file:
+        file.truncate(8 << 30)
+    with pytest.raises(SchemaError, match="must be smaller than"):
+        read_kosiba2020(root)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
@@ -52,11 +53,13 @@ def find_folder(name_or_folder):
 def read_plain_file(folder, name, limit):
     """Content of a plain file in a folder; ModelError if it is a link, unreadable, or of more than ``limit`` bytes."""
     path = folder / name
-    if path.is_symlink() or not path.is_file():
-        raise ModelError(f"model folder {str(folder)!r} must hold the plain file {name}")
     try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise FileNotFoundError
         with path.open("rb") as file:
             data = file.read(limit + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ModelError(f"model folder {str(folder)!r} must hold the plain file {name}") from None
     except OSError as error:
         raise ModelError(f"{str(path)!r} cannot be read: {error.strerror}") from error
     if len(data) > limit:

@@ -15,6 +15,7 @@ import numpy as np
 from astropy.table import QTable
 
 from astroclassify import tables
+from astroclassify._regular_files import check_regular
 from astroclassify.exceptions import OutputError, SchemaError
 
 try:
@@ -88,6 +89,8 @@ class VoteJournal:
         self._given = {}  # (voter, source) -> question -> record
         self._outcomes = {}  # voter -> source -> outcome
         self._half_line = False
+        with contextlib.suppress(FileNotFoundError):
+            check_regular(self.path, "votes", error=OutputError)  # a FIFO would be read for ever
         try:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
         except OSError as error:

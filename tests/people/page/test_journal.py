@@ -380,3 +380,11 @@ def test_provenance_of_the_votes(path):
     with VoteJournal(path, HUNT, SOURCES) as journal:
         meta = journal.votes().meta
     assert meta["workflow"] == "hunt" and meta["journal"] == "votes.jsonl" and meta["numpy"] == np.__version__
+
+
+def test_what_is_no_journal_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    for name, text in {"fifo": "is a FIFO, not a regular file", "folder": "cannot write"}.items():
+        with pytest.raises(OutputError, match=f"votes: .*{text}"):
+            VoteJournal(tmp_path / name, HUNT, SOURCES)
