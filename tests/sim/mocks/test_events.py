@@ -63,8 +63,7 @@ def test_binned_it_is_the_image_of_the_same_seed(ball, tmp_path, changes, axis):
     assert np.array_equal(binned(table, image.shape), image.data)
     header = fits.getheader(path, "EVENTS")
     for key, value in image.meta.items():
-        if key != "exposure_map":
-            assert header[key] == value, key
+        assert header[key] == value, key
 
 
 def test_table_has_units_times_and_energies(ball, tmp_path):
