@@ -20,7 +20,7 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.nddata import CCDData, Cutout2D
+from astropy.nddata import Cutout2D
 from astropy.wcs import WCS, FITSFixedWarning
 from reproject import reproject_adaptive, reproject_exact, reproject_interp
 

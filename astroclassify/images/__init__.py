@@ -9,10 +9,9 @@ __getattr__, __dir__, __all__ = attach(
         "_concentration": ("concentration",),
         "_cut": ("cut",),
         "_cutout": ("Cutout",),
-        "_files": ("read_image", "write_image"),
+        "_files": ("SkyImage", "read_image", "write_image"),
         "_geometry": ("DEFAULT_COSMOLOGY", "Geometry"),
         "_headers": ("Header", "read_header"),
-        "_sky_image": ("SkyImage",),
         "_standardise": ("standardise",),
     },
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy import units as u
-from astropy.io import fits
+from astropy.io import fits, registry
 from astropy.utils.exceptions import AstropyDeprecationWarning, AstropyUserWarning
 from astropy.wcs import FITSFixedWarning
 
@@ -199,6 +199,14 @@ def read_image(path, *, hdu=None, exposure=None):
     """
     with open_fits(path) as hdus:
         return image_from_hdus(hdus, Path(path), hdu=hdu, exposure=exposure)
+
+
+def _read_with_maps(file, **options):
+    """`SkyImage.read`, to which astropy hands the open file."""
+    return read_image(getattr(file, "name", file), **options)
+
+
+registry.register_reader("fits", SkyImage, _read_with_maps)
 
 
 def to_hdus(image, name=None):

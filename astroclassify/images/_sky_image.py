@@ -24,8 +24,8 @@ class SkyImage(CCDData):
 
     A `~astropy.nddata.CCDData` in all else. The two maps are sliced, copied, pickled and written (``write``, in the
     extensions ``EXPMAP`` and ``BKGMAP``) with the image; arithmetic drops them, as it drops ``meta``, because what they
-    are for the result is for the user to say. `read_image` and `SkyImage.read` read all of it, `CCDData.read` the image
-    itself.
+    are for the result is for the user to say. `read_image` and ``SkyImage.read`` read all of it, ``CCDData.read`` the
+    image itself.
 
     Parameters
     ----------
@@ -111,13 +111,6 @@ class SkyImage(CCDData):
         plain = copy.copy(self)
         plain.meta = make_header(self.meta)  # without keywords of another array or coordinate system
         return fits.HDUList([*super(SkyImage, plain).to_hdu(*args, **kwargs), *map_hdus(self)])
-
-    @classmethod
-    def read(cls, path, **kwargs):
-        """Read an image with its maps; see `read_image`."""
-        from ._files import read_image  # which makes such images
-
-        return read_image(path, **kwargs)
 
 
 def sky_image(image):
