@@ -1,6 +1,7 @@
 """`SkyImage`: a `CCDData` with an exposure map and a background that stay with its pixels."""
 
 import copy
+import warnings
 
 import numpy as np
 from astropy import units as u
@@ -8,7 +9,7 @@ from astropy.io import fits
 from astropy.nddata import CCDData, NDData
 
 from astroclassify._checks import shorten
-from astroclassify.exceptions import GeometryError
+from astroclassify.exceptions import GeometryError, ImageWarning
 
 from ._cards import EXPOSURE_MAP, make_header
 
@@ -16,6 +17,9 @@ __all__ = ["MAPS", "SkyImage", "map_hdus", "sky_image"]
 
 MAPS = {"exposure": ("EXPMAP", u.s, "s"), "background": ("BKGMAP", u.ct, "count")}
 """Maps of an image: their extension in a file, unit, and how it is spelled there."""
+
+
+_NO_TABLES = (None,) * 4
 
 
 class SkyImage(CCDData):
@@ -121,6 +125,11 @@ def sky_image(image):
 def map_hdus(image, prefix=""):
     """HDUs of the maps that an image has, in single precision; their names begin with ``prefix``."""
     hdus = []
+    if (
+        image.wcs is not None
+        and (image.wcs.cpdis1, image.wcs.cpdis2, image.wcs.det2im1, image.wcs.det2im2) != _NO_TABLES
+    ):
+        warnings.warn("lookup tables of the distortion (CPDIS, D2IM) are not written", ImageWarning, stacklevel=4)
     for name, (extension, _, unit) in MAPS.items():
         if (values := getattr(image, name)) is not None:
             hdus.append(fits.ImageHDU(values.astype(np.float32), name=f"{prefix}{extension}"))

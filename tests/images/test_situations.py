@@ -31,6 +31,7 @@ from astroclassify.sim import Observation, observe, open_snapshot, write_embedde
 
 N = 64
 TAN = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 32.5, "CRPIX2": 32.5, "CRVAL1": 150.0, "CRVAL2": 2.0}
+TABLE = {"CRPIX": 1.0, "CRVAL": 1.0, "CDELT": 9.0}
 FIRST = np.broadcast_to(np.arange(N) < 5, (N, N))
 SCALE = {"CDELT1": -4 / 3600, "CDELT2": 4 / 3600}
 
@@ -275,6 +276,23 @@ def test_leftover_axes_do_not_matter(extra, shape, tmp_path):
     assert found.wcs.naxis == 2
     assert found.wcs.pixel_to_world(31.5, 31.5).separation(SkyCoord(150, 2, unit="deg")).arcsec < 1e-6
     assert standardise(found, Geometry(6 * u.arcmin, (N, N))).data.sum() == pytest.approx(N * N, rel=1e-6)
+
+
+def test_lookup_tables_are_read_and_said_not_to_be_written(tmp_path):
+    """Half a pixel in x and y everywhere: 2 arcsec."""
+    hdus = fits.HDUList([fits.PrimaryHDU(counts(), header(BUNIT="count"))])
+    for axis in (1, 2):
+        hdus[0].header[f"CPDIS{axis}"] = "Lookup"
+        for text in (f"EXTVER: {axis}.0", "NAXES: 2.0", "AXIS.1: 1.0", "AXIS.2: 2.0"):
+            hdus[0].header.append((f"DP{axis}", text))
+        hdus.append(fits.ImageHDU(np.full((8, 8), 0.5, np.float32), name="WCSDVARR", ver=axis))
+        hdus[-1].header.update({f"{key}{n}": value for n in (1, 2) for key, value in TABLE.items()})
+    hdus.writeto(tmp_path / "a.fits")
+    found = read_image(tmp_path / "a.fits")
+    place = found.wcs.pixel_to_world(31.5, 31.5)
+    assert place.separation(SkyCoord(150, 2, unit="deg")).arcsec == pytest.approx(2 * np.sqrt(2), abs=0.05)
+    with pytest.warns(ImageWarning, match="lookup tables of the distortion"):
+        found.write(tmp_path / "b.fits")
 
 
 # Units
