@@ -20,11 +20,11 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.nddata import CCDData, Cutout2D
+from astropy.nddata import Cutout2D
 from astropy.wcs import WCS, FITSFixedWarning
 from reproject import reproject_adaptive, reproject_exact, reproject_interp
 
-from astroclassify.images import read_image
+from astroclassify.images import SkyImage, read_image
 from astroclassify.survey import LocalOptical, extract_cutouts
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -49,7 +49,7 @@ def make_xray(pixel, angle, n):
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
     wcs.wcs.pc = [[cos, -sin], [sin, cos]]
     counts = np.random.default_rng(1).poisson(model).astype(float)
-    return CCDData(counts, unit=u.ct, wcs=wcs, meta={"exposure_map": np.full((n, n), 1e4)})
+    return SkyImage(counts, unit=u.ct, wcs=wcs, exposure=np.full((n, n), 1e4))
 
 
 def make_plate(folder):
@@ -80,7 +80,7 @@ def per_cutout(position, image, **settings):
 def peer_xray(image, position, target, counts_by):
     """What one would write by hand: Cutout2D, then reproject of counts, and of the exposure map."""
     part = Cutout2D(image.data, position, 1.5 * SIZE, wcs=image.wcs)
-    exposure = Cutout2D(image.meta["exposure_map"], position, 1.5 * SIZE, wcs=image.wcs)
+    exposure = Cutout2D(image.exposure, position, 1.5 * SIZE, wcs=image.wcs)
     if counts_by == "exact":
         scale = np.prod(np.abs(target.wcs.cdelt)) / np.linalg.det(image.wcs.pixel_scale_matrix).__abs__()
         counts = reproject_exact((part.data, part.wcs), target, shape_out=SHAPE, return_footprint=False) * scale
@@ -210,7 +210,7 @@ def comparisons(path, image, positions):
     real = SHARED / "xmm" / "0124710801_PN_image_500-12000.fits"
     if real.is_file():
         coma = read_image(real)
-        coma.meta["exposure_map"] = np.full(coma.shape, 2e4)
+        coma.exposure = np.full(coma.shape, 2e4)
         compare("XMM Coma8", coma, coma.wcs.pixel_to_world(330, 330))
     compare_optical(path, image, positions)
     if (SHARED / "optical" / "DSS1_M67.fits").is_file():

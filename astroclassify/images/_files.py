@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy import units as u
-from astropy.io import fits
+from astropy.io import fits, registry
 
 from astroclassify.exceptions import GeometryError, ImageWarning
 from astroclassify.schemes import Flag
@@ -183,6 +183,14 @@ def read_image(path, *, hdu=None, exposure=None):
                 )
             return image_of_events(hdus, number, Path(path))
         return image_from_hdus(hdus, name_of(path), hdu=hdu, exposure=exposure)
+
+
+def _read_with_maps(file, **options):
+    """`SkyImage.read`, to which astropy hands the open file."""
+    return read_image(getattr(file, "name", file), **options)
+
+
+registry.register_reader("fits", SkyImage, _read_with_maps)
 
 
 def to_hdus(image, name=None):

@@ -1,6 +1,7 @@
 """`SkyImage`: a `CCDData` with an exposure map and a background that stay with its pixels."""
 
 import copy
+import warnings
 
 import numpy as np
 from astropy import units as u
@@ -8,7 +9,7 @@ from astropy.io import fits
 from astropy.nddata import CCDData, NDData
 
 from astroclassify._checks import shorten
-from astroclassify.exceptions import GeometryError
+from astroclassify.exceptions import GeometryError, ImageWarning
 
 from ._cards import EXPOSURE_MAP, make_header
 
@@ -18,14 +19,17 @@ MAPS = {"exposure": ("EXPMAP", u.s, "s"), "background": ("BKGMAP", u.ct, "count"
 """Maps of an image: their extension in a file, unit, and how it is spelled there."""
 
 
+_NO_TABLES = (None,) * 4
+
+
 class SkyImage(CCDData):
     """
     Image of the sky with the exposure and the background of its pixels.
 
     A `~astropy.nddata.CCDData` in all else. The two maps are sliced, copied, pickled and written (``write``, in the
     extensions ``EXPMAP`` and ``BKGMAP``) with the image; arithmetic drops them, as it drops ``meta``, because what they
-    are for the result is for the user to say. `read_image` and `SkyImage.read` read all of it, `CCDData.read` the image
-    itself.
+    are for the result is for the user to say. `read_image` and ``SkyImage.read`` read all of it, ``CCDData.read`` the
+    image itself.
 
     Parameters
     ----------
@@ -112,13 +116,6 @@ class SkyImage(CCDData):
         plain.meta = make_header(self.meta)  # without keywords of another array or coordinate system
         return fits.HDUList([*super(SkyImage, plain).to_hdu(*args, **kwargs), *map_hdus(self)])
 
-    @classmethod
-    def read(cls, path, **kwargs):
-        """Read an image with its maps; see `read_image`."""
-        from ._files import read_image  # which makes such images
-
-        return read_image(path, **kwargs)
-
 
 def sky_image(image):
     """A `SkyImage` of any NDData, itself if it is one."""
@@ -128,6 +125,11 @@ def sky_image(image):
 def map_hdus(image, prefix=""):
     """HDUs of the maps that an image has, in single precision; their names begin with ``prefix``."""
     hdus = []
+    if (
+        image.wcs is not None
+        and (image.wcs.cpdis1, image.wcs.cpdis2, image.wcs.det2im1, image.wcs.det2im2) != _NO_TABLES
+    ):
+        warnings.warn("lookup tables of the distortion (CPDIS, D2IM) are not written", ImageWarning, stacklevel=4)
     for name, (extension, _, unit) in MAPS.items():
         if (values := getattr(image, name)) is not None:
             hdus.append(fits.ImageHDU(values.astype(np.float32), name=f"{prefix}{extension}"))

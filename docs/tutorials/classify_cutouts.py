@@ -58,7 +58,7 @@ archive.mkdir()
 
 def to_archive(name, image):
     """Write an image with a few keywords only."""
-    kept = ("TELESCOP", "INSTRUME", "EXPOSURE", "E_MIN", "E_MAX", "exposure_map")
+    kept = ("TELESCOP", "INSTRUME", "EXPOSURE", "E_MIN", "E_MAX")
     image.meta = {key: image.meta[key] for key in kept if key in image.meta} | {"OBJECT": name}
     write_image(image, archive / f"{name}.fits")
 
@@ -73,10 +73,9 @@ truth = {
 acis = Observation.acis_i(redshift=0.1, width=2.4 * u.Mpc, shape=(620, 620), pointing_offset=(3, 2) * u.arcmin)
 wide = observe(halos[5], acis, engine="direct", rng=1)
 target = wide.wcs.pixel_to_world(309.5, 309.5)
-seen = wide.meta["exposure_map"] > 0
+seen = wide.exposure > 0
 rows, columns = (slice(*(np.flatnonzero(seen.any(axis=axis))[[0, -1]] + [0, 1])) for axis in (1, 0))
 field = wide[rows, columns]
-field.meta["exposure_map"] = wide.meta["exposure_map"][rows, columns]
 to_archive("field", field)
 
 redshifts = [*(each.redshift for each in settings.values()), acis.redshift]

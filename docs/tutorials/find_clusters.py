@@ -74,7 +74,7 @@ header["DSTYP1"], header["DSVAL1"] = "PI", "500:2000"  # eV
 for key in ("RA_PNT", "DEC_PNT", "PA_PNT"):
     header[key] = image.meta[key]
 fits.PrimaryHDU(image.data.astype(np.int32), header).writeto("field.fits")
-fits.PrimaryHDU(image.meta["exposure_map"].astype(np.float32), image.wcs.to_header()).writeto("exposure.fits")
+fits.PrimaryHDU(image.exposure.astype(np.float32), image.wcs.to_header()).writeto("exposure.fits")
 write_image(simulated.plate, "plate.fits")
 
 # And for a catalogue of clusters that others have found: the brighter ones, and one that is none.

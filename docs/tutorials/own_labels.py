@@ -7,11 +7,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from astropy import units as u
-from astropy.nddata import CCDData
 from astropy.table import QTable, Table
 from sklearn.base import clone
 
-from astroclassify.images import Geometry, write_image
+from astroclassify.images import Geometry, SkyImage, write_image
 from astroclassify.nn import CutoutClassifier, load_classifier, roc, score, split_sample
 from astroclassify.plots import plot_confusion, plot_roc
 from astroclassify.schemes import ClassScheme
@@ -29,13 +28,13 @@ rows = []
 for number, candidate in enumerate(simulate_candidates(300, rng=5, shape=(89, 89), progress=False)):
     image = candidate.bands["xray"]
     label = names[image.meta["LABEL"]]
-    kept = ("TELESCOP", "INSTRUME", "EXPOSURE", "E_MIN", "E_MAX", "exposure_map")
+    kept = ("TELESCOP", "INSTRUME", "EXPOSURE", "E_MIN", "E_MAX")
     image.meta = {key: image.meta[key] for key in kept}
     versions = [("a", image)]
     if number % 9 == 0:  # the same object again, in half of the exposure
-        meta = {**image.meta, "EXPOSURE": image.meta["EXPOSURE"] / 2, "exposure_map": image.meta["exposure_map"] / 2}
+        meta = {**image.meta, "EXPOSURE": image.meta["EXPOSURE"] / 2}
         counts = rng.binomial(image.data.astype(int), 0.5).astype(float)
-        versions.append(("b", CCDData(counts, unit=u.ct, wcs=image.wcs, meta=meta)))
+        versions.append(("b", SkyImage(counts, unit=u.ct, wcs=image.wcs, meta=meta, exposure=image.exposure / 2)))
     for version, image in versions:
         name = f"J{number:04d}{version}"
         write_image(image, images / f"{name}.fits")

@@ -81,7 +81,7 @@ acis = Observation.acis_i(redshift=0.07, pointing_offset=(2, 1) * u.arcmin, roll
 image = observe(halo, acis, engine="direct", rng=4)
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.9), layout="constrained")
 show(axes[0], image, "counts: chips, point sources, background")
-picture = axes[1].imshow(image.meta["exposure_map"] / 1e3, origin="lower", cmap="viridis")
+picture = axes[1].imshow(image.exposure / 1e3, origin="lower", cmap="viridis")
 axes[1].set(title="exposure map [ks]", xticks=[], yticks=[])
 figure.colorbar(picture, ax=axes[1], shrink=0.8)
 figure.savefig("detector.png", dpi=110)

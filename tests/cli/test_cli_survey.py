@@ -28,7 +28,7 @@ def files(tmp_path_factory):
     density = {"cluster": 15, "bright": 0, "arc": 0, "hot": 0}
     simulated = simulate_field(rng=4, shape=(220, 220), density=density, optical=True)
     image = simulated.field.to_ccd()
-    exposure = image.meta.pop("exposure_map")
+    exposure, image.exposure, image.background = image.exposure, None, None
     write_image(image, folder / "field.fits")
     write_image(simulated.plate, folder / "plate.fits")
     fits.PrimaryHDU(exposure, image.wcs.to_header()).writeto(folder / "exposure.fits")

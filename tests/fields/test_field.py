@@ -248,6 +248,41 @@ def test_masked_pixels_of_an_exposure_array_are_not_used(masked, unit):
     assert read_field(image(), exposure=exposure).mask.sum() == 20 * N
 
 
+@pytest.mark.parametrize("top", [360e4, 1.2e4, 50.0])
+@pytest.mark.parametrize("form", ["file", "array", "image"])
+def test_an_exposure_map_without_a_unit_must_be_one_in_seconds(form, top, tmp_path):
+    """The header says 1e4 s: area times time, or a map relative to one, is not believed; with a unit all is."""
+    hdu(np.full((N, N), top)).writeto(tmp_path / "e.fits")
+    given = {
+        "file": tmp_path / "e.fits",
+        "array": np.full((N, N), top),
+        "image": CCDData(np.full((N, N), top), unit=u.one),
+    }[form]
+    with pytest.raises(GeometryError, match=r"exposure has no unit and cannot be in seconds.* 1e\+04 s. Give the map"):
+        read_field(image(), exposure=given)
+    assert read_field(image(), exposure=np.full((N, N), top) * u.s).livetime == top
+    assert read_field(image(EXPOSURE=None), exposure=given).livetime == top  # nothing says otherwise
+
+
+def test_leftover_axes_of_a_map_do_not_hide_where_it_lies(tmp_path):
+    cards = wcs(ra=160.0).to_header()
+    cards.update({"CTYPE3": "ENERGY", "CRPIX3": 1.0, "CRVAL3": 1.0, "CDELT3": 1.0, "BUNIT": "s"})
+    fits.PrimaryHDU(np.full((N, N), 9e3), cards).writeto(tmp_path / "e.fits")
+    with pytest.raises(GeometryError, match="exposure does not overlap the image"):
+        read_field(image(), exposure=tmp_path / "e.fits")
+
+
+def test_a_background_that_came_with_the_image_is_used(tmp_path):
+    first = read_field(image(), exposure=10 * u.ks, background=np.full((N, N), 0.3))
+    assert Flag.NO_BACKGROUND not in first.flags
+    first.to_ccd().write(tmp_path / "a.fits")
+    again = read_field(tmp_path / "a.fits")
+    np.testing.assert_allclose(again.background, 0.3, rtol=1e-6)
+    assert again.flags == first.flags
+    estimated = read_field(read_field(image()).to_ccd())  # the estimates are kept, and said to be such
+    assert estimated.flags == NO_EXPOSURE | NO_BACKGROUND
+
+
 def test_band_that_starts_at_zero():
     """A band from zero has no geometric mean; its PSF is that of the middle."""
     field = read_field(image(E_MIN=0.0, E_MAX=2.0))

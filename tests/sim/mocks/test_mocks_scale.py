@@ -332,7 +332,7 @@ def test_detector_and_pointing(snapshot, tmp_path):
     sample = make_mocks(snapshot, [0], out=tmp_path, **{**HOW, "observation": sampler})
     assert np.all(sample["off_axis"] > 0 * u.arcmin) and np.all(sample["off_axis"] <= 5 * u.arcmin)
     image = read_image(tmp_path / sample["path"][0])
-    assert image.meta["exposure_map"].shape == (48, 48)
+    assert image.exposure.shape == (48, 48)
     valid = np.ones((48, 48), bool) if image.mask is None else ~image.mask
     assert sample["counts"][0].value == image.data[valid].sum()
     assert np.all((sample["c_sb"] > 0) & (sample["c_sb"] < 1))

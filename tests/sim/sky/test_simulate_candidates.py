@@ -37,7 +37,7 @@ def test_cutouts_have_both_bands_on_one_grid():
         assert np.all(image.data == np.round(image.data)) and image.data.min() >= 0
         assert (pixel_scale(image) * 356).to_value(u.arcmin) == pytest.approx(7.0)
     assert optical.data.min() > 0 and optical.data.max() <= 24000
-    exposure = xray.meta["exposure_map"]
+    exposure = xray.exposure
     assert exposure.shape == (356, 356) and 0 < exposure.max() <= xray.meta["EXPOSURE"]
     assert xray.meta["COUNTS"] == xray.data.sum() and np.all(xray.data[exposure == 0] == 0)
     assert (xray.meta["TELESCOP"], xray.meta["INSTRUME"]) == ("XMM", "EPN")
@@ -76,7 +76,7 @@ def test_folder_does_not_depend_on_workers_and_reads_back(tmp_path):
         found = Cutout.read(path)
         assert found.source_id == row["source_id"] == cutout.source_id
         assert all(np.array_equal(found.bands[band].data, cutout.bands[band].data) for band in cutout.bands)
-        np.testing.assert_allclose(found.bands["xray"].meta["exposure_map"], cutout.bands["xray"].meta["exposure_map"])
+        np.testing.assert_allclose(found.bands["xray"].exposure, cutout.bands["xray"].exposure)
         assert row["counts"].value == found.bands["xray"].data.sum()
 
 

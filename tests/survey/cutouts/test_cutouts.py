@@ -127,7 +127,7 @@ def test_plate_is_interpolated_and_exposure_is_carried():
     optical = cutout.bands["optical"]
     x, y = make_plate().wcs.world_to_pixel(optical.wcs.pixel_to_world(*np.meshgrid(np.arange(64), np.arange(64))))
     assert_allclose(optical.data, 5000 + 2 * x - y, atol=1e-2)  # linear: interpolation is exact
-    exposure = cutout.bands["xray"].meta["exposure_map"]
+    exposure = cutout.bands["xray"].exposure
     assert exposure.shape == (64, 64)
     assert_allclose(exposure.mean(), 7500, rtol=1e-3)
     assert exposure[:, 0].mean() > exposure[:, -1].mean()
@@ -141,7 +141,7 @@ def test_flat_rate_stays_flat():
     (cutout,) = extract_cutouts(CENTRE, field, **SMALL)
     image = cutout.bands["xray"]
     area = (2 * 60 / 64 / 4.0) ** 2
-    assert_allclose(image.data / image.meta["exposure_map"], 3e-4 * area, rtol=1e-5)
+    assert_allclose(image.data / image.exposure, 3e-4 * area, rtol=1e-5)
 
 
 def test_field_in_place_of_an_image():
@@ -173,7 +173,7 @@ def test_readable_as_a_cutout(tmp_path):
         assert np.max(np.abs(np.array(back.bands[band].wcs.world_to_pixel(CENTRE)) - 31.5)) < 1e-6
     # In single precision the counts are still conserved.
     assert_allclose(back.bands["xray"].data.sum(), cutout.bands["xray"].data.sum(), rtol=1e-6)
-    assert back.bands["xray"].meta["exposure_map"].shape == (64, 64)
+    assert back.bands["xray"].exposure.shape == (64, 64)
 
 
 # --- edges, gaps, missing parts
@@ -189,7 +189,7 @@ def test_source_on_the_edge_stays_in_the_middle():
     # Half of the first pixel lies beyond the middle; three quarters of the grid are off the image.
     assert 0.72 < image.mask.mean() < 0.76
     assert not image.data[:28].any() and not image.data[:, :28].any()
-    assert not image.meta["exposure_map"][:28].any()
+    assert not image.exposure[:28].any()
     assert cutout.bands["optical"].mask is None
 
 
@@ -224,7 +224,7 @@ def test_no_exposure():
     ):
         (cutout,) = extract_cutouts(CENTRE, field, **SMALL)
         assert bool(int(cutout.bands["xray"].meta["FLAGS"]) & Flag.NO_EXPOSURE) is expected
-        assert ("exposure_map" in cutout.bands["xray"].meta) is ("exposure_map" in field.meta)
+        assert (cutout.bands["xray"].exposure is not None) is ("exposure_map" in field.meta)
 
 
 def test_flags_of_the_field():
