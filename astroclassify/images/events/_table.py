@@ -6,12 +6,14 @@ import numpy as np
 from astropy import units as u
 from astropy.io import fits
 
+from astroclassify._checks import first_line
 from astroclassify.exceptions import GeometryError
 
 from .._headers import parse_unit
 
 BLOCK = 1 << 23  # bytes that are read at a time
 _WIDEST_ROW = 1 << 20  # bytes
+_MOST_COLUMNS = 999  # FITS standard
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,14 @@ class EventTable:
         self.label = f"{str(path)!r}: {self.hdu.name or f'HDU {number}'}"
         if "ZTABLE" in self.header:
             raise GeometryError(f"{self.label} is a compressed table: unpack it first (funpack)")
-        self.names = [str(name) for name in self.hdu.columns.names]
+        if not 1 <= (n_columns := self.number_of("TFIELDS", 0)) <= _MOST_COLUMNS or self.number_of("NAXIS2", -1) < 0:
+            raise GeometryError(f"{self.label} has {n_columns:g} columns and {self.header.get('NAXIS2')} rows")
         try:
-            self.dtype = self.hdu.columns.dtype.newbyteorder(">")
-        except (ValueError, TypeError, IndexError) as error:
-            raise GeometryError(f"{self.label} has columns that cannot be read: {error}") from error
+            columns = self.hdu.columns
+            self.names = [str(name) for name in columns.names]
+            self.dtype = columns.dtype.newbyteorder(">")
+        except Exception as error:  # astropy even has an AssertionError for a name that is a number
+            raise GeometryError(f"{self.label} has columns that cannot be read: {first_line(error)}") from error
         self.n_rows = int(self.header["NAXIS2"])
         if self.dtype.itemsize != self.header["NAXIS1"] or not 0 < self.dtype.itemsize <= _WIDEST_ROW:
             raise GeometryError(
