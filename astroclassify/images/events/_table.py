@@ -1,5 +1,6 @@
 """Rows of a binary table, some thousands at a time: a list of any length takes the memory of one block."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,9 +97,9 @@ class EventTable:
         value = self.header.get(key)
         if value is None or isinstance(value, fits.card.Undefined):
             return default
-        if isinstance(value, (bool, str)) or not np.isfinite(value):
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value := float(value)):
             raise GeometryError(f"{self.label}: {key} must be a number, got {value!r}")
-        return float(value)
+        return value
 
     def blocks(self):
         """Rows as structured arrays, block by block."""
