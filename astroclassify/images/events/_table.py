@@ -1,5 +1,6 @@
 """Rows of a binary table, some thousands at a time: a list of any length takes the memory of one block."""
 
+import io
 import math
 from dataclasses import dataclass
 
@@ -40,6 +41,13 @@ class Column:
         return values
 
 
+def _written(hdu):
+    """HDUList of a table as its file would be."""
+    stream = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(stream)
+    return fits.open(io.BytesIO(stream.getvalue()))
+
+
 class EventTable:
     """
     A binary table of an open file, read in blocks.
@@ -49,6 +57,8 @@ class EventTable:
     """
 
     def __init__(self, hdus, number, path):
+        if hdus.fileinfo(number) is None or "data" in vars(hdus[number]):  # in memory, where it may have been changed
+            hdus, number = _written(hdus[number]), 1
         self.hdus, self.number = hdus, number
         self.hdu = hdus[number]
         self.header = self.hdu.header
