@@ -233,6 +233,7 @@ def test_image_is_the_histogram_of_the_columns(tmp_path, name):
     row, column = np.unravel_index(image.data.argmax(), image.shape)
     assert image.wcs.pixel_to_world(column, row).separation(source) < mission.factor * mission.cdelt * u.deg
     assert not any(key.startswith(("TTYPE", "TCRPX", "REFX", "TLMIN")) for key in image.meta)
+    assert image.meta["HDUCLAS1"] == "IMAGE"
     assert "all energies" in str(image.meta["HISTORY"])
 
 

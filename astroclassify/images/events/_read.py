@@ -209,6 +209,7 @@ def image_of_events(hdus, number, path, *, band=None, pixel=None, position=None,
     notes += _set_band(meta, band, spectrum) + _selection_notes(table, meta, header)
     notes.append(_set_exposure(meta, table, header, good_time(hdus, path)))
     meta["HISTORY"] = "\n".join([*str(meta.get("HISTORY", "")).splitlines(), *(f"read_events: {n}" for n in notes)])
+    meta |= {"HDUCLASS": "OGIP", "HDUCLAS1": "IMAGE", "HDUCLAS2": "TOTAL"}
     if header.date is not None:
         meta["DATE-OBS"] = header.date
     if counts.sum() < LOW_COUNTS:
