@@ -233,6 +233,7 @@ def test_image_is_the_histogram_of_the_columns(tmp_path, name):
     row, column = np.unravel_index(image.data.argmax(), image.shape)
     assert image.wcs.pixel_to_world(column, row).separation(source) < mission.factor * mission.cdelt * u.deg
     assert not any(key.startswith(("TTYPE", "TCRPX", "REFX", "TLMIN")) for key in image.meta)
+    assert image.meta["HDUCLAS1"] == "IMAGE"
     assert "all energies" in str(image.meta["HISTORY"])
 
 
@@ -293,6 +294,18 @@ def test_compressed_lists_are_read_alike(tmp_path):
     with open(plain, "rb") as source, gzip.open(tmp_path / "events.fits.gz", "wb") as target:
         shutil.copyfileobj(source, target)
     assert np.array_equal(read(plain).data, read(tmp_path / "events.fits.gz").data)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_open_lists_are_read_as_they_are_in_memory(tmp_path, changed):
+    path = write_list(tmp_path / "events.fits", XMM)
+    with fits.open(path) as hdus:
+        if changed:
+            hdus["EVENTS"].data = hdus["EVENTS"].data[: N // 4]
+        image = read(hdus)
+        assert len(hdus["EVENTS"].data) == image.data.sum() == (N // 4 if changed else N)
+    table = fits.BinTableHDU(fits.getdata(path, 1), fits.getheader(path, 1))
+    assert np.array_equal(read(fits.HDUList([fits.PrimaryHDU(), table])).data, read(path).data)
 
 
 def test_blocks_leave_out_no_row(tmp_path, monkeypatch):

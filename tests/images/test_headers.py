@@ -95,7 +95,8 @@ def test_contradicting_instruments_are_reported():
         ({**CIAO, "ENERGYLO": None, "DSTYP1": "pi", "DSVAL1": "36:480"}, (0.511, 7.008)),
         ({"TELESCOP": "SWIFT", "INSTRUME": "XRT", "DSTYP1": "PI", "DSVAL1": "30:1000"}, (0.3, 10.0)),
         # Channels of an instrument whose energies are not known.
-        ({"INSTRUME": "FPMA", "DSTYP1": "PI", "DSVAL1": "35:210"}, None),
+        ({"INSTRUME": "FPMA", "DSTYP1": "PI", "DSVAL1": "35:210"}, (3.0, 10.0)),
+        ({"INSTRUME": "XTI", "DSTYP1": "PI", "DSVAL1": "35:210"}, None),
     ],
 )
 def test_bands(cards, band):

@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +52,8 @@ def read_events(path, *, energy=None, pixel=None, position=None, size=None):
 
     Parameters
     ----------
-    path : str or path-like
-        A FITS file with an event list, compressed or not.
+    path : str, path-like or `~astropy.io.fits.HDUList`
+        A FITS file with an event list, compressed or not; or its HDUs, as they are in memory.
     energy : `~astropy.units.Quantity`, optional
         Lower and upper end of the band, shape (2,): events from the first up to, not including, the second. By
         default all events of the list.
@@ -135,12 +136,15 @@ def read_events(path, *, energy=None, pixel=None, position=None, size=None):
            [0, 1, 0]])
     """
     band = _check_arguments(energy, pixel, position, size)
-    with open_fits(path) as hdus:
+    name, is_open = path, isinstance(path, fits.HDUList)
+    if is_open:
+        name = path.filename() or "HDUList"
+    with nullcontext(path) if is_open else open_fits(path) as hdus:
         number = next((n for n, hdu in enumerate(hdus) if _is_events(hdu)), None)
         if number is None:
             names = ", ".join(f"{hdu.name or n} ({type(hdu).__name__})" for n, hdu in enumerate(hdus))
-            raise GeometryError(f"{str(path)!r} has no event list, only {names}")
-        return image_of_events(hdus, number, Path(path), band=band, pixel=pixel, position=position, size=size)
+            raise GeometryError(f"{str(name)!r} has no event list, only {names}")
+        return image_of_events(hdus, number, Path(name), band=band, pixel=pixel, position=position, size=size)
 
 
 def _check_arguments(energy, pixel, position, size):
@@ -206,6 +210,7 @@ def image_of_events(hdus, number, path, *, band=None, pixel=None, position=None,
     notes += _set_band(meta, band, spectrum) + _selection_notes(table, meta, header)
     notes.append(_set_exposure(meta, table, header, good_time(hdus, path)))
     meta["HISTORY"] = "\n".join([*str(meta.get("HISTORY", "")).splitlines(), *(f"read_events: {n}" for n in notes)])
+    meta |= {"HDUCLASS": "OGIP", "HDUCLAS1": "IMAGE", "HDUCLAS2": "TOTAL"}
     if header.date is not None:
         meta["DATE-OBS"] = header.date
     if counts.sum() < LOW_COUNTS:

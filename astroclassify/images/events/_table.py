@@ -1,17 +1,21 @@
 """Rows of a binary table, some thousands at a time: a list of any length takes the memory of one block."""
 
+import io
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
 
+from astroclassify._checks import first_line
 from astroclassify.exceptions import GeometryError
 
 from .._headers import parse_unit
 
 BLOCK = 1 << 23  # bytes that are read at a time
 _WIDEST_ROW = 1 << 20  # bytes
+_MOST_COLUMNS = 999  # FITS standard
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,13 @@ class Column:
         return values
 
 
+def _written(hdu):
+    """HDUList of a table as its file would be."""
+    stream = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(stream)
+    return fits.open(io.BytesIO(stream.getvalue()))
+
+
 class EventTable:
     """
     A binary table of an open file, read in blocks.
@@ -46,17 +57,22 @@ class EventTable:
     """
 
     def __init__(self, hdus, number, path):
+        if hdus.fileinfo(number) is None or "data" in vars(hdus[number]):  # in memory, where it may have been changed
+            hdus, number = _written(hdus[number]), 1
         self.hdus, self.number = hdus, number
         self.hdu = hdus[number]
         self.header = self.hdu.header
         self.label = f"{str(path)!r}: {self.hdu.name or f'HDU {number}'}"
         if "ZTABLE" in self.header:
             raise GeometryError(f"{self.label} is a compressed table: unpack it first (funpack)")
-        self.names = [str(name) for name in self.hdu.columns.names]
+        if not 1 <= (n_columns := self.number_of("TFIELDS", 0)) <= _MOST_COLUMNS or self.number_of("NAXIS2", -1) < 0:
+            raise GeometryError(f"{self.label} has {n_columns:g} columns and {self.header.get('NAXIS2')} rows")
         try:
-            self.dtype = self.hdu.columns.dtype.newbyteorder(">")
-        except (ValueError, TypeError, IndexError) as error:
-            raise GeometryError(f"{self.label} has columns that cannot be read: {error}") from error
+            columns = self.hdu.columns
+            self.names = [str(name) for name in columns.names]
+            self.dtype = columns.dtype.newbyteorder(">")
+        except Exception as error:  # astropy even has an AssertionError for a name that is a number
+            raise GeometryError(f"{self.label} has columns that cannot be read: {first_line(error)}") from error
         self.n_rows = int(self.header["NAXIS2"])
         if self.dtype.itemsize != self.header["NAXIS1"] or not 0 < self.dtype.itemsize <= _WIDEST_ROW:
             raise GeometryError(
@@ -91,9 +107,9 @@ class EventTable:
         value = self.header.get(key)
         if value is None or isinstance(value, fits.card.Undefined):
             return default
-        if isinstance(value, (bool, str)) or not np.isfinite(value):
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value := float(value)):
             raise GeometryError(f"{self.label}: {key} must be a number, got {value!r}")
-        return float(value)
+        return value
 
     def blocks(self):
         """Rows as structured arrays, block by block."""

@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+from astropy.io import fits
 
 from ._table import EventTable
 
@@ -16,7 +17,7 @@ def good_time(hdus, path):
     """Good time [s] of the table with most of it, and of all tables together; None where the file has none."""
     tables = []
     for number, hdu in enumerate(hdus):
-        if not _GTI.match(hdu.name.strip().upper()) or hdu.is_image:
+        if not isinstance(hdu, fits.BinTableHDU) or not _GTI.match(hdu.name.strip().upper()):
             continue
         table = EventTable(hdus, number, path)
         start, stop = table.column("START"), table.column("STOP")
