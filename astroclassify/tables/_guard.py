@@ -93,7 +93,7 @@ def _check_fits(stream, size):
     while place < size:
         header = _fits_header(stream, number)
         if not header:
-            return  # the standard allows other records after the last extension
+            return
         cards = (_CARD.match(header, start, start + 80) for start in range(0, len(header), 80))
         numbers = {match[1].decode(): int(match[2]) for match in cards if match}
         data = _data_size(numbers, number)
@@ -113,19 +113,23 @@ def _check_fits(stream, size):
 
 
 def _fits_header(stream, number):
-    """Bytes of the next header; none where no extension follows."""
+    """Bytes of the next header; none where nothing but padding follows."""
     blocks, length = [], 0
     while length < _LONGEST_HEADER:
         block = stream.read(2880)
         if not blocks and not block.startswith(b"XTENSION" if number else b"SIMPLE  ="):
-            return b""
+            while block and not block.strip(b" \0"):
+                block = stream.read(_CHUNK)
+            if not block:
+                return b""
+            break  # readers look for extensions there all the same
         blocks.append(block)
         length += len(block)
         if len(block) == 2880 and any(block[start : start + 80].rstrip() == b"END" for start in range(0, 2880, 80)):
             return b"".join(blocks)
         if len(block) < 2880:
             break
-    raise SchemaError(f"is not FITS, or the header of extension {number} has no end")
+    raise SchemaError(f"is not FITS where extension {number} should be, or the header there has no end")
 
 
 def _data_size(numbers, number):

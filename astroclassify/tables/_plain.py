@@ -198,7 +198,7 @@ def _plain_texts(values, mask, missing):
 
 def _plain_text(value, missing):
     if _is_characters(value):
-        value = "".join(plain_column(value))
+        value = "".join(plain_column(value)).rstrip(" \0")  # which mean nothing in FITS
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     return missing if _is_gap(value) else str(value)

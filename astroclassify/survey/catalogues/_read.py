@@ -11,7 +11,7 @@ from astropy.table import Column, QTable, Table
 from astroclassify._checks import check_choice
 from astroclassify.exceptions import AstroclassifyWarning, EmptyResultWarning, SchemaError
 from astroclassify.schemes import Flag
-from astroclassify.tables import CANDIDATES, plain_column, plain_sky, provenance, unpack
+from astroclassify.tables import CANDIDATES, plain_sky, plain_table, provenance, unpack
 
 from ._columns import KINDS, identify_columns, join_messages, plain, positions, quantity
 from ._files import read_table
@@ -227,9 +227,10 @@ def _flags(table, result):
     own = {"source_id", "flags"} <= set(table.colnames) and (
         "sky_position" in table.colnames or "sky_position_ra" in table.colnames
     )
-    if not own or table["flags"].dtype.kind not in "iu":
+    flags = plain_table(table[["flags"]])["flags"] if own else result["flags"]
+    if not own or flags.dtype.kind not in "iu":
         return {}
-    result["flags"] = result["flags"] | plain_column(table["flags"], 0).astype(np.int64)
+    result["flags"] = result["flags"] | flags.astype(np.int64)
     if "message" not in table.colnames:
         return {"flags": ["flags"]}
     pairs = zip(_texts(table["message"]), result["message"], strict=True)
