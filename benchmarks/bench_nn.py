@@ -25,6 +25,7 @@ Parts (all by default but the last; ``--parts`` chooses):
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -179,6 +180,7 @@ def bench_options(rows, sizes, n_rounds):
     """ONNX Runtime alone: threads in a call or calls side by side, and images in a call."""
     from concurrent.futures import ThreadPoolExecutor
 
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     for size, width in [*((size, 64) for size in sizes), (128, 12)]:

@@ -1,10 +1,13 @@
 """ONNX files written field by field: without the onnx package, and also such as it would refuse to write."""
 
+import os
 import struct
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # for tests that import ONNX Runtime themselves
 
 CODES = {"float32": 1, "int32": 6, "int64": 7, "bool": 9, "float64": 11}
 

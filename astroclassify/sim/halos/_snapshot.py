@@ -225,12 +225,15 @@ class Snapshot:
         -------
         Halo
             The halo in physical units. Velocities are relative to the mass-weighted mean of this gas inside R500. There
-            are ``abundances`` where the files have ``GFM_Metals``, which mini snapshots, among others, have not.
+            are ``abundances`` where the files have ``GFM_Metals``, which mini snapshots, among others, have not. Its
+            ``meta`` has ``primary`` and ``contamination`` as in `select_halos`.
 
         Raises
         ------
         SnapshotError
-            If there is no such halo, if it has no (X-ray emitting) gas, or if a file or field is missing or damaged.
+            If there is no such halo, if it has no (X-ray emitting) gas, if its gas is not around it, as with offsets of
+            another snapshot (a cell beyond 20 R500, or fewer than 1% of the cells within R500), or if a file or field
+            is missing, damaged, or lies outside the file.
         """
         halo_id = check_integer("halo_id", halo_id, 0)
         if halo_id >= self.n_groups:

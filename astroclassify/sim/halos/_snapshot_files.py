@@ -104,9 +104,12 @@ def _field(handle, name, count, path):
         if name in _UNIFORM:
             return np.full(count, _UNIFORM[name])
         raise SnapshotError(f"group catalogue: field {name} is missing from {path}")
-    if group[name].shape != (count, *_SHAPES[name]):
-        raise SnapshotError(f"group catalogue: field {name} of {count} groups has shape {group[name].shape} in {path}")
-    return group[name]
+    data = group[name]
+    if data.shape != (count, *_SHAPES[name]):
+        raise SnapshotError(f"group catalogue: field {name} of {count} groups has shape {data.shape} in {path}")
+    if name == "GroupLenType" and data.dtype.kind not in "iu":
+        raise SnapshotError(f"group catalogue: field {name} must be whole numbers, not {data.dtype}, in {path}")
+    return data
 
 
 def group_of(paths, halo_id):
@@ -117,13 +120,16 @@ def group_of(paths, halo_id):
         if old:
             header = handle["Header"].attrs
             files, starts = (attribute(header, f"FileOffsets_{name}", index) for name in ("Group", "Snap"))
-            starts = np.atleast_2d(starts)[0]
+            starts = starts[0]
         else:
             files, starts, by_type = (
                 _offsets(handle, name, index)
                 for name in ("FileOffsets/Group", "FileOffsets/SnapByType", "Group/SnapByType")
             )
             files, starts, first = files[()], starts[:, 0], int(by_type[halo_id, 0])
+        for numbers in (files, starts):
+            if numbers.ndim != 1 or not len(numbers) or numbers.dtype.kind not in "iu":
+                raise SnapshotError(f"wrong offsets in {index}: they are not one whole number for each file")
     number = int(np.searchsorted(files, halo_id, side="right")) - 1
     path = paths.groups(max(number, 0))
     with opened(path, "Header", "Group", "Offsets") as handle:
@@ -134,7 +140,7 @@ def group_of(paths, halo_id):
         fields = {name: _field(handle, name, count, path)[row] for name in _SHAPES}
         if old:
             first = int(_offsets(handle, "Offsets/Group_SnapByType", path)[row, 0])
-    return Group(fields, first, np.asarray(starts, dtype=np.int64))
+    return Group(fields, first, starts.astype(np.int64))
 
 
 def _offsets(handle, name, path):

@@ -232,6 +232,11 @@ def test_halo_without_m_500(base):
         open_snapshot(base, snapshot=33).read_halo(0)
 
 
+def replace(handle, name, values):
+    del handle[name]
+    handle[name] = values
+
+
 WRONG_OFFSETS = {
     # One cell too early: group 1 begins with the last cell of group 0, 10 Mpc away.
     "one cell": (lambda f: f["Group/SnapByType"].__setitem__((1, 0), 4), "farthest is at [0-9.e+]+ R500"),
@@ -247,6 +252,12 @@ WRONG_OFFSETS = {
     "groups": (
         lambda f: f["FileOffsets/Group"].__setitem__(slice(None), 9),
         "wrong offsets in .*: group 1 is not among",
+    ),
+    "no numbers": (lambda f: replace(f, "FileOffsets/Group", [0.0, np.nan]), "not one whole number for each file"),
+    "too many axes": (lambda f: replace(f, "FileOffsets/Group", [[0, 1]]), "not one whole number for each file"),
+    "no files": (
+        lambda f: replace(f, "FileOffsets/SnapByType", np.zeros((0, 6), int)),
+        "not one whole number for each",
     ),
     "files of the cells": (
         lambda f: f["FileOffsets/SnapByType"].__setitem__((1, 0), 7),
