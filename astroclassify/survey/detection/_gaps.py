@@ -7,7 +7,7 @@ __all__ = ["fill_gaps"]
 
 SIGMA = 0.5  # of the smoothing, in half-energy radii: near the core of the point spread function
 SIGNIFICANCE = 3.0  # standard deviations above the background of smoothed counts from which there is a source
-N_ITERATIONS = 10
+N_ITERATIONS = 30  # with 10, two sources three widths apart would become one
 LEAST = 1e-12  # counts per pixel
 
 
@@ -24,12 +24,12 @@ def fill_gaps(counts, background, usable, half):
     if usable.all():
         return counts, background, usable
     half = max(half, 1.0)  # a pixel smooths too
-    sigma, reach = SIGMA * half, int(np.ceil(half)) + 1
+    sigma, reach, margin = SIGMA * half, int(np.ceil(half)) + 1, int(np.ceil(2 * half)) + 1
     near = binary_dilation(_is_bright(counts, background, usable, sigma) & ~usable, iterations=reach)
     counts, background, filled = counts.copy(), background.copy(), usable.copy()
     for window in find_objects(label(near)[0]):
-        # Beyond the source by as far as the smoothing and the width of a gap reach.
-        window = tuple(slice(max(side.start - 2 * reach, 0), side.stop + 2 * reach) for side in window)
+        # Beyond the source by as far as the smoothing and the widest gap reach.
+        window = tuple(slice(max(side.start - margin, 0), side.stop + margin) for side in window)
         seen = usable[window]
         gap = near[window] & _gaps(seen, half + 0.5)
         if gap.any():

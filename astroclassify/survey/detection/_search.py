@@ -61,7 +61,9 @@ def filter_image(field, *, false_alarm=FALSE_ALARM, scales=None):
     B3-spline a trous transform (Starck & Murtagh 1998, PASP 110, 193). The significance of a coefficient is exact for
     few counts: from the compound Poisson distribution of the sum of the wavelet at the places of the events. Pixels
     without exposure (gaps, outside the field of view) hold no counts and no expected counts, so that their edges are no
-    signal; coefficients less than half of whose wavelet (squared) is on exposed pixels are not used.
+    signal; coefficients less than half of whose wavelet (squared) is on exposed pixels are not used. Where a gap no
+    wider than twice the half-energy radius cuts through a source, it holds what its surroundings let expect instead
+    (Richardson-Lucy on the exposed pixels), and so does the filtered image.
 
     Examples
     --------
@@ -112,7 +114,8 @@ def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
     Segments of at least 5 connected pixels of the filtered image (`filter_image`) are split along valleys: each pixel
     belongs to the peak at the end of the steepest ascent from it. A peak that rises above the saddle to a higher one by
     less than 30% of its height, or by less than four standard deviations of the noise there, is part of that one.
-    Positions are barycentres of the pixels above half of the peak.
+    Positions are barycentres of the pixels above half of the peak. A source on a narrow gap is one, with its peak in
+    the gap if need be; its ``filtered_counts`` and ``area`` include the part that the gap hides.
 
     The deblending of photutils needs scikit-image; this one does not.
 
