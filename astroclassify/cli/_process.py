@@ -11,6 +11,7 @@ import sys
 __all__ = ["BAD_INPUT", "INTERRUPTED", "fail", "flush", "run"]
 
 BAD_INPUT, INTERRUPTED = 2, 130
+_LONGEST = 1000  # characters of an error
 _IMPORTS = "<frozen importlib._bootstrap>"
 
 
@@ -50,7 +51,7 @@ def _status(work):
 def fail(error, status=BAD_INPUT):
     """Say in one line what is wrong, and return the exit status."""
     text = " ".join(str(error).split()) or type(error).__name__
-    print(f"astroclassify: error: {text}", file=sys.stderr)
+    print(f"astroclassify: error: {text if len(text) <= _LONGEST else f'{text[:_LONGEST]} ...'}", file=sys.stderr)
     return status
 
 
