@@ -76,7 +76,8 @@ def _own_streams():
         sys.stderr = open(os.devnull, "w")
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is not None:  # standard output that is closed stays None: `emit` refuses it
+        # Standard output that is closed stays None, which `emit` refuses; a notebook's is its own affair.
+        if stream is not None and stream is getattr(sys, f"__{name}__"):
             raw = io.BufferedWriter(_Output(stream.fileno(), "w", closefd=False))
             lines = name == "stderr" or stream.line_buffering
             stream = io.TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=lines)
