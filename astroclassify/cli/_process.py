@@ -11,6 +11,7 @@ import sys
 __all__ = ["BAD_INPUT", "INTERRUPTED", "fail", "flush", "run"]
 
 BAD_INPUT, INTERRUPTED = 2, 130
+_LONGEST = 1000  # characters of an error
 _IMPORTS = "<frozen importlib._bootstrap>"
 
 
@@ -50,7 +51,7 @@ def _status(work):
 def fail(error, status=BAD_INPUT):
     """Say in one line what is wrong, and return the exit status."""
     text = " ".join(str(error).split()) or type(error).__name__
-    print(f"astroclassify: error: {text}", file=sys.stderr)
+    print(f"astroclassify: error: {text if len(text) <= _LONGEST else f'{text[:_LONGEST]} ...'}", file=sys.stderr)
     return status
 
 
@@ -75,7 +76,8 @@ def _own_streams():
         sys.stderr = open(os.devnull, "w")
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is not None:  # standard output that is closed stays None: `emit` refuses it
+        # Standard output that is closed stays None, which `emit` refuses; a notebook's is its own affair.
+        if stream is not None and stream is getattr(sys, f"__{name}__"):
             raw = io.BufferedWriter(_Output(stream.fileno(), "w", closefd=False))
             lines = name == "stderr" or stream.line_buffering
             stream = io.TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=lines)

@@ -1,6 +1,7 @@
 """Verbs of fields: detect and cutouts."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 from astropy import units as u
@@ -79,6 +80,8 @@ def _fields(arguments, **settings):
         planes[name] = given or [None] * len(images)
     groups = []
     for number, image in enumerate(images):
+        if Path(image).is_dir():
+            raise ValueError(f"an image must be a file, {image!r} is a folder")
         with naming(image):
             field = read_field(image, **{name: files[number] for name, files in planes.items()}, **settings)
         for group in groups:

@@ -8,7 +8,7 @@ from astropy.table import QTable
 
 from astroclassify import tables
 from astroclassify.cli import main
-from astroclassify.images import write_image
+from astroclassify.images import Cutout, read_image, write_image
 from astroclassify.schemes import Flag
 from astroclassify.sim import simulate_field
 from astroclassify.survey import read_catalogue
@@ -87,6 +87,37 @@ def test_two_cameras_are_added(files, tmp_path):
     assert np.all(both["off_axis"] <= 4 * u.arcmin)
 
 
+@pytest.mark.filterwarnings("always:plate not used")
+def test_cutouts_of_several_fields_and_a_folder_of_plates(files, candidates, tmp_path, caplog):
+    """Cameras on one grid are added, another pointing is a field of its own; a bad plate is left out, with its name."""
+    image = read_image(files / "field.fits")
+    image.wcs.wcs.crval = image.wcs.wcs.crval + [3.0, 0.0]
+    write_image(image, tmp_path / "other.fits")
+    plates = tmp_path / "plates"
+    plates.mkdir()
+    (plates / "plate.fits").write_bytes((files / "plate.fits").read_bytes())
+    (plates / "damaged.fits").write_bytes((files / "plate.fits").read_bytes()[:9000])
+    names = [str(each) for each in (files / "field.fits", tmp_path / "other.fits", files / "field.fits")]
+    cut = ["cutouts", str(candidates), "--image", *names, "--size", "2", "--pixels", "32"]
+    assert main([*cut, "--optical", str(plates), "--out", str(tmp_path / "out")]) == 0
+    (text,) = [record.getMessage() for record in caplog.records if "plate not used" in record.getMessage()]
+    assert "damaged.fits" in text and "\n" not in text
+    sample, one = tables.read_sample(tmp_path / "out"), str(tmp_path / "one")
+    assert not np.any(sample["flags"] & (Flag.NO_OPTICAL | Flag.FAILED).value)
+    assert main(["cutouts", str(candidates), "--image", names[0], *cut[-4:], "--out", one]) == 0
+    both, single = (Cutout.read(tables.image_paths(each)[0]) for each in (sample, tables.read_sample(one)))
+    assert "optical" in both.bands
+    assert np.allclose(both.bands["xray"].data, 2 * single.bands["xray"].data, rtol=1e-6)
+
+
+def test_fields_of_two_pointings_are_refused_by_detect(files, tmp_path, capsys):
+    image = read_image(files / "field.fits")
+    image.wcs.wcs.crval = image.wcs.wcs.crval + [3.0, 0.0]
+    write_image(image, tmp_path / "other.fits")
+    assert main(["detect", str(files / "field.fits"), str(tmp_path / "other.fits")]) == 2
+    assert "run detect for each field" in capsys.readouterr().err
+
+
 def test_existing_files_are_not_replaced(candidates, files, capsys):
     arguments = ["detect", str(files / "field.fits"), "--out", str(candidates)]
     assert main(arguments) == 2
@@ -98,7 +129,7 @@ def test_existing_files_are_not_replaced(candidates, files, capsys):
     [
         (["detect", "nothing.fits"], "nothing.fits"),
         (["detect", "{field}", "--exposure", "{field}", "{field}"], "--exposure takes one file for each of the 1"),
-        (["detect", "{field}", "--exposure", "{plate}"], "exposure"),
+        (["detect", "{field}", "--exposure", "{plate}"], "field.fits: exposure"),
         (["detect", "{plate}"], "image"),
         (["cutouts", "{field}", "--image", "{field}", "--out", "cutouts"], "field.fits"),
         (["cutouts", "nothing.ecsv", "--image", "{field}", "--out", "cutouts"], "nothing.ecsv"),

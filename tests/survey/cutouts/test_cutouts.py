@@ -156,6 +156,33 @@ def test_field_in_place_of_an_image():
     assert int(cutout.bands["xray"].meta["FLAGS"]) & Flag.NO_EXPOSURE
 
 
+def moved(field, east, factor):
+    """A field whose middle lies east by an angle, with counts and exposure multiplied."""
+    there = CENTRE.spherical_offsets_by(east, 0 * u.arcmin)
+    meta = {**field.meta, "exposure_map": factor * field.meta["exposure_map"], "OBS_ID": f"x{factor}"}
+    wcs = tangent_plane(there, 4.0 * u.arcsec, field.shape[0])
+    return CCDData(factor * field.data, unit=u.ct, wcs=wcs, meta=meta)
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_of_several_fields_the_deepest_is_cut(turn, tmp_path):
+    """Fields of 16 arcmin, 10 apart: each candidate comes whole from one of them, as if that were the only one."""
+    west, east = moved(make_field(), 0 * u.arcmin, 1), moved(make_field(), 10 * u.arcmin, 3)
+    places = CENTRE.spherical_offsets_by([-5, 5, 15, 600] * u.arcmin, [0, 0, 0, 0] * u.arcmin)
+    fields = [west, east][::turn]
+    with pytest.warns(ImageWarning, match="1 of 4 candidates have no cutout .*off the image"):
+        cutouts = extract_cutouts(places, fields, **SMALL)
+    assert [cutout and cutout.bands["xray"].meta["OBS_ID"] for cutout in cutouts] == ["x1", "x3", "x3", None]
+    for cutout, field, place in zip(cutouts, (west, east, east), places, strict=False):
+        (alone,) = extract_cutouts(place, field, **SMALL)
+        assert np.array_equal(cutout.bands["xray"].data, alone.bands["xray"].data)
+    sample = extract_cutouts(places, fields, out=tmp_path / "out", **SMALL)
+    assert [bool(path) for path in sample["path"]] == [True, True, True, False]
+    assert extract_cutouts(places, fields, out=tmp_path / "out", **SMALL)["message"][3] == sample["message"][3] != ""
+    with pytest.raises(OutputError, match="other settings .*field"):
+        extract_cutouts(places, west, out=tmp_path / "out", **SMALL)
+
+
 def test_shape_that_is_not_square():
     settings = {"size": 2 * u.arcmin, "shape": (32, 64), "progress": False}
     plate = Plate()
