@@ -1,7 +1,6 @@
 """A folder of images: one that is damaged, or breaks its reader, becomes a row of its own and stops no other."""
 
 import numpy as np
-import pytest
 from astropy.io import fits
 
 from astroclassify.images import _open
