@@ -30,6 +30,7 @@ from ._checks import (
     plane,
 )
 from ._headers import parse_unit
+from .events._image import image_of_events, only_events
 
 # What astropy raises for a damaged file (the warning that a file is truncated is turned into an error).
 _DAMAGE = (OSError, TypeError, ValueError, EOFError, LookupError, zlib.error, fits.VerifyError, AstropyUserWarning)
@@ -243,8 +244,6 @@ def read_image(path, *, hdu=None, exposure=None):
     ...     read_image(path).shape
     (4, 5)
     """
-    from .events._read import image_of_events, only_events  # which reads files with this module
-
     with open_fits(path) as hdus:
         if hdu is None and (number := only_events(hdus)) is not None:
             if exposure is not None:
