@@ -20,7 +20,7 @@ from ._headers import is_event_image, parse_unit
 from ._open import hdu_of_name, name_of, open_fits
 from ._sky_image import SkyImage, map_hdus, sky_image
 from ._wcs import read_wcs
-from .events._read import image_of_events, only_events
+from .events._image import image_of_events, only_events
 
 _COUNT_UNITS = (u.ct, u.photon, u.ct / u.pix, u.photon / u.pix, u.ct / u.bin)
 # What is not understood and names a time, an area or an angle is no word for counts.
@@ -181,7 +181,7 @@ def read_image(path, *, hdu=None, exposure=None):
                     f"exposure: {str(name_of(path))!r} is an event list, whose image has pixels of its own: "
                     "survey.read_field puts exposure maps on them"
                 )
-            return image_of_events(hdus, number, Path(path))
+            return image_of_events(hdus, number, name_of(path))
         return image_from_hdus(hdus, name_of(path), hdu=hdu, exposure=exposure)
 
 
