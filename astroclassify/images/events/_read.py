@@ -1,9 +1,7 @@
 """`read_events`: the image of an event list."""
 
-
 import numpy as np
 from astropy import units as u
-from astropy.io import fits
 
 from astroclassify._checks import check_integer, check_quantity, shorten
 from astroclassify.exceptions import ArgumentError, GeometryError
