@@ -31,8 +31,11 @@ def run(work, argv):
         status = fail("interrupted", INTERRUPTED)
     except OSError as error:
         status = fail(error)
+    if status in (BAD_INPUT, INTERRUPTED):
+        sys.stderr.flush()
+        os._exit(status)  # there is nothing to be kept, and threads of a broken pool of processes may never end
     if catching:
-        signal.signal(signal.SIGINT, _end)  # the interpreter ends: there is nothing to be cleared up
+        signal.signal(signal.SIGINT, _end)
     return status
 
 

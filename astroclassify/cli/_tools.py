@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import threading
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -79,13 +79,16 @@ def executor_of(workers):
         return
     # Python's own process that clears up after one that was ended at once need not say so.
     sys.warnoptions.append("ignore:resource_tracker")
-    with ProcessPoolExecutor(workers, mp_context=_Context(), initializer=_end_with_parent) as executor:
-        try:
-            yield executor
-        except KeyboardInterrupt:
-            for child in multiprocessing.active_children():
-                child.terminate()
-            raise
+    executor, wait = ProcessPoolExecutor(workers, mp_context=_Context(), initializer=_end_with_parent), True
+    try:
+        yield executor
+    except (KeyboardInterrupt, BrokenExecutor):
+        wait = False  # a thread of the pool may be sending to a worker that is no more, for ever
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
+    finally:
+        executor.shutdown(wait=wait, cancel_futures=True)
 
 
 class _Worker(multiprocessing.context.SpawnProcess):

@@ -334,27 +334,40 @@ def test_ctrl_c_during_imports(package, swallow, files):
     assert (child.returncode, out, err) == (130, "", "astroclassify: error: interrupted\n")
 
 
-# Work in two processes, which are there once a first result is.
+# Work in two processes, which are there once a first result is; more is sent to them than a pipe holds.
 WORKERS = """
-import os, signal, sys, time
+import multiprocessing, os, signal, sys, time
+from concurrent.futures import BrokenExecutor
 from astroclassify.cli import _process
+def end(children):
+    if sys.argv[1] == "interrupt":
+        os.killpg(0, signal.SIGINT)
+    else:
+        os.kill(os.getpid() if sys.argv[1] == "kill" else children[0].pid, signal.SIGKILL)
 def work(argv):
     from astroclassify.cli._tools import executor_of
-    with executor_of(2) as executor:
-        pids = {executor.submit(os.getpid).result() for _ in range(2)}
-        futures = [executor.submit(time.sleep, 600) for _ in range(2)]
-        time.sleep(1)
-        import multiprocessing
-        print(*(child.pid for child in multiprocessing.active_children()), flush=True)
-        os.kill(os.getpid(), signal.SIGKILL) if sys.argv[1] == "kill" else os.killpg(0, signal.SIGINT)
-        time.sleep(600)
+    try:
+        with executor_of(2) as executor:
+            [executor.submit(os.getpid).result() for _ in range(2)]
+            futures = [executor.submit(time.sleep, 600) for _ in range(2)]
+            futures += [executor.submit(len, bytes(5_000_000)) for _ in range(4)]
+            time.sleep(1)
+            children = multiprocessing.active_children()
+            print(*(child.pid for child in children), flush=True)
+            end(children)
+            futures[0].result()
+    except BrokenExecutor:
+        return _process.fail("broken")
 if __name__ == "__main__":
     sys.exit(_process.run(work, None))
 """
 
 
 @posix
-@pytest.mark.parametrize(("how", "status", "error"), [("interrupt", 130, "interrupted\n"), ("kill", -9, "")])
+@pytest.mark.parametrize(
+    ("how", "status", "error"),
+    [("interrupt", 130, "interrupted\n"), ("kill", -9, ""), ("kill a worker", 2, "broken\n")],
+)
 def test_workers_end_with_the_command(how, status, error):
     child = start(how, code=WORKERS)
     out, err = child.communicate(timeout=300)
