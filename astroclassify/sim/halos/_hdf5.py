@@ -16,8 +16,10 @@ from astroclassify.exceptions import SnapshotError
 
 __all__ = ["attribute", "opened", "whole_number"]
 
-# Filters that are part of HDF5 and h5py: deflate, shuffle, fletcher32, szip, nbit, scale-offset, lzf.
-_FILTERS = (1, 2, 3, 4, 5, 6, 32000)
+# Filters that are part of HDF5 and h5py: shuffle and fletcher32 (a checksum of 4 bytes) beside deflate, szip, nbit,
+# scale-offset and lzf, which shorten.
+_CHECKSUM, _SHORTENING = 3, (1, 4, 5, 6, 32000)
+_FILTERS = (2, _CHECKSUM, *_SHORTENING)
 # Deflate shortens at most 1032 times (zlib's documentation); the others less.
 _LARGEST_RATIO = 1032
 _LARGEST_CHUNK = 2**28  # bytes, all of which are unpacked to read one value
@@ -87,20 +89,38 @@ def _fault(dataset, size):
     plan = dataset.id.get_create_plist()
     if dataset.is_virtual or plan.get_external_count():
         return "must be stored in the file, not in others"
-    if any(plan.get_filter(k)[0] not in _FILTERS for k in range(plan.get_nfilters())):
+    filters = [plan.get_filter(k)[0] for k in range(plan.get_nfilters())]
+    if not set(filters) <= set(_FILTERS):
         return "must not need a filter from outside HDF5"
     n_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
     stored = dataset.id.get_storage_size()
     if dataset.chunks is None:
         whole = stored >= n_bytes
     else:
-        if math.prod(dataset.chunks) * dataset.dtype.itemsize > _LARGEST_CHUNK:
+        chunk_bytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
+        if chunk_bytes > _LARGEST_CHUNK:
             return f"must have chunks of at most {_LARGEST_CHUNK} bytes"
         counts = [-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True)]
-        whole = dataset.id.get_num_chunks() >= math.prod(counts)
+        whole = _whole_chunks(dataset, filters, chunk_bytes, size) >= math.prod(counts)
     if not whole or n_bytes > _LARGEST_RATIO * size:
         return f"declares {n_bytes} bytes, of which the file holds {stored}: it is not stored whole"
     return ""
+
+
+def _whole_chunks(dataset, filters, chunk_bytes, size):
+    """Number of chunks in a file of ``size`` bytes that are as long as their filters allow: HDF5 dies of others."""
+    whole = 0
+
+    def visit(chunk):
+        nonlocal whole
+        active = [code for k, code in enumerate(filters) if not chunk.filter_mask >> k & 1]
+        more = 4 * (_CHECKSUM in active)
+        shortened = any(code in _SHORTENING for code in active)
+        sound = chunk.size > more if shortened else chunk.size == chunk_bytes + more
+        whole += sound and chunk.byte_offset is not None and chunk.byte_offset + chunk.size <= size
+
+    dataset.id.chunk_iter(visit)
+    return whole
 
 
 def attribute(header, name, path):
