@@ -21,8 +21,9 @@ from astroclassify.tables import write_beside
 from ._cards import make_header, read_meta
 from ._checks import check_image, counts_factor, full_mask, image_flags, usable_image
 from ._exposure_map import exposure_on_pixels
-from ._headers import is_event_image, parse_unit
+from ._headers import is_event_image
 from ._sky_image import SkyImage, map_hdus, sky_image
+from ._units import parse_unit
 from ._wcs import read_wcs
 
 # What astropy raises for a damaged file (the warning that a file is truncated is turned into an error).
@@ -191,7 +192,8 @@ def read_image(path, *, hdu=None, exposure=None):
     --------
     >>> import numpy as np, tempfile
     >>> from astropy import units as u
-    >>>     >>> from astroclassify.images import read_image, write_image
+    >>> from astropy.nddata import CCDData
+    >>> from astroclassify.images import read_image, write_image
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = write_image(CCDData(np.ones((4, 5)), unit=u.ct), f"{folder}/image.fits")
     ...     read_image(path).shape
