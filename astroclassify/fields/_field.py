@@ -163,7 +163,8 @@ def combine_fields(fields):
     --------
     >>> import numpy as np
     >>> from astropy import units as u
-    >>>     >>> from astropy.wcs import WCS
+    >>> from astropy.nddata import CCDData
+    >>> from astropy.wcs import WCS
     >>> from astroclassify.survey import combine_fields, read_field
     >>> wcs = WCS({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 20.5, "CRPIX2": 20.5,
     ...            "CRVAL1": 55.7, "CRVAL2": -53.6, "CDELT1": -0.001, "CDELT2": 0.001})

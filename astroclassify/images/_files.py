@@ -16,9 +16,10 @@ from astroclassify.tables import write_beside
 from ._cards import make_header, read_meta
 from ._checks import check_image, counts_factor, full_mask, image_flags, usable_image
 from ._exposure_map import exposure_on_pixels
-from ._headers import is_event_image, parse_unit
+from ._headers import is_event_image
 from ._open import hdu_of_name, name_of, open_fits
 from ._sky_image import SkyImage, map_hdus, sky_image
+from ._units import parse_unit
 from ._wcs import read_wcs
 from .events._image import image_of_events, only_events
 
@@ -168,7 +169,8 @@ def read_image(path, *, hdu=None, exposure=None):
     --------
     >>> import numpy as np, tempfile
     >>> from astropy import units as u
-    >>>     >>> from astroclassify.images import read_image, write_image
+    >>> from astropy.nddata import CCDData
+    >>> from astroclassify.images import read_image, write_image
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = write_image(CCDData(np.ones((4, 5)), unit=u.ct), f"{folder}/image.fits")
     ...     read_image(path).shape
@@ -185,12 +187,7 @@ def read_image(path, *, hdu=None, exposure=None):
         return image_from_hdus(hdus, name_of(path), hdu=hdu, exposure=exposure)
 
 
-def _read_with_maps(file, **options):
-    """`SkyImage.read`, to which astropy hands the open file."""
-    return read_image(getattr(file, "name", file), **options)
-
-
-registry.register_reader("fits", SkyImage, _read_with_maps)
+registry.register_reader("fits", SkyImage, read_image)  # which `SkyImage.read` calls
 
 
 def to_hdus(image, name=None):

@@ -1,8 +1,6 @@
 """What the header of an image says of its observation: one reader for all rooms."""
 
-import functools
 import re
-import warnings
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,8 +9,9 @@ from astropy import units as u
 from astropy.coordinates import FK4, FK5, FK4NoETerms, SkyCoord
 
 from ._channels import PI_CHANNELS
+from ._units import parse_unit
 
-__all__ = ["EXPOSURE_KEYS", "Header", "has_exposure", "is_event_image", "parse_unit", "read_header"]
+__all__ = ["EXPOSURE_KEYS", "Header", "has_exposure", "is_event_image", "read_header"]
 
 EXPOSURE_KEYS = ("EXPOSURE", "LIVETIME", "ONTIME", "EXPTIME")
 
@@ -41,31 +40,6 @@ _WHOLE_RANGE = 10.0  # keV; a filter from zero to more than this selects nothing
 _SAME_BAND = 0.05  # relative difference up to which two ends of a band are the same
 _RANGE = re.compile(r"[\[\](]?\s*([-+.\dEe]*)\s*:\s*([-+.\dEe]*)\s*[\[\])]?$")
 _FRAMES = {"ICRS": "icrs", "FK5": FK5, "FK4": FK4, "FK4-NO-E": FK4NoETerms}
-# Words for units in headers, in lower case, and what astropy calls them; "S" is no siemens there and "H" no henry.
-_UNIT_WORDS = {
-    word: unit
-    for unit, words in {
-        "ct": "count counts cts ct cnt cnts",
-        "photon": "photon photons phot ph",
-        "electron": "electron electrons elec",
-        "adu": "adu adus",
-        "pix": "pixel pixels pix",
-        "s": "second seconds sec secs s",
-        "ks": "kilosecond kiloseconds ksec ksecs ks",
-        "min": "minute minutes mins min",
-        "h": "hour hours hrs hr h",
-        "cm": "cm",
-        "keV": "kev",
-        "eV": "ev",
-        "erg": "erg ergs",
-        "arcsec": "arcsec arcsecs arcsecond arcseconds",
-        "arcmin": "arcmin arcmins arcminute arcminutes",
-        "deg": "deg degs degree degrees",
-        "ct s-1": "cps",
-        "/": "per",
-    }.items()
-    for word in words.split()
-}
 # Telescopes whose images of whole numbers are events.
 _XRAY_TELESCOPES = frozenset(
     "CHANDRA XMM ROSAT EROSITA SWIFT SUZAKU ASCA NUSTAR EINSTEIN EXOSAT XRISM EP IXPE HITOMI MAXI BEPPOSAX".split()
@@ -210,19 +184,6 @@ def read_header(meta, wcs=None):
         date=_find_date(meta),
         conflicts=tuple(conflicts),
     )
-
-
-@functools.lru_cache(maxsize=256)
-def parse_unit(text):
-    """Unit that a text of a header means; None where it is empty or not understood."""
-    text = re.sub(r"\be-(?!\d)", "electron", text.replace("_", " "))
-    text = re.sub(r"[A-Za-z]+", lambda word: _UNIT_WORDS.get(word[0].lower(), word[0]), text)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", u.UnitsWarning)  # of style: "counts/s/deg2" is understood
-            return u.Unit(text) if text.strip() else None
-    except (ValueError, TypeError):
-        return None
 
 
 def is_event_image(data, meta):

@@ -75,7 +75,8 @@ def standardise(image, geometry, *, redshift=None, centre=None, cosmology=DEFAUL
     --------
     >>> import numpy as np
     >>> from astropy import units as u
-    >>>     >>> from astropy.wcs import WCS
+    >>> from astropy.nddata import CCDData
+    >>> from astropy.wcs import WCS
     >>> from astroclassify.images import Geometry, standardise
     >>> wcs = WCS({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 50.5, "CRPIX2": 50.5,
     ...            "CRVAL1": 55.7, "CRVAL2": -53.6, "CDELT1": -0.004, "CDELT2": 0.004})
