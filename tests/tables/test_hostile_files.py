@@ -1,6 +1,7 @@
 """Files of tables that lie about themselves: one error of the package, soon and in little memory."""
 
 import gzip
+import io
 import os
 import resource
 import time
@@ -29,11 +30,9 @@ def votable(head="", table="", size="*", data=ROWS):
 
 def cards(**changes):
     """A FITS table with other numbers in its header."""
-    hdus = fits.HDUList([fits.PrimaryHDU(), fits.table_to_hdu(TABLE)])
-    path = f"/tmp/hostile-{os.getpid()}.fits"
-    hdus.writeto(path, overwrite=True)
-    content = open(path, "rb").read()
-    os.unlink(path)
+    file = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), fits.table_to_hdu(TABLE)]).writeto(file)
+    content = file.getvalue()
     for key, value in changes.items():
         start = content.index(key.ljust(8).encode() + b"=", 2880)
         content = content[: start + 10] + str(value).rjust(20).encode() + content[start + 30 :]
@@ -132,7 +131,6 @@ def test_what_is_whole_is_read(ending, tmp_path):
 
 
 def test_many_columns(tmp_path):
-    wide = Table({f"c{number}": [1.0] for number in range(20_000)})
-    names = ",".join(["RA", "DEC", *wide.colnames])
-    (tmp_path / "wide.csv").write_text(names + "\n1h2m3s,4d5m6s" + ",1" * 20_000 + "\n")
-    assert len(read_catalogue(tmp_path / "wide.csv").colnames) == 20_004
+    names = ",".join(["RA", "DEC", *(f"c{number}" for number in range(2000))])
+    (tmp_path / "wide.csv").write_text(names + "\n1h2m3s,4d5m6s" + ",1" * 2000 + "\n")
+    assert len(read_catalogue(tmp_path / "wide.csv").colnames) == 2004
