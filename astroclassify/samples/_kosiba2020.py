@@ -15,6 +15,7 @@ from astropy.nddata import CCDData
 
 from astroclassify import tables
 from astroclassify._checks import require
+from astroclassify._regular_files import check_regular
 from astroclassify.exceptions import GeometryError, SchemaError
 from astroclassify.images import Cutout
 from astroclassify.images._resample import target_wcs
@@ -35,6 +36,7 @@ _ROWS = RowFormat({**tables.SAMPLE.kinds(), "split": "str", "message": "str"})
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
 # A layout of this many bytes cannot be a picture of 356 x 356 x 3.
 _LARGEST = 4_000_000
+_LARGEST_LIST = 50_000_000  # that of the archive has some thousand lines
 
 
 def read_kosiba2020(path, out=None):
@@ -132,6 +134,9 @@ def _root(path):
 
 
 def _lines(path, split):
+    check_regular(path, error=SchemaError)
+    if path.stat().st_size > _LARGEST_LIST:
+        raise SchemaError(f"{str(path)!r} cannot be read as a list: it has more than {_LARGEST_LIST} bytes")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -185,7 +190,7 @@ def _with_fault(row, message):
 def _find(rows, root):
     """Put the path of each picture into its row; flag what is missing, log what is in no list."""
     there = {
-        split: {each.name for each in (root / f"{split}_images").glob("*.png")}
+        split: {each.name for each in (root / f"{split}_images").glob("*.png") if each.is_file()}
         if (root / f"{split}_images").is_dir()
         else set()
         for split in SPLITS

@@ -1,6 +1,7 @@
 """The public training set of Kosiba et al. (2020), in a tiny folder of its layout."""
 
 import logging
+import os
 import zlib
 
 import numpy as np
@@ -164,3 +165,16 @@ def test_pillow_is_asked_for_by_name(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "PIL.Image", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'astroclassify\[plots\]'"):
         read_kosiba2020(root, out=tmp_path / "out")
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path):
+    root = archive(tmp_path / "Kosiba2020")
+    picture = next((root / "train_images").glob("*.png"))
+    picture.unlink()
+    os.mkfifo(picture)
+    sample = read_kosiba2020(root, tmp_path / "out")
+    assert [message for message in sample["message"] if message] == [f"no file train_images/{picture.name}"]
+    (root / "test.csv").unlink()
+    os.mkfifo(root / "test.csv")
+    with pytest.raises((SchemaError, FileNotFoundError)):
+        read_kosiba2020(root)
