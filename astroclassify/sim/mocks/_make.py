@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 from astropy import units as u
-from astropy.table import QTable, Table
+from astropy.table import Table
 
 from astroclassify._checks import check_bool, check_choice, check_integer, check_number, shorten
 from astroclassify.exceptions import EmptyResultWarning
 from astroclassify.samples._folders import seed_of
 from astroclassify.samples._writer import rounded
 from astroclassify.schemes import Flag
+from astroclassify.tables import plain_table
 
 from ..halos._labels import WEIGHTINGS
 from ..physics._projection import axis_name, check_axis
@@ -199,6 +200,7 @@ def _halo_ids(halos):
     if isinstance(halos, Table):
         if "halo_id" not in halos.colnames:
             raise ValueError(f"halos must have the column 'halo_id', got {halos.colnames}")
+        halos = plain_table(halos)
         numbers = list(halos["halo_id"])
     else:
         try:
@@ -209,7 +211,7 @@ def _halo_ids(halos):
     if len(set(numbers)) != len(numbers):
         raise ValueError("halos must not repeat a halo_id")
     known = {}
-    if isinstance(halos, QTable) and {"m_500", "r_500"} <= set(halos.colnames):
+    if isinstance(halos, Table) and all(isinstance(halos.columns.get(name), u.Quantity) for name in ("m_500", "r_500")):
         masses, radii = halos["m_500"].to_value(u.Msun), halos["r_500"].to_value(u.kpc)
         known = {
             number: {"m_500": rounded(mass), "r_500": rounded(radius)}

@@ -272,7 +272,7 @@ def _typed(names, rows, texts, path):
         blank = {int: 0, float: np.nan, str: ""}[kind]
         filled = [blank if gap else kind(cell) for cell, gap in zip(cells, missing, strict=True)]
         dtype = {int: np.int64, float: float, str: None if cells else "U1"}[kind]
-        columns[name] = MaskedColumn(filled, mask=missing, dtype=dtype)
+        columns[name] = MaskedColumn(filled, mask=missing, dtype=dtype) if missing.any() else np.array(filled, dtype)
     return Table(columns, copy=False)
 
 

@@ -240,14 +240,15 @@ def _flags(table, result):
 
 def _others(table, used, result):
     """Add the columns that are not among those used, under names that are free."""
-    lost = []
+    lost, taken = [], set(result.colnames)
     for name in table.colnames:
         if name in used:
             continue
         column = table[name]
         free = f"catalogue_{name}" if name.lower() in _RESERVED else name
-        while free in result.colnames:
+        while free in taken:
             free += "_"
+        taken.add(free)
         if not isinstance(column, Column):
             result[free] = column
             continue

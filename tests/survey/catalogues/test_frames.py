@@ -5,7 +5,7 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import FK5, SkyCoord
 from astropy.io import fits
-from astropy.table import QTable, Table
+from astropy.table import Column, MaskedColumn, QTable, Table
 from astropy.time import Time
 
 from astroclassify.exceptions import SchemaError
@@ -249,3 +249,32 @@ def test_a_frame_of_an_observatory_is_refused_without_network():
     sky = SkyCoord([1, 2] * u.deg, [3, 4] * u.deg, frame="altaz")
     with pytest.raises(SchemaError, match="cannot be changed to ICRS"):
         read_catalogue(QTable({"source_id": ["a", "b"], "sky_position": sky}))
+
+
+def test_what_astroquery_answers():
+    """VizieR's names, masked and object columns, a description in the meta."""
+    table = Table(masked=True)
+    table["Name"] = np.array(["a", None, "c"], dtype=object)
+    table["RAJ2000"] = Column(["12 29 06.70", "00 42 44.33", "00 00 00.00"], unit='"h:m:s"')
+    table["DEJ2000"] = Column(["+02 03 08.6", "+41 16 07.5", "-00 00 01.0"], unit='"d:m:s"')
+    table["N"] = MaskedColumn([1, 999999, 3], mask=[False, True, False])
+    table.meta["description"] = "X"
+    found = read_catalogue(table)
+    assert found["source_id"].tolist() == ["a", "row_2", "c"] and found.meta["description"] == "X"
+    assert found["N"].mask.tolist() == [False, True, False]
+    right = SkyCoord([187.277917, 10.684708, 0] * u.deg, [2.052389, 41.26875, -0.000278] * u.deg)
+    assert np.all(found["sky_position"].separation(right) < 0.1 * u.arcsec)
+    assert table.colnames == ["Name", "RAJ2000", "DEJ2000", "N"]  # as it was
+
+
+@pytest.mark.parametrize("names", [("x_centroid", "y_centroid"), ("xcentroid", "ycentroid")])
+def test_what_photutils_measures(names):
+    table = QTable({"label": [1, 2], names[0]: [10.5, 20.0], names[1]: [3.0, 4.0], "kron_flux": [100.0, 50.0]})
+    table["sky_centroid"] = SkyCoord([150, 151] * u.deg, [2, 3] * u.deg, frame="galactic")
+    found = read_catalogue(table)
+    assert found["source_id"].tolist() == ["1", "2"] and found["kron_flux"].tolist() == [100, 50]
+    assert np.all(found["x"] == [10.5, 20] * u.pix) and np.all(found["y"] == [3, 4] * u.pix)
+    assert np.all(found["sky_position"].separation(table["sky_centroid"]) < 0.01 * u.arcsec)
+    table["sky_centroid"] = np.array([None, None], dtype=object)  # of an image without coordinates
+    with pytest.raises(SchemaError, match="no columns of a position"):
+        read_catalogue(table)
