@@ -30,6 +30,7 @@ import sys
 import tempfile
 import time
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -424,7 +425,10 @@ def mutate(seeds, rng):
         name = rng.choice(sorted(files))
         data = files[name]
         packed = data.startswith(b"\x1f\x8b") and rng.random() < 0.7
-        data = bytearray(gzip.decompress(data) if packed else data)
+        with contextlib.suppress(OSError, EOFError, zlib.error):  # one that is damaged already is taken as it is
+            data = gzip.decompress(data) if packed else data
+        packed = packed and not data.startswith(b"\x1f\x8b")
+        data = bytearray(data)
         if data:
             rng.choice(MUTATIONS)(data, rng)
         files[name] = gzip.compress(bytes(data), 1, mtime=0) if packed else bytes(data)
