@@ -30,11 +30,12 @@ import sys
 import tempfile
 import time
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 
-TIME_LIMIT = 20.0  # s
+TIME_LIMIT = 20.0  # s of computing
 MEMORY_LIMIT = 1 << 30  # bytes above what the child had when it was started
 ADDRESS_SPACE = 8 << 30  # bytes: protects the machine, not a rule for readers
 NUMBERS = "0 1 -1 2 7 99 999 -999 32768 65536 2147483647 2147483648 -2147483648 4294967296 99999999999999999999".split()
@@ -424,7 +425,10 @@ def mutate(seeds, rng):
         name = rng.choice(sorted(files))
         data = files[name]
         packed = data.startswith(b"\x1f\x8b") and rng.random() < 0.7
-        data = bytearray(gzip.decompress(data) if packed else data)
+        with contextlib.suppress(OSError, EOFError, zlib.error):  # one that is damaged already is taken as it is
+            data = gzip.decompress(data) if packed else data
+        packed = packed and not data.startswith(b"\x1f\x8b")
+        data = bytearray(data)
         if data:
             rng.choice(MUTATIONS)(data, rng)
         files[name] = gzip.compress(bytes(data), 1, mtime=0) if packed else bytes(data)
@@ -490,18 +494,18 @@ class Child:
     """A process that reads; it is started when it is needed."""
 
     def __init__(self, reader, log):
-        self.reader, self.log, self.process, self.last = reader, log, None, None
+        self.reader, self.log, self.process, self.warm = reader, log, None, False
 
     def read(self, folder):
         """Outcome of one input."""
         if self.process is None:
             command = [sys.executable, __file__, self.reader, "--child"]
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log}
+            self.warm = False
             self.process = subprocess.Popen(command, text=True, bufsize=1, **pipes)
         print(folder, file=self.process.stdin, flush=True)
-        # The first input of a child waits for its imports.
-        ready, _, _ = select.select([self.process.stdout], [], [], TIME_LIMIT + 40 * (self.process.pid != self.last))
-        self.last = self.process.pid
+        ready = self._wait(TIME_LIMIT if self.warm else 4 * TIME_LIMIT)  # the first input waits for the imports
+        self.warm = True
         answer = self.process.stdout.readline().strip() if ready else ""
         if not answer:
             if not ready:
@@ -510,6 +514,24 @@ class Child:
             with contextlib.suppress(BrokenPipeError):
                 self.close()
         return answer
+
+    def _wait(self, limit):
+        """Whether there is an answer before the child has computed for so long, or waited for ten times that."""
+        begin, used = time.monotonic(), self._computed()
+        while time.monotonic() - begin < 10 * limit:
+            if select.select([self.process.stdout], [], [], 1.0)[0]:
+                return True
+            if self._computed() - used > limit:
+                break
+        return False
+
+    def _computed(self):
+        """Seconds of computing so far; a machine that is busy with other things makes no difference."""
+        try:
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def close(self):
         """End the process, if there is one."""
