@@ -6,7 +6,7 @@ from scipy.ndimage import binary_dilation, distance_transform_edt, find_objects,
 __all__ = ["fill_gaps"]
 
 SIGMA = 0.5  # of the smoothing, in half-energy radii: near the core of the point spread function
-SIGNIFICANCE = 3.0  # standard deviations above the background of smoothed counts from which there is a source
+SIGNIFICANCE = 4.0  # standard deviations above the background of smoothed counts from which there is a source
 N_ITERATIONS = 30  # with 10, two sources three widths apart would become one
 LEAST = 1e-12  # counts per pixel
 
