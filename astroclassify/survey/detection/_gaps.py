@@ -6,8 +6,8 @@ from scipy.ndimage import binary_dilation, distance_transform_edt, find_objects,
 __all__ = ["fill_gaps"]
 
 SIGMA = 0.5  # of the smoothing, in half-energy radii: near the core of the point spread function
-SIGNIFICANCE = 3.0  # standard deviations above the background of smoothed counts from which there is a source
-N_ITERATIONS = 30  # with 10, two sources three widths apart would become one
+SIGNIFICANCE = 4.0  # standard deviations above the background of smoothed counts from which there is a source
+N_ITERATIONS = 10  # of double steps; with half of that, two sources three widths apart would become one
 LEAST = 1e-12  # counts per pixel
 
 
@@ -65,7 +65,8 @@ def _expected(images, usable, sigma):
     sources, background = rows @ images @ columns / weight
     for _ in range(N_ITERATIONS):
         model = np.maximum(rows @ sources @ columns, LEAST)
-        sources *= rows @ (images[0] / model) @ columns / weight
+        # Twice the step (in the logarithm) of Richardson and Lucy: as good as three times as many of theirs.
+        sources *= (rows @ (images[0] / model) @ columns / weight) ** 2
     return np.stack([rows @ sources @ columns, background])
 
 
