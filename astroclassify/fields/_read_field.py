@@ -16,7 +16,7 @@ from astroclassify._checks import check_quantity
 from astroclassify.exceptions import GeometryError, ImageWarning
 from astroclassify.images import SkyImage, as_image, pixel_scale, read_header, read_image
 from astroclassify.images._cards import plain_meta
-from astroclassify.images._checks import celestial, counts_factor, image_flags, square_pixels
+from astroclassify.images._checks import celestial, counts_factor, image_flags, is_celestial, square_pixels
 from astroclassify.images._exposure_map import exposure_seconds
 from astroclassify.images._files import image_from_hdus
 from astroclassify.images._resample import brightness, corners, nearest, quadrilaterals, same_grid
@@ -254,7 +254,7 @@ def _off_axis(image, axis):
 def _on_grid(name, other, image, *, nearest_pixel=False):
     """Data of another image on the pixels of this one, NaN where it has none; and the ratio of the pixels' areas."""
     data = other.data if other.mask is None else np.where(other.mask, np.nan, other.data)
-    if not getattr(other.wcs, "has_celestial", False):
+    if not is_celestial(other.wcs):
         if data.shape != image.shape:
             raise GeometryError(
                 f"{name} must have a celestial WCS or the image's shape {image.shape}, got shape {data.shape}"

@@ -113,9 +113,14 @@ def check_position(name, position):
             raise GeometryError(f"{name} must be a finite position, got {shorten(position)}")
 
 
+def is_celestial(wcs):
+    """Whether a WCS is one of the sky. Places on the Earth (TLON), which astropy counts among these, are not."""
+    return bool(getattr(wcs, "has_celestial", False)) and "TLON" not in (wcs.wcs.lngtyp, wcs.celestial.wcs.lngtyp)
+
+
 def celestial(image):
     """Celestial WCS of an image, or an error that names the lack."""
-    if not getattr(image.wcs, "has_celestial", False):
+    if not is_celestial(image.wcs):
         raise GeometryError("image must have a celestial WCS (keywords CTYPE1 = 'RA---TAN' and so on)")
     return plane(image.wcs)
 

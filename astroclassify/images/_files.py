@@ -21,7 +21,7 @@ from ._open import hdu_of_name, name_of, open_fits
 from ._sky_image import SkyImage, map_hdus, sky_image
 from ._units import parse_unit
 from ._wcs import read_wcs
-from .events._image import image_of_events, only_events
+from .events._image import check_band, image_of_events, only_events
 
 _COUNT_UNITS = (u.ct, u.photon, u.ct / u.pix, u.photon / u.pix, u.ct / u.bin)
 # What is not understood and names a time, an area or an angle is no word for counts.
@@ -49,7 +49,7 @@ def _find_image(hdus, hdu, path):
         shapes.append(candidate.data.shape)
     what = f"arrays of shape {shapes}"
     if not shapes:
-        what = "no image, only " + ", ".join(type(each).__name__ for each in candidates)
+        what = "no image, only " + ", ".join(sorted({type(each).__name__ for each in candidates}))
     raise GeometryError(f"{str(path)!r} has no two-dimensional image: it holds {what}")
 
 
@@ -104,8 +104,12 @@ def image_from_hdus(hdus, path, *, hdu=None, exposure=None, prefix=""):
     if unit is None and (text or not is_event_image(data, meta)):
         meta["FLAGS"] = (image_flags(meta) | Flag.NO_UNIT).value
     mask = _companion(hdus, f"{prefix}MASK", found)
-    mask = None if mask is None else np.squeeze(mask.data)
-    mask = mask.astype(bool) if mask is not None and mask.shape == data.shape else None
+    if mask is not None:
+        mask = np.squeeze(mask.data).astype(bool)
+        if mask.shape != data.shape:
+            raise GeometryError(
+                f"{prefix}MASK in {str(path)!r} must have the image's shape {data.shape}, got {mask.shape}"
+            )
     wcs = read_wcs(found.header, np.shape(found.data), hdus)
     image = usable_image(SkyImage(data, unit=unit or u.ct, mask=mask, wcs=wcs, meta=meta))
     if exposure is not None:
@@ -119,13 +123,13 @@ def image_from_hdus(hdus, path, *, hdu=None, exposure=None, prefix=""):
     return image
 
 
-def read_image(path, *, hdu=None, exposure=None):
+def read_image(path, *, hdu=None, exposure=None, energy=None):
     """
     Read an image as observatories write them.
 
     Takes integers, big-endian floats, images in a later HDU or compressed, axes of length one, missing units and
     deprecated keywords. NaN pixels are masked and flagged, never replaced in silence. A file without an image but with
-    an event list is read as `read_events` does by default.
+    an event list is read as `read_events` does.
 
     Parameters
     ----------
@@ -137,6 +141,8 @@ def read_image(path, *, hdu=None, exposure=None):
     exposure : str or path-like, optional
         Exposure map on the same pixels, in a file of its own, in seconds; one in units of area times time is scaled to
         the exposure in the header of the image. An extension ``EXPMAP`` is found by itself.
+    energy : `~astropy.units.Quantity`, optional
+        Band of an event list, shape (2,); by default all its events. An image has the band that it has.
 
     Returns
     -------
@@ -176,6 +182,7 @@ def read_image(path, *, hdu=None, exposure=None):
     ...     read_image(path).shape
     (4, 5)
     """
+    band = check_band(energy)
     with open_fits(path) as hdus:
         if hdu is None and (number := only_events(hdus)) is not None:
             if exposure is not None:
@@ -183,7 +190,7 @@ def read_image(path, *, hdu=None, exposure=None):
                     f"exposure: {str(name_of(path))!r} is an event list, whose image has pixels of its own: "
                     "survey.read_field puts exposure maps on them"
                 )
-            return image_of_events(hdus, number, name_of(path))
+            return image_of_events(hdus, number, name_of(path), band=band)
         return image_from_hdus(hdus, name_of(path), hdu=hdu, exposure=exposure)
 
 

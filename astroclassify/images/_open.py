@@ -48,6 +48,8 @@ def name_of(source):
     """What messages call a source of `open_fits`."""
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source)
+    if isinstance(source, fits.HDUList):
+        return source.filename() or "HDUList"
     name = getattr(source, "name", None)
     return name if isinstance(name, str) and name else type(source).__name__
 

@@ -14,6 +14,7 @@ from astroclassify._checks import check_choice, require
 from astroclassify.exceptions import GeometryError
 from astroclassify.tables import write_beside
 
+from ._checks import is_celestial
 from ._sky_image import sky_image
 
 __all__ = [
@@ -96,7 +97,7 @@ def valid_values(image):
 
 def smoothing(image):
     """Standard deviation of the Gaussian that an X-ray image is smoothed with, in pixels; 3 without coordinates."""
-    if image.wcs is None or not image.wcs.has_celestial:
+    if not is_celestial(image.wcs):
         return 3.0
     pixel = float(np.mean(proj_plane_pixel_scales(image.wcs.celestial))) * 3600
     return max(_SMOOTHING / pixel, 0.7)

@@ -3,7 +3,7 @@
 from astropy.wcs import WCS, Wcsprm
 
 from ._cards import DISTORTION_KEY, is_of_wcs
-from ._checks import plane
+from ._checks import is_celestial, plane
 
 __all__ = ["read_wcs"]
 
@@ -16,7 +16,7 @@ def read_wcs(header, shape, hdus=None):
     8.2); ``hdus`` are those of the file, which may hold lookup tables of distortions.
     """
     wcs = _parse_wcs(header, hdus)
-    if not wcs.has_celestial:
+    if not is_celestial(wcs):
         return None
     sky_axes = {len(shape) - 1 - axis for axis in (wcs.wcs.lng, wcs.wcs.lat)}
     if any(length > 1 and axis not in sky_axes for axis, length in enumerate(shape)):

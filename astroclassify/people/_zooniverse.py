@@ -13,6 +13,7 @@ from astroclassify import batch, tables
 from astroclassify._checks import require
 from astroclassify.exceptions import OutputError, SchemaError
 from astroclassify.images import Cutout
+from astroclassify.images._checks import is_celestial
 from astroclassify.images._pictures import PICTURES, draw_all, valid_values, write_picture
 from astroclassify.schemes import Flag
 
@@ -163,7 +164,7 @@ def _has_contrast(image):
 
 def _position(image):
     """Centre of an image in degrees, as text; empty without coordinates."""
-    if image.wcs is None or not image.wcs.has_celestial:
+    if not is_celestial(image.wcs):
         return {"ra": "", "dec": ""}
     ny, nx = image.shape
     centre = image.wcs.celestial.pixel_to_world((nx - 1) / 2, (ny - 1) / 2).icrs

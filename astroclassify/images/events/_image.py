@@ -8,7 +8,8 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.nddata import CCDData
 
-from astroclassify.exceptions import GeometryError, ImageWarning
+from astroclassify._checks import check_quantity
+from astroclassify.exceptions import ArgumentError, GeometryError, ImageWarning
 from astroclassify.schemes import Flag
 
 from .._cards import plain_meta, read_meta
@@ -21,7 +22,7 @@ from ._sky import find_sky
 from ._table import EventTable
 from ._time import exposure_time, good_time, live_share
 
-__all__ = ["image_of_events", "is_events", "only_events"]
+__all__ = ["check_band", "image_of_events", "is_events", "only_events"]
 
 # Keywords of a table and its columns, which mean nothing for an image.
 _TABLE_KEY = re.compile(
@@ -37,6 +38,16 @@ _ELSEWHERE = (
     "lie outside the part of the sky that was asked for",
 )
 _MANY = 0.01  # share of the events without a place on the sky above which a warning is due
+
+
+def check_band(energy):
+    """Ends of a band [keV] or None, or an error that names the argument."""
+    if energy is None:
+        return None
+    low, high = check_quantity("energy", energy, u.keV, shape=(2,))
+    if not 0 <= low < high:
+        raise ArgumentError(f"energy must rise from zero or more, got {energy}")
+    return float(low), float(high)
 
 
 def only_events(hdus):

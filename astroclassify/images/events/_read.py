@@ -8,7 +8,7 @@ from astroclassify.exceptions import ArgumentError, GeometryError
 
 from .._checks import check_position
 from .._open import name_of, open_fits
-from ._image import image_of_events, is_events
+from ._image import check_band, image_of_events, is_events
 
 __all__ = ["read_events"]
 
@@ -128,9 +128,4 @@ def _check_arguments(energy, pixel, position, size):
         check_position("position", position)
         if np.shape(check_quantity("size", size, u.deg, positive=True)) not in ((), (2,)):
             raise ArgumentError(f"size must be one angle or two (along y and x), got {shorten(size)}")
-    if energy is None:
-        return None
-    low, high = check_quantity("energy", energy, u.keV, shape=(2,))
-    if not 0 <= low < high:
-        raise ArgumentError(f"energy must rise from zero or more, got {energy}")
-    return float(low), float(high)
+    return check_band(energy)

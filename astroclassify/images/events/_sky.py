@@ -10,6 +10,7 @@ from astropy.wcs.utils import wcs_to_celestial_frame
 
 from astroclassify.exceptions import GeometryError
 
+from .._checks import is_celestial
 from .._headers import read_header
 from .._resample import sky_to_pixels
 from ._missions import MISSIONS
@@ -135,7 +136,7 @@ def _linear_wcs(table, keys):
     except Exception as error:  # wcslib has errors of many kinds
         raise GeometryError(f"{table.label} has no usable coordinate system: {str(error).splitlines()[0]}") from error
     sides = np.sqrt(np.sum(scale**2, axis=0))
-    if not wcs.has_celestial or not np.all(np.isfinite(sides)) or not abs(np.linalg.det(scale)) > 0:
+    if not is_celestial(wcs) or not np.all(np.isfinite(sides)) or not abs(np.linalg.det(scale)) > 0:
         raise GeometryError(f"{table.label} has no usable coordinate system: pixels of {sides * 3600} arcsec")
     if sides.max() > _LARGEST_PIXEL:
         raise GeometryError(

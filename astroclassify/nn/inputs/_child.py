@@ -1,11 +1,13 @@
 """Reading of one file of images, in this process or as the program of a child that answers questions."""
 
+import contextlib
 import os
 import pickle
 import signal
 import sys
 import warnings
 
+from astropy import units as u
 from astropy.io import fits
 
 from astroclassify import images
@@ -15,15 +17,21 @@ from astroclassify.exceptions import GeometryError
 __all__ = ["main", "read_here"]
 
 
-def read_here(path, bands):
-    """The image (or Cutout, for several bands or a file of one) in a file."""
-    if len(bands) == 1 and not _is_cutout_file(path):
-        return images.read_image(path)
-    return images.Cutout.read(path)
+def read_here(path, bands, energy):
+    """The image (or Cutout, for several bands or a file of one) in a file; of an event list in a band [keV]."""
+    if len(bands) > 1 or _is_cutout_file(path):
+        return images.Cutout.read(path)
+    if energy is not None:
+        # A list without energies, or none in this band, is taken whole; that it has another band is flagged.
+        with contextlib.suppress(GeometryError):
+            return images.read_image(path, energy=energy * u.keV)
+    return images.read_image(path)
 
 
 def _is_cutout_file(path):
     """Whether the header of a file names the bands of a cutout; False for a file that cannot be read."""
+    if not os.path.isfile(path):
+        return False
     try:
         with open(path, "rb") as file:
             block = file.read(2880)
@@ -37,24 +45,24 @@ def _is_cutout_file(path):
 
 
 def main():
-    """Answer each (path, bands) on standard input with (image, error, warnings) on standard output, as pickles."""
+    """Answer each (path, bands, energy) on standard input with (image, error, warnings) on standard output (pickles)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends this process
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)  # whatever is printed must not come between the answers
         while True:
             try:
-                path, bands = pickle.load(sys.stdin.buffer)
+                question = pickle.load(sys.stdin.buffer)
             except EOFError:
                 return
-            answers.write(_answer(path, bands))
+            answers.write(_answer(*question))
             answers.flush()
 
 
-def _answer(path, bands):
+def _answer(path, bands, energy):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            value, error = read_here(path, bands), None
+            value, error = read_here(path, bands, energy), None
         except Exception as problem:  # it is raised again on the other side
             value, error = None, problem
     notes = [(warning.category, str(warning.message)) for warning in caught]

@@ -9,10 +9,9 @@ from astropy.nddata import CCDData, Cutout2D, NDData
 from astropy.wcs import WCS
 
 from astroclassify import images as _images
-from astroclassify._checks import check_quantity, first_line
+from astroclassify._checks import check_quantity
 from astroclassify.exceptions import GeometryError
 from astroclassify.images._checks import counts_factor, image_flags
-from astroclassify.images._files import image_from_hdus
 from astroclassify.schemes import Flag
 
 __all__ = ["ALLOWED", "check_pixel_scale", "is_image", "plain_counts", "understood"]
@@ -38,7 +37,7 @@ def understood(value, pixel_scale=None):
     """
     try:
         if isinstance(value, _HDUS):
-            return _from_hdus(value)
+            return _images.read_image(value)
         if isinstance(value, Cutout2D):
             return _from_array(value.data, value.wcs)
         if isinstance(value, NDData) and (value.unit is None or not isinstance(value, CCDData)):
@@ -63,17 +62,6 @@ def plain_counts(array):
         raise GeometryError("images must be an array without masked pixels, got some: use CCDData with a mask")
     array = getattr(array, "unmasked", array)
     return array.value * counts_factor(array.unit) if isinstance(array, u.Quantity) else array
-
-
-def _from_hdus(value):
-    hdus = value if isinstance(value, fits.HDUList) else fits.HDUList([value])
-    name = hdus.filename() or "HDUList"
-    try:
-        return image_from_hdus(hdus, name)
-    except (GeometryError, OSError):
-        raise
-    except Exception as error:  # whatever astropy raises for damaged data
-        raise GeometryError(f"{name!r} cannot be read as FITS: {first_line(error)}") from error
 
 
 def _from_nddata(value):

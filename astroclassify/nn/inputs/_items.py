@@ -28,7 +28,7 @@ from ._names import own_names, told_apart
 
 __all__ = ["Item", "as_items", "column_values", "group_names", "open_folder"]
 
-_FITS_NAME = re.compile(r"[^.].*\.(fits|fit|fts|img)(\.gz|\.bz2|\.xz)?", re.IGNORECASE | re.DOTALL)
+_FITS_NAME = re.compile(r"[^.].*\.(fits|fit|fts|ftz|img|evt)(\.gz|\.bz2|\.xz)?", re.IGNORECASE | re.DOTALL)
 # Words for the system and equinox of ra and dec that mean ICRS, or differ from it by less than 0.03 arcsec.
 _OF_2000 = ("", "ICRS", "FK5", "2000", "2000.0", "J2000", "J2000.0")
 

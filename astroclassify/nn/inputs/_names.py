@@ -12,7 +12,7 @@ from astroclassify import images as _images
 
 __all__ = ["file_stem", "own_names", "told_apart"]
 
-_ENDINGS = (".gz", ".bz2", ".xz", ".fits", ".fit", ".fts", ".img")
+_ENDINGS = (".gz", ".bz2", ".xz", ".fits", ".fit", ".fts", ".ftz", ".img", ".evt")
 _AXES = ("AXIS", "PROJECTION", "PROJ")
 
 

@@ -28,12 +28,12 @@ _OF_ANY_BAND = Flag.OFF_EDGE | Flag.MASKED | Flag.NON_FINITE | Flag.COARSE_PIXEL
 _CLIPPED_FROM, _CLIPPED_PIXELS = 50, 16
 
 
-def opened(item, bands):
-    """The item with its image read, where it is a file; the error that it met is raised."""
+def opened(item, bands, energy=None):
+    """The item with its image read where it is a file (of an event list the band ``energy`` [keV]); or its error."""
     if isinstance(item.value, Exception):
         raise item.value
     if isinstance(item.value, (str, PathLike)):
-        return replace(item, value=read_file(item.value, bands))
+        return replace(item, value=read_file(item.value, bands, energy))
     return item
 
 
@@ -98,15 +98,16 @@ def _array_pixels(item, bands, shape):
     return pixels, flags
 
 
-def load_pixels(item, *, bands, geometry):
+def load_pixels(item, *, bands, geometry, energy=None):
     """
     Read one image and put it on the grid of a model.
 
     Returns float32 counts (n_bands, ny, nx), zero where masked (``optical`` in any unit), flags of the image and the
-    resampling, and the `Header` of the first band of counts, None for an array on the grid.
+    resampling, and the `Header` of the first band of counts, None for an array on the grid. Event lists are read in the
+    band ``energy`` [keV].
     """
     shape = tuple(geometry.shape)
-    item = opened(item, bands)
+    item = opened(item, bands, energy)
     if item.centre is not None and (isinstance(item.value, np.ndarray) or not item.on_sky):
         raise GeometryError("centre is for images with a celestial WCS, which an array has not")
     if isinstance(item.value, np.ndarray):

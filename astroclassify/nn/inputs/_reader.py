@@ -24,26 +24,28 @@ _SECONDS = 600.0
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from astroclassify.nn.inputs._child import main; main()"
 
 
-def read_file(path, bands):
+def read_file(path, bands, energy=None):
     """
-    The image (or Cutout, for several bands or a file of one) in a file.
+    The image (or Cutout, for several bands or a file of one) in a file; of an event list in a band [keV].
 
     Sizes that lie in a tile-compressed image make the C code below astropy write beyond its memory, which ends the
     process. Such images, and packed files, which may hold one, are therefore read by a child: it costs about a
     millisecond an image, and a second once.
     """
-    return _child.read(path, bands) if _may_kill(path) else read_here(path, bands)
+    return (_child.read if _may_kill(path) else read_here)(path, bands, energy)
 
 
 def _may_kill(path):
     """Whether a file holds a tile-compressed image, or is packed, so that this cannot be told."""
+    if not os.path.isfile(path):  # an address, or what must not be opened, such as a FIFO: the reader says so
+        return False
     try:
         with open(path, "rb") as file:
             if file.read(6).startswith(_PACKED):
                 return True
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 return content.find(b"ZIMAGE  ") >= 0
-    except (OSError, ValueError):  # not there, a folder, or empty: the reader says so
+    except (OSError, ValueError):  # cannot be opened, or is empty: the reader says so
         return False
 
 
@@ -53,14 +55,14 @@ class _Child:
     def __init__(self):
         self._process, self._owner, self._lock = None, None, threading.Lock()
 
-    def read(self, path, bands):
+    def read(self, path, bands, energy):
         """As `read_here`; GeometryError if the reader dies."""
         with self._lock:
             process = self._started()
             limit, timer = time.monotonic() + _SECONDS, threading.Timer(_SECONDS, process.kill)
             timer.start()
             try:
-                pickle.dump((os.fspath(path), bands), process.stdin)
+                pickle.dump((os.fspath(path), bands, energy), process.stdin)
                 process.stdin.flush()
                 value, error, caught = pickle.load(process.stdout)
             except (EOFError, OSError, pickle.UnpicklingError):

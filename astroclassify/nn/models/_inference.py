@@ -54,7 +54,8 @@ class Predictor:
 
     def _load(self, item):
         """Counts, flags and exposure (s, or None)."""
-        pixels, flags, header = load_pixels(item, bands=self.bands, geometry=self.geometry)
+        energy = self.training.get("energy_range")
+        pixels, flags, header = load_pixels(item, bands=self.bands, geometry=self.geometry, energy=energy)
         if header is None:
             return pixels, flags, None
         return pixels, flags | self._strangeness(header), header.exposure

@@ -12,6 +12,7 @@ from astroclassify import tables
 from astroclassify._checks import require
 from astroclassify.exceptions import GeometryError, SchemaError
 from astroclassify.images import Cutout
+from astroclassify.images._checks import is_celestial
 from astroclassify.images._files import image_from_hdus
 from astroclassify.images._open import open_fits
 from astroclassify.images._pictures import draw, encode, valid_values
@@ -42,7 +43,7 @@ class Sources:
             bands = self._bands(source_id)
         image = next(iter(bands.values()))
         facts = {"bands": ", ".join(bands), "pixels": f"{image.shape[1]} \N{MULTIPLICATION SIGN} {image.shape[0]}"}
-        if image.wcs is not None and image.wcs.has_celestial:
+        if is_celestial(image.wcs):
             ny, nx = image.shape
             wcs = image.wcs.celestial
             centre = wcs.pixel_to_world((nx - 1) / 2, (ny - 1) / 2).icrs
