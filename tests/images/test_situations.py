@@ -21,6 +21,7 @@ from astroclassify.images import (
     SkyImage,
     as_image,
     cut,
+    pixel_scale,
     read_image,
     standardise,
     write_image,
@@ -445,3 +446,17 @@ def test_nddata_and_uncertainties():
     buffer = io.BytesIO()
     found.to_hdu().writeto(buffer)
     assert buffer.tell() % 2880 == 0
+
+
+def test_places_on_the_earth_are_no_sky(tmp_path):
+    fits.PrimaryHDU(counts(), header(CTYPE1="TLON-CAR", CTYPE2="TLAT-CAR")).writeto(tmp_path / "image.fits")
+    assert read_image(tmp_path / "image.fits").wcs is None
+    with pytest.raises(GeometryError, match="celestial WCS"):
+        pixel_scale(CCDData(counts(), unit=u.ct, wcs=WCS({"CTYPE1": "TLON-CAR", "CTYPE2": "TLAT-CAR"})))
+
+
+def test_a_mask_of_another_shape_is_refused(tmp_path):
+    mask = fits.ImageHDU(np.zeros((3, 3), np.uint8), name="MASK")
+    fits.HDUList([fits.PrimaryHDU(counts(), header()), mask]).writeto(tmp_path / "image.fits")
+    with pytest.raises(GeometryError, match="MASK .* must have the image's shape"):
+        read_image(tmp_path / "image.fits")

@@ -45,7 +45,7 @@ def _is_cutout_file(path):
 
 
 def main():
-    """Answer each (path, bands, energy) on standard input with (image, error, warnings) on standard output (pickles)."""
+    """Answer each (path, bands, energy) on standard input with (image, error, warnings) on standard output, pickled."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends this process
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)  # whatever is printed must not come between the answers

@@ -1,5 +1,6 @@
 """One image in every form that astronomers hold it in: one answer; and names that tell images apart."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 
 from astroclassify.exceptions import AstroclassifyWarning, EmptyResultWarning, GeometryError, SchemaError
-from astroclassify.images import Cutout, read_image
+from astroclassify.images import Cutout, read_events, read_image
 from astroclassify.nn import load_classifier
 from astroclassify.schemes import Flag
 from astroclassify.survey import annotate
@@ -303,3 +304,32 @@ def test_images_of_one_object_stay_in_one_group():
     rule = {"bands": ("xray",), "shape": (256, 256)}
     items, _ = as_items([ccd(HALO_ID=5, AXIS=axis) for axis in "xy"], **rule)
     assert [item.group_id for item in items] == ["5", "5"]
+
+
+def test_event_lists_are_classified_in_the_band_of_the_model(classifier, tmp_path):
+    y, x = np.nonzero(COUNTS)
+    x, y = (np.repeat(values, COUNTS[y, x]) for values in (x, y))
+    energy = np.random.default_rng(2).uniform(300, 9000, x.size)  # eV; a fifth lies outside 0.5 to 7 keV
+    columns = [fits.Column("x", "D", array=x + 1.0), fits.Column("y", "D", array=y + 1.0),
+               fits.Column("energy", "D", unit="eV", array=energy)]  # fmt: skip
+    events = fits.BinTableHDU.from_columns(columns, name="EVENTS")
+    header = sky().to_header()
+    for axis in (1, 2):
+        names = {"TCTYP": "CTYPE", "TCRVL": "CRVAL", "TCRPX": "CRPIX", "TCDLT": "CDELT"}
+        events.header.update({f"{own}{axis}": header[f"{key}{axis}"] for own, key in names.items()})
+        events.header.update({f"TLMIN{axis}": 0.5, f"TLMAX{axis}": 256.5})
+    events.header.update(TELESCOP="CHANDRA", INSTRUME="ACIS", DETNAM="ACIS-0123", EXPOSURE=1e5)
+    events.writeto(tmp_path / "events_evt2.evt")
+    table = classifier.classify(tmp_path, redshift=Z)
+    whole, band = (read_events(tmp_path / "events_evt2.evt", energy=each) for each in (None, [0.5, 7] * u.keV))
+    right, of_all = (classifier.classify(image, redshift=Z)["p_CC"][0] for image in (band, whole))
+    assert table["source_id"][0] == "events_evt2"
+    assert table["p_CC"][0] == pytest.approx(right, abs=1e-6) and abs(right - of_all) > 1e-4
+    assert not Flag(int(table["flags"][0])) & (Flag.OTHER_BAND | Flag.OTHER_INSTRUMENT | Flag.FAILED)
+
+
+def test_what_is_no_file_is_a_failed_row(classifier, tmp_path, path):
+    os.mkfifo(tmp_path / "pipe.fits")
+    table = classifier.classify([tmp_path / "pipe.fits", path, "/dev/zero"], redshift=Z)
+    assert (table["flags"] & Flag.FAILED != 0).tolist() == [True, False, True]
+    assert "is a FIFO" in table["message"][0] and "is a device" in table["message"][2]
