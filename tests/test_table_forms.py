@@ -16,7 +16,7 @@ from astroclassify import nn, people, plots, survey, tables
 from astroclassify.schemes import COOL_CORE
 from astroclassify.sim import label_candidates
 
-N = 12
+N = 24
 
 
 def sample():
@@ -198,7 +198,7 @@ def labelled(table):
 
 
 def validated(table):
-    return nn.cross_validate(labelled(table), nn.ThresholdClassifier("c_sb"), n_folds=2, rng=1)
+    return nn.cross_validate(labelled(table), nn.ThresholdClassifier("c_sb"), n_folds=3, rng=1)
 
 
 def read(table):
