@@ -310,6 +310,12 @@ def read_snapshot(folder):
     return [snapshot.read_halo(int(row["halo_id"])) for row in snapshot.select_halos()]
 
 
+def read_catalogue(folder):
+    """A catalogue; one without units is of a kind that is known."""
+    path = _only(folder)
+    return _public("survey", "read_catalogue")(path, kind="4xmm" if path.suffix == ".csv" else None)
+
+
 def _public(room, name):
     return getattr(importlib.import_module(f"astroclassify.{room}"), name)
 
@@ -318,7 +324,7 @@ READERS = {
     "image": (image_seeds, lambda folder: _public("images", "read_image")(_only(folder))),
     "cutout": (cutout_seeds, lambda folder: _public("images", "Cutout").read(_only(folder))),
     "events": (events_seeds, lambda folder: _public("images", "read_events")(_only(folder))),
-    "catalogue": (catalogue_seeds, lambda folder: _public("survey", "read_catalogue")(_only(folder))),
+    "catalogue": (catalogue_seeds, read_catalogue),
     "votable": (votable_seeds, lambda folder: _public("survey", "read_catalogue")(_only(folder))),
     "model": (model_seeds, lambda folder: _public("nn", "load_classifier")(folder)),
     "votes": (votes_seeds, read_journal_or_votes),
