@@ -42,7 +42,7 @@ if os.environ.get("DOCS_INTERSPHINX"):
 nitpicky = True
 nitpick_ignore_regex = [
     # Objects of other projects: known only with their inventories (see intersphinx_mapping).
-    (r"py:.*", r"(astropy|concurrent|matplotlib|numpy|onnxruntime|pathlib|reproject|sklearn|torch)\..*"),
+    (r"py:.*", r"(astropy|concurrent|matplotlib|numpy|onnxruntime|pathlib|photutils|reproject|sklearn|torch)\..*"),
     # Python's own, likewise.
     (r"py:.*", r"(Exception|TypeError|ValueError|OSError|ImportError|FileNotFoundError|IntFlag|enum\.IntFlag|object)"),
     # Private base classes, which have no page.
