@@ -27,8 +27,8 @@ _LINEAR_KEY = re.compile(
     r"(NAXIS|CTYPE|CUNIT|CRPIX|CRVAL|CDELT|CROTA|CNAME|CRDER|CSYER)\d+[A-Z]?$|(CD|PC)\d+_\d+[A-Z]?$"
 )
 DISTORTION_KEY = re.compile(
-    r"(PV|PS)\d+_\d+[A-Z]?$|(A|B|AP|BP)_(\d_\d|ORDER|DMAX)$|(AMD|PPO|AMDR)[XYE]?\d+$|(PLT|CNPIX|XPIXELSZ|YPIXELSZ)|"
-    r"(DQ|DP|CQDIS|CPDIS|DVERR|CQERR)\d|D2IM"
+    r"(PV|PS)\d+_\d+[A-Z]?$|(A|B|AP|BP)_(\d_\d|ORDER|DMAX)$|(AMD|PPO|AMDR)[XYE]?\d+$|"
+    r"(PLT(RA|DEC|SCALE|SIZE)|CNPIX|XPIXELSZ|YPIXELSZ)|(DQ|DP|CQDIS|CPDIS|DVERR|CQERR)\d|D2IM"
 )
 # Keywords of times, which a coordinate system may have and an image keeps.
 _TIME_KEY = re.compile(r"DATE|MJD|TIME")
@@ -118,4 +118,5 @@ def _card_value(value):
         return None  # FITS cannot hold NaN: a card without a value
     if isinstance(value, (bool, int, float, complex)):
         return value
-    return " ".join(str(value).split("\n")).encode("ascii", "backslashreplace").decode()
+    text = " ".join(str(value).split("\n")).encode("ascii", "backslashreplace").decode()
+    return text if text.isprintable() else re.sub(r"[^ -~]", lambda character: f"\\x{ord(character[0]):02x}", text)

@@ -40,7 +40,7 @@ class _Lines:
 
     def __init__(self, file):
         self._file, self._pending = iter(file), []
-        self.kept, self.size, self.swallowing = [], None, False
+        self.kept, self._length, self.size, self.swallowing = [], 0, None, False
 
     def __iter__(self):
         return self
@@ -48,16 +48,17 @@ class _Lines:
     def __next__(self):
         text = self._pending.pop() if self._pending else next(self._file).replace("\0", "\\x00")
         inside = bool(self.kept)
-        if inside and (len(_alone(text)) == self.size or sum(map(len, self.kept)) > _LONGEST_RECORD):
+        if inside and (len(_alone(text)) == self.size or self._length > _LONGEST_RECORD):
             self._pending.append(text)
             self.swallowing = True
             raise StopIteration
         self.kept.append(text)
+        self._length += len(text)
         return text
 
     def next_record(self):
         """Fields of the next record, None where it is none; StopIteration at the end."""
-        self.kept, self.swallowing = [], False
+        self.kept, self._length, self.swallowing = [], 0, False
         try:
             fields = next(csv.reader(self))
         except csv.Error:

@@ -189,7 +189,7 @@ def _with_fault(row, message):
 def _find(rows, root):
     """Put the path of each picture into its row; flag what is missing, log what is in no list."""
     there = {
-        split: {each.name for each in (root / f"{split}_images").glob("*.png") if each.is_file()}
+        split: {each.name for each in (root / f"{split}_images").glob("*.png")}
         if (root / f"{split}_images").is_dir()
         else set()
         for split in SPLITS

@@ -99,7 +99,7 @@ def test_unknown_instrument_needs_a_psf():
         ("ACIS", {"ENERGYLO": 0.5, "ENERGYHI": 7.0}, (0.5, 7.0)),
         ("ACIS", {"ENERGYLO": 7.0, "ENERGYHI": 0.5}, None),
         ("ACIS", {"ENERGYLO": 0.5}, None),
-        ("PSPC", {"DSTYP1": "PI", "DSVAL1": "52:201"}, None),
+        ("PSPC", {"DSTYP1": "PI", "DSVAL1": "52:201"}, (0.52, 2.01)),
     ],
 )
 def test_energy_range_of_the_header(instrument, cards, band):

@@ -60,8 +60,8 @@ def test_a_file_that_kills_its_reader_has_a_row_like_others(classifier, tmp_path
 def reader(monkeypatch):
     """A child that ends at files called ``die`` and never answers for files called ``wait``."""
     odd = "; import astroclassify.nn.inputs._child as c, os, time; read = c.read_here; "
-    odd += "c.read_here = lambda path, bands: os._exit(1) if path.endswith('die.fits') else "
-    odd += "time.sleep(1000) if path.endswith('wait.fits') else read(path, bands); main()"
+    odd += "c.read_here = lambda path, *rest: os._exit(1) if path.endswith('die.fits') else "
+    odd += "time.sleep(1000) if path.endswith('wait.fits') else read(path, *rest); main()"
     child = _reader._Child()
     monkeypatch.setattr(_reader, "_child", child)
     monkeypatch.setattr(_reader, "_PROGRAM", _reader._PROGRAM.removesuffix("; main()") + odd)
