@@ -176,6 +176,8 @@ def big_endian(table, tmp_path):
 
 FORMS = [in_memory, as_table, ecsv, ecsv_as_table, of_fits, fits_of_variable_length, votable, of_objects, masked]
 FORMS += [pandas, pandas_gaps, big_endian]
+# Those whose columns differ most from the ones in memory.
+QUICK = (as_table, fits_of_variable_length, masked)
 
 
 def with_sky(table):
@@ -335,7 +337,10 @@ def same(got, want):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+@pytest.mark.parametrize(
+    "form",
+    [pytest.param(form, id=form.__name__, marks=[] if form in QUICK else pytest.mark.slow) for form in FORMS],
+)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_form_of_a_table_is_the_same_table(name, form, tmp_path):
     make, function = FUNCTIONS[name]

@@ -53,6 +53,7 @@ def same(one, other):
         assert np.array_equal(one[name], other[name], equal_nan=one[name].dtype.kind == "f"), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
 def test_what_was_done_is_not_lost(folder, tmp_path, sent):
     whole, out = tmp_path / "whole.ecsv", tmp_path / "out.ecsv"

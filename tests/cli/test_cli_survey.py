@@ -78,6 +78,7 @@ def test_detect_prints_the_table_where_no_file_is_named(files, capsys):
     assert f"sources: {len(table)} C1, 0 C2, 0 P1" in err and "--out FILE writes all" in err
 
 
+@pytest.mark.slow
 def test_two_cameras_are_added(files, tmp_path):
     names = [str(files / "field.fits"), str(files / "field.fits")]
     maps = [str(files / "exposure.fits"), str(files / "exposure.fits")]

@@ -286,6 +286,7 @@ def in_shell(text, *arguments):
         ('"$@" 2>&- | head -n 1', 0, ""),
     ],
 )
+@pytest.mark.slow
 def test_standard_output_that_is_closed_full_or_not_read(text, status, error):
     if "full" in text and not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
@@ -295,6 +296,7 @@ def test_standard_output_that_is_closed_full_or_not_read(text, status, error):
 
 
 @posix
+@pytest.mark.slow
 def test_work_is_not_lost_where_nobody_reads_the_remarks(files, tmp_path):
     text = '"$@" 2>&1 | true; exit ${PIPESTATUS[0]}'
     arguments = PARTLY["cutouts"].format(files=files, new=tmp_path / "new").split()
@@ -325,7 +327,9 @@ sys.exit(main())
 
 @posix
 @pytest.mark.parametrize("swallow", [True, False])
-@pytest.mark.parametrize("package", ["argparse", "numpy", "astropy.table", "onnxruntime"])
+@pytest.mark.parametrize(
+    "package", ["argparse", "numpy", "astropy.table", pytest.param("onnxruntime", marks=pytest.mark.slow)]
+)
 def test_ctrl_c_during_imports(package, swallow, files):
     arguments = ("classify", files / "field.fits", "--redshift", "0.1", "--model", "coolcore-embedded")
     code = INTERRUPTED.replace("PACKAGE", repr(package)).replace("SWALLOW", str(swallow))
@@ -364,6 +368,7 @@ if __name__ == "__main__":
 
 
 @posix
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "status", "error"),
     [("interrupt", 130, "interrupted\n"), ("kill", -9, ""), ("kill a worker", 2, "broken\n")],

@@ -277,7 +277,7 @@ def test_a_tile_that_unpacks_without_end(monkeypatch):
     refused(io.BytesIO(data), "tile 1 unpacks to more than its 600 pixels can take")
 
 
-@pytest.mark.parametrize(("reader", "n"), [("image", 120), ("votes", 60)])
+@pytest.mark.parametrize(("reader", "n"), [("image", 40), ("votes", 40)])
 def test_damaged_inputs(tmp_path, reader, n):
     """A short run of the tool that does this for hours."""
     if not TOOL.exists():

@@ -140,6 +140,7 @@ def test_sample_of_a_survey(small, tmp_path):
         simulate_survey(2, rng=4, out=tmp_path / "one", **SETTINGS)
 
 
+@pytest.mark.slow
 def test_a_field_that_fails_is_said_and_tried_again(small, tmp_path, monkeypatch):
     def failing(field):
         if field.livetime > 15e3:

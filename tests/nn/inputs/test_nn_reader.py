@@ -41,7 +41,7 @@ def write_killer(path):
     return path
 
 
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("packed", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_file_that_kills_its_reader_has_a_row_like_others(classifier, tmp_path, packed):
     good = [write(tmp_path / f"{name}.fits", compression_type=kind) for name, kind in
             (("a", "HCOMPRESS_1"), ("z", "RICE_1"))]  # fmt: skip
@@ -76,6 +76,7 @@ def test_death_of_the_reader_is_said(classifier, tmp_path, reader):
     assert "the reader died on this file: " in table["message"][1] and "die.fits" in table["message"][1]
 
 
+@pytest.mark.slow
 def test_a_reader_that_takes_too_long_is_ended(classifier, tmp_path, reader, monkeypatch):
     paths = [write(tmp_path / f"{name}.fits", compression_type="RICE_1") for name in ("a", "wait", "z")]
     assert classifier.classify([paths[0]])["message"][0] == ""
