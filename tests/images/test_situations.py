@@ -377,6 +377,7 @@ def test_whole_numbers_of_x_ray_telescopes_are_counts(kind, tmp_path):
 
 def test_a_perfect_acis_image_as_ciao_writes_it_has_no_flag(tmp_path):
     """A mock of the model's own population: no BUNIT, int16, chips in DETNAM, band in ENERGYLO and the filters."""
+    pytest.importorskip("h5py")
     write_embedded_snapshot(tmp_path / "snapshot", n_halos=1, rng=3, max_cells=40_000)
     snapshot = open_snapshot(tmp_path / "snapshot")
     halo = snapshot.read_halo(snapshot.select_halos()["halo_id"][0])
