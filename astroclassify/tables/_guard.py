@@ -4,6 +4,7 @@ import gzip
 import math
 import re
 import zlib
+from collections import Counter
 from pathlib import Path
 from xml.parsers import expat
 
@@ -19,8 +20,9 @@ _LARGEST_RATIO, _SMALLEST_BOMB = 100, 16 << 20
 # Readers of text need some ten times as much memory as the text.
 _LARGEST_TEXT, _LONGEST_LINE = 1 << 30, 16 << 20
 _LONGEST_HEADER = 50 << 20  # of FITS, some hundred thousand columns
+_MOST_OF_ONE_NAME = 100
 _LONGEST_YAML, _MOST_NODES = 4 << 20, 1_000_000
-_CARD = re.compile(rb"(BITPIX|NAXIS\d*|PCOUNT|GCOUNT|TFIELDS) *= *([+-]?\d{1,18})(?!\d)")
+_CARD = re.compile(rb"(BITPIX|NAXIS\d*|PCOUNT|GCOUNT|TFIELDS) *= *([+-]?\d{1,70})(?!\d)")
 _BITS = {8, 16, 32, 64, -32, -64}
 # Bytes of a value in VOTable's binary form (VOTable 1.5, section 2.1).
 _VOTABLE_BYTES = {"short": 2, "unicodeChar": 2, "int": 4, "float": 4, "long": 8, "double": 8, "floatComplex": 8}
@@ -148,7 +150,7 @@ def _data_size(numbers, number):
 
 def _check_votable(stream, size):
     """No document type, no entity, no stream from elsewhere, no array larger than the file could fill."""
-    parser, sizes = expat.ParserCreate(), {"row": 0, "rows": 0, "declared": 0}
+    parser, sizes, fields = expat.ParserCreate(), {"row": 0, "rows": 0, "declared": 0}, Counter()
 
     def refuse_document(name, system, public, internal):
         if system or public or internal:
@@ -167,6 +169,11 @@ def _check_votable(stream, size):
             sizes["declared"] = int(names["nrows"]) if names.get("nrows", "").isdecimal() else 0
         elif tag == "FIELD":
             sizes["row"] += _field_bytes(names)
+            # astropy looks for a free name again from the first for each, which takes for ever with thousands.
+            for name in {names.get("id", ""), names.get("name", "")} - {""}:
+                fields[name] += 1
+                if fields[name] > _MOST_OF_ONE_NAME:
+                    raise SchemaError(f"has more than {_MOST_OF_ONE_NAME} fields called {name[:80]!r}")
         elif tag == "TR":
             sizes["rows"] += 1
         elif tag != "DATA":

@@ -21,6 +21,7 @@ VOTABLE = """<?xml version="1.0"?>{head}<VOTABLE version="1.3"><RESOURCE><TABLE 
 <FIELD name="NAME" datatype="char" arraysize="{size}"/><FIELD name="RA" datatype="double" unit="deg"/>
 <FIELD name="DEC" datatype="double" unit="deg"/><DATA>{data}</DATA></TABLE></RESOURCE></VOTABLE>
 """
+SAME = b'<FIELD ID="a" name="a" datatype="int"/>'
 ROWS = "<TABLEDATA><TR><TD>a</TD><TD>1</TD><TD>2</TD></TR></TABLEDATA>"
 
 
@@ -67,6 +68,8 @@ HOSTILE = {
     "array of a votable": ("x.vot", votable(size="1000000000000")),
     "rows of FITS": ("x.fits", cards(NAXIS2=10**12)),
     "columns of FITS": ("x.fits", cards(TFIELDS=2**31 - 1)),
+    "fields of one name": ("x.vot", votable().replace(b"<FIELD ", 2000 * SAME + b"<FIELD ", 1)),
+    "columns of FITS beyond any number": ("x.fits", cards(TFIELDS=10**20 - 1)),
     "heap of FITS": ("x.fits", cards(PCOUNT=10**15)),
     "negative size": ("x.fits", cards(NAXIS2=-1)),
     "rows of no bytes": ("x.fits", cards(NAXIS1=0, NAXIS2=10**12)),
