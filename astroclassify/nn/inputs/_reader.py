@@ -29,8 +29,8 @@ def read_file(path, bands, energy=None):
     The image (or Cutout, for several bands or a file of one) in a file; of an event list in a band [keV].
 
     Sizes that lie in a tile-compressed image make the C code below astropy write beyond its memory, which ends the
-    process. Such images, and packed files, which may hold one, are therefore read by a child: it costs some milliseconds
-    an image, and a few seconds once.
+    process. Such images, and packed files, which may hold one, are therefore read by a child: it costs some
+    milliseconds an image, and a few seconds once.
     """
     return (_child.read if _may_kill(path) else read_here)(path, bands, energy)
 
