@@ -2,10 +2,14 @@
 
 from astropy.wcs import WCS, Wcsprm
 
+from astroclassify.exceptions import GeometryError
+
 from ._cards import DISTORTION_KEY, is_of_wcs
 from ._checks import is_celestial, plane
 
 __all__ = ["read_wcs"]
+
+MOST_AXES = 15  # that a WCS of astropy can have
 
 
 def read_wcs(header, shape, hdus=None):
@@ -27,6 +31,9 @@ def read_wcs(header, shape, hdus=None):
 def _parse_wcs(header, hdus):
     """WCS of a header. `WCS` parses the whole header three times; without distortions its linear terms say it all."""
     cards = [card for card in header.cards if is_of_wcs(card.keyword)]
+    for key in {key for key in header if key.startswith("WCSAXES")}:
+        if header[key] not in range(MOST_AXES + 1):  # for more, wcslib writes beyond its memory
+            raise GeometryError(f"{key} must be a whole number of axes up to {MOST_AXES}, got {header[key]!r}")
     kinds = [str(card.value) for card in cards if card.keyword.startswith("CTYPE")]
     if any(DISTORTION_KEY.match(card.keyword) for card in cards) or any(kind[8:] for kind in kinds):
         return WCS(header, fobj=hdus)

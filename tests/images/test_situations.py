@@ -461,3 +461,12 @@ def test_a_mask_of_another_shape_is_refused(tmp_path):
     fits.HDUList([fits.PrimaryHDU(counts(), header()), mask]).writeto(tmp_path / "image.fits")
     with pytest.raises(GeometryError, match="MASK .* must have the image's shape"):
         read_image(tmp_path / "image.fits")
+
+
+@pytest.mark.parametrize("key", ["WCSAXES", "WCSAXESB"])
+@pytest.mark.parametrize("distorted", [True, False])
+def test_axes_beyond_any_number_are_refused(tmp_path, key, distorted):
+    more = {"PV1_1": 0.0} if distorted else {}
+    fits.PrimaryHDU(counts(), header(**{key: 65536}, **more)).writeto(tmp_path / "image.fits")
+    with pytest.raises(GeometryError, match=f"{key} must be a whole number of axes up to 15, got 65536"):
+        read_image(tmp_path / "image.fits")
