@@ -37,7 +37,9 @@ def folder(tmp_path):
 
 def end(arguments, part, sent, *, least=6):
     """Start the command and send it a signal once so many rows are in the file beside its output."""
-    with subprocess.Popen([sys.executable, "-c", COMMAND, *arguments], stderr=subprocess.PIPE, text=True) as process:
+    # A shell in the background hands Ctrl-C down ignored, which the command would respect.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n" + COMMAND
+    with subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True) as process:
         limit = time.monotonic() + 120
         while not part.exists() or part.read_bytes().count(b"\n") < least + 1:
             assert process.poll() is None and time.monotonic() < limit, process.stderr.read()

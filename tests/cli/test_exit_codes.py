@@ -260,12 +260,16 @@ def test_rows_that_fail_are_counted_and_kept(name, files, tmp_path, capsys):
 # --- the process
 
 
+# A shell in the background hands Ctrl-C down ignored, which the command would respect.
+HEARD = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
 def start(*arguments, code=None, **options):
     """The command, or a script, in a process and a group of its own."""
     code = code or "import sys; from astroclassify.cli import main; sys.exit(main())"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    command = [sys.executable, "-c", code, *map(str, arguments)]
+    command = [sys.executable, "-c", HEARD + code, *map(str, arguments)]
     return subprocess.Popen(command, text=True, env=environment, start_new_session=True, **pipes)
 
 

@@ -11,6 +11,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import CCDData, NDData, StdDevUncertainty
+from astropy.utils import minversion
 from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 
@@ -249,6 +250,7 @@ def test_undefined_integers_are_masked(stored, zero, tmp_path):
     assert np.all(found.data[~found.mask] == 3 + (zero or 0))
 
 
+@pytest.mark.skipif(not minversion("astropy", "7.0"), reason="astropy 6 cannot read them: an error says so")
 def test_undefined_pixels_of_compressed_integers_are_masked(tmp_path):
     raw = np.full((20, 20), 3 + 2**15, np.uint16)
     raw[5:8, 5:8] = 100 + 2**15
