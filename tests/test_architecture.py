@@ -18,8 +18,8 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 # but for the modules of the ground, which are ordered by what they need.
 LEVELS = (
     ("_lazy", "exceptions", "data"),
-    ("_checks", "_regular_files"),
-    ("schemes", "_x_classes", "batch", "_http"),
+    ("_checks", "_fits_tiles", "_regular_files"),
+    ("schemes", "_fits_structure", "_x_classes", "batch", "_http"),
     ("tables",),
     ("images",),
     ("morphology",),

@@ -15,6 +15,7 @@ from astropy.utils.exceptions import AstropyDeprecationWarning, AstropyUserWarni
 from astropy.wcs import FITSFixedWarning
 
 from astroclassify._checks import first_line, require, shorten
+from astroclassify._fits_structure import check_structure
 from astroclassify._regular_files import check_regular
 from astroclassify.exceptions import (
     ArgumentError,
@@ -23,8 +24,6 @@ from astroclassify.exceptions import (
     ImageWarning,
     MissingDependencyError,
 )
-
-from ._fits_structure import check_structure
 
 __all__ = ["hdu_of_name", "name_of", "open_fits"]
 

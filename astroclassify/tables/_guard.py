@@ -1,7 +1,6 @@
 """What is checked of a file of a table before it is read: the readers believe what a file says of itself."""
 
 import gzip
-import math
 import re
 import zlib
 from collections import Counter
@@ -9,6 +8,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from astroclassify._checks import first_line
+from astroclassify._fits_structure import check_structure
 from astroclassify.exceptions import SchemaError
 
 __all__ = ["check_file", "head_of", "open_unpacked"]
@@ -19,11 +19,8 @@ _STARTS = {"ecsv": b"# %ECSV", "fits": b"SIMPLE", "votable": (b"<", b"\xff\xfe",
 _LARGEST_RATIO, _SMALLEST_BOMB = 100, 16 << 20
 # Readers of text need some ten times as much memory as the text.
 _LARGEST_TEXT, _LONGEST_LINE = 1 << 30, 16 << 20
-_LONGEST_HEADER = 50 << 20  # of FITS, some hundred thousand columns
 _MOST_OF_ONE_NAME = 100
 _LONGEST_YAML, _MOST_NODES = 4 << 20, 1_000_000
-_CARD = re.compile(rb"(BITPIX|NAXIS\d*|PCOUNT|GCOUNT|TFIELDS) *= *([+-]?\d{1,70})(?!\d)")
-_BITS = {8, 16, 32, 64, -32, -64}
 # Bytes of a value in VOTable's binary form (VOTable 1.5, section 2.1).
 _VOTABLE_BYTES = {"short": 2, "unicodeChar": 2, "int": 4, "float": 4, "long": 8, "double": 8, "floatComplex": 8}
 _VOTABLE_BYTES["doubleComplex"] = 16
@@ -57,7 +54,7 @@ def check_file(path, form, name="path"):
         size = _unpacked_size(path)
         with open_unpacked(path) as stream:
             if form == "fits":
-                _check_fits(stream, size)
+                _check_fits(stream, size, Path(path).stat().st_size)
             elif form == "votable":
                 _check_votable(stream, size)
             else:
@@ -84,68 +81,16 @@ def _unpacked_size(path):
     return size
 
 
-def _skip(stream, n_bytes):
-    while n_bytes > 0:
-        n_bytes -= len(stream.read(min(n_bytes, _CHUNK))) or n_bytes
-
-
-def _check_fits(stream, size):
-    """Every extension lies within the file, and every header has an end."""
-    place, number = 0, 0
-    while place < size:
-        header = _fits_header(stream, number)
-        if not header:
-            return
-        cards = (_CARD.match(header, start, start + 80) for start in range(0, len(header), 80))
-        numbers = {match[1].decode(): int(match[2]) for match in cards if match}
-        data = _data_size(numbers, number)
-        n_columns = numbers.get("TFIELDS", 0)
-        # Rows and columns of no bytes take memory as well.
-        if n_columns > header.count(b"TFORM") or (n_columns and numbers.get("NAXIS2", 0) > size):
-            raise SchemaError(f"declares more columns or rows in extension {number} than it has")
-        place += len(header) + data
-        if place > size:
-            raise SchemaError(
-                f"declares {data} bytes of data in extension {number}, of which {place - size} are missing"
-            )
-        padding = -data % 2880
-        place += padding
-        _skip(stream, data + padding)
-        number += 1
-
-
-def _fits_header(stream, number):
-    """Bytes of the next header; none where nothing but padding follows."""
-    blocks, length = [], 0
-    while length < _LONGEST_HEADER:
-        block = stream.read(2880)
-        if not blocks and not block.startswith(b"XTENSION" if number else b"SIMPLE  ="):
-            while block and not block.strip(b" \0"):
-                block = stream.read(_CHUNK)
-            if not block:
-                return b""
-            break  # readers look for extensions there all the same
-        blocks.append(block)
-        length += len(block)
-        if len(block) == 2880 and any(block[start : start + 80].rstrip() == b"END" for start in range(0, 2880, 80)):
-            return b"".join(blocks)
-        if len(block) < 2880:
-            break
-    raise SchemaError(f"is not FITS where extension {number} should be, or the header there has no end")
-
-
-def _data_size(numbers, number):
-    """Bytes of the data of an extension (FITS standard 4.0, equation 2)."""
-    n_axes = numbers.get("NAXIS", 0)
-    lengths = [numbers.get(f"NAXIS{axis}", -1) for axis in range(1, min(n_axes, 1000) + 1)]
-    pcount, gcount = numbers.get("PCOUNT", 0), numbers.get("GCOUNT", 1)
-    if not 0 <= n_axes <= 999 or min([0, pcount, gcount, *lengths]) < 0 or numbers.get("BITPIX") not in _BITS:
-        raise SchemaError(f"is damaged: extension {number} has no valid BITPIX, NAXIS, PCOUNT or GCOUNT")
-    if not lengths:
-        return 0
-    if lengths[0] == 0 and number == 0:  # random groups
-        lengths = lengths[1:]
-    return abs(numbers["BITPIX"]) // 8 * gcount * (pcount + math.prod(lengths))
+def _check_fits(stream, size, stored):
+    """The structure of the file, and nothing behind it: readers look for extensions there all the same."""
+    try:
+        end, _ = check_structure(stream, size, stored)
+    except ValueError as error:
+        raise SchemaError(f"is not sound FITS: {error}") from None
+    stream.seek(end)
+    while chunk := stream.read(_CHUNK):
+        if chunk.strip(b" \0"):
+            raise SchemaError(f"has {size - end} bytes behind its last extension that are none")
 
 
 def _check_votable(stream, size):

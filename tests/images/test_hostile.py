@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from astroclassify import _fits_structure
 from astroclassify.exceptions import ArgumentError, GeometryError, ImageWarning, MissingDependencyError
-from astroclassify.images import Cutout, _fits_structure, _open, read_image
+from astroclassify.images import Cutout, _open, read_image
 
 DATA = np.arange(600.0).reshape(20, 30)
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "fuzz_readers.py"
@@ -265,7 +266,7 @@ for path in sys.argv[1:]:
 
 
 def test_a_tile_that_unpacks_without_end(monkeypatch):
-    from astroclassify.images import _fits_tiles
+    from astroclassify import _fits_tiles
 
     bomb = gzip.compress(bytes(1 << 20))
     data = stream(compressed("GZIP_1", np.random.default_rng(0).integers(0, 2**15, (20, 30)).astype(np.int16)), 0, b"")

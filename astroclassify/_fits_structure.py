@@ -94,6 +94,8 @@ def check_structure(file, size, stored):
             unit.refuse(
                 f"in a file of its size an image may have {most} pixels, {math.prod(unit.shape())} are declared"
             )
+        elif "TFIELDS" in unit.values:
+            _check_columns(unit, size)
         end = unit.begin + -(-unit.length // BLOCK) * BLOCK
         number += 1
         names.add(unit.text("EXTNAME").upper())
@@ -147,6 +149,13 @@ def _value(rest):
     return text.partition("/")[0].strip()
 
 
+def _check_columns(unit, size):
+    """Columns that are not described, and rows of no bytes, take memory as well."""
+    described = sum(key.startswith("TFORM") for key in unit.values)
+    unit.integer("TFIELDS", 0, described)
+    unit.integer("NAXIS2", 0, size)
+
+
 def _length(unit):
     """Bytes of data that a header declares (FITS standard 4.0, section 4.4.1)."""
     if unit.number == 0 and unit.values["SIMPLE"] != "T":
@@ -156,6 +165,6 @@ def _length(unit):
         unit.refuse(f"BITPIX must be one of {_BITPIX}, got {bitpix}")
     lengths = unit.shape()
     if unit.values.get("GROUPS", "F").startswith("T") and len(lengths) > 1 and lengths[0] == 0:
-        unit.refuse("it holds random groups, which are no image")
+        unit.refuse("it holds random groups, which are neither image nor table")
     pcount, gcount = unit.integer("PCOUNT", 0, default=0), unit.integer("GCOUNT", 1, default=1)
     return abs(bitpix) // 8 * gcount * (pcount + math.prod(lengths))
