@@ -1,4 +1,4 @@
-"""Units in the words of headers."""
+"""Units in the words of headers and catalogues."""
 
 import functools
 import re
@@ -6,9 +6,10 @@ import warnings
 
 from astropy import units as u
 
-__all__ = ["parse_unit"]
+__all__ = ["parse_unit", "spelled"]
 
-# Words for units in headers, in lower case, and what astropy calls them; "S" is no siemens there and "H" no henry.
+# Words for units, in lower case, and what astropy calls them; "S" is no siemens there, "H" no henry, "asec" no
+# attosecond.
 _UNIT_WORDS = {
     word: unit
     for unit, words in {
@@ -25,8 +26,8 @@ _UNIT_WORDS = {
         "keV": "kev",
         "eV": "ev",
         "erg": "erg ergs",
-        "arcsec": "arcsec arcsecs arcsecond arcseconds",
-        "arcmin": "arcmin arcmins arcminute arcminutes",
+        "arcsec": "arcsec arcsecs arcsecond arcseconds asec",
+        "arcmin": "arcmin arcmins arcminute arcminutes amin",
         "deg": "deg degs degree degrees",
         "ct s-1": "cps",
         "/": "per",
@@ -35,11 +36,15 @@ _UNIT_WORDS = {
 }
 
 
+def spelled(text):
+    """A unit with its words as astropy spells them."""
+    return re.sub(r"[A-Za-z]+", lambda word: _UNIT_WORDS.get(word[0].lower(), word[0]), text)
+
+
 @functools.lru_cache(maxsize=256)
 def parse_unit(text):
     """Unit that a text of a header means; None where it is empty or not understood."""
-    text = re.sub(r"\be-(?!\d)", "electron", text.replace("_", " "))
-    text = re.sub(r"[A-Za-z]+", lambda word: _UNIT_WORDS.get(word[0].lower(), word[0]), text)
+    text = spelled(re.sub(r"\be-(?!\d)", "electron", text.replace("_", " ")))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", u.UnitsWarning)  # of style: "counts/s/deg2" is understood

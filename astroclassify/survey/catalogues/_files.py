@@ -16,6 +16,7 @@ from astropy.table import MaskedColumn, Table
 from astroclassify._checks import first_line
 from astroclassify._regular_files import check_regular
 from astroclassify.exceptions import SchemaError
+from astroclassify.images._units import spelled
 from astroclassify.tables._guard import check_file, head_of, open_unpacked
 
 __all__ = ["parse_unit", "read_table"]
@@ -24,20 +25,6 @@ log = logging.getLogger(__name__)
 
 FORMS = "FITS, VOTable, ECSV, CSV, TSV of VizieR, or a CDS file beside its ReadMe"
 
-# Spellings that other programs write and astropy does not read, or (asec) reads as something else.
-_SPELLINGS = {
-    word: unit
-    for unit, words in {
-        "deg": "degrees degree",
-        "ct": "counts count cts",
-        "pix": "pixels pixel",
-        "arcsec": "arcseconds arcsecs asec",
-        "arcmin": "arcminutes amin",
-        "h": "hours hour hr hrs",
-        "s": "seconds sec",
-    }.items()
-    for word in words.split()
-}
 _FRAME_CARDS = ("RADESYS", "RADECSYS", "EQUINOX")
 _NO_UNIT = {"", "-", "--", "---", "none", "null", "unitless", "[-]"}
 _SEXAGESIMAL = {"h:m:s": "h:m:s", "hms": "h:m:s", "hh:mm:ss": "h:m:s", "d:m:s": "d:m:s", "dms": "d:m:s"}
@@ -58,7 +45,7 @@ def parse_unit(text):
         return None
     if text.lower() in _SEXAGESIMAL:
         return _SEXAGESIMAL[text.lower()]
-    text = re.sub(r"[A-Za-z]+", lambda word: _SPELLINGS.get(word[0].lower(), word[0]), text)
+    text = spelled(text)
     for name in ("cds", None):
         try:
             with warnings.catch_warnings():
