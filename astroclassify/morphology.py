@@ -1,6 +1,6 @@
 """Shape of an image: concentration, centroid shift, power ratios, asymmetry, centres, with errors."""
 
-from .images._morphology import (
+from .images.morphology._morphology import (
     COLUMNS,
     centroid_shift,
     image_measures,

@@ -15,12 +15,13 @@ from astropy.wcs import FITSFixedWarning
 from astroclassify._checks import check_quantity
 from astroclassify.exceptions import GeometryError, ImageWarning
 from astroclassify.images import SkyImage, as_image, pixel_scale, read_header, read_image
-from astroclassify.images._cards import plain_meta
-from astroclassify.images._checks import celestial, counts_factor, image_flags, is_celestial, square_pixels
+from astroclassify.images._checks import celestial, counts_factor, image_flags, square_pixels
 from astroclassify.images._exposure_map import exposure_seconds
 from astroclassify.images._files import image_from_hdus
 from astroclassify.images._resample import brightness, corners, nearest, quadrilaterals, same_grid
 from astroclassify.images._standardise import LOW_COUNTS
+from astroclassify.images.headers._cards import plain_meta
+from astroclassify.images.headers._wcs import is_celestial
 from astroclassify.schemes import Flag
 
 from ._background import estimate_background

@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = attach(
         "_cutout": ("Cutout",),
         "_files": ("SkyImage", "read_image", "write_image"),
         "_geometry": ("DEFAULT_COSMOLOGY", "Geometry"),
-        "_headers": ("Header", "read_header"),
+        "headers._headers": ("Header", "read_header"),
         "_standardise": ("standardise",),
         "events._read": ("read_events",),
     },

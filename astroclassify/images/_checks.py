@@ -12,8 +12,9 @@ from astroclassify._checks import shorten
 from astroclassify.exceptions import GeometryError
 from astroclassify.schemes import Flag
 
-from ._cards import make_header
 from ._sky_image import SkyImage, sky_image
+from .headers._cards import make_header
+from .headers._wcs import is_celestial, plane
 
 SQUARE = 0.02
 """By which share the sides of a pixel may differ where pixels are taken to be square."""
@@ -113,21 +114,11 @@ def check_position(name, position):
             raise GeometryError(f"{name} must be a finite position, got {shorten(position)}")
 
 
-def is_celestial(wcs):
-    """Whether a WCS is one of the sky. Places on the Earth (TLON), which astropy counts among these, are not."""
-    return bool(getattr(wcs, "has_celestial", False)) and "TLON" not in (wcs.wcs.lngtyp, wcs.celestial.wcs.lngtyp)
-
-
 def celestial(image):
     """Celestial WCS of an image, or an error that names the lack."""
     if not is_celestial(image.wcs):
         raise GeometryError("image must have a celestial WCS (keywords CTYPE1 = 'RA---TAN' and so on)")
     return plane(image.wcs)
-
-
-def plane(wcs):
-    """Celestial axes of a WCS; itself where it has no others, as `WCS.celestial` copies all of it."""
-    return wcs if wcs.naxis == 2 else wcs.celestial
 
 
 def pixel_area(wcs):

@@ -4,8 +4,8 @@ from astropy import units as u
 
 from astroclassify.exceptions import GeometryError
 
-from ._headers import EXPOSURE_KEYS, read_header
 from ._resample import same_grid
+from .headers._headers import EXPOSURE_KEYS, read_header
 
 __all__ = ["exposure_on_pixels", "exposure_seconds", "header_time"]
 

@@ -13,15 +13,15 @@ from astroclassify.exceptions import GeometryError, ImageWarning
 from astroclassify.schemes import Flag
 from astroclassify.tables import write_beside
 
-from ._cards import make_header, read_meta
 from ._checks import check_image, counts_factor, full_mask, image_flags, usable_image
 from ._exposure_map import exposure_on_pixels
-from ._headers import is_event_image
 from ._open import hdu_of_name, name_of, open_fits
 from ._sky_image import SkyImage, map_hdus, sky_image
-from ._units import parse_unit
-from ._wcs import read_wcs
 from .events._image import check_band, image_of_events, only_events
+from .headers._cards import make_header, read_meta
+from .headers._headers import is_event_image
+from .headers._units import parse_unit
+from .headers._wcs import read_wcs
 
 _COUNT_UNITS = (u.ct, u.photon, u.ct / u.pix, u.photon / u.pix, u.ct / u.bin)
 # What is not understood and names a time, an area or an angle is no word for counts.

@@ -14,8 +14,8 @@ from astroclassify._checks import check_choice, require
 from astroclassify.exceptions import GeometryError
 from astroclassify.tables import write_beside
 
-from ._checks import is_celestial
 from ._sky_image import sky_image
+from .headers._wcs import is_celestial
 
 __all__ = [
     "PICTURES",

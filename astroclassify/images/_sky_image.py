@@ -11,7 +11,7 @@ from astropy.nddata import CCDData, NDData
 from astroclassify._checks import shorten
 from astroclassify.exceptions import GeometryError, ImageWarning
 
-from ._cards import EXPOSURE_MAP, make_header
+from .headers._cards import EXPOSURE_MAP, make_header
 
 __all__ = ["MAPS", "SkyImage", "map_hdus", "sky_image"]
 

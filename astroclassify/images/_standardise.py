@@ -8,7 +8,6 @@ from astropy import units as u
 from astroclassify.exceptions import GeometryError, ImageWarning
 from astroclassify.schemes import Flag
 
-from ._cards import make_header
 from ._checks import (
     celestial,
     check_position,
@@ -19,9 +18,10 @@ from ._checks import (
     valid_pixels,
 )
 from ._geometry import DEFAULT_COSMOLOGY, check_redshift
-from ._headers import has_exposure
 from ._resample import LEAST_SHARE, corners, find_sky, resample, same_grid, target_wcs
 from ._sky_image import SkyImage
+from .headers._cards import make_header
+from .headers._headers import has_exposure
 
 __all__ = ["LOW_COUNTS", "MIN_VALID", "standardise"]
 

@@ -13,8 +13,8 @@ from astroclassify import batch, tables
 from astroclassify._checks import require
 from astroclassify.exceptions import OutputError, SchemaError
 from astroclassify.images import Cutout
-from astroclassify.images._checks import is_celestial
 from astroclassify.images._pictures import PICTURES, draw_all, valid_values, write_picture
+from astroclassify.images.headers._wcs import is_celestial
 from astroclassify.schemes import Flag
 
 from ._encode import texts_of

@@ -12,10 +12,10 @@ from astroclassify._checks import check_quantity
 from astroclassify.exceptions import ArgumentError, GeometryError, ImageWarning
 from astroclassify.schemes import Flag
 
-from .._cards import plain_meta, read_meta
 from .._checks import as_image, image_flags
-from .._headers import BAND_KEYS, EXPOSURE_KEYS, read_header
 from .._standardise import LOW_COUNTS
+from ..headers._cards import plain_meta, read_meta
+from ..headers._headers import BAND_KEYS, EXPOSURE_KEYS, read_header
 from ._grid import make_grid, trim
 from ._missions import MISSIONS, energy_scale, is_moving, missing_selection, not_imaging, selections
 from ._sky import find_sky

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from astropy import units as u
 
-from .._channels import PI_CHANNELS
+from ..headers._channels import PI_CHANNELS
 
 SKY_LIMIT = 1024
 """Pixels a side up to which an image keeps the pixels of its list and all of its sky."""

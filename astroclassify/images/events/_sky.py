@@ -10,9 +10,9 @@ from astropy.wcs.utils import wcs_to_celestial_frame
 
 from astroclassify.exceptions import GeometryError
 
-from .._checks import is_celestial
-from .._headers import read_header
 from .._resample import sky_to_pixels
+from ..headers._headers import read_header
+from ..headers._wcs import is_celestial
 from ._missions import MISSIONS
 from ._table import Column
 

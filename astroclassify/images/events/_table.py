@@ -11,7 +11,7 @@ from astropy.io import fits
 from astroclassify._checks import first_line
 from astroclassify.exceptions import GeometryError
 
-from .._units import parse_unit
+from ..headers._units import parse_unit
 
 BLOCK = 1 << 23  # bytes that are read at a time
 _WIDEST_ROW = 1 << 20  # bytes

@@ -12,10 +12,10 @@ from astroclassify import tables
 from astroclassify._checks import require
 from astroclassify.exceptions import GeometryError, SchemaError
 from astroclassify.images import Cutout
-from astroclassify.images._checks import is_celestial
 from astroclassify.images._files import image_from_hdus
 from astroclassify.images._open import open_fits
 from astroclassify.images._pictures import draw, encode, valid_values
+from astroclassify.images.headers._wcs import is_celestial
 
 __all__ = ["Sources"]
 

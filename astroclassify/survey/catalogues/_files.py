@@ -16,7 +16,7 @@ from astropy.table import MaskedColumn, Table
 from astroclassify._checks import first_line
 from astroclassify._regular_files import check_regular
 from astroclassify.exceptions import SchemaError
-from astroclassify.images._units import spelled
+from astroclassify.images.headers._units import spelled
 from astroclassify.tables._guard import check_file, head_of, open_unpacked
 
 __all__ = ["parse_unit", "read_table"]

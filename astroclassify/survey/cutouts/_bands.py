@@ -13,7 +13,6 @@ from astropy.wcs.utils import wcs_to_celestial_frame
 
 from astroclassify.images import SkyImage, as_image
 from astroclassify.images._checks import celestial, counts_factor, image_flags, valid_pixels
-from astroclassify.images._headers import has_exposure
 from astroclassify.images._resample import (
     LEAST_SHARE,
     brightness,
@@ -25,6 +24,7 @@ from astroclassify.images._resample import (
     window,
 )
 from astroclassify.images._standardise import LOW_COUNTS
+from astroclassify.images.headers._headers import has_exposure
 from astroclassify.schemes import Flag
 
 from ._plates import NoImageError

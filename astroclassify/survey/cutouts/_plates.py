@@ -19,7 +19,7 @@ from astroclassify.images import as_image
 from astroclassify.images._checks import check_position, pixel_area
 from astroclassify.images._open import open_fits
 from astroclassify.images._resample import target_wcs, transform, window
-from astroclassify.images._wcs import read_wcs
+from astroclassify.images.headers._wcs import read_wcs
 
 __all__ = ["LocalOptical", "NoImageError", "check_field", "find_plate", "plate_image"]
 

@@ -5,11 +5,20 @@ from astropy.wcs import WCS, Wcsprm
 from astroclassify.exceptions import GeometryError
 
 from ._cards import DISTORTION_KEY, is_of_wcs
-from ._checks import is_celestial, plane
 
-__all__ = ["read_wcs"]
+__all__ = ["is_celestial", "plane", "read_wcs"]
 
 MOST_AXES = 15  # that a WCS of astropy can have
+
+
+def is_celestial(wcs):
+    """Whether a WCS is one of the sky. Places on the Earth (TLON), which astropy counts among these, are not."""
+    return bool(getattr(wcs, "has_celestial", False)) and wcs.wcs.lngtyp != "TLON"
+
+
+def plane(wcs):
+    """Celestial axes of a WCS; itself where it has no others, as `WCS.celestial` copies all of it."""
+    return wcs if wcs.naxis == 2 else wcs.celestial
 
 
 def read_wcs(header, shape, hdus=None):

@@ -8,10 +8,10 @@ from astropy import units as u
 from astroclassify._checks import check_quantity
 from astroclassify.exceptions import GeometryError
 
+from .._checks import as_image, celestial, check_position, counts_factor, square_pixels, valid_pixels
+from .._geometry import Geometry
+from .._resample import find_pixel
 from . import _moments as core
-from ._checks import as_image, celestial, check_position, counts_factor, square_pixels, valid_pixels
-from ._geometry import Geometry
-from ._resample import find_pixel
 
 __all__ = ["NotMeasurable", "Scene", "find_scene"]
 

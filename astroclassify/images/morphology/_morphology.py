@@ -7,8 +7,8 @@ from astroclassify import batch
 from astroclassify._checks import check_integer
 from astroclassify.exceptions import GeometryError
 
+from .._geometry import DEFAULT_COSMOLOGY
 from . import _moments as core
-from ._geometry import DEFAULT_COSMOLOGY
 from ._scene import NotMeasurable, find_scene
 
 __all__ = ["COLUMNS", "centroid_shift", "image_measures", "photon_asymmetry", "power_ratios", "scaled_concentration"]

@@ -1,0 +1,1 @@
+"""What headers say: cards, units, coordinates, channels, the observation."""

@@ -1,0 +1,1 @@
+"""Measures of the shape of clusters on images."""
