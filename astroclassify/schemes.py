@@ -247,6 +247,16 @@ class Flag(enum.IntFlag):
     """No background came with the field; it was estimated from the counts."""
     DOUBLE = 65536
     """Two points fit the source better than an extended one."""
+    AT_BOUND = 131072
+    """A fitted core radius lies at, or within 5 % of, the end of its range: the extent is not measured."""
+    EXTRAPOLATED = 262144
+    """Much of the fitted model lies where the image does not show it: outside the exposed field, or far above what the
+    search saw."""
+    LARGE_STRUCTURE = 524288
+    """Emission that covers a large share of the field, or lies on such emission: background and extent are those of a
+    model that cannot be checked within the field."""
+    SOURCE_IN_BACKGROUND = 1048576
+    """The background map that was given holds light of the sources themselves."""
 
 
 def flag_names(flags):
