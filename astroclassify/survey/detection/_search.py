@@ -17,6 +17,7 @@ from astroclassify.schemes import Flag
 from astroclassify.tables import provenance
 
 from ._gaps import fill_gaps
+from ._segments import LEAST_PIXELS, find_basins, merge_basins
 from ._wavelet import filter_counts
 
 __all__ = ["FALSE_ALARM", "filter_image", "find_sources", "segment"]
@@ -26,10 +27,6 @@ HIGHEST, LOWEST = 0.1, 1e-12  # between which it must lie
 COARSEST = 1 / 8  # size of the coarsest wavelet, 2^scale pixels, in units of the shorter side
 MOST_SCALES = 7
 LEAST_EXPOSURE = 0.02  # share of the largest exposure below which a pixel is not searched
-LEAST_PIXELS = 5  # of a source
-CONTRAST = 0.3  # height of a peak above the saddle to a higher one, as a share of the peak,
-SIGMA = 4.0  # and in standard deviations of the noise there, high because an extended source has many peaks
-NEIGHBOURS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
 
 
 def filter_image(field, *, false_alarm=FALSE_ALARM, scales=None):
@@ -146,10 +143,10 @@ def segment(image, background, finest):
         segments = detect_sources(image, 0.0, LEAST_PIXELS)
     if segments is None:
         return np.zeros(image.shape, np.int32)
-    basins = _basins(image, segments.data > 0)
+    basins = find_basins(image, segments.data > 0)
     # Noise of the mean over as many pixels as the filter leaves independent: the variance of the spline is 1.
     area = max(4 * np.pi * (4 ** (finest - 1) - 1) / 3, 1.0)
-    labels = SegmentationImage(_merge(image, basins, background, area))
+    labels = SegmentationImage(merge_basins(image, basins, background, area))
     labels.relabel_consecutive()
     return labels.data
 
@@ -186,73 +183,6 @@ def _searched(field):
     """Pixels that are searched: exposed, not masked, with a known background."""
     exposure = np.where(np.isfinite(field.exposure) & ~field.mask, field.exposure, 0.0)
     return (exposure > LEAST_EXPOSURE * exposure.max()) & np.isfinite(field.background)
-
-
-def _basins(image, used):
-    """For each pixel the flat index of the peak at the end of the steepest ascent; -1 where ``used`` is false."""
-    index = np.arange(image.size).reshape(image.shape)
-    heights = np.pad(np.where(used, image, -1.0), 1, constant_values=-1.0)
-    targets = np.pad(index, 1)
-    best, target = np.full(image.shape, -np.inf), index
-    for dy, dx in NEIGHBOURS:
-        window = slice(1 + dy, 1 + dy + image.shape[0]), slice(1 + dx, 1 + dx + image.shape[1])
-        # Of equal neighbours the first counts, so that no ascent runs in a circle.
-        higher = heights[window] > best
-        best, target = np.where(higher, heights[window], best), np.where(higher, targets[window], target)
-    target = np.where(used, target, index).ravel()
-    while not np.array_equal(further := target[target], target):
-        target = further
-    return np.where(used, target.reshape(image.shape), -1)
-
-
-def _saddles(image, basins):
-    """Saddles between basins that touch, from high to low: heights, and pairs of basins."""
-    heights, pairs = [], []
-    ny, nx = image.shape
-    for dy, dx in ((0, 1), (1, -1), (1, 0), (1, 1)):
-        here = slice(0, ny - dy), slice(max(-dx, 0), nx - max(dx, 0))
-        there = slice(dy, ny), slice(max(dx, 0), nx + min(dx, 0))
-        a, b = basins[here], basins[there]
-        touch = (a != b) & (a >= 0) & (b >= 0)
-        heights.append(np.minimum(image[here][touch], image[there][touch]))
-        pairs.append(np.sort(np.stack([a[touch], b[touch]], axis=1), axis=1))
-    heights, pairs = np.concatenate(heights), np.concatenate(pairs)
-    order = np.argsort(-heights, kind="stable")
-    first = np.sort(np.unique(pairs[order], axis=0, return_index=True)[1])
-    return heights[order][first].tolist(), pairs[order][first].tolist()
-
-
-def _merge(image, basins, background, area):
-    """Labels of sources: basins, where a peak that hardly rises above its saddle to a higher one is part of that."""
-    peaks, index, sizes = np.unique(basins, return_inverse=True, return_counts=True)
-    names = peaks.tolist()
-    height = dict(zip(names, image.ravel()[peaks].tolist(), strict=True))
-    level = dict(zip(names, background.ravel()[peaks].tolist(), strict=True))
-    size = dict(zip(names, sizes.tolist(), strict=True))
-    joined = {name: name for name in names}  # basins connected above the present saddle
-    source = dict(joined)  # basins of one source
-    for saddle, (a, b) in zip(*_saddles(image, basins), strict=True):
-        top_a, top_b = _root(joined, a), _root(joined, b)
-        if top_a == top_b:
-            continue
-        if height[top_a] < height[top_b]:
-            a, top_a, top_b = b, top_b, top_a
-        joined[top_b] = top_a
-        low, high = _root(source, top_b), _root(source, a)
-        least = max(CONTRAST * height[low], SIGMA * np.sqrt((saddle + level[low]) / area))
-        if height[low] - saddle < least or size[low] < LEAST_PIXELS:
-            source[low] = high
-            size[high] += size[low]
-    final = np.array([0 if name < 0 else 1 + _root(source, name) for name in names])
-    return np.unique(final, return_inverse=True)[1][index.reshape(image.shape)] + int(final.min() > 0)
-
-
-def _root(tree, name):
-    """Representative of a name in a union-find tree."""
-    while tree[name] != name:
-        tree[name] = tree[tree[name]]
-        name = tree[name]
-    return name
 
 
 def _measure(image, segments, searched, field):
