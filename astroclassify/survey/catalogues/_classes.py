@@ -118,7 +118,8 @@ def _between(candidates, column, pair):
         raise SchemaError(f"bounds of {column!r} are {pair}, the unit of the column is {unit}") from None
 
 
-NOT_EXTENDED = Flag.FAILED | Flag.DOUBLE  # flags that extended sources must not have
+# Flags that extended sources must not have: no fit, two points, or an extent that the image does not show.
+NOT_EXTENDED = Flag.FAILED | Flag.DOUBLE | Flag.AT_BOUND | Flag.EXTRAPOLATED
 
 
 def _published(name, what, without):

@@ -18,6 +18,7 @@ from astroclassify.tables import provenance
 
 from ._gaps import fill_gaps
 from ._segments import LEAST_PIXELS, find_basins, merge_basins
+from ._structures import find_structures, pieces
 from ._wavelet import filter_counts
 
 __all__ = ["FALSE_ALARM", "filter_image", "find_sources", "segment"]
@@ -26,6 +27,7 @@ FALSE_ALARM = 1e-3
 HIGHEST, LOWEST = 0.1, 1e-12  # between which it must lie
 COARSEST = 1 / 8  # size of the coarsest wavelet, 2^scale pixels, in units of the shorter side
 MOST_SCALES = 7
+LARGE = 0.2  # share of the field from which structure is large: there is little sky to tell the background from it
 LEAST_EXPOSURE = 0.02  # share of the largest exposure below which a pixel is not searched
 
 
@@ -127,13 +129,49 @@ def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
     """
     check_field(field)
     image, background = _filter(field, false_alarm, scales)
-    finest = min(_check_scales(scales, field))
-    segments = segment(image, background, finest)
+    segments = segment(image, background, min(_check_scales(scales, field)))
     if segments.max() == 0:
         warnings.warn("no sources were found", EmptyResultWarning, stacklevel=2)
-    table = _measure(image, segments, _searched(field), field)
+    found = _with_structures(field, image, background, segments, _noise_area(min(_check_scales(scales, field))))
+    order = np.argsort(-found["counts"], kind="stable")
+    found = {name: values[order] for name, values in found.items()}
+    names = np.array([str(number) for number in range(1, len(order) + 1)], dtype="U32")
+    # Structures were first, in the order of their numbers, from 1.
+    ids = np.append("", names[np.argsort(order)])
+    table = QTable(
+        {
+            "source_id": names,
+            "parent_id": ids[found["parent"]].astype("U32"),
+            "sky_position": field.wcs.pixel_to_world(found["x"], found["y"]),
+            "x": found["x"] * u.pix,
+            "y": found["y"] * u.pix,
+            "filtered_counts": found["counts"] * u.ct,
+            "area": found["area"] * field.pixel**2 * u.arcsec**2,
+            "radius": np.sqrt(found["area"] / np.pi) * field.pixel * u.arcsec,
+            "region_radius": np.sqrt(found["region"] / np.pi) * field.pixel * u.arcsec,
+            "flags": found["flags"].astype(np.int64),
+        }
+    )
     table.meta.update(provenance(false_alarm=float(false_alarm)))
     return table
+
+
+def _with_structures(field, image, background, segments, area):
+    """Columns of `_measure` for large structures and then for segments, less those that are pieces of structures; and
+    ``parent``, the number of the structure (0: none) on which a segment lies."""
+    searched, half = _searched(field), _half_energy(field)
+    structures, brightness, compact = find_structures(
+        np.where(searched, field.counts, 0.0), image, background, searched, half, getattr(field, "background_error", 0.02)
+    )
+    parents, alone = pieces(image, segments, structures, brightness, compact, background, half, area)
+    image = np.where(np.append(0, parents)[segments] > 0, compact, image)
+    large = np.bincount(structures[searched] > 0, minlength=2)[1] > LARGE * searched.sum()
+    large_flag = Flag.LARGE_STRUCTURE.value if large else 0
+    first, second = _measure(brightness, structures, searched), _measure(image, segments, searched)
+    first["parent"], second["parent"] = np.zeros(len(first["x"]), int), parents
+    first["flags"] |= large_flag
+    second["flags"] |= np.where(parents > 0, large_flag, 0)
+    return {name: np.concatenate([first[name], second[name][alone]]) for name in first}
 
 
 def segment(image, background, finest):
@@ -144,11 +182,14 @@ def segment(image, background, finest):
     if segments is None:
         return np.zeros(image.shape, np.int32)
     basins = find_basins(image, segments.data > 0)
-    # Noise of the mean over as many pixels as the filter leaves independent: the variance of the spline is 1.
-    area = max(4 * np.pi * (4 ** (finest - 1) - 1) / 3, 1.0)
-    labels = SegmentationImage(merge_basins(image, basins, background, area))
+    labels = SegmentationImage(merge_basins(image, basins, background, _noise_area(finest)))
     labels.relabel_consecutive()
     return labels.data
+
+
+def _noise_area(finest):
+    """Over as many pixels is a mean that the filter leaves independent: the variance of the spline is 1."""
+    return max(4 * np.pi * (4 ** (finest - 1) - 1) / 3, 1.0)
 
 
 def _filter(field, false_alarm, scales):
@@ -185,20 +226,18 @@ def _searched(field):
     return (exposure > LEAST_EXPOSURE * exposure.max()) & np.isfinite(field.background)
 
 
-def _measure(image, segments, searched, field):
-    """Table of segments, the brightest first."""
+def _measure(image, segments, searched):
+    """Columns of a table of segments (from 1), in their order: lengths in pixels."""
     n = int(segments.max())
 
     def per_label(weights):
         return np.bincount(segments.ravel(), np.ravel(weights), n + 1)[1:]
 
-    counts, area = per_label(image), per_label(np.ones(image.shape))
     peak = np.zeros(n + 1)
     np.maximum.at(peak, segments.ravel(), image.ravel())
     core = np.where(image > 0.5 * peak[segments], image, 0.0)
     rows, columns = np.indices(image.shape)
-    total = per_label(core)
-    x, y = per_label(core * columns) / total, per_label(core * rows) / total
+    total = np.maximum(per_label(core), np.finfo(float).tiny)
     edge = np.ones(image.shape, bool)
     edge[1:-1, 1:-1] = False
     beside = binary_dilation(~searched, np.ones((3, 3)))
@@ -207,19 +246,11 @@ def _measure(image, segments, searched, field):
     regions = label(segments > 0, np.ones((3, 3)))[0]
     region_of = np.zeros(n + 1, np.intp)
     region_of[segments] = regions
-    whole = np.bincount(regions.ravel())[region_of[1:]]
-    order = np.argsort(-counts, kind="stable")
-    squares = area[order] * field.pixel**2
-    return QTable(
-        {
-            "source_id": np.array([str(number) for number in range(1, n + 1)], dtype="U32"),
-            "sky_position": field.wcs.pixel_to_world(x[order], y[order]),
-            "x": x[order] * u.pix,
-            "y": y[order] * u.pix,
-            "filtered_counts": counts[order] * u.ct,
-            "area": squares * u.arcsec**2,
-            "radius": np.sqrt(squares / np.pi) * u.arcsec,
-            "region_radius": np.sqrt(whole[order] / np.pi) * field.pixel * u.arcsec,
-            "flags": flags[order].astype(np.int64),
-        }
-    )
+    return {
+        "x": per_label(core * columns) / total,
+        "y": per_label(core * rows) / total,
+        "counts": per_label(image),
+        "area": per_label(np.ones(image.shape)),
+        "region": np.bincount(regions.ravel())[region_of[1:]].astype(float),
+        "flags": flags,
+    }

@@ -32,6 +32,9 @@ class Patch:
     ratio: np.ndarray  # exposure relative to that at the position
     x: np.ndarray  # offsets from the position [arcsec]
     y: np.ndarray
+    rows: np.ndarray  # of the camera's images
+    columns: np.ndarray
+    background: np.ndarray  # the part of the base that a free level multiplies
     table: ProfileTable
     neighbours: np.ndarray = None  # expected counts of free neighbours of one count each, shape (n_neighbours, n)
     hot: np.ndarray = field(init=False)  # pixels with counts
@@ -61,9 +64,14 @@ def cut_patch(camera, x, y, radius, matrix, table, reference):
     dx, dy = columns - x, (rows - y)[:, np.newaxis]
     east, north = (first * dx + second * dy for first, second in matrix)
     inside = (east**2 + north**2 <= radius**2) & camera.good[window]
+    down, along = np.nonzero(inside)
+    background = np.maximum(camera.background[window][inside], LEAST)
     return Patch(
         counts=camera.counts[window][inside],
-        base=np.maximum(camera.background[window][inside], LEAST),
+        base=background,
+        background=background,
+        rows=down + window[0].start,
+        columns=along + window[1].start,
         ratio=camera.exposure[window][inside] / reference,
         x=east[inside],
         y=north[inside],

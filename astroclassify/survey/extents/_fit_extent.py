@@ -122,7 +122,11 @@ def fit_extent(field, positions, *, likelihood="delta-c", radius=None):
     table, sky = _read_positions(positions)
     places, matrices = zip(*(_local_planes(each.wcs, sky) for each in fields), strict=True)
     off_axis = [each.off_axis for each in fields]
-    survey = Survey([camera_of(each) for each in fields], matrices, off_axis, places, _largest(table), radius)
+    error = max(getattr(each, "background_error", 0.02) for each in fields)
+    cameras = [camera_of(each) for each in fields]
+    survey = Survey(
+        cameras, matrices, off_axis, places, _largest(table), _parents(table), _segments(table), error, radius
+    )
     fit_sources(survey)
     common = Flag(0)
     for each in fields:
@@ -224,6 +228,23 @@ def _largest(table):
             sizes = check_quantity(f"positions[{name!r}]", table[name], u.arcsec)
             bounds = np.fmin(bounds, factor * np.asarray(sizes, float))
     return bounds
+
+
+def _segments(table):
+    """Radii [arcsec] and counts of the segments that the search found, NaN where these are unknown, shape (n, 2)."""
+    sizes = np.full((len(table), 2), np.nan)
+    for column, (name, unit) in enumerate((("radius", u.arcsec), ("filtered_counts", u.ct))):
+        if name in table.colnames:
+            sizes[:, column] = check_quantity(f"positions[{name!r}]", table[name], unit)
+    return sizes
+
+
+def _parents(table):
+    """Rows of the structures that sources lie on, -1 for none."""
+    if "parent_id" not in table.colnames:
+        return np.full(len(table), -1)
+    rows = {str(name): row for row, name in enumerate(table["source_id"])}
+    return np.array([rows.get(str(name), -1) for name in table["parent_id"]], int)
 
 
 def _local_planes(wcs, sky):

@@ -43,7 +43,7 @@ class Fit:
         return self.parts[0][2]
 
 
-def fit_source(patches, *, shift, largest):
+def fit_source(patches, *, shift, largest, level_error=0.0):
     """`Fit` of background (NULL), point (PNT) and beta model (EXT) on patches, one per camera; ``shift`` limits the
     position along each axis and ``largest`` the core radius [arcsec]."""
     place, table = [(0.0, -shift, shift), (0.0, -shift, shift)], patches[0].table
@@ -69,7 +69,7 @@ def fit_source(patches, *, shift, largest):
     return {"NULL": _fit(patches, neighbours, (), ()), "PNT": point, "EXT": extended}
 
 
-def fit_composite(patches, fits, *, shift, half, largest):
+def fit_composite(patches, fits, *, shift, half, largest, level_error=0.0):
     """`Fit` of a beta model with a central point (EPN) and of two points (DBL), from the ``fits`` of `fit_source`;
     ``half`` is the half-energy radius of the PSF, lengths in arcsec."""
     return {

@@ -1,4 +1,4 @@
-"""Fits of all sources of a field: which sources are neighbours, which pixels a fit uses, and in which order."""
+"""Fits of all sources of a field: neighbours, structures and what lies on them, pixels of a fit, until nothing changes."""
 
 from dataclasses import dataclass, field
 
@@ -7,18 +7,18 @@ import numpy as np
 from ._expected import LEAST, Camera, cut_patch
 from ._models import fit_composite, fit_source
 from ._profile import profile_table
+from ._scene import Scene, draw, smooth_light
 
-__all__ = ["Source", "camera_of", "fit_sources", "local_exposure"]
+__all__ = ["CHILD_EXT", "Source", "Survey", "best_model", "camera_of", "fit_sources", "largest_ext", "local_exposure"]
 
 ENCLOSED = 0.9  # share of a point source within the least radius of a fit
 LEAST_PIXELS = 10  # that radius, at least
 RADIUS_EXT = 5.0  # radius of a fit in core radii: 80 % of a beta model
-GROWTH = 1.15  # factor by which the wanted radius must exceed the present one for another fit
+GROWTH = 1.15  # steps of that radius
 LEAST_COVERED = 0.1  # share of a point source on usable pixels without which there is no fit
 SHIFT = 2.0  # how far a position may move, in half-energy radii and in pixels, or by the core radius
 FREE_HALF, FREE_EXT, MAX_FREE = 4.0, 2.0, 6  # distance within which the counts of a neighbour are free, and how many
 NEGLIGIBLE = 0.02  # share of the background below which a neighbour is left out
-PASSES = 4
 # Gain in the Cash statistic from which a source is a neighbour to others. Detections of noise would take counts from
 # extended sources; their counts are in the estimated background already.
 NOT_NOISE = 15.0
@@ -31,6 +31,15 @@ FIRST_SHARE = 0.5
 # a background or neighbour that is too low.
 LARGEST, LARGEST_PART = 3.0, 10.0
 EXCHANGE = 2.0  # gain in the Cash statistic for which two sources exchange their models
+# A child of a large structure: largest core radius, in half-energy radii (what is wider is structure); relative error
+# of the structure's model there; least height of an extended child above the structure, as a share of it.
+CHILD_EXT = 3.0
+CHILD_LEVEL = 0.3
+CHILD_CORE = 1.5  # half-energy radii of a child that are no part of the structure's light
+CHILD_CONTRAST = 0.3
+# A source is fitted again when its surroundings changed by what could be told at this level in the Cash statistic.
+SETTLED = 1e-3
+MAX_TURNS = 30
 
 
 @dataclass
@@ -38,6 +47,8 @@ class Source:
     """State of a source while it is fitted; the lists and arrays per camera are in the order of ``cameras``."""
 
     row: int
+    parent: "Source | None" = None  # the structure that it lies on
+    has_children: bool = False  # it is a large structure: never a point
     cameras: list = field(default_factory=list)  # numbers of the cameras that see it
     tables: list = field(default_factory=list)  # ProfileTable at the position
     references: list = field(default_factory=list)  # exposures there [s]
@@ -48,7 +59,10 @@ class Source:
     first_counts: np.ndarray = None  # first guess per camera
     parts: list = field(default_factory=list)  # current model: (x, y, ext, counts per camera)
     reach: float = 0.0  # distance beyond which that is negligible [arcsec]
-    alone: bool = True  # no neighbour has reached it so far
+    drawings: dict = field(default_factory=dict)  # of the current model, by camera
+    stale: bool = True  # its surroundings changed since the last fit
+    alone: bool = True  # no neighbour limited the radius of the first fit
+    held: bool = False  # to a point: an extended model does not stand out from the structure it lies on
     fits: dict = field(default_factory=dict)  # `Fit` by name of the model
     radius: float = np.nan  # of the last fit [arcsec]
     n_counts: float = 0.0  # counts on the pixels of the last fit
@@ -60,9 +74,14 @@ class Source:
         return max((part[2] for part in self.parts), default=0.0)
 
     @property
+    def gain(self):
+        """Gain of the best model over the background in the Cash statistic."""
+        return self.fits["NULL"].statistic - self.fits[best_model(self)].statistic
+
+    @property
     def is_sure(self):
         """Whether it counts as a neighbour to others, as every source does before its first fit."""
-        return not self.fits or self.fits["NULL"].statistic - self.fits[best_model(self)].statistic > NOT_NOISE
+        return not self.fits or self.gain > NOT_NOISE
 
     def set_model(self, parts):
         """Set the current model and its reach."""
@@ -72,7 +91,7 @@ class Source:
                 column = table.at(table.to_u(ext))[0]
                 seen = np.flatnonzero(number * column > NEGLIGIBLE * max(self.background, LEAST))
                 if seen.size:
-                    reach = np.exp(table.start + table.step * seen[-1]) + np.hypot(x - parts[0][0], y - parts[0][1])
+                    reach = np.exp(table.start + table.step * seen[-1]) + np.hypot(x, y)
                     self.reach = max(self.reach, float(reach))
 
 
@@ -100,24 +119,62 @@ def local_exposure(camera, table, x, y, off_axis, radius):
     return float(weights @ patch.ratio / weights.sum()), float(weights @ patch.base / weights.sum()), float(covered)
 
 
+def best_model(source):
+    """Name of the model with the least C + k ln n (Schwarz 1978, Ann. Stat. 6, 461), n the counts of the fit."""
+    price = np.log(max(source.n_counts, 20.0))
+    allowed = set(source.fits) - {"NULL"} - ({"EXT", "EPN"} if source.held else set())
+    if source.has_children:
+        allowed -= {"PNT", "DBL"}
+    costs = {name: source.fits[name].statistic + price * source.fits[name].n_parameters for name in sorted(allowed)}
+    return min(costs, key=costs.get)
+
+
 class Survey:
     """Cameras with their coordinates, and the sources on them; lists have one entry per camera. ``matrices`` (n, 2, 2)
     turn pixels into arcsec east and north, ``off_axis`` gives arcmin of pixels, ``places`` (n, 2) are pixels,
-    ``largest`` (n,) bounds core radii, ``radius`` [arcsec] is that of all fits (None: by the size of the source)."""
+    ``largest`` (n,) bounds core radii, ``parents`` (n,) are the rows of the structures that sources lie on (-1: none),
+    ``segments`` (n, 2) the radii [arcsec] and counts that the search measured (NaN: unknown),
+    ``level_error`` is that of the background (relative), ``radius`` [arcsec] that of all fits (None: by the size of the
+    source)."""
 
-    def __init__(self, cameras, matrices, off_axis, places, largest, radius=None):
-        self.cameras, self.radius, self.off_axis = cameras, radius, off_axis
-        self.matrices, self.places, self.largest = matrices, places, largest
-        self.sources = [self._prepare(row, off_axis) for row in range(len(places[0]))]
+    def __init__(self, cameras, matrices, off_axis, places, largest, parents, segments, level_error, radius=None):
+        self.cameras, self.radius, self.off_axis, self.level_error = cameras, radius, off_axis, level_error
+        self.matrices, self.places, self.largest = matrices, [np.array(each, float) for each in places], largest
+        self.starts, self.segments = self.places[0].copy(), segments
+        self.scene = Scene(cameras)
+        self.sources = [Source(row) for row in range(len(places[0]))]
+        for source, parent in zip(self.sources, parents, strict=True):
+            self._place(source)
+            if parent >= 0:
+                source.parent = self.sources[parent]
+        for source in self.sources:
+            if source.parent is not None and source.parent.cameras:
+                source.parent.has_children = True
+                source.largest = min(source.largest, CHILD_EXT * source.half)
+            else:
+                source.parent = None
+        self.structures = [source for source in self.sources if source.has_children]
+        self.light = [self._light(number) for number in range(len(cameras))] if self.structures else []
+        for source in self.sources:
+            if source.cameras:
+                self._guess(source)
 
-    def _prepare(self, row, off_axis):
-        """The source of a row, with the cameras that see it and a first guess of its counts."""
-        source = Source(row)
+    def _light(self, number):
+        """Light of the structures in a camera, without that of the sources on them."""
+        children = [source for source in self.sources if source.parent is not None and number in source.cameras]
+        pixel, half = self.cameras[number].pixel, np.mean([source.half for source in children])
+        places = self.places[number][[source.row for source in children]]
+        return smooth_light(self.cameras[number], places, max(CHILD_CORE * half / pixel, 1.0), CHILD_EXT * half / pixel)
+
+    def _place(self, source):
+        """Find the cameras that see a source, with their tables and exposures."""
+        source.cameras, source.tables, source.references, source.background = [], [], [], 0.0
+        source.half = source.least_radius = np.nan
         for number, (camera, places) in enumerate(zip(self.cameras, self.places, strict=True)):
-            x, y = (float(value) for value in places[row])
+            x, y = (float(value) for value in places[source.row])
             if not (np.isfinite(x) and np.isfinite(y)):
                 continue
-            angle = float(off_axis[number](x, y))
+            angle = float(self.off_axis[number](x, y))
             least = max(float(camera.psf.radius(ENCLOSED, angle)), LEAST_PIXELS * camera.pixel)
             (ny, nx), margin = camera.counts.shape, least / camera.pixel
             if not (-margin < x < nx + margin and -margin < y < ny + margin):
@@ -132,127 +189,214 @@ class Survey:
             source.background += background
             source.half = np.fmax(source.half, float(camera.psf.radius(0.5, angle)))
             source.least_radius = np.fmax(source.least_radius, least)
-        first = self.cameras[source.cameras[0] if source.cameras else 0]
-        source.largest = min(max(self.largest[row], LARGEST * source.half), largest_ext(first))
         if not source.cameras:
             source.message = "no usable pixels at the position"
-            return source
+            return
+        source.largest = min(max(self.largest[source.row], LARGEST * source.half), largest_ext(self.cameras[source.cameras[0]]))
+
+    def _guess(self, source):
+        """First model: a point with the counts in two half-energy radii."""
         counts = []
         for patch in self._patches(source, 2 * source.half):
             image = patch.image(0.0, 0.0, 0.0)
             counts.append(max(patch.counts.sum() - patch.base.sum(), 0.0) / max(image.sum(), 0.05))
         source.first_counts = np.array(counts)
         source.set_model([(0.0, 0.0, 0.0, source.first_counts)])
-        return source
 
     def _patches(self, source, radius):
-        """Patches about a source in its cameras, with background only."""
-        return [
-            cut_patch(self.cameras[number], *self.places[number][source.row], radius, self.matrices[number][source.row],
-                      table, reference)
-            for number, table, reference in zip(source.cameras, source.tables, source.references, strict=True)
-        ]  # fmt: skip
+        """Patches about a source in its cameras, with background and all that is in the scene."""
+        patches = []
+        for number, table, reference in zip(source.cameras, source.tables, source.references, strict=True):
+            place, matrix = self.places[number][source.row], self.matrices[number][source.row]
+            patch = cut_patch(self.cameras[number], *place, radius, matrix, table, reference)
+            patch.base = patch.base + self.scene.images[number][patch.rows, patch.columns]
+            if source.parent is not None:
+                # Structure has any shape: its own smooth light, not the beta model that stands for it elsewhere.
+                light = self.light[number][patch.rows, patch.columns]
+                patch.base, patch.background = patch.base + light, patch.background + light
+                for other in self.structures:
+                    if number in other.drawings:
+                        patch.base = patch.base - other.drawings[number].at(patch.rows, patch.columns)
+                patch.base = np.maximum(patch.base, patch.background)
+            patches.append(patch)
+        return patches
 
-    def _others(self, source):
-        """Sources that may be neighbours of this one."""
-        return [each for each in self.sources if each.parts and each.is_sure and each is not source]
+    def _draw(self, source):
+        """Drawings of the current model."""
+        return {
+            number: draw(
+                self.cameras[number], self.places[number][source.row], self.matrices[number][source.row], table, reference,
+                [(x, y, ext, counts[index]) for x, y, ext, counts in source.parts], source.reach,
+            )
+            for index, (number, table, reference) in enumerate(zip(source.cameras, source.tables, source.references, strict=True))
+        }  # fmt: skip
 
-    def _offset(self, source, other, number):
-        """Offsets from a source to others [arcsec east, north], by their pixels in a camera."""
-        step = self.places[number][[each.row for each in other]] - self.places[number][source.row]
-        return step @ self.matrices[number][source.row].T
+    def _offset(self, source, others):
+        """Offsets from a source to the models of others [arcsec east, north]."""
+        number = source.cameras[0]
+        step = self.places[number][[each.row for each in others]] - self.places[number][source.row]
+        return step @ self.matrices[number][source.row].T + np.reshape([each.parts[0][:2] for each in others], (-1, 2))
 
-    def _fill(self, source, patches, radius):
-        """Add the neighbours as modelled now: near ones as free images (returned), the others to the base."""
-        others = self._others(source)
-        places = self._offset(source, others, source.cameras[0]) + np.reshape([o.parts[0][:2] for o in others], (-1, 2))
-        distances = np.hypot(*(places - source.parts[0][:2]).T)
+    def _neighbours(self, source):
+        """Other sources in the scene with their distances from the model of this one [arcsec], the nearest first; the
+        structure that it lies on is none."""
+        others = [each for each in self.sources if each.drawings and each is not source]
+        if source.parent is not None:
+            others = [each for each in others if not each.has_children]
+        distances = np.hypot(*(self._offset(source, others) - source.parts[0][:2]).T)
+        return [(others[index], distances[index]) for index in np.argsort(distances)]
+
+    def _free(self, source, near, patches):
+        """Near neighbours whose counts are free, with their images per camera, which are taken off the bases."""
         free = []
-        for index in np.argsort(distances):
-            other, distance = others[index], distances[index]
-            if distance - radius > other.reach:
+        if source.has_children:
+            return free
+        for other, distance in near:
+            if distance >= FREE_HALF * source.half + FREE_EXT * max(source.ext, other.ext) or len(free) == MAX_FREE:
                 continue
-            near = distance < FREE_HALF * source.half + FREE_EXT * max(source.ext, other.ext)
-            images = [
-                self._image(source, other, number, patch, reference)
-                for number, patch, reference in zip(source.cameras, patches, source.references, strict=True)
-            ]
-            if near and len(free) < MAX_FREE:
-                free.append((other, images))
-            else:
+            images = []
+            for number, patch in zip(source.cameras, patches, strict=True):
+                seen = number in other.drawings
+                images.append(other.drawings[number].at(patch.rows, patch.columns) if seen else np.zeros(len(patch.counts)))
+            if any(image.any() for image in images):
                 for patch, image in zip(patches, images, strict=True):
-                    patch.base += image
-            source.alone = False
+                    patch.base = np.maximum(patch.base - image, LEAST)
+                free.append((other, images))
         set_neighbours(patches, [images for _, images in free])
         return free
 
-    def _image(self, source, other, number, patch, reference):
-        """Expected counts of another source on the patch of this one."""
-        total = np.zeros(len(patch.counts))
-        if number in other.cameras:
-            (offset,), index = self._offset(source, [other], number), other.cameras.index(number)
-            for x, y, ext, counts in other.parts:
-                table = other.tables[index]
-                squared = (patch.x - offset[0] - x) ** 2 + (patch.y - offset[1] - y) ** 2
-                total += counts[index] * table.look_up(table.at(table.to_u(ext))[:1], squared)[0]
-            total *= patch.ratio * (reference / other.references[index])
-        return total
-
-    def _shift(self, source, radius):
-        """How far the position may move along each axis [arcsec]: at most half-way to the next source."""
-        pixel = self.cameras[source.cameras[0]].pixel
-        widest = max(SHIFT * max(source.half, pixel), radius / RADIUS_EXT)
-        return max(min(widest, self._nearest(source) / 2), pixel / 2)
-
-    def _nearest(self, source):
-        """Distance of the nearest neighbour [arcsec]."""
-        return np.hypot(*self._offset(source, self._others(source), source.cameras[0]).T).min(initial=np.inf)
-
-    def _exchange(self, source, patches, free, fits, shift):
-        """Fits with the roles of point and extended source exchanged with a neighbour, where these are better: the
-        source fitted first takes the light of both and would keep it."""
-        for index, (other, images) in enumerate(free):
-            best = min(fits["PNT"].statistic, fits["EXT"].statistic)
-            if other.ext <= fits["EXT"].ext:
-                continue
-            before, point = (other.parts, other.reach), np.maximum(other.first_counts, 1.0)
-            other.set_model([(0.0, 0.0, 0.0, point)])
-            trial = list(images)
-            for camera, (patch, number) in enumerate(zip(patches, source.cameras, strict=True)):
-                trial[camera] = self._image(source, other, number, patch, source.references[camera])
-            neighbours = [each for _, each in free]
-            set_neighbours(patches, [*neighbours[:index], trial, *neighbours[index + 1 :]])
-            exchanged = fit_source(patches, shift=shift, largest=source.largest)
-            if exchanged["EXT"].statistic < best - EXCHANGE:
-                return exchanged
-            set_neighbours(patches, neighbours)
-            other.parts, other.reach = before
-        return fits
-
-    def fit(self, source, *, first, last):
-        """Fit a source beside the current models of its neighbours; the radius follows the core radius."""
+    def _radii(self, source, nearest, first):
+        """Radius to start with and the largest [arcsec]."""
         largest = RADIUS_EXT * source.largest
-        if first:
-            largest = min(largest, max(source.least_radius, FIRST_SHARE * self._nearest(source)))
-        radius = self.radius or min(max(source.least_radius, RADIUS_EXT * source.ext), largest)
+        if first and not source.has_children:
+            largest = min(largest, max(source.least_radius, FIRST_SHARE * nearest))
+        if source.parent is not None:
+            largest = source.least_radius
+        least = self.segments[source.row, 0] if source.has_children else 0.0
+        return self.radius or min(self._stepped(source, np.fmax(RADIUS_EXT * source.ext, least)), largest), largest
+
+    @staticmethod
+    def _stepped(source, radius):
+        """Least radius of a fit times a power of `GROWTH`, so that a small change of the source changes no pixel."""
+        steps = np.ceil(np.log(max(radius / source.least_radius, 1.0)) / np.log(GROWTH) - 1e-9)
+        return source.least_radius * GROWTH**steps
+
+    def fit(self, source, *, first, full):
+        """Fit a source beside the present models of all others; the radius follows the core radius."""
+        before = source.drawings
+        self.scene.add(before, -1)
+        source.drawings = {}
+        near = self._neighbours(source)
+        nearest = near[0][1] if near else np.inf
+        radius, largest = self._radii(source, nearest, first)
+        pixel = self.cameras[source.cameras[0]].pixel
+        level_error = CHILD_LEVEL if source.parent is not None else self.level_error
         for _ in range(MAX_GROWTHS):
             patches = self._patches(source, radius)
-            free = self._fill(source, patches, radius)
-            shift = self._shift(source, radius)
-            fits = fit_source(patches, shift=shift, largest=source.largest)
-            wanted = min(RADIUS_EXT * fits["EXT"].ext, largest)
-            if self.radius or fits["EXT"].statistic >= fits["PNT"].statistic or wanted < GROWTH * radius:
+            free = self._free(source, near, patches)
+            widest = max(SHIFT * max(source.half, pixel), radius / RADIUS_EXT)
+            shift = max(min(widest, nearest / 2), pixel / 2)
+            fits = fit_source(patches, shift=shift, largest=source.largest, level_error=level_error)
+            wanted = min(self._stepped(source, RADIUS_EXT * fits["EXT"].ext), largest)
+            if self.radius or fits["EXT"].statistic >= fits["PNT"].statistic or wanted <= radius:
                 break
-            radius = min(wanted, 3 * radius)
-        if first and max(radius, wanted) >= largest:
-            source.alone = False
-        if not last:
-            fits = self._exchange(source, patches, free, fits, shift)
-        else:
-            fits |= fit_composite(patches, fits, shift=shift, half=source.half, largest=source.largest)
+            radius = min(wanted, self._stepped(source, 3 * radius))
+        source.alone = not (first and max(radius, wanted) >= largest)
+        if full:
+            half = source.half
+            fits |= fit_composite(patches, fits, shift=shift, half=half, largest=source.largest, level_error=level_error)
+        elif not first:
+            fits = self._exchange(source, patches, free, fits, shift, level_error)
         source.fits, source.radius = fits, radius
         source.n_counts = float(sum(patch.counts.sum() for patch in patches))
+        source.held = source.parent is not None and not self._stands_out(source, patches)
         source.set_model(list(fits[best_model(source)].parts))
+        source.stale = False
+        source.drawings = self._draw(source) if source.is_sure else {}
+        self._tell(source, before)
+        self.scene.add(source.drawings)
+
+    def _stands_out(self, source, patches):
+        """Whether the extended model of a child is higher than the structure that it lies on by enough."""
+        x, y, ext, counts = source.fits["EXT"].parts[0]
+        height = sum(n * table.at(table.to_u(ext))[0, 0] for n, table in zip(counts, source.tables, strict=True))
+        level = sum(patch.background[np.argmin((patch.x - x) ** 2 + (patch.y - y) ** 2)] for patch in patches)
+        return height > CHILD_CONTRAST * level
+
+    def _tell(self, source, before):
+        """Mark the sources to which the change of a model matters."""
+        change = self.scene.change(before, source.drawings)
+        for other in self.sources:
+            if other is source or not other.fits or other.stale:
+                continue
+            gain = max(other.gain, 1.0)
+            for number in other.cameras:
+                radius = other.radius / self.cameras[number].pixel
+                if gain * self.scene.within(change, number, self.places[number][other.row], radius) > SETTLED:
+                    other.stale = True
+                    break
+
+    def _exchange(self, source, patches, free, fits, shift, level_error):
+        """Fits with the roles of point and extended source exchanged with a neighbour, where these are better: the
+        source fitted first takes the light of both and would keep it."""
+        neighbours = [images for _, images in free]
+        for index, (other, _) in enumerate(free):
+            if other.ext <= fits["EXT"].ext or other.has_children:
+                continue
+            best = min(fits["PNT"].statistic, fits["EXT"].statistic)
+            parts, reach = other.parts, other.reach
+            other.set_model([(*parts[0][:2], 0.0, np.maximum(other.first_counts, 1.0))])
+            drawings = self._draw(other)
+            other.parts, other.reach = parts, reach
+            trial = [
+                drawings[number].at(patch.rows, patch.columns) if number in drawings else np.zeros(len(patch.counts))
+                for number, patch in zip(source.cameras, patches, strict=True)
+            ]
+            set_neighbours(patches, [*neighbours[:index], trial, *neighbours[index + 1 :]])
+            exchanged = fit_source(patches, shift=shift, largest=source.largest, level_error=level_error)
+            if exchanged["EXT"].statistic < best - EXCHANGE:
+                self.scene.add(other.drawings, -1)
+                other.set_model([(*parts[0][:2], 0.0, np.maximum(other.first_counts, 1.0))])
+                other.drawings, other.stale = drawings, True
+                self.scene.add(drawings)
+                return exchanged
+            set_neighbours(patches, neighbours)
+        return fits
+
+    def settle(self, *, full):
+        """Fit until nothing changes: structures first, then the brightest."""
+        sources = [source for source in self.sources if source.cameras]
+        sources.sort(key=lambda source: (not source.has_children, -source.parts[0][3].sum()))
+        for source in sources:
+            source.stale = True
+        for turn in range(MAX_TURNS):
+            stale = [source for source in sources if source.stale]
+            if not stale:
+                break
+            for source in stale:
+                self.fit(source, first=turn == 0 and not full, full=full)
+                source.stale |= turn == 0 and not full and not source.alone
+
+    def recentre(self):
+        """Put each source where its model is now, so that pixels and tables no longer depend on where it began."""
+        for source in self.sources:
+            if not source.fits:
+                continue
+            offset = np.array(source.parts[0][:2])
+            for number, places in enumerate(self.places):
+                places[source.row] += np.linalg.solve(self.matrices[number][source.row], offset)
+            self.scene.add(source.drawings, -1)
+            cameras, parts = list(source.cameras), source.parts
+            self._place(source)
+            if not source.cameras:
+                source.fits, source.drawings = {}, {}
+                continue
+            if source.parent is not None:
+                source.largest = min(source.largest, CHILD_EXT * source.half)
+            kept = [cameras.index(number) for number in source.cameras]
+            source.set_model([(x - offset[0], y - offset[1], ext, counts[kept]) for x, y, ext, counts in parts])
+            source.drawings = self._draw(source) if source.is_sure else {}
+            self.scene.add(source.drawings)
 
 
 def set_neighbours(patches, free):
@@ -261,19 +405,12 @@ def set_neighbours(patches, free):
         patch.neighbours = np.reshape([images[index] for images in free], (len(free), len(patch.counts)))
 
 
-def best_model(source):
-    """Name of the model with the least C + k ln n (Schwarz 1978, Ann. Stat. 6, 461), n the counts of the fit."""
-    price = np.log(max(source.n_counts, 20.0))
-    costs = {name: fit.statistic + price * fit.n_parameters for name, fit in source.fits.items() if name != "NULL"}
-    return min(costs, key=costs.get)
-
-
 def fit_sources(survey):
-    """Fit all sources in place, brightest first, `PASSES` times so that neighbours converge together."""
-    sources = [source for source in survey.sources if source.cameras]
-    sources.sort(key=lambda source: -source.parts[0][3].sum())
-    for turn in range(PASSES):
-        last = turn == PASSES - 1
-        for source in sources:
-            if turn == 0 or last or not source.alone:
-                survey.fit(source, first=turn == 0, last=last)
+    """Fit all sources in place: points and beta models until they agree with each other, then all models."""
+    for source in sorted(survey.sources, key=lambda source: source.has_children):
+        if source.cameras:
+            source.drawings = survey._draw(source)
+            survey.scene.add(source.drawings)
+    survey.settle(full=False)
+    survey.recentre()
+    survey.settle(full=True)

@@ -1,5 +1,7 @@
 """Rows of the table of fitted sources: likelihoods, positions, counts, flags."""
 
+from dataclasses import replace
+
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
@@ -7,6 +9,7 @@ from astropy.coordinates import SkyCoord
 from astroclassify.schemes import Flag
 
 from ._optimise import chance_like
+from ._scene import draw
 from ._sources import best_model
 
 __all__ = ["fill_table"]
@@ -31,6 +34,10 @@ COLUMNS = (
     ("background", u.ct / u.pix),
     ("fit_radius", u.arcsec),
 )
+AT_BOUND = 0.95  # share of the largest core radius from which a fit is at that bound
+LEAST_SEEN = 0.5  # share of an extended model that lies on exposed pixels, at least
+LONGEST = 20.0  # radius of a beta model, in core radii: 95 % of it
+OVERSHOOT = 3.0  # counts of an extended model in the segment that the search found, in units of what it saw there
 CORE = 1.0  # radius, in half-energy radii, within which edges and masked pixels set a flag
 
 
@@ -48,9 +55,11 @@ def fill_table(table, sky, survey, likelihood, common):
         models[source.row] = best_model(source)
         for name, value in _results(source, likelihood).items():
             values[name][source.row] = value
-        offset = offsets[source.row] = _brightest(source.fits[best_model(source)])[1][:2]
-        pixels = np.linalg.solve(survey.matrices[0][source.row], offset)
-        values["x"][source.row], values["y"][source.row] = survey.places[0][source.row] + pixels
+        row, matrix = source.row, survey.matrices[0][source.row]
+        offset = _brightest(source.fits[best_model(source)])[1][:2]
+        place = survey.places[0][row] + np.linalg.solve(matrix, offset)
+        offsets[row] = matrix @ (place - survey.starts[row])
+        values["x"][row], values["y"][row] = place
         messages[source.row] = _remarks(source)
     moved = np.any(offsets != 0, axis=1)
     if moved.any():
@@ -88,7 +97,7 @@ def _results(source, likelihood):
     point_share = central.parts[1][3].sum() / max(central.counts.sum(), 1e-300)
     exposure = sum(source.references)
     # A core radius that no pixel can tell from zero is zero.
-    is_point = extended.ext < 1e-3 * source.half
+    is_point = source.held or extended.ext < 1e-3 * source.half
     return {
         "ext": 0.0 if is_point else extended.ext,
         "ext_err": extended.errors[2],
@@ -117,23 +126,21 @@ def _brightest(fit):
 
 
 def _remarks(source):
-    """Message about a fit at a bound or without convergence."""
-    fits = source.fits
-    table = source.tables[0]
-    bound = min(source.largest, table.to_ext(table.u_max))
-    remarks = []
-    if fits["EXT"].ext >= 0.999 * bound and fits["EXT"].statistic < fits["PNT"].statistic:
-        remarks.append("EXT is at its upper bound")
-    if not fits[best_model(source)].solution.converged:
-        remarks.append("the fit has not converged")
-    return "; ".join(remarks)
+    """Message about a fit without convergence."""
+    return "" if source.fits[best_model(source)].solution.converged else "the fit has not converged"
 
 
 def _source_flags(source, survey):
     """Flags of one source: no fit, two points, on the edge of the image, masked or unexposed pixels about it."""
     flags = Flag(0) if source.fits else Flag.FAILED
-    if source.fits and source.is_sure and best_model(source) == "DBL":
-        flags |= Flag.DOUBLE
+    if source.fits:
+        if source.is_sure and best_model(source) == "DBL":
+            flags |= Flag.DOUBLE
+        if not source.held and source.fits["EXT"].statistic < source.fits["PNT"].statistic:
+            if source.fits["EXT"].ext >= AT_BOUND * min(source.largest, source.tables[0].to_ext(source.tables[0].u_max)):
+                flags |= Flag.AT_BOUND
+            if _is_extrapolated(source, survey):
+                flags |= Flag.EXTRAPOLATED
     for number in source.cameras:
         camera, (x, y) = survey.cameras[number], survey.places[number][source.row]
         reach = CORE * source.half / camera.pixel
@@ -147,3 +154,17 @@ def _source_flags(source, survey):
         if not window[near[: window.shape[0], : window.shape[1]]].all():
             flags |= Flag.MASKED
     return flags
+
+
+def _is_extrapolated(source, survey):
+    """Whether much of the extended model lies where the image does not show it: off the exposed pixels, or in the
+    segment that the search found but far above the counts that it saw there."""
+    x, y, ext, counts = source.fits["EXT"].parts[0]
+    radius, seen = survey.segments[source.row]
+    if np.isfinite(radius) and counts.sum() * (1 - 1 / np.hypot(1.0, radius / max(ext, 1e-3))) > OVERSHOOT * max(seen, 1.0):
+        return True
+    number = source.cameras[0]
+    camera, place, matrix = survey.cameras[number], survey.places[number][source.row], survey.matrices[number][source.row]
+    flat = replace(camera, exposure=camera.good.astype(float))
+    share = draw(flat, place, matrix, source.tables[0], 1.0, [(x, y, ext, 1.0)], LONGEST * max(ext, source.half))
+    return share.image.sum() < LEAST_SEEN
