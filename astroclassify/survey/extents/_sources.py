@@ -69,11 +69,9 @@ class Source:
         self.parts, self.reach = parts, 0.0
         for x, y, ext, counts in parts:
             for table, number in zip(self.tables, counts, strict=True):
-                column = table.at(table.to_u(ext))[0]
-                seen = np.flatnonzero(number * column > NEGLIGIBLE * max(self.background, LEAST))
-                if seen.size:
-                    reach = np.exp(table.start + table.step * seen[-1]) + np.hypot(x - parts[0][0], y - parts[0][1])
-                    self.reach = max(self.reach, float(reach))
+                reach = table.reach(ext, NEGLIGIBLE * max(self.background, LEAST) / number) if number > 0 else 0.0
+                if reach:
+                    self.reach = max(self.reach, reach + float(np.hypot(x - parts[0][0], y - parts[0][1])))
 
 
 def camera_of(field_):
