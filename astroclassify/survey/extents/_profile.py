@@ -14,6 +14,7 @@ __all__ = ["ProfileTable", "profile_table"]
 
 N_RADII = 768
 LOG_STEP = np.log(2) / 16  # between the radii of the transforms, natural logarithm
+FINER = 4  # how many times finer those of the point spread function are
 OCTAVE_BITS = 49  # of the floating-point numbers below those that tell the eighths of an octave, see `ProfileTable`
 POINTS = 6  # of the interpolation from radii of the transforms to those of the tables
 EXT_STEP = 0.2  # between the core radii of the tables, in asinh(EXT / scale)
@@ -21,8 +22,6 @@ OFF_AXIS_STEP = 0.1  # arcmin; tables are made for multiples of it
 N_TABLES = 140  # kept per point spread function; 0.3 MB each
 N_ANGLES = 24
 MAX_RADIUS = 10  # of the tables, in the largest core radius
-# Power law removed before the transform of the slope; the one of least error against the closed form (Cauchy kernels).
-SLOPE_BIAS = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,11 +121,16 @@ def profile_table(psf, off_axis, pixel, max_ext):
 def _make_table(psf, off_axis, pixel, max_ext):
     # A point spread function much narrower than the pixel would leave the grid of wave numbers to the pixel alone.
     centre = max(float(psf.radius(0.5, off_axis)), 0.3 * pixel)
-    radius = centre * np.exp((np.arange(N_RADII) - (N_RADII - 1) / 2) * LOG_STEP)
-    offset = fhtoffset(LOG_STEP, 0.0)
+    # The edge of a point spread function asks for a finer grid than the profiles need afterwards.
+    fine, n = LOG_STEP / FINER, N_RADII * FINER
+    radius = centre * np.exp((np.arange(n) - (n - 1) / 2) * fine)
+    offset = fhtoffset(fine, 0.0)
     wave = np.exp(offset) / radius[::-1]
-    share = 2 * np.pi * fht(psf.profile(radius, off_axis) * radius, LOG_STEP, 0.0, offset) / wave
-    share *= _pixel_transform(wave * pixel) * pixel**2 / share[np.argmax(wave * centre > 1e-4)]
+    share = 2 * np.pi * fht(psf.profile(radius, off_axis) * radius, fine, 0.0, offset) / wave
+    share /= share[np.argmax(wave * centre > 1e-4)]
+    wave, share = wave[::FINER], share[::FINER] * _pixel_transform(wave[::FINER] * pixel) * pixel**2
+    offset = fhtoffset(LOG_STEP, 0.0)
+    radius = np.exp(offset) / wave[::-1]
     # The rest is rounding, which the slopes would multiply by powers of the wave number.
     share[np.flatnonzero(np.abs(share) > 1e-10)[-1] + 1 :] = 0.0
     scale = max(centre / 2, pixel / 2)
@@ -134,30 +138,33 @@ def _make_table(psf, off_axis, pixel, max_ext):
     damped = share * np.exp(-wave * scale * np.sinh(nodes)[:, np.newaxis])
     both = np.stack([damped, -wave * damped * scale * np.cosh(nodes)[:, np.newaxis]])
     profile = ifht(both * wave, LOG_STEP, 0.0, offset) / (2 * np.pi * radius)
-    slope = -ifht(both * wave**2, LOG_STEP, 1.0, offset, SLOPE_BIAS) / (2 * np.pi * radius**2)
     first, last = (
         int(np.float64(each**2).view(np.int64) >> OCTAVE_BITS)
         for each in (0.02 * min(centre, pixel), MAX_RADIUS * max(max_ext, centre))
     )
-    weights = _weights(radius, np.sqrt(squared_radii(first, last - first + 1)))
-    table = np.stack([profile, slope]).transpose(3, 2, 1, 0).reshape(N_RADII, -1)
-    table = (weights @ table).reshape(-1, len(nodes), 4).transpose(1, 0, 2).copy()
+    squares = squared_radii(first, last - first + 1)
+    value, rise = _interpolation(np.log(squares / radius[0] ** 2) / (2 * LOG_STEP))
+    profile = profile.transpose(2, 1, 0).reshape(N_RADII, -1)
+    # f'(r) / r is the derivative by the logarithm of r, over r squared.
+    table = np.stack([value @ profile, rise @ profile / (LOG_STEP * squares[:, np.newaxis])], axis=-1)
+    table = table.reshape(len(squares), len(nodes), 4).transpose(1, 0, 2).copy()
     # Beyond the edge of a point spread function the transform leaves noise about zero.
     np.maximum(table[..., 0], 0.0, out=table[..., 0])
     return ProfileTable(first, scale, nodes, table)
 
 
-def _weights(radius, wanted):
-    """Matrix that interpolates between logarithmic radii: Lagrange's polynomials of the nearest `POINTS`."""
-    place = np.log(wanted / radius[0]) / LOG_STEP
-    columns = place.astype(int)[:, np.newaxis] + np.arange(POINTS) - (POINTS // 2 - 1)
-    weights = np.ones(columns.shape)
-    for one in range(POINTS):
-        for other in range(POINTS):
-            if other != one:
-                weights[:, one] *= (place - columns[:, other]) / (one - other)
-    ends = np.arange(len(wanted) + 1) * POINTS
-    return csr_array((weights.ravel(), columns.ravel(), ends), shape=(len(wanted), len(radius)))
+def _interpolation(place):
+    """Matrices that turn values at `N_RADII` unit steps into values and derivatives at places between, by polynomials
+    through the nearest `POINTS`."""
+    order = np.arange(POINTS)
+    columns = place.astype(int)[:, np.newaxis] + order - (POINTS // 2 - 1)
+    above = place[:, np.newaxis] - columns[:, :1]
+    coefficients = np.linalg.inv(np.vander(order, increasing=True))
+    ends, shape = np.arange(len(place) + 1) * POINTS, (len(place), N_RADII)
+    return [
+        csr_array(((powers @ coefficients).ravel(), columns.ravel(), ends), shape=shape)
+        for powers in (above**order, order * above ** np.maximum(order - 1, 0))
+    ]
 
 
 def _pixel_transform(k):
