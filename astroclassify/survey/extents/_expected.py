@@ -1,12 +1,14 @@
-"""Expected counts of point and beta sources on the pixels about a position, with derivatives, for several cameras."""
+"""Usable pixels about a position in several cameras, as the fits and their compiled loops take them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from ._profile import ProfileTable
 
-__all__ = ["Camera", "Component", "Model", "Patch", "best_amplitude", "cut_patch"]
+__all__ = ["Camera", "Patch", "Scene", "cut_patch", "join"]
 
 LEAST = 1e-7  # expected counts per pixel: a background of zero would make every photon impossible
 
@@ -34,21 +36,23 @@ class Patch:
     y: np.ndarray
     rows: np.ndarray  # of the camera's images
     columns: np.ndarray
-    background: np.ndarray  # the part of the base that a free level multiplies
     table: ProfileTable
     neighbours: np.ndarray = None  # expected counts of free neighbours of one count each, shape (n_neighbours, n)
-    hot: np.ndarray = field(init=False)  # pixels with counts
+    background: np.ndarray = None  # the part of ``base`` that a free level scales
 
     def __post_init__(self):
-        self.hot = np.flatnonzero(self.counts)
         if self.neighbours is None:
             self.neighbours = np.empty((0, len(self.counts)))
+        if self.background is None:
+            self.background = self.base.copy()
 
     def image(self, x, y, ext):
         """Expected counts of a source of one count at an offset [arcsec], with a core radius [arcsec]."""
-        table = self.table
-        rows = table.at(table.to_u(ext)) if ext else table.point
-        return table.look_up(rows[:1], (self.x - x) ** 2 + (self.y - y) ** 2)[0] * self.ratio
+        from . import _kernels
+
+        return _kernels.image(
+            self.x, self.y, self.ratio, float(x), float(y), self.table.curves(self.table.to_u(ext)), self.table.first
+        )
 
 
 def cut_patch(camera, x, y, radius, matrix, table, reference):
@@ -69,103 +73,47 @@ def cut_patch(camera, x, y, radius, matrix, table, reference):
     return Patch(
         counts=camera.counts[window][inside],
         base=background,
-        background=background,
-        rows=down + window[0].start,
-        columns=along + window[1].start,
+        background=background.copy(),
         ratio=camera.exposure[window][inside] / reference,
         x=east[inside],
         y=north[inside],
+        rows=down + window[0].start,
+        columns=along + window[1].start,
         table=table,
     )
 
 
-@dataclass(frozen=True)
-class Component:
-    """Which parameters describe a source: indices of its offsets, of its ``u`` (None: a point) and first counts."""
+class Scene(NamedTuple):
+    """Patches of all cameras one behind the other, N pixels, for `_kernels`."""
 
-    x: int
-    y: int
-    u: int | None
-    counts: int
-
-
-class Model:
-    """
-    Sum of components over the patches of all cameras, as `minimise` needs it. Offsets [arcsec] and ``u`` (in the first
-    camera's table) are common to the cameras, counts are one per camera. After the ``n_parameters`` of the source come
-    the counts of the free neighbours: all cameras of the first, then of the second.
-    """
-
-    def __init__(self, patches, components, n_parameters):
-        self.patches, self.components, self.n_source = patches, components, n_parameters
-        self.n_cameras = len(patches)
-        self.n_parameters = n_parameters + self.n_cameras * len(patches[0].neighbours)
-
-    def evaluate(self, parameters):
-        """Cash statistic C = 2 sum(m - n ln m), half its gradient, Fisher matrix."""
-        statistic, gradient = 0.0, np.zeros(self.n_parameters)
-        fisher = np.zeros((self.n_parameters, self.n_parameters))
-        for camera, patch in enumerate(self.patches):
-            expected, derivatives, indices = self._expected(parameters, camera, patch)
-            share = patch.counts[patch.hot] / expected[patch.hot]
-            statistic += 2 * (expected.sum() - patch.counts[patch.hot] @ np.log(expected[patch.hot]))
-            gradient[indices] += derivatives.sum(axis=1) - derivatives[:, patch.hot] @ share
-            fisher[np.ix_(indices, indices)] += (derivatives / expected) @ derivatives.T
-        return statistic, gradient, fisher
-
-    def _expected(self, parameters, camera, patch):
-        """Expected counts, their derivatives (n, n_pixels), and the parameters that these belong to."""
-        derivatives = {}
-        expected = patch.base.copy()
-        for component in self.components:
-            index = component.counts + camera
-            counts = parameters[index]
-            dx, dy = patch.x - parameters[component.x], patch.y - parameters[component.y]
-            table, chain = patch.table, 0.0
-            rows = table.point
-            if component.u is not None:
-                u, chain = self._local(parameters[component.u], table)
-                rows = table.at(u)
-            value, slope, *by_u = table.look_up(rows, dx**2 + dy**2) * patch.ratio
-            expected += counts * value
-            slope *= -counts
-            for key, row in ((component.x, slope * dx), (component.y, slope * dy), (index, value)):
-                derivatives[key] = derivatives[key] + row if key in derivatives else row
-            if component.u is not None:
-                derivatives[component.u] = by_u[0] * (counts * chain)
-        for number, image in enumerate(patch.neighbours):
-            index = self.n_source + number * self.n_cameras + camera
-            expected += parameters[index] * image
-            derivatives[index] = image
-        return (
-            expected,
-            np.reshape(list(derivatives.values()), (len(derivatives), len(expected))),
-            np.array(list(derivatives), dtype=np.intp),
-        )
-
-    def _local(self, u, table):
-        """``u`` in a camera's own table, and its derivative by that of the first."""
-        first = self.patches[0].table
-        if table.scale == first.scale:
-            return u, 1.0
-        local = table.to_u(first.to_ext(u))
-        return local, first.d_ext(u) / table.d_ext(local)
+    counts: np.ndarray
+    base: np.ndarray
+    background: np.ndarray
+    ratio: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    neighbours: np.ndarray  # (n_neighbours, N)
+    edges: np.ndarray  # where the pixels of each camera begin and the last one's end, (n_cameras + 1,)
+    values: np.ndarray  # tables of all cameras one behind the other, flat
+    layout: np.ndarray  # where each begins, its core radii, radii and first interval, (n_cameras, 4)
+    scales: np.ndarray  # unit of its core radii [arcsec] and step between their ``u``, (n_cameras, 2)
+    level_error: float  # standard deviation of the prior of the level about 1; zero: the level is not free
 
 
-def best_amplitude(patch, image, base=None):
-    """Best-fitting counts of a source of given shape, and their gain in the Cash statistic (Newton, from above)."""
-    base = patch.base if base is None else base
-    hot, total = patch.hot, image.sum()
-    n, shape, ground = patch.counts[hot], image[hot], base[hot]
-    if total <= 0 or not (n * shape / ground).sum() > total:
-        return 0.0, 0.0
-    # The root of sum(n shape / (ground + a shape)) = total in a lies below sum(n) / total; Newton in 1/a-like form.
-    counts = n.sum() / total
-    for _ in range(30):
-        expected = ground + counts * shape
-        slope = (n * (shape / expected) ** 2).sum()
-        change = ((n * shape / expected).sum() - total) / slope
-        counts = max(counts + change, counts / 4)
-        if abs(change) < 1e-4 * counts:
-            break
-    return counts, 2 * ((n * np.log1p(counts * shape / ground)).sum() - counts * total)
+def join(patches, level_error):
+    """`Scene` of patches."""
+    names = ("counts", "base", "background", "ratio", "x", "y")
+    joined = [np.concatenate([getattr(patch, name) for patch in patches], dtype=np.float64) for name in names]
+    neighbours = np.concatenate([patch.neighbours for patch in patches], axis=1, dtype=np.float64)
+    edges = np.cumsum([0, *(len(patch.counts) for patch in patches)])
+    return Scene(*joined, neighbours, edges, *_join_tables(*(patch.table for patch in patches)), float(level_error))
+
+
+@lru_cache(maxsize=16)
+def _join_tables(*tables):
+    """Values, layout and scales of `Scene`; kept, as a source is fitted several times."""
+    values = [table.values.ravel() for table in tables]
+    begins = np.cumsum([0, *(each.size for each in values[:-1])])
+    layout = [(begin, *table.values.shape[:2], table.first) for begin, table in zip(begins, tables, strict=True)]
+    scales = [(table.scale, table.nodes[1]) for table in tables]
+    return np.concatenate(values) if len(values) > 1 else values[0], np.array(layout, np.int64), np.array(scales)

@@ -189,11 +189,11 @@ def _add_source(image, camera, angle, x, y, counts, ext):
     """Add one source to an image in place; lengths in pixels, ``ext`` in arcsec, ``angle`` off axis in arcmin."""
     table = profile_table(camera.psf, angle, camera.pixel, largest_ext(camera))
     rows = table.at(table.to_u(ext))[:1]
-    seen = np.flatnonzero(counts * rows[0] > LEAST_IMAGE)
+    reach = table.reach(ext, LEAST_IMAGE / counts) if counts > 0 else 0.0
     exposure = local_exposure(camera, table, x, y, angle, max(camera.psf.radius(0.9, angle), 10 * camera.pixel))[0]
-    if not seen.size or exposure <= 0:
+    if reach == 0 or exposure <= 0:
         return
-    reach = int(np.exp(table.start + table.step * seen[-1]) / camera.pixel) + 1
+    reach = int(reach / camera.pixel) + 1
     window = tuple(
         slice(min(max(int(middle) - reach, 0), n), max(min(int(middle) + reach + 2, n), 0))
         for middle, n in ((y, image.shape[0]), (x, image.shape[1]))

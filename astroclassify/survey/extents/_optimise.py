@@ -1,15 +1,11 @@
-"""Maximum likelihood of Poisson counts: Fisher scoring within bounds, covariance, and likelihood ratios."""
+"""Errors of maximum likelihood, and chances of likelihood ratios."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import gammaincc, gammaln
 
-__all__ = ["Solution", "chance_like", "covariance", "minimise"]
-
-MAX_STEPS = 80
-TOLERANCE = 1e-3  # in the Cash statistic: no step promises more
-
+__all__ = ["Solution", "chance_like", "covariance"]
 
 @dataclass(frozen=True)
 class Solution:
@@ -18,41 +14,8 @@ class Solution:
     parameters: np.ndarray
     statistic: float
     fisher: np.ndarray
+    sums: np.ndarray  # of the derivatives of the expected counts over all pixels
     converged: bool
-
-
-def minimise(evaluate, start, lower, upper):
-    """Minimise a Cash statistic within bounds; ``evaluate(parameters)`` gives C, half its gradient and the Fisher
-    matrix. Fisher scoring, scaled and damped (Levenberg 1944; Marquardt 1963); a parameter stays at its bound while
-    the gradient holds it there."""
-    best = np.clip(np.asarray(start, float), lower, upper)
-    statistic, gradient, fisher = evaluate(best)
-    damping = 1e-3
-    for _ in range(MAX_STEPS):
-        free = ~(((best <= lower) & (gradient >= 0)) | ((best >= upper) & (gradient <= 0)))
-        free &= np.diag(fisher) > 0
-        if not free.any():
-            return Solution(best, statistic, fisher, True)
-        scale = np.sqrt(np.diag(fisher)[free])
-        matrix = fisher[np.ix_(free, free)] / scale / scale[:, np.newaxis]
-        matrix[np.diag_indices_from(matrix)] += damping
-        step = np.zeros_like(best)
-        step[free] = -np.linalg.solve(matrix, gradient[free] / scale) / scale
-        trial = np.clip(best + step, lower, upper)
-        moved = trial - best
-        promise = -(2 * gradient @ moved + moved @ fisher @ moved)
-        outcome = evaluate(trial)
-        gain = statistic - outcome[0]
-        if gain > 0:
-            best, (statistic, gradient, fisher) = trial, outcome
-            damping = max(damping * 0.2, 1e-9)
-        else:
-            damping *= 10
-        if abs(promise) < TOLERANCE and abs(gain) < TOLERANCE:
-            return Solution(best, statistic, fisher, True)
-        if damping > 1e9:
-            break
-    return Solution(best, statistic, fisher, damping > 1e9)
 
 
 def covariance(fisher):

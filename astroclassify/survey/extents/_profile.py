@@ -8,21 +8,23 @@ from functools import cached_property
 
 import numpy as np
 from scipy.fft import fht, fhtoffset, ifht
+from scipy.sparse import csr_array
 
 __all__ = ["ProfileTable", "profile_table"]
 
-N_RADII = 3072
-LOG_STEP = 0.01  # between the radii of the tables, natural logarithm
+N_RADII = 768
+LOG_STEP = np.log(2) / 16  # between the radii of the transforms, natural logarithm
+FINER = 4  # how many times finer those of the point spread function are
+OCTAVE_BITS = 49  # of the floating-point numbers below those that tell the eighths of an octave, see `ProfileTable`
+POINTS = 6  # of the interpolation from radii of the transforms to those of the tables
 EXT_STEP = 0.2  # between the core radii of the tables, in asinh(EXT / scale)
 OFF_AXIS_STEP = 0.1  # arcmin; tables are made for multiples of it
-N_TABLES = 140  # kept per point spread function; 0.8 MB each
+N_TABLES = 140  # kept per point spread function; 0.3 MB each
 N_ANGLES = 24
 MAX_RADIUS = 10  # of the tables, in the largest core radius
-# Power law removed before the transform of the slope; the one of least error against the closed form (Cauchy kernels).
-SLOPE_BIAS = 0.3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ProfileTable:
     """
     Share of a source's counts per pixel over distance and core radius, after convolution with PSF and pixel. Beta model
@@ -30,15 +32,14 @@ class ProfileTable:
     over angles. Core radii enter as ``u`` = asinh(EXT / ``scale``), in which the likelihood is close to a parabola and
     EXT = 0 is an ordinary point. The transform of this beta model is exp(-k EXT), so that one product in Fourier space
     gives each profile; Hankel transforms after Hamilton (2000, MNRAS 312, 257, FFTLog). Interpolation is cubic with
-    exact derivatives between core radii, linear between radii (error below 2e-4 of the profile).
+    exact derivatives between core radii and between squared radii (error below 2e-4 of the profile), whose octaves are
+    divided in eighths: the first bits of a floating-point number tell its interval.
     """
 
-    start: float  # natural logarithm of the first radius [arcsec], and step between radii
-    step: float
+    first: int  # number of the first interval: the bits of its lower end [arcsec2] without the last `OCTAVE_BITS`
     scale: float  # unit of the core radii [arcsec]
     nodes: np.ndarray  # values of ``u``, shape (n_ext,)
-    values: np.ndarray  # f and f'(r) / r per pixel, shape (n_ext, 2, n_radii)
-    slopes: np.ndarray  # their derivatives by ``u``
+    values: np.ndarray  # f, f'(r) / r and their derivatives by ``u``, per pixel, shape (n_ext, n_radii, 4)
 
     @property
     def u_max(self):
@@ -57,42 +58,41 @@ class ProfileTable:
         """Derivative of the core radius by ``u`` [arcsec]."""
         return (self.scale * np.cosh(u))[()]
 
+    def curves(self, u):
+        """Polynomials of f and df/du between the radii, (n_radii - 1, 8), as `_kernels` take them."""
+        from . import _kernels
+
+        return _kernels.polynomials(self.values, self.nodes[1], self.first, float(u))
+
     def at(self, u):
-        """Rows f, f'(r)/r and df/du per pixel over the radii of the table, (3, n_radii); ``u`` from 0 to ``u_max``."""
-        width = self.nodes[1]
-        index = min(int(u / width), len(self.nodes) - 2)
-        t = u / width - index
-        s = t - 1
-        # Cubic Hermite polynomials of the two nodes' values and slopes, and their derivatives.
-        weights = ((1 + 2 * t) * s * s, t * t * (3 - 2 * t), t * s * s * width, t * t * s * width)
-        changes = (6 * t * s / width, -6 * t * s / width, s * (3 * t - 1), t * (3 * t - 2))
-        nodes = (*self.values[index : index + 2], *self.slopes[index : index + 2])
-        rows = np.zeros((3, self.values.shape[2]))
-        for node, weight, change in zip(nodes, weights, changes, strict=True):
-            if weight:
-                rows[:2] += weight * node
-            if change:
-                rows[2] += change * node[0]
-        return rows
+        """Polynomials of f, f'(r)/r and df/du per pixel in squared radius above the lower end of each interval,
+        (3, n_radii - 1, 4), lowest order first; ``u`` from 0 to ``u_max``."""
+        value, by_u = np.moveaxis(self.curves(u).reshape(-1, 2, 4), 1, 0)
+        # The squared radius changes by 2 r dr.
+        slope = np.pad(value[:, 1:] * [2.0, 4.0, 6.0], ((0, 0), (0, 1)))
+        return np.stack([value, slope, by_u])
 
     @cached_property
     def point(self):
-        """Rows of `at` for a point source, without the last."""
+        """`at` for a point source, without the last."""
         return self.at(0.0)[:2]
 
     def look_up(self, rows, squared):
-        """Values (n, n_pixels) of rows of the table at squared distances (n_pixels,) [arcsec2]."""
-        place = np.log(np.maximum(squared, np.exp(2 * self.start)))
-        place *= 0.5 / self.step
-        place -= self.start / self.step
-        np.minimum(place, rows.shape[1] - 1.000001, out=place)
-        index = place.astype(np.intp)
-        place -= index
-        values = np.empty((len(rows), len(index)))
-        for row, steps, result in zip(rows, rows[:, 1:] - rows[:, :-1], values, strict=True):
-            np.multiply(steps[index], place, out=result)
-            result += row[index]
-        return values
+        """Values (n, n_pixels) of polynomials from `at` at squared distances (n_pixels,) [arcsec2]."""
+        from . import _kernels
+
+        return _kernels.look_up(rows, self.first, np.ascontiguousarray(squared, np.float64))
+
+    def reach(self, ext, least):
+        """Distance [arcsec] beyond which a source of a core radius [arcsec] has less than a share ``least`` of its
+        counts on each pixel; zero if it has nowhere more."""
+        seen = np.flatnonzero(self.at(self.to_u(ext))[0, :, 0] > least)
+        return float(np.sqrt(squared_radii(self.first, seen[-1] + 2)[-1])) if seen.size else 0.0
+
+
+def squared_radii(first, n):
+    """The ``n`` squared radii [arcsec2] from the interval ``first``."""
+    return ((first + np.arange(n)) << OCTAVE_BITS).view(np.float64)
 
 
 # One store per point spread function, forgotten with it.
@@ -121,11 +121,16 @@ def profile_table(psf, off_axis, pixel, max_ext):
 def _make_table(psf, off_axis, pixel, max_ext):
     # A point spread function much narrower than the pixel would leave the grid of wave numbers to the pixel alone.
     centre = max(float(psf.radius(0.5, off_axis)), 0.3 * pixel)
-    radius = centre * np.exp((np.arange(N_RADII) - (N_RADII - 1) / 2) * LOG_STEP)
-    offset = fhtoffset(LOG_STEP, 0.0)
+    # The edge of a point spread function asks for a finer grid than the profiles need afterwards.
+    fine, n = LOG_STEP / FINER, N_RADII * FINER
+    radius = centre * np.exp((np.arange(n) - (n - 1) / 2) * fine)
+    offset = fhtoffset(fine, 0.0)
     wave = np.exp(offset) / radius[::-1]
-    share = 2 * np.pi * fht(psf.profile(radius, off_axis) * radius, LOG_STEP, 0.0, offset) / wave
-    share *= _pixel_transform(wave * pixel) * pixel**2 / share[np.argmax(wave * centre > 1e-4)]
+    share = 2 * np.pi * fht(psf.profile(radius, off_axis) * radius, fine, 0.0, offset) / wave
+    share /= share[np.argmax(wave * centre > 1e-4)]
+    wave, share = wave[::FINER], share[::FINER] * _pixel_transform(wave[::FINER] * pixel) * pixel**2
+    offset = fhtoffset(LOG_STEP, 0.0)
+    radius = np.exp(offset) / wave[::-1]
     # The rest is rounding, which the slopes would multiply by powers of the wave number.
     share[np.flatnonzero(np.abs(share) > 1e-10)[-1] + 1 :] = 0.0
     scale = max(centre / 2, pixel / 2)
@@ -133,12 +138,33 @@ def _make_table(psf, off_axis, pixel, max_ext):
     damped = share * np.exp(-wave * scale * np.sinh(nodes)[:, np.newaxis])
     both = np.stack([damped, -wave * damped * scale * np.cosh(nodes)[:, np.newaxis]])
     profile = ifht(both * wave, LOG_STEP, 0.0, offset) / (2 * np.pi * radius)
-    slope = -ifht(both * wave**2, LOG_STEP, 1.0, offset, SLOPE_BIAS) / (2 * np.pi * radius**2)
-    kept = (radius > 0.02 * min(centre, pixel)) & (radius < MAX_RADIUS * max(max_ext, centre))
-    table = np.stack([profile, slope], axis=2)[..., kept]
+    first, last = (
+        int(np.float64(each**2).view(np.int64) >> OCTAVE_BITS)
+        for each in (0.02 * min(centre, pixel), MAX_RADIUS * max(max_ext, centre))
+    )
+    squares = squared_radii(first, last - first + 1)
+    value, rise = _interpolation(np.log(squares / radius[0] ** 2) / (2 * LOG_STEP))
+    profile = profile.transpose(2, 1, 0).reshape(N_RADII, -1)
+    # f'(r) / r is the derivative by the logarithm of r, over r squared.
+    table = np.stack([value @ profile, rise @ profile / (LOG_STEP * squares[:, np.newaxis])], axis=-1)
+    table = table.reshape(len(squares), len(nodes), 4).transpose(1, 0, 2).copy()
     # Beyond the edge of a point spread function the transform leaves noise about zero.
-    np.maximum(table[0, :, 0], 0.0, out=table[0, :, 0])
-    return ProfileTable(float(np.log(radius[kept][0])), LOG_STEP, scale, nodes, *table.astype(np.float32))
+    np.maximum(table[..., 0], 0.0, out=table[..., 0])
+    return ProfileTable(first, scale, nodes, table)
+
+
+def _interpolation(place):
+    """Matrices that turn values at `N_RADII` unit steps into values and derivatives at places between, by polynomials
+    through the nearest `POINTS`."""
+    order = np.arange(POINTS)
+    columns = place.astype(int)[:, np.newaxis] + order - (POINTS // 2 - 1)
+    above = place[:, np.newaxis] - columns[:, :1]
+    coefficients = np.linalg.inv(np.vander(order, increasing=True))
+    ends, shape = np.arange(len(place) + 1) * POINTS, (len(place), N_RADII)
+    return [
+        csr_array(((powers @ coefficients).ravel(), columns.ravel(), ends), shape=shape)
+        for powers in (above**order, order * above ** np.maximum(order - 1, 0))
+    ]
 
 
 def _pixel_transform(k):

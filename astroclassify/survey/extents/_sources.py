@@ -7,7 +7,7 @@ import numpy as np
 from ._expected import LEAST, Camera, cut_patch
 from ._models import fit_composite, fit_source
 from ._profile import profile_table
-from ._scene import Scene, draw, smooth_light
+from ._light import Light, draw, smooth_light
 
 __all__ = ["CHILD_EXT", "Source", "Survey", "best_model", "camera_of", "fit_sources", "largest_ext", "local_exposure"]
 
@@ -88,11 +88,9 @@ class Source:
         self.parts, self.reach = parts, 0.0
         for x, y, ext, counts in parts:
             for table, number in zip(self.tables, counts, strict=True):
-                column = table.at(table.to_u(ext))[0]
-                seen = np.flatnonzero(number * column > NEGLIGIBLE * max(self.background, LEAST))
-                if seen.size:
-                    reach = np.exp(table.start + table.step * seen[-1]) + np.hypot(x, y)
-                    self.reach = max(self.reach, float(reach))
+                reach = table.reach(ext, NEGLIGIBLE * max(self.background, LEAST) / number) if number > 0 else 0.0
+                if reach:
+                    self.reach = max(self.reach, reach + float(np.hypot(x, y)))
 
 
 def camera_of(field_):
@@ -141,7 +139,7 @@ class Survey:
         self.cameras, self.radius, self.off_axis, self.level_error = cameras, radius, off_axis, level_error
         self.matrices, self.places, self.largest = matrices, [np.array(each, float) for each in places], largest
         self.starts, self.segments = self.places[0].copy(), segments
-        self.scene = Scene(cameras)
+        self.modelled = Light(cameras)
         self.sources = [Source(row) for row in range(len(places[0]))]
         for source, parent in zip(self.sources, parents, strict=True):
             self._place(source)
@@ -209,7 +207,7 @@ class Survey:
         for number, table, reference in zip(source.cameras, source.tables, source.references, strict=True):
             place, matrix = self.places[number][source.row], self.matrices[number][source.row]
             patch = cut_patch(self.cameras[number], *place, radius, matrix, table, reference)
-            patch.base = patch.base + self.scene.images[number][patch.rows, patch.columns]
+            patch.base = patch.base + self.modelled.images[number][patch.rows, patch.columns]
             if source.parent is not None:
                 # Structure has any shape: its own smooth light, not the beta model that stands for it elsewhere.
                 light = self.light[number][patch.rows, patch.columns]
@@ -284,7 +282,7 @@ class Survey:
     def fit(self, source, *, first, full):
         """Fit a source beside the present models of all others; the radius follows the core radius."""
         before = source.drawings
-        self.scene.add(before, -1)
+        self.modelled.add(before, -1)
         source.drawings = {}
         near = self._neighbours(source)
         nearest = near[0][1] if near else np.inf
@@ -314,25 +312,25 @@ class Survey:
         source.stale = False
         source.drawings = self._draw(source) if source.is_sure else {}
         self._tell(source, before)
-        self.scene.add(source.drawings)
+        self.modelled.add(source.drawings)
 
     def _stands_out(self, source, patches):
         """Whether the extended model of a child is higher than the structure that it lies on by enough."""
         x, y, ext, counts = source.fits["EXT"].parts[0]
-        height = sum(n * table.at(table.to_u(ext))[0, 0] for n, table in zip(counts, source.tables, strict=True))
+        height = sum(n * table.at(table.to_u(ext))[0, 0, 0] for n, table in zip(counts, source.tables, strict=True))
         level = sum(patch.background[np.argmin((patch.x - x) ** 2 + (patch.y - y) ** 2)] for patch in patches)
         return height > CHILD_CONTRAST * level
 
     def _tell(self, source, before):
         """Mark the sources to which the change of a model matters."""
-        change = self.scene.change(before, source.drawings)
+        change = self.modelled.change(before, source.drawings)
         for other in self.sources:
             if other is source or not other.fits or other.stale:
                 continue
             gain = max(other.gain, 1.0)
             for number in other.cameras:
                 radius = other.radius / self.cameras[number].pixel
-                if gain * self.scene.within(change, number, self.places[number][other.row], radius) > SETTLED:
+                if gain * self.modelled.within(change, number, self.places[number][other.row], radius) > SETTLED:
                     other.stale = True
                     break
 
@@ -355,10 +353,10 @@ class Survey:
             set_neighbours(patches, [*neighbours[:index], trial, *neighbours[index + 1 :]])
             exchanged = fit_source(patches, shift=shift, largest=source.largest, level_error=level_error)
             if exchanged["EXT"].statistic < best - EXCHANGE:
-                self.scene.add(other.drawings, -1)
+                self.modelled.add(other.drawings, -1)
                 other.set_model([(*parts[0][:2], 0.0, np.maximum(other.first_counts, 1.0))])
                 other.drawings, other.stale = drawings, True
-                self.scene.add(drawings)
+                self.modelled.add(drawings)
                 return exchanged
             set_neighbours(patches, neighbours)
         return fits
@@ -385,7 +383,7 @@ class Survey:
             offset = np.array(source.parts[0][:2])
             for number, places in enumerate(self.places):
                 places[source.row] += np.linalg.solve(self.matrices[number][source.row], offset)
-            self.scene.add(source.drawings, -1)
+            self.modelled.add(source.drawings, -1)
             cameras, parts = list(source.cameras), source.parts
             self._place(source)
             if not source.cameras:
@@ -396,7 +394,7 @@ class Survey:
             kept = [cameras.index(number) for number in source.cameras]
             source.set_model([(x - offset[0], y - offset[1], ext, counts[kept]) for x, y, ext, counts in parts])
             source.drawings = self._draw(source) if source.is_sure else {}
-            self.scene.add(source.drawings)
+            self.modelled.add(source.drawings)
 
 
 def set_neighbours(patches, free):
@@ -410,7 +408,7 @@ def fit_sources(survey):
     for source in sorted(survey.sources, key=lambda source: source.has_children):
         if source.cameras:
             source.drawings = survey._draw(source)
-            survey.scene.add(source.drawings)
+            survey.modelled.add(source.drawings)
     survey.settle(full=False)
     survey.recentre()
     survey.settle(full=True)

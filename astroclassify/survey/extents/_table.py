@@ -9,7 +9,7 @@ from astropy.coordinates import SkyCoord
 from astroclassify.schemes import Flag
 
 from ._optimise import chance_like
-from ._scene import draw
+from ._light import draw
 from ._sources import best_model
 
 __all__ = ["fill_table"]

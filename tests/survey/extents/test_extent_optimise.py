@@ -9,7 +9,7 @@ from scipy.stats import chi2
 
 from astroclassify.survey import GaussianPsf, KingPsf
 from astroclassify.survey.extents._expected import Camera, Component, Model, best_amplitude, cut_patch
-from astroclassify.survey.extents._optimise import chance_like, covariance, minimise
+from astroclassify.survey.extents._optimise import chance_like, covariance
 from astroclassify.survey.extents._profile import profile_table
 from astroclassify.survey.extents._sources import set_neighbours
 

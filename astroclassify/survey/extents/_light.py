@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 
 from ._expected import LEAST
 
-__all__ = ["Drawing", "Scene", "draw", "smooth_light"]
+__all__ = ["Drawing", "Light", "draw", "smooth_light"]
 
 
 LEAST_COVERED = 0.02  # of the exposure, below which smooth light is too little to be told
@@ -50,7 +50,7 @@ def draw(camera, place, matrix, table, reference, parts, reach):
     return Drawing(window, image)
 
 
-class Scene:
+class Light:
     """Sum of the sources' drawings, per camera."""
 
     def __init__(self, cameras):
