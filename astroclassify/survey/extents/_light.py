@@ -100,21 +100,23 @@ class Light:
         return total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
 
 
-def smooth_light(camera, places, radius, scale):
+def smooth_light(camera, modelled, places, radii, scale):
     """
-    Expected counts (ny, nx) of what is smooth on a scale [pixels] and no background: counts smoothed with a Gaussian,
-    but those about places (n, 2) [pixels] within about a radius, under which it interpolates.
+    Expected counts (ny, nx) of what is smooth on a scale [pixels] and is neither background nor ``modelled``: counts
+    smoothed with a Gaussian, but for those within about ``radii`` of places (n, 2) [pixels], where it interpolates.
     """
     weight = camera.good.astype(float)
-    reach = int(np.ceil(4 * radius))
-    for x, y in places:
-        window = tuple(slice(max(int(middle) - reach, 0), max(int(middle) + reach + 1, 0)) for middle in (y, x))
-        rows, columns = (np.arange(side.start, side.stop)[: n - side.start] for side, n in zip(window, weight.shape))
-        squared = (rows[:, np.newaxis] - y) ** 2 + (columns - x) ** 2
-        weight[window] *= -np.expm1(-squared / (2 * radius**2))
+    for (x, y), radius in zip(places, radii, strict=True):
+        reach = int(np.ceil(4 * radius))
+        window = tuple(
+            slice(max(int(middle) - reach, 0), min(max(int(middle) + reach + 1, 0), n))
+            for middle, n in zip((y, x), weight.shape, strict=True)
+        )
+        rows, columns = np.ogrid[window]
+        weight[window] *= -np.expm1(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * radius**2))
     light, exposure = (
         gaussian_filter(weight * image, scale, mode="constant")
-        for image in (camera.counts - camera.background, camera.exposure)
+        for image in (camera.counts - camera.background - modelled, camera.exposure)
     )
-    rate = np.clip(light, 0.0, None) / np.maximum(exposure, LEAST_COVERED * camera.exposure.max())
+    rate = light / np.maximum(exposure, LEAST_COVERED * camera.exposure.max())
     return rate * np.where(camera.good, camera.exposure, 0.0)

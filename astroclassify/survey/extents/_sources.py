@@ -32,14 +32,21 @@ FIRST_SHARE = 0.5
 LARGEST, LARGEST_PART = 3.0, 10.0
 EXCHANGE = 2.0  # gain in the Cash statistic for which two sources exchange their models
 # A child of a large structure: largest core radius, in half-energy radii (what is wider is structure); relative error
-# of the structure's model there; least height of an extended child above the structure, as a share of it.
+# of the structure's model there; least height of an extended child above the structure, as a share of it: what is
+# fainter cannot be told from substructure.
 CHILD_EXT = 3.0
 CHILD_LEVEL = 0.3
-CHILD_CORE = 1.5  # half-energy radii of a child that are no part of the structure's light
-CHILD_CONTRAST = 0.3
+CORE = 1.5  # half-energy radii of a point source that are no part of the light of a structure
+FAINT = 0.1  # such light in units of the background, below which it is none
+CHILD_CONTRAST = 1.0
+WIDE = 0.95  # share of the largest core radius from which a fit is at that bound
 # A source is fitted again when its surroundings changed by what could be told at this level in the Cash statistic.
 SETTLED = 1e-3
+MOST_GAIN = 1e3  # of a source, of which changes are told at that level; brighter ones may move by more
+N_STRUCTURE = 4  # turns of several structures
 MAX_TURNS = 30
+# Fits of a source in which the form of its model is chosen; then that is kept, or two sources might go round in circles.
+MOST_FORMS = 4
 
 
 @dataclass
@@ -63,6 +70,8 @@ class Source:
     stale: bool = True  # its surroundings changed since the last fit
     alone: bool = True  # no neighbour limited the radius of the first fit
     held: bool = False  # to a point: an extended model does not stand out from the structure it lies on
+    form: str = "PNT"  # name of the model by which it is a neighbour to others, empty if it is none
+    n_fits: int = 0  # in this stage
     fits: dict = field(default_factory=dict)  # `Fit` by name of the model
     radius: float = np.nan  # of the last fit [arcsec]
     n_counts: float = 0.0  # counts on the pixels of the last fit
@@ -152,17 +161,30 @@ class Survey:
             else:
                 source.parent = None
         self.structures = [source for source in self.sources if source.has_children]
-        self.light = [self._light(number) for number in range(len(cameras))] if self.structures else []
+        self.light = self._light()
         for source in self.sources:
             if source.cameras:
                 self._guess(source)
 
-    def _light(self, number):
-        """Light of the structures in a camera, without that of the sources on them."""
-        children = [source for source in self.sources if source.parent is not None and number in source.cameras]
-        pixel, half = self.cameras[number].pixel, np.mean([source.half for source in children])
-        places = self.places[number][[source.row for source in children]]
-        return smooth_light(self.cameras[number], places, max(CHILD_CORE * half / pixel, 1.0), CHILD_EXT * half / pixel)
+    def _light(self):
+        """
+        Light of the structures per camera, in which all other sources are fitted: structure has any shape, so that it
+        is counts smoothed, without those of the sources, and not the beta model in the table. Less than a tenth of the
+        background is none.
+        """
+        lights = []
+        for number, camera in enumerate(self.cameras if self.structures else []):
+            others = [source for source in self.sources if not source.has_children and number in source.cameras]
+            places = self.places[number][[source.row for source in others]]
+            half = np.mean([source.half for source in self.structures]) / camera.pixel
+            radii = np.array([CORE * half if s.parent else max(CORE * half, self._seen(s) / camera.pixel) for s in others])
+            light = smooth_light(camera, self.modelled.images[number], places, radii, CHILD_EXT * half)
+            lights.append(light * np.clip((light - FAINT * camera.background) / (FAINT * camera.background + LEAST), 0, 1))
+        return lights
+
+    def _seen(self, source):
+        """Radius within which the search saw a source [arcsec]; zero if there was none."""
+        return np.nan_to_num(self.segments[source.row, 0])
 
     def _place(self, source):
         """Find the cameras that see a source, with their tables and exposures."""
@@ -207,15 +229,15 @@ class Survey:
         for number, table, reference in zip(source.cameras, source.tables, source.references, strict=True):
             place, matrix = self.places[number][source.row], self.matrices[number][source.row]
             patch = cut_patch(self.cameras[number], *place, radius, matrix, table, reference)
-            patch.base = patch.base + self.modelled.images[number][patch.rows, patch.columns]
-            if source.parent is not None:
-                # Structure has any shape: its own smooth light, not the beta model that stands for it elsewhere.
-                light = self.light[number][patch.rows, patch.columns]
-                patch.base, patch.background = patch.base + light, patch.background + light
+            others = self.modelled.images[number][patch.rows, patch.columns]
+            if source.has_children:
                 for other in self.structures:
                     if number in other.drawings:
-                        patch.base = patch.base - other.drawings[number].at(patch.rows, patch.columns)
-                patch.base = np.maximum(patch.base, patch.background)
+                        others += other.drawings[number].at(patch.rows, patch.columns)
+            elif self.structures:
+                light = self.light[number][patch.rows, patch.columns]
+                patch.background = np.maximum(patch.background + light, LEAST)
+            patch.base = patch.background + others
             patches.append(patch)
         return patches
 
@@ -238,9 +260,7 @@ class Survey:
     def _neighbours(self, source):
         """Other sources in the scene with their distances from the model of this one [arcsec], the nearest first; the
         structure that it lies on is none."""
-        others = [each for each in self.sources if each.drawings and each is not source]
-        if source.parent is not None:
-            others = [each for each in others if not each.has_children]
+        others = [each for each in self.sources if each.drawings and each is not source and not each.has_children]
         distances = np.hypot(*(self._offset(source, others) - source.parts[0][:2]).T)
         return [(others[index], distances[index]) for index in np.argsort(distances)]
 
@@ -282,7 +302,8 @@ class Survey:
     def fit(self, source, *, first, full):
         """Fit a source beside the present models of all others; the radius follows the core radius."""
         before = source.drawings
-        self.modelled.add(before, -1)
+        if not source.has_children:
+            self.modelled.add(before, -1)
         source.drawings = {}
         near = self._neighbours(source)
         nearest = near[0][1] if near else np.inf
@@ -303,20 +324,28 @@ class Survey:
         if full:
             half = source.half
             fits |= fit_composite(patches, fits, shift=shift, half=half, largest=source.largest, level_error=level_error)
-        elif not first:
+        elif not first and source.n_fits < MOST_FORMS:
             fits = self._exchange(source, patches, free, fits, shift, level_error)
         source.fits, source.radius = fits, radius
         source.n_counts = float(sum(patch.counts.sum() for patch in patches))
-        source.held = source.parent is not None and not self._stands_out(source, patches)
-        source.set_model(list(fits[best_model(source)].parts))
+        source.n_fits += 1
+        if source.n_fits <= MOST_FORMS:
+            source.held = source.parent is not None and not self._stands_out(source, patches)
+            source.form = best_model(source) if source.is_sure else ""
+        source.set_model(list(fits[source.form or best_model(source)].parts))
         source.stale = False
-        source.drawings = self._draw(source) if source.is_sure else {}
-        self._tell(source, before)
-        self.modelled.add(source.drawings)
+        source.drawings = self._draw(source) if source.form else {}
+        if not source.has_children:
+            self._tell(source, before)
+            self.modelled.add(source.drawings)
 
     def _stands_out(self, source, patches):
-        """Whether the extended model of a child is higher than the structure that it lies on by enough."""
-        x, y, ext, counts = source.fits["EXT"].parts[0]
+        """Whether the extended model of a child is clearly better than a point, higher than the structure that it lies
+        on, and narrower than what is structure itself."""
+        point, extended = source.fits["PNT"], source.fits["EXT"]
+        x, y, ext, counts = extended.parts[0]
+        if point.statistic - extended.statistic < NOT_NOISE or ext > WIDE * source.largest:
+            return False
         height = sum(n * table.at(table.to_u(ext))[0, 0, 0] for n, table in zip(counts, source.tables, strict=True))
         level = sum(patch.background[np.argmin((patch.x - x) ** 2 + (patch.y - y) ** 2)] for patch in patches)
         return height > CHILD_CONTRAST * level
@@ -325,9 +354,9 @@ class Survey:
         """Mark the sources to which the change of a model matters."""
         change = self.modelled.change(before, source.drawings)
         for other in self.sources:
-            if other is source or not other.fits or other.stale:
+            if other is source or not other.fits or other.stale or other.has_children:
                 continue
-            gain = max(other.gain, 1.0)
+            gain = np.clip(other.gain, 1.0, MOST_GAIN)
             for number in other.cameras:
                 radius = other.radius / self.cameras[number].pixel
                 if gain * self.modelled.within(change, number, self.places[number][other.row], radius) > SETTLED:
@@ -362,11 +391,11 @@ class Survey:
         return fits
 
     def settle(self, *, full):
-        """Fit until nothing changes: structures first, then the brightest."""
-        sources = [source for source in self.sources if source.cameras]
-        sources.sort(key=lambda source: (not source.has_children, -source.parts[0][3].sum()))
+        """Fit all but the structures until nothing changes, the brightest first."""
+        sources = [source for source in self.sources if source.cameras and not source.has_children]
+        sources.sort(key=lambda source: -source.parts[0][3].sum())
         for source in sources:
-            source.stale = True
+            source.stale, source.n_fits = True, 0
         for turn in range(MAX_TURNS):
             stale = [source for source in sources if source.stale]
             if not stale:
@@ -374,6 +403,12 @@ class Survey:
             for source in stale:
                 self.fit(source, first=turn == 0 and not full, full=full)
                 source.stale |= turn == 0 and not full and not source.alone
+
+    def fit_structures(self):
+        """Fit the structures beside everything else, together if there are several."""
+        for _ in range(N_STRUCTURE if len(self.structures) > 1 else 1):
+            for source in sorted(self.structures, key=lambda source: -source.parts[0][3].sum()):
+                self.fit(source, first=False, full=True)
 
     def recentre(self):
         """Put each source where its model is now, so that pixels and tables no longer depend on where it began."""
@@ -393,8 +428,9 @@ class Survey:
                 source.largest = min(source.largest, CHILD_EXT * source.half)
             kept = [cameras.index(number) for number in source.cameras]
             source.set_model([(x - offset[0], y - offset[1], ext, counts[kept]) for x, y, ext, counts in parts])
-            source.drawings = self._draw(source) if source.is_sure else {}
+            source.drawings = self._draw(source) if source.form else {}
             self.modelled.add(source.drawings)
+        self.light = self._light()
 
 
 def set_neighbours(patches, free):
@@ -405,10 +441,11 @@ def set_neighbours(patches, free):
 
 def fit_sources(survey):
     """Fit all sources in place: points and beta models until they agree with each other, then all models."""
-    for source in sorted(survey.sources, key=lambda source: source.has_children):
-        if source.cameras:
+    for source in survey.sources:
+        if source.cameras and not source.has_children:
             source.drawings = survey._draw(source)
             survey.modelled.add(source.drawings)
     survey.settle(full=False)
     survey.recentre()
     survey.settle(full=True)
+    survey.fit_structures()

@@ -10,7 +10,7 @@ from astroclassify.schemes import Flag
 
 from ._optimise import chance_like
 from ._light import draw
-from ._sources import best_model
+from ._sources import WIDE, best_model
 
 __all__ = ["fill_table"]
 
@@ -34,7 +34,6 @@ COLUMNS = (
     ("background", u.ct / u.pix),
     ("fit_radius", u.arcsec),
 )
-AT_BOUND = 0.95  # share of the largest core radius from which a fit is at that bound
 LEAST_SEEN = 0.5  # share of an extended model that lies on exposed pixels, at least
 LONGEST = 20.0  # radius of a beta model, in core radii: 95 % of it
 OVERSHOOT = 3.0  # counts of an extended model in the segment that the search found, in units of what it saw there
@@ -137,7 +136,7 @@ def _source_flags(source, survey):
         if source.is_sure and best_model(source) == "DBL":
             flags |= Flag.DOUBLE
         if not source.held and source.fits["EXT"].statistic < source.fits["PNT"].statistic:
-            if source.fits["EXT"].ext >= AT_BOUND * min(source.largest, source.tables[0].to_ext(source.tables[0].u_max)):
+            if source.fits["EXT"].ext >= WIDE * min(source.largest, source.tables[0].to_ext(source.tables[0].u_max)):
                 flags |= Flag.AT_BOUND
             if _is_extrapolated(source, survey):
                 flags |= Flag.EXTRAPOLATED
