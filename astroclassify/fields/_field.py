@@ -14,9 +14,12 @@ from astroclassify.images._checks import pixel_area
 from astroclassify.images._resample import same_grid
 from astroclassify.schemes import Flag
 
+from ._instruments import field_radius, max_off_axis
 from ._psf import MixedPsf
 
 __all__ = ["Field", "check_field", "combine_fields"]
+
+BEYOND = 0.05  # share of the exposed pixels that may lie beyond the field of one pointing (an axis that is a bit off)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +98,21 @@ class Field:
     def livetime(self):
         """Largest exposure [s]."""
         return float(self.exposure.max())
+
+    @cached_property
+    def max_off_axis(self):
+        """
+        Angle from the optical axis [arcmin] up to which surveys use this instrument.
+
+        None where it is not known, and for a mosaic: where more than 5 % of the exposed pixels lie farther from the
+        axis than the instrument's field reaches.
+        """
+        radius = field_radius(self.instrument)
+        if radius is None:
+            return None
+        rows, columns = np.nonzero(~self.mask & (self.exposure > 0))
+        mosaic = len(rows) and np.mean(self.off_axis(columns, rows) > radius) > BEYOND
+        return None if mosaic else max_off_axis(self.instrument)
 
     @cached_property
     def _axis_pixel(self):

@@ -728,6 +728,20 @@ def test_what_is_no_field_is_refused():
         combine_fields([camera("EPN", 1), image()])
 
 
+@pytest.mark.parametrize(
+    ("instrument", "step", "angle"),
+    [("EPN", 4.0, 13.0), ("ACIS", 4.0, 10.0), ("PSPC", 15.0, 20.0), ("EROSITA", 15.0, 30.0), ("EROSITA", 60.0, None)],
+)
+def test_largest_off_axis_angle_is_that_of_the_instrument_unless_it_is_a_mosaic(instrument, step, angle):
+    assert read_field(image(grid=wcs(step=step), instrument=instrument)).max_off_axis == angle
+
+
+def test_largest_off_axis_angle_of_several_and_of_what_is_not_known():
+    assert combine_fields([camera("EPN", 1), camera("EMOS1", 2)]).max_off_axis == 13.0
+    unknown = read_field(image(TELESCOP="CHANDRA", INSTRUME="HRC"), psf=GaussianPsf(10 * u.arcsec))
+    assert unknown.max_off_axis is None
+
+
 # Real observations
 
 
