@@ -1,28 +1,28 @@
 """Background of a counts image: what is left without sources, vignetted and flat, as large-scale structure needs."""
 
+from dataclasses import dataclass
+
 import numpy as np
-from scipy.ndimage import binary_propagation, gaussian_filter, map_coordinates, maximum_filter
-from scipy.optimize import minimize_scalar
-from scipy.stats import chi2
+from scipy.ndimage import gaussian_filter
 
 from astroclassify.exceptions import GeometryError
 
-__all__ = ["estimate_background"]
+from ._blocks import faint_parts, fit_templates, measure_scatter
+from ._search import SourceSearch, bin_sums, unbin
 
-STEPS = (1, 2, 4, 8, 16)  # sources are looked for on pixels binned that often,
-SCALE = 1.5  # smoothed with a Gaussian of so many of these
+__all__ = ["BackgroundFit", "background_error", "estimate_background", "fit_background"]
 
-SIGNIFICANCE, FAINT = 4.0, 1.3  # standard deviations above the background of a source and of its surroundings
-CONTRAST, WING = 1.15, 1.1  # brightness relative to it that a source and its surroundings have at least
-LEAST_COVERED = 0.2  # share of the Gaussian that must lie on pixels that are used
 N_ITERATIONS = 12
 TOLERANCE = 1e-3  # relative change of the background at which the iteration ends
 SHALLOW = 0.2  # share of the largest exposure below which it falls because of time, not of vignetting
-MOST_SOURCES = 0.3  # share of the field beyond which "sources" are structure of the background
+MOST_SOURCES = 0.5  # share of the field beyond which "sources" are those of a model that does not hold
 STRUCTURE = 1e-4  # probability of the blocks' chi2 below which the background is not the plain model,
 ROUGH = 0.15  # if their scatter beyond noise is this share of it
 LARGE = 1 / 8  # scale of such structure (sigma) / side of the field
 LEAST = 100.0  # arcsec, the smallest scale of structure: below it are clusters
+COARSE = 4  # pixels a side that are added before fits, at most, and no more than
+FINE = 16.0  # arcsec: the templates are smooth on both
+EXTRAPOLATED = 0.15  # relative error at least of a background that few blocks show
 
 
 def estimate_background(counts, exposure, mask, pixel):
@@ -77,7 +77,24 @@ def estimate_background(counts, exposure, mask, pixel):
     >>> bool(abs(background.mean() / 0.2 - 1) < 0.03)
     True
     """
-    counts, exposure, mask = np.asarray(counts, float), np.asarray(exposure, float), np.asarray(mask, bool)
+    return fit_background(counts, exposure, mask, pixel).model.astype(float)
+
+
+@dataclass(frozen=True)
+class BackgroundFit:
+    """
+    What `fit_background` finds: expected counts (float32), the pixels outside sources, and whether there are few of
+    them because large structure covers the field.
+    """
+
+    model: np.ndarray
+    used: np.ndarray
+    large: bool
+
+
+def fit_background(counts, exposure, mask, pixel):
+    """`estimate_background`, with how it came about."""
+    counts, exposure, mask = np.asarray(counts), np.asarray(exposure), np.asarray(mask, bool)
     if not counts.shape == exposure.shape == mask.shape or counts.ndim != 2:
         raise GeometryError(
             f"counts, exposure and mask must be images of one shape, got {counts.shape}, {exposure.shape}, {mask.shape}"
@@ -85,124 +102,98 @@ def estimate_background(counts, exposure, mask, pixel):
     valid = ~mask & (exposure > 0)
     if not valid.any():
         raise GeometryError("mask and exposure leave no pixel to estimate the background from")
-    counts = np.where(valid, counts, 0.0)
-    share = np.clip(exposure / exposure[valid].max(), 0.0, None)
-    templates = np.stack([share, np.minimum(share / SHALLOW, 1.0)])
-    weights, sources, _ = _alternate(counts, templates, valid, None)
-    model = _model(weights, templates)
-    if counts.sum() == 0:
-        return model
-    scale = max(LARGE * np.sqrt(valid.sum()), LEAST / pixel)
-    step = max(1, int(scale / 6))
-    if sources[valid].mean() > MOST_SOURCES or _is_structured(counts, model, valid & ~sources, 4 * step):
-        smooth = _Smooth(scale, step)
-        weights, _, factor = _alternate(counts, templates, valid, smooth)
-        model = _model(weights, templates) * factor
-    return model
+    share = np.clip(exposure / exposure[valid].max(), 0.0, None).astype(np.float32)
+    field = _Field(SourceSearch(counts, valid), share, coarse_step(pixel), pixel)
+    if not field.search.counts.any():
+        return BackgroundFit(np.zeros(counts.shape, np.float32), valid, False)
+    first, blocks, large = faint_parts(*field.sums(valid), field.step * pixel)
+    found = None if large else field.alternate(first)
+    if found is not None and field.is_structured(found):
+        found = field.alternate(first, max(LARGE * np.sqrt(valid.sum()), LEAST / pixel))
+    if found is None:
+        used = valid & unbin(blocks, field.step, valid.shape)
+        found = BackgroundFit(field.model(first), used, large)
+    return found
 
 
-def find_sources(counts, model, valid):
-    """Where counts stand out from the model at one of the scales, and the faint surroundings of such places."""
-    area = 4 * np.pi * SCALE**2  # as many pixels does the Gaussian average over
-    skew = (SIGNIFICANCE**2 - 1) / 6  # of the Poisson distribution: its quantile to this order (Cornish and Fisher)
-    found = []
-    for step in STEPS:
-        # What was found two scales below has its mask already and would spread over a larger one here.
-        used = valid if len(found) < 2 else valid & ~np.logical_or.reduce(found[:-1])
-        seen, expected, covered = (
-            gaussian_filter(_bin(each, step), SCALE, mode="constant", truncate=3.0) * area
-            for each in (np.where(used, counts, 0.0), np.where(used, model, 0.0), used)
-        )
-        noise = np.sqrt(expected)
-        seeds = (seen > expected + SIGNIFICANCE * noise + skew) & (seen > CONTRAST * expected)
-        seeds &= covered > LEAST_COVERED * area * step**2
-        whole = binary_propagation(seeds, mask=seeds | ((seen > expected + FAINT * noise) & (seen > WING * expected)))
-        whole = maximum_filter(whole, 3, mode="constant")
-        found.append(np.repeat(np.repeat(whole, step, 0), step, 1)[: counts.shape[0], : counts.shape[1]])
-    return np.logical_or.reduce(found)
+def background_error(counts, fit, pixel, model=None):
+    """Relative error (1 sigma) of a fitted background, or of another model of the same field; see `Field`."""
+    step = coarse_step(pixel)
+    model = fit.model if model is None else model
+    scatter = measure_scatter(*(bin_sums(each * fit.used, step) for each in (counts, model, 1)), step * pixel)
+    error = 1.0 if scatter is None else scatter.error
+    return max(error, EXTRAPOLATED) if fit.large else error
 
 
-class _Smooth:
-    """Counts over model outside sources, both smoothed on a large scale."""
+def coarse_step(pixel):
+    """How many pixels of ``pixel`` arcsec make one of the images that templates are fitted to, along either side."""
+    return int(np.clip(FINE // pixel, 1, COARSE))
 
-    def __init__(self, scale, step):
-        self.scale, self.step = scale, step
 
-    def __call__(self, counts, model, used):
-        sums = (
-            gaussian_filter(_bin(each * used, self.step), self.scale / self.step, mode="constant", truncate=3.0)
+class _Field:
+    """Counts and the share of the exposure of one field, for fits of sky (vignetted) and particles (flat)."""
+
+    def __init__(self, search, share, step, pixel):
+        self.search, self.share, self.step, self.pixel = search, share, step, pixel
+
+    def flat(self):
+        return np.minimum(self.share / np.float32(SHALLOW), 1)
+
+    def model(self, weights):
+        sky, flat = np.asarray(weights, np.float32)
+        return sky * self.share + flat * self.flat()
+
+    def sums(self, used):
+        """Binned counts, sky, particles and number of the pixels that are used."""
+        return [bin_sums(each * used, self.step) for each in (self.search.counts, self.share, self.flat(), 1)]
+
+    def alternate(self, weights, scale=None):
+        """
+        Fit and search alternate until they agree; with a scale [pixel] the model is multiplied by a smooth function.
+
+        None if sources cover too much of the field.
+        """
+        valid = self.search.valid
+        used, last = valid & ~self.search(self.model(weights) * valid), 0.0
+        for _ in range(N_ITERATIONS):
+            if used.sum() < (1 - MOST_SOURCES) * valid.sum():
+                return None
+            counts, sky, flat, _ = self.sums(used)
+            weights = fit_templates(counts, sky, flat)
+            model = self.model(weights)
+            if scale is not None:
+                model *= self.smooth(counts, weights[0] * sky + weights[1] * flat, scale)
+            total = model[valid].sum(dtype=float)
+            if abs(total - last) <= TOLERANCE * total:
+                break
+            last = total
+            used = valid & ~self.search(model * valid)
+        return BackgroundFit(model, used, False)
+
+    def smooth(self, counts, model, scale):
+        """Counts over model (binned, outside sources), both smoothed on a large scale [pixel], for every pixel."""
+        step = max(1, int(scale / self.step / 6))
+        scale, whole = scale / self.step / step, step * self.step
+        # One count of the plain model is mixed in: it decides where nothing is left to measure.
+        area = np.float32(4 * np.pi * scale**2)
+        counted, expected = (
+            gaussian_filter(bin_sums(each, step), scale, mode="constant", truncate=3.0) * area + 1
             for each in (counts, model)
         )
-        counted, expected = sums
-        # One count of the plain model is mixed in: it decides where nothing is left to measure.
-        area = 4 * np.pi * (self.scale / self.step) ** 2
-        ratio = (counted * area + 1.0) / (expected * area + 1.0)
-        place = [(np.arange(n) + 0.5) / self.step - 0.5 for n in counts.shape]
-        return map_coordinates(ratio, np.meshgrid(*place, indexing="ij"), order=1, mode="nearest")
+        rows, columns = (
+            _interpolation((np.arange(n) + 0.5) / whole - 0.5, k)
+            for n, k in zip(self.share.shape, counted.shape, strict=True)
+        )
+        return rows @ (counted / expected) @ columns.T
+
+    def is_structured(self, found):
+        """Whether counts in blocks scatter about the model by far more than Poisson noise."""
+        sums = (bin_sums(each * found.used, self.step) for each in (self.search.counts, found.model, 1))
+        scatter = measure_scatter(*sums, self.step * self.pixel)
+        return scatter is not None and scatter.rough > ROUGH and scatter.chance < STRUCTURE
 
 
-def _alternate(counts, templates, valid, smooth):
-    """Weights of the templates, sources, and the smooth factor (None without), when they agree with each other."""
-    sources, factor, last = np.zeros(counts.shape, bool), None, 0.0
-    for _ in range(N_ITERATIONS):
-        used = valid & ~sources
-        if not used.any():
-            break
-        weights = _fit(counts[used], templates[:, used])
-        if smooth is not None:
-            factor = smooth(counts, _model(weights, templates), used)
-        model = _model(weights, templates) if factor is None else _model(weights, templates) * factor
-        total = model[valid].sum()
-        if abs(total - last) <= TOLERANCE * total:
-            break
-        last = total
-        sources = find_sources(counts, model, valid)
-    return weights, sources, factor
-
-
-def _fit(counts, templates):
-    """
-    Weights, not negative, of two templates by maximum Poisson likelihood.
-
-    For a given mixture of the two the sum of the model is that of the counts; one number is left to search.
-    """
-    total = counts.sum()
-    sky, flat = templates
-    if total == 0 or np.std(sky) < 1e-3 * np.mean(sky):
-        return np.array([total / sky.sum(), 0.0])
-    # Pixels of like exposure are taken together.
-    edges = np.unique(np.quantile(sky, np.linspace(0, 1, 65)))
-    index = np.clip(np.searchsorted(edges, sky, side="right") - 1, 0, len(edges) - 1)
-    counted, sky_sum, flat_sum = (np.bincount(index, each) for each in (counts, sky, flat))
-    sky_sum, flat_sum = sky_sum / sky.sum(), flat_sum / flat.sum()
-    seen = counted > 0
-
-    def cost(part):
-        return -np.sum(counted[seen] * np.log(part * sky_sum[seen] + (1 - part) * flat_sum[seen]))
-
-    best = minimize_scalar(cost, bounds=(0.0, 1.0), method="bounded", options={"xatol": 1e-4}).x
-    return total * np.array([best / sky.sum(), (1 - best) / flat.sum()])
-
-
-def _is_structured(counts, model, used, step):
-    """Whether counts in blocks scatter about the model by far more than Poisson noise."""
-    counted, expected = _bin(counts * used, step), _bin(model * used, step)
-    enough = expected > 25
-    if enough.sum() < 4:
-        return False
-    counted, expected = counted[enough], expected[enough]
-    square = (counted - expected) ** 2
-    relative = np.mean(square - expected) / np.mean(expected**2)
-    return relative > ROUGH**2 and bool(chi2.sf(np.sum(square / expected), expected.size) < STRUCTURE)
-
-
-def _model(weights, templates):
-    return weights[0] * templates[0] + weights[1] * templates[1]
-
-
-def _bin(image, step):
-    """Sums over blocks of pixels; the last ones are filled with zeros."""
-    if step == 1:
-        return np.asarray(image, float)
-    padded = np.pad(image, [(0, -n % step) for n in image.shape])
-    return padded.reshape(padded.shape[0] // step, step, padded.shape[1] // step, step).sum(axis=(1, 3))
+def _interpolation(places, number):
+    """Matrix (float32) of linear interpolation at places [sample] between a number of samples."""
+    nodes = np.arange(number)
+    return np.column_stack([np.interp(places, nodes, nodes == node) for node in nodes]).astype(np.float32)

@@ -53,7 +53,12 @@ class Field:
     flags : `~astroclassify.schemes.Flag`
         What had to be assumed.
     meta : dict
-        Header of the image.
+        Header of the image. Of a background that was given and did not fit the counts outside sources: BKGSCALE, the
+        factor it was multiplied by, or BKGADDED, the share of the whole that was added to a map of particles alone.
+    background_error : float
+        Relative uncertainty (1 sigma) of the background on the scale of sources: scatter of the counts outside sources
+        about it beyond Poisson noise, in blocks of 3 arcmin (or a sixth of the image); where noise hides it, what the
+        number of counts allows. One where too little is seen to measure it; zero: the background is taken as exact.
 
     Raises
     ------
@@ -72,6 +77,7 @@ class Field:
     instrument: str = "UNKNOWN"
     flags: Flag = Flag(0)
     meta: dict = field(default_factory=dict)
+    background_error: float = 0.0
 
     def __post_init__(self):
         shapes = {name: np.shape(getattr(self, name)) for name in ("counts", "exposure", "background", "mask")}
@@ -214,6 +220,9 @@ def combine_fields(fields):
     flags = Flag(0)
     for each in fields:
         flags |= each.flags
+    # Errors of one sky seen by all are the same in all: they add up as the backgrounds do.
+    totals = [each.background[~each.mask].sum() for each in fields]
+    error = np.average([each.background_error for each in fields], weights=totals if any(totals) else None)
     return replace(
         first,
         counts=sum(np.where(each.mask, 0.0, each.counts) for each in fields),
@@ -225,6 +234,7 @@ def combine_fields(fields):
         energy_range=bands[0] if one_band else None,
         instrument="+".join(dict.fromkeys(each.instrument for each in fields)),
         flags=flags,
+        background_error=float(error),
     )
 
 

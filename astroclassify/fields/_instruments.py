@@ -89,3 +89,26 @@ def vignetting(instrument, off_axis):
 def _chandra_parabola(off_axis):
     linear, square = _CHANDRA_VIGNETTING
     return 1.0 - linear * off_axis - square * off_axis**2
+
+
+# --- Chips ------------------------------------------------------------------------------------------------------------
+
+
+def epn_on_chips(x, y, dead=()):
+    """
+    Whether places in the frame of the chips of EPIC pn [arcsec] lie on live pixels inside the round field.
+
+    ``dead``: columns, each by its start and width [arcsec], the distance from the gap between the rows of chips at
+    which it begins, and whether it is one of the upper row.
+    """
+    pitch = EPN_CHIP_WIDTH + EPN_CHIP_GAP
+    across = x - pitch * np.floor(x / pitch)  # three chips on either side of x = 0, gaps on the multiples of the pitch
+    along = np.abs(y) - EPN_ROW_GAP / 2
+    live = (across > EPN_CHIP_GAP / 2) & (across < pitch - EPN_CHIP_GAP / 2) & (np.abs(x) < 3 * pitch)
+    live &= (along > 0) & (along < EPN_CHIP_LENGTH)
+    live &= x**2 + y**2 < EPN_FIELD_RADIUS**2
+    for start, width, low, upper in dead:
+        column = (x >= start) & (x < start + width)
+        if np.any(column):
+            live &= ~(column & (along >= low) & ((y > 0) == upper))
+    return live
