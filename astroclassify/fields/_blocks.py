@@ -61,8 +61,8 @@ def faint_parts(counts, first, second, covered, side):
     then the faintest blocks give the level, and both templates have the same weight, for the structure would be fitted.
     ``covered`` is the number of pixels that are used in each of the (binned) ones, ``side`` their side [arcsec].
     """
-    step = max(1, round(FAINT_BLOCK / side))
-    largest = max(step, min(counts.shape) // MOST_BLOCKS)
+    largest = max(1, min(counts.shape) // MOST_BLOCKS)
+    step = min(largest, max(1, round(FAINT_BLOCK / side)))
     while True:
         area = bin_sums(covered, step)
         enough = area > 0.5 * area.max()
@@ -83,7 +83,7 @@ def faint_parts(counts, first, second, covered, side):
 def _climb(seen, one, two):
     """Weights of the templates and the blocks that they agree with, from the faintest ones up."""
     bright = seen / (one / one.sum() + two / two.sum())
-    low, high = np.percentile(bright, FAINTEST)
+    low, high = np.percentile(bright, FAINTEST, method="nearest")
     used = (bright >= low) & (bright <= high)
     for _ in range(N_STEPS):
         weights = fit_templates(seen[used], one[used], two[used])

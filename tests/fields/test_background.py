@@ -7,7 +7,6 @@ from astropy.stats import SigmaClip
 from photutils.background import Background2D, MedianBackground
 
 from astroclassify.exceptions import GeometryError
-from astroclassify.fields._background import _is_structured
 from astroclassify.images import pixel_scale, read_image
 from astroclassify.sim import simulate_field
 from astroclassify.survey import KingPsf, estimate_background
@@ -121,15 +120,6 @@ def test_stray_light_is_followed():
     np.testing.assert_allclose(blocks[:, 1:], 1.0, atol=0.08)
     np.testing.assert_allclose(blocks[:, 0], 1.0, atol=0.17)
     assert background.sum() == pytest.approx(true.sum(), rel=0.02)
-
-
-@pytest.mark.parametrize(
-    ("level", "ripple", "structured"), [(0.5, 0.0, False), (20.0, 0.0, False), (20.0, 0.1, False), (0.5, 0.4, True)]
-)
-def test_structure_is_more_than_noise_and_more_than_a_little(level, ripple, structured):
-    """A ripple of 10 % (7 % rms) is left alone, however significant."""
-    counts = np.random.default_rng(11).poisson(level * (1 + ripple * np.sin(2 * np.pi * X / N)))
-    assert bool(_is_structured(counts, np.full((N, N), level), ~NOWHERE, 16)) is structured
 
 
 def test_plain_noise_is_not_followed():
