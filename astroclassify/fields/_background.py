@@ -12,10 +12,10 @@ from ._search import SourceSearch, bin_sums, unbin
 
 __all__ = ["BackgroundFit", "background_error", "estimate_background", "fit_background"]
 
-N_ITERATIONS = 12
+N_ITERATIONS = 3  # more follow the noise down: what surrounds the sources is chosen where it is bright
 TOLERANCE = 1e-3  # relative change of the background at which the iteration ends
 SHALLOW = 0.2  # share of the largest exposure below which it falls because of time, not of vignetting
-MOST_SOURCES = 0.5  # share of the field beyond which "sources" are those of a model that does not hold
+RUNAWAY = 0.07  # relative change in the last of them from which on "sources" are what a wrong model leaves
 STRUCTURE = 1e-4  # probability of the blocks' chi2 below which the background is not the plain model,
 ROUGH = 0.15  # if their scatter beyond noise is this share of it
 LARGE = 1 / 8  # scale of such structure (sigma) / side of the field
@@ -151,23 +151,23 @@ class _Field:
         """
         Fit and search alternate until they agree; with a scale [pixel] the model is multiplied by a smooth function.
 
-        None if sources cover too much of the field.
+        None if they do not: what a wrong model leaves is taken for sources, the level falls, more is left, and so on.
         """
         valid = self.search.valid
-        used, last = valid & ~self.search(self.model(weights) * valid), 0.0
+        model = self.model(weights) * valid
+        total = model.sum(dtype=float)
         for _ in range(N_ITERATIONS):
-            if used.sum() < (1 - MOST_SOURCES) * valid.sum():
-                return None
+            used, last = valid & ~self.search(model), total
             counts, sky, flat, _ = self.sums(used)
             weights = fit_templates(counts, sky, flat)
-            model = self.model(weights)
+            model = self.model(weights) * valid
             if scale is not None:
                 model *= self.smooth(counts, weights[0] * sky + weights[1] * flat, scale)
-            total = model[valid].sum(dtype=float)
+            total = model.sum(dtype=float)
             if abs(total - last) <= TOLERANCE * total:
                 break
-            last = total
-            used = valid & ~self.search(model * valid)
+        if not abs(total - last) <= RUNAWAY * total:
+            return None
         return BackgroundFit(model, used, False)
 
     def smooth(self, counts, model, scale):

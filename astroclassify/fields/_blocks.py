@@ -12,10 +12,10 @@ __all__ = ["Scatter", "faint_parts", "fit_templates", "measure_scatter"]
 FAINT_BLOCK = 60.0  # arcsec, side of the smallest,
 FAINT_COUNTS = 20.0  # which are larger where that many counts are not in the faint ones
 MOST_BLOCKS = 8  # parts of the image's side that blocks are at most
-FAINTEST = (5, 25)  # percentiles of brightness between which the search for the level begins
+FAINTER, MIDDLE = 25, (40, 60)  # percentiles of brightness: of the faint ones; between which the level is sought first
 SAME, NOISE = 0.1, 2.5  # how far blocks of the same level may differ: share, and standard deviations
 N_STEPS = 30
-MOST, LOWEST = 0.5, 0.05  # share of the blocks that have the level, or else of those that are taken for it
+MOST, LOWEST = 0.6, 0.05  # share of the blocks that have the level, or else of those that are taken for it
 
 SCATTER_BLOCK = 180.0  # arcsec, side of the blocks that the error is measured in,
 SCATTER_PARTS = 6  # or that part of the image's side, if it is less
@@ -56,9 +56,9 @@ def faint_parts(counts, first, second, covered, side):
     Weights of two templates where nothing but background is seen; the blocks (a map of the pixels) that have that
     level; and whether they are so few that large structure covers the field.
 
-    From the faintest blocks the level climbs to where the blocks about it are most, so it neither follows sources nor
-    stays with the rims of the exposure. If that is less than half of the field, it may be one contour of a structure:
-    then the faintest blocks give the level, and both templates have the same weight, for the structure would be fitted.
+    From the median the level moves to where the blocks about it are most. If that is no clear majority, it may be one
+    contour of a structure: then the faintest blocks give the level, and both templates have the same weight, for a fit
+    would be one of the structure.
     ``covered`` is the number of pixels that are used in each of the (binned) ones, ``side`` their side [arcsec].
     """
     largest = max(1, min(counts.shape) // MOST_BLOCKS)
@@ -67,10 +67,10 @@ def faint_parts(counts, first, second, covered, side):
         area = bin_sums(covered, step)
         enough = area > 0.5 * area.max()
         seen, one, two = (bin_sums(each, step)[enough].astype(float) for each in (counts, first, second))
-        if step >= largest or np.percentile(seen, FAINTEST[1]) >= FAINT_COUNTS:
+        if step >= largest or np.percentile(seen, FAINTER) >= FAINT_COUNTS:
             break
         step = min(largest, step + max(1, step // 2))
-    weights, used = _climb(seen, one, two)
+    weights, used = _commonest(seen, one, two)
     large = np.mean(used) < MOST
     if large:
         weights = np.full(2, _lowest(seen, one + two))
@@ -80,10 +80,10 @@ def faint_parts(counts, first, second, covered, side):
     return weights, unbin(level, step, counts.shape), bool(large)
 
 
-def _climb(seen, one, two):
-    """Weights of the templates and the blocks that they agree with, from the faintest ones up."""
+def _commonest(seen, one, two):
+    """Weights of the templates and the blocks that they agree with, from those of median brightness."""
     bright = seen / (one / one.sum() + two / two.sum())
-    low, high = np.percentile(bright, FAINTEST, method="nearest")
+    low, high = np.percentile(bright, MIDDLE, method="nearest")
     used = (bright >= low) & (bright <= high)
     for _ in range(N_STEPS):
         weights = fit_templates(seen[used], one[used], two[used])

@@ -112,14 +112,23 @@ def test_source_that_fills_the_field(core):
 
 
 def test_stray_light_is_followed():
-    """A gradient of a factor three that neither sky nor particles explain; less well at the faint edge."""
-    true = 0.5 * (0.5 + X / N)
+    """A gradient of a factor two that neither sky nor particles explain, and that most of the field agrees on."""
+    true = 0.5 * (1 + 0.35 * (2 * X / N - 1))
     counts = np.random.default_rng(3).poisson(true)
     background = estimate_background(counts, FLAT, NOWHERE, PIXEL)
     blocks = (background / true).reshape(8, 25, 8, 25).mean(axis=(1, 3))
-    np.testing.assert_allclose(blocks[:, 1:], 1.0, atol=0.08)
-    np.testing.assert_allclose(blocks[:, 0], 1.0, atol=0.17)
-    assert background.sum() == pytest.approx(true.sum(), rel=0.02)
+    np.testing.assert_allclose(blocks, 1.0, atol=0.25)
+    assert background.sum() == pytest.approx(true.sum(), rel=0.03)
+
+
+def test_a_cluster_over_most_of_the_field_is_not_followed():
+    """What three quarters of the field show is no background: the level is that of its faint corner."""
+    distance = np.hypot(X - 0.8 * N, Y - 0.8 * N)
+    true = 0.3 + 5.0 / (1 + (distance / 60) ** 2) ** 2
+    background = estimate_background(np.random.default_rng(4).poisson(true), FLAT, NOWHERE, PIXEL)
+    assert np.mean(true > 1.3 * 0.3) > 0.7
+    assert np.ptp(background) < 1e-6
+    assert 0.25 < background.mean() < 0.4
 
 
 def test_plain_noise_is_not_followed():
@@ -128,7 +137,7 @@ def test_plain_noise_is_not_followed():
     background = estimate_background(counts, VIGNETTED, NOWHERE, PIXEL)
     design = np.column_stack([SHARE.ravel(), np.ones(N * N)])
     residual = np.linalg.lstsq(design, background.ravel(), rcond=None)[1]
-    assert np.all(residual < 1e-18 * N * N)
+    assert np.all(residual < 1e-12 * N * N)  # single precision
 
 
 def test_no_counts_give_no_background():
