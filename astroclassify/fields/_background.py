@@ -1,9 +1,8 @@
-"""Background of a counts image: what is left without sources, vignetted and flat, as large-scale structure needs."""
+"""Background of a counts image: what is left without sources, vignetted and flat."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from astroclassify.exceptions import GeometryError
 
@@ -16,10 +15,6 @@ N_ITERATIONS = 3  # more follow the noise down: what surrounds the sources is ch
 TOLERANCE = 1e-3  # relative change of the background at which the iteration ends
 SHALLOW = 0.2  # share of the largest exposure below which it falls because of time, not of vignetting
 RUNAWAY = 0.07  # relative change in the last of them from which on "sources" are what a wrong model leaves
-STRUCTURE = 1e-4  # probability of the blocks' chi2 below which the background is not the plain model,
-ROUGH = 0.15  # if their scatter beyond noise is this share of it
-LARGE = 1 / 8  # scale of such structure (sigma) / side of the field
-LEAST = 100.0  # arcsec, the smallest scale of structure: below it are clusters
 COARSE = 4  # pixels a side that are added before fits, at most, and no more than
 FINE = 16.0  # arcsec: the templates are smooth on both
 EXTRAPOLATED = 0.15  # relative error at least of a background that few blocks show
@@ -54,13 +49,15 @@ def estimate_background(counts, exposure, mask, pixel):
     -----
     The background is a part proportional to the exposure (sky) and a part that is not vignetted (particles), fitted to
     the pixels outside sources by maximum Poisson likelihood; where the exposure is the same all over, the two are one.
-    Sources are what stands out by 4 sigma after smoothing with Gaussians of 1.5 to 24 pixels, its surroundings down to
-    1 sigma, and two thirds of a smoothing length more. Fit and search alternate until nothing changes.
+    It starts at the level that most blocks of an arcmin or more have in common. Sources are what stands out from it by
+    4 sigma after smoothing with Gaussians of 1.5 to 24 pixels, its surroundings down to 1.3 sigma, and two thirds of a
+    smoothing length more. Fit and search alternate three times at most. If they do not come to agree (an exposure map
+    without gaps makes "sources" of all that lies between them), the common level stands.
 
-    If what is left does not follow that model, or "sources" cover more than 30 % of the field (the outskirts of a huge
-    cluster, stray light), the model is multiplied by a smooth function: counts over model outside sources, both
-    smoothed with a Gaussian of an eighth of the field's side, but at least 100 arcsec. Sources are then what stands out
-    from that.
+    If no level is shared by three fifths of the blocks, or brighter ones that hang together are three tenths of them,
+    structure covers the field (a nearby cluster, a supernova remnant): the background is then what leaves a twentieth of the blocks below it after noise, vignetted and flat in
+    equal parts on the axis. It is too high by what the structure leaves in the faintest places, and `read_field` flags
+    it.
 
     Sources too faint to be found are background. On the simulated sky of `simulate_field` (XMM EPIC-pn, 10 ks, pixels
     of 2.5 arcsec) it is 4 to 7 % above sky and particles: the active nuclei of less than ten counts. Cuts that go lower
@@ -108,8 +105,6 @@ def fit_background(counts, exposure, mask, pixel):
         return BackgroundFit(np.zeros(counts.shape, np.float32), valid, False)
     first, blocks, large = faint_parts(*field.sums(valid), field.step * pixel)
     found = None if large else field.alternate(first)
-    if found is not None and field.is_structured(found):
-        found = field.alternate(first, max(LARGE * np.sqrt(valid.sum()), LEAST / pixel))
     if found is None:
         used = valid & unbin(blocks, field.step, valid.shape)
         found = BackgroundFit(field.model(first), used, large)
@@ -120,8 +115,7 @@ def background_error(counts, fit, pixel, model=None):
     """Relative error (1 sigma) of a fitted background, or of another model of the same field; see `Field`."""
     step = coarse_step(pixel)
     model = fit.model if model is None else model
-    scatter = measure_scatter(*(bin_sums(each * fit.used, step) for each in (counts, model, 1)), step * pixel)
-    error = 1.0 if scatter is None else scatter.error
+    error, _ = measure_scatter(*(bin_sums(each * fit.used, step) for each in (counts, model, 1)), step * pixel)
     return max(error, EXTRAPOLATED) if fit.large else error
 
 
@@ -147,9 +141,9 @@ class _Field:
         """Binned counts, sky, particles and number of the pixels that are used."""
         return [bin_sums(each * used, self.step) for each in (self.search.counts, self.share, self.flat(), 1)]
 
-    def alternate(self, weights, scale=None):
+    def alternate(self, weights):
         """
-        Fit and search alternate until they agree; with a scale [pixel] the model is multiplied by a smooth function.
+        Fit and search alternate until they agree.
 
         None if they do not: what a wrong model leaves is taken for sources, the level falls, more is left, and so on.
         """
@@ -158,42 +152,11 @@ class _Field:
         total = model.sum(dtype=float)
         for _ in range(N_ITERATIONS):
             used, last = valid & ~self.search(model), total
-            counts, sky, flat, _ = self.sums(used)
-            weights = fit_templates(counts, sky, flat)
+            weights = fit_templates(*self.sums(used)[:3])
             model = self.model(weights) * valid
-            if scale is not None:
-                model *= self.smooth(counts, weights[0] * sky + weights[1] * flat, scale)
             total = model.sum(dtype=float)
             if abs(total - last) <= TOLERANCE * total:
                 break
         if not abs(total - last) <= RUNAWAY * total:
             return None
-        return BackgroundFit(model, used, False)
-
-    def smooth(self, counts, model, scale):
-        """Counts over model (binned, outside sources), both smoothed on a large scale [pixel], for every pixel."""
-        step = max(1, int(scale / self.step / 6))
-        scale, whole = scale / self.step / step, step * self.step
-        # One count of the plain model is mixed in: it decides where nothing is left to measure.
-        area = np.float32(4 * np.pi * scale**2)
-        counted, expected = (
-            gaussian_filter(bin_sums(each, step), scale, mode="constant", truncate=3.0) * area + 1
-            for each in (counts, model)
-        )
-        rows, columns = (
-            _interpolation((np.arange(n) + 0.5) / whole - 0.5, k)
-            for n, k in zip(self.share.shape, counted.shape, strict=True)
-        )
-        return rows @ (counted / expected) @ columns.T
-
-    def is_structured(self, found):
-        """Whether counts in blocks scatter about the model by far more than Poisson noise."""
-        sums = (bin_sums(each * found.used, self.step) for each in (self.search.counts, found.model, 1))
-        scatter = measure_scatter(*sums, self.step * self.pixel)
-        return scatter is not None and scatter.rough > ROUGH and scatter.chance < STRUCTURE
-
-
-def _interpolation(places, number):
-    """Matrix (float32) of linear interpolation at places [sample] between a number of samples."""
-    nodes = np.arange(number)
-    return np.column_stack([np.interp(places, nodes, nodes == node) for node in nodes]).astype(np.float32)
+        return BackgroundFit(self.model(weights), used, False)

@@ -1,12 +1,13 @@
 """Background in blocks of pixels: its level where nothing else is seen, and how far counts scatter about a model."""
 
 import numpy as np
+from scipy.ndimage import label
 from scipy.optimize import minimize_scalar
-from scipy.stats import chi2, norm
+from scipy.stats import norm
 
 from ._search import bin_sums, unbin
 
-__all__ = ["Scatter", "faint_parts", "fit_templates", "measure_scatter"]
+__all__ = ["faint_parts", "fit_templates", "measure_scatter"]
 
 # Blocks from which the level is taken where sources are not known yet.
 FAINT_BLOCK = 60.0  # arcsec, side of the smallest,
@@ -15,7 +16,9 @@ MOST_BLOCKS = 8  # parts of the image's side that blocks are at most
 FAINTER, MIDDLE = 25, (40, 60)  # percentiles of brightness: of the faint ones; between which the level is sought first
 SAME, NOISE = 0.1, 2.5  # how far blocks of the same level may differ: share, and standard deviations
 N_STEPS = 30
-MOST, LOWEST = 0.6, 0.05  # share of the blocks that have the level, or else of those that are taken for it
+MOST = 0.6  # share of the blocks that have a level if it is that of the background,
+ONE = 0.3  # and of those that may be brighter in one piece
+LOWEST = 0.05  # share of the blocks from which it is taken if not
 
 SCATTER_BLOCK = 180.0  # arcsec, side of the blocks that the error is measured in,
 SCATTER_PARTS = 6  # or that part of the image's side, if it is less
@@ -56,8 +59,8 @@ def faint_parts(counts, first, second, covered, side):
     Weights of two templates where nothing but background is seen; the blocks (a map of the pixels) that have that
     level; and whether they are so few that large structure covers the field.
 
-    From the median the level moves to where the blocks about it are most. If that is no clear majority, it may be one
-    contour of a structure: then the faintest blocks give the level, and both templates have the same weight, for a fit
+    From the median the level moves to where the blocks about it are most. If that is no clear majority, or many of the
+    others hang together, it may be one contour of a structure: then the faintest blocks give the level, and both templates have the same weight, for a fit
     would be one of the structure.
     ``covered`` is the number of pixels that are used in each of the (binned) ones, ``side`` their side [arcsec].
     """
@@ -71,7 +74,10 @@ def faint_parts(counts, first, second, covered, side):
             break
         step = min(largest, step + max(1, step // 2))
     weights, used = _commonest(seen, one, two)
-    large = np.mean(used) < MOST
+    brighter = np.zeros(enough.shape, bool)
+    brighter[enough] = ~used & (seen > weights[0] * one + weights[1] * two)
+    pieces = np.bincount(label(brighter)[0].ravel())[1:]
+    large = np.mean(used) < MOST or np.any(pieces > ONE * used.size)
     if large:
         weights = np.full(2, _lowest(seen, one + two))
         used = _agree(seen, weights[0] * (one + two))
@@ -108,27 +114,6 @@ def _lowest(seen, template):
     return (low + high) / 2
 
 
-class Scatter:
-    """
-    Scatter of counts about a model in blocks: ``error`` (1 sigma, relative), ``rough`` (the same with every block in
-    it), the ``number`` of blocks and the ``chance`` that noise alone scatters so.
-    """
-
-    def __init__(self, counted, expected):
-        self.number = expected.size
-        self.chance = float(chi2.sf(np.sum((counted - expected) ** 2 / expected), expected.size))
-        self.rough = np.sqrt(max(_excess(counted, expected)[0], 0.0))
-        square = 0.0
-        for _ in range(5):
-            kept = abs(counted - expected) <= CLIPPED * np.sqrt(expected + square * expected**2)
-            if kept.sum() < LEAST_BLOCKS:
-                kept[:] = True
-            excess, noise = _excess(counted[kept], expected[kept])
-            # The mean of what the square can be, which is not negative: of a normal distribution cut off at zero.
-            square = excess + noise * np.exp(norm.logpdf(excess / noise) - norm.logcdf(excess / noise))
-        self.error = float(np.sqrt(square + 1 / expected.sum()))
-
-
 def _excess(counted, expected):
     """Square of the relative scatter beyond Poisson noise, and its standard deviation for a model that is right."""
     whole = np.sum(expected**2)
@@ -137,11 +122,29 @@ def _excess(counted, expected):
 
 
 def measure_scatter(counts, model, covered, side):
-    """`Scatter` in blocks of 3 arcmin or a sixth of the image; None if too few are used. ``side``: pixel [arcsec]."""
-    wanted = min(SCATTER_BLOCK / side, max(counts.shape) / SCATTER_PARTS)
-    step = max(1, round(wanted))
+    """
+    Scatter of counts about a model beyond noise (1 sigma, relative) in blocks of 3 arcmin or a sixth of the image, and
+    the number of blocks; one and zero if too few are used. ``side`` of a pixel in arcsec.
+    """
+    step = max(1, round(min(SCATTER_BLOCK / side, max(counts.shape) / SCATTER_PARTS)))
     area, counted, expected = (bin_sums(each, step).astype(float) for each in (covered, counts, model))
     enough = (area > 0.3 * area.max()) & (expected > 0)
     if enough.sum() < LEAST_BLOCKS:
-        return None
-    return Scatter(counted[enough], expected[enough])
+        return 1.0, 0
+    counted, expected = counted[enough], expected[enough]
+    square = np.median(abs(counted / expected - 1)) ** 2 / norm.ppf(0.75) ** 2
+    for _ in range(5):
+        kept = abs(counted - expected) <= CLIPPED * np.sqrt(expected + square * expected**2)
+        if kept.sum() < LEAST_BLOCKS:
+            kept[:] = True
+        excess, noise = _excess(counted[kept], expected[kept])
+        # The mean of what the square can be, which is not negative: of a normal distribution cut off at zero.
+        square = excess + noise * np.exp(norm.logpdf(excess / noise) - norm.logcdf(excess / noise))
+    return float(np.sqrt(square + 1 / expected.sum())), int(expected.size)
+
+
+def _excess(counted, expected):
+    """Square of the relative scatter beyond Poisson noise, and its standard deviation for a model that is right."""
+    whole = np.sum(expected**2)
+    square = np.sum((counted - expected) ** 2 - expected) / whole
+    return square, np.sqrt(np.sum(2 * expected**2 + expected)) / whole

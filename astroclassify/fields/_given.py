@@ -18,7 +18,7 @@ STRANGE = 3.0  # factor either way beyond which the map is probably of another i
 INCOMPLETE = 0.1  # share of the counts outside sources that a map without the sky lacks at least,
 WORSE = 9.0  # and twice the loss in ln likelihood at most if they are sky rather than more of the map (3 sigma)
 BRIGHT = 1.0, 4.0  # excess of sources that are compared: in units of the background, and standard deviations
-HELD, RAISED = 0.1, 0.15  # share of the sources' light in a map that holds them, and how much it rises there
+HELD, RAISED = 0.05, 0.15  # share of the sources' light in a map that holds them, and how much it rises there
 
 
 def fit_given(given, counts, exposure, mask, pixel):
@@ -36,8 +36,8 @@ def fit_given(given, counts, exposure, mask, pixel):
     total, of_map = seen.sum(dtype=float), expected.sum(dtype=float)
     if total > 0 and of_map > 0:
         factor = total / of_map
-        scatter = measure_scatter(seen, factor * expected, number, step * pixel)
-        noise = np.hypot(1 / np.sqrt(total), 0.0 if scatter is None else scatter.error / np.sqrt(scatter.number))
+        scatter, blocks = measure_scatter(seen, factor * expected, number, step * pixel)
+        noise = np.hypot(1 / np.sqrt(total), scatter / np.sqrt(max(blocks, 1)))
         if abs(factor - 1) > max(CERTAIN * noise * factor, LEAST):
             lacking = (total - of_map) / total
             added = lacking * total / sky.sum(dtype=float)

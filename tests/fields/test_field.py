@@ -754,10 +754,10 @@ def test_xmm_coma(shared_data):
     assert field.energy_range.to_value(u.keV) == pytest.approx([0.5, 12])
     assert field.livetime == pytest.approx(21649.4, rel=1e-3)
     assert field.axis.separation(SkyCoord(195.3617083, 27.7594167, unit="deg", frame="fk5")) < 0.01 * u.arcsec
-    # Twelve chips of 64 x 200 pixels of 4.1 arcsec.
+    # Twelve chips of 64 x 200 pixels of 4.1 arcsec, without their corners, where no photon of the sky comes.
     chips = 12 * 64 * 200 * 4.1**2
-    assert (~field.mask).sum() * field.pixel**2 == pytest.approx(chips, rel=0.06)
-    assert field.counts.sum() == 243961  # all of the image
+    assert (~field.mask).sum() * field.pixel**2 == pytest.approx(0.85 * chips, rel=0.03)
+    assert 0.9 * 243961 < field.counts.sum() < 243961
     used = ~field.mask
     assert 0.2 < field.background[used].sum() / field.counts.sum() < 0.6
     assert field.background[used].min() > 0 and np.all(field.background[field.mask] == 0)
