@@ -1,28 +1,23 @@
-"""Background of a counts image: what is left without sources, vignetted and flat, as large-scale structure needs."""
+"""Background of a counts image: what is left without sources, vignetted and flat."""
+
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_propagation, gaussian_filter, map_coordinates, maximum_filter
-from scipy.optimize import minimize_scalar
-from scipy.stats import chi2
 
 from astroclassify.exceptions import GeometryError
 
-__all__ = ["estimate_background"]
+from ._blocks import faint_parts, fit_templates, measure_scatter
+from ._search import SourceSearch, bin_sums, unbin
 
-STEPS = (1, 2, 4, 8, 16)  # sources are looked for on pixels binned that often,
-SCALE = 1.5  # smoothed with a Gaussian of so many of these
+__all__ = ["BackgroundFit", "background_error", "estimate_background", "fit_background"]
 
-SIGNIFICANCE, FAINT = 4.0, 1.3  # standard deviations above the background of a source and of its surroundings
-CONTRAST, WING = 1.15, 1.1  # brightness relative to it that a source and its surroundings have at least
-LEAST_COVERED = 0.2  # share of the Gaussian that must lie on pixels that are used
-N_ITERATIONS = 12
+N_ITERATIONS = 3  # more follow the noise down: what surrounds the sources is chosen where it is bright
 TOLERANCE = 1e-3  # relative change of the background at which the iteration ends
 SHALLOW = 0.2  # share of the largest exposure below which it falls because of time, not of vignetting
-MOST_SOURCES = 0.3  # share of the field beyond which "sources" are structure of the background
-STRUCTURE = 1e-4  # probability of the blocks' chi2 below which the background is not the plain model,
-ROUGH = 0.15  # if their scatter beyond noise is this share of it
-LARGE = 1 / 8  # scale of such structure (sigma) / side of the field
-LEAST = 100.0  # arcsec, the smallest scale of structure: below it are clusters
+RUNAWAY = 0.07  # relative change in the last of them from which on "sources" are what a wrong model leaves
+COARSE = 4  # pixels a side that are added before fits, at most, and no more than
+FINE = 16.0  # arcsec: the templates are smooth on both
+EXTRAPOLATED = 0.15  # relative error at least of a background that few blocks show
 
 
 def estimate_background(counts, exposure, mask, pixel):
@@ -54,13 +49,15 @@ def estimate_background(counts, exposure, mask, pixel):
     -----
     The background is a part proportional to the exposure (sky) and a part that is not vignetted (particles), fitted to
     the pixels outside sources by maximum Poisson likelihood; where the exposure is the same all over, the two are one.
-    Sources are what stands out by 4 sigma after smoothing with Gaussians of 1.5 to 24 pixels, its surroundings down to
-    1 sigma, and two thirds of a smoothing length more. Fit and search alternate until nothing changes.
+    It starts at the level that most blocks of an arcmin or more have in common. Sources are what stands out from it by
+    4 sigma after smoothing with Gaussians of 1.5 to 24 pixels, its surroundings down to 1.3 sigma, and two thirds of a
+    smoothing length more. Fit and search alternate three times at most. If they do not come to agree (an exposure map
+    without gaps makes "sources" of all that lies between them), the common level stands.
 
-    If what is left does not follow that model, or "sources" cover more than 30 % of the field (the outskirts of a huge
-    cluster, stray light), the model is multiplied by a smooth function: counts over model outside sources, both
-    smoothed with a Gaussian of an eighth of the field's side, but at least 100 arcsec. Sources are then what stands out
-    from that.
+    If no level is shared by three fifths of the blocks, or brighter ones that hang together are three tenths of them,
+    structure covers the field (a nearby cluster, a supernova remnant): the background is then what leaves a twentieth of the blocks below it after noise, vignetted and flat in
+    equal parts on the axis. It is too high by what the structure leaves in the faintest places, and `read_field` flags
+    it.
 
     Sources too faint to be found are background. On the simulated sky of `simulate_field` (XMM EPIC-pn, 10 ks, pixels
     of 2.5 arcsec) it is 4 to 7 % above sky and particles: the active nuclei of less than ten counts. Cuts that go lower
@@ -77,7 +74,24 @@ def estimate_background(counts, exposure, mask, pixel):
     >>> bool(abs(background.mean() / 0.2 - 1) < 0.03)
     True
     """
-    counts, exposure, mask = np.asarray(counts, float), np.asarray(exposure, float), np.asarray(mask, bool)
+    return fit_background(counts, exposure, mask, pixel).model.astype(float)
+
+
+@dataclass(frozen=True)
+class BackgroundFit:
+    """
+    What `fit_background` finds: expected counts (float32), the pixels outside sources, and whether there are few of
+    them because large structure covers the field.
+    """
+
+    model: np.ndarray
+    used: np.ndarray
+    large: bool
+
+
+def fit_background(counts, exposure, mask, pixel):
+    """`estimate_background`, with how it came about."""
+    counts, exposure, mask = np.asarray(counts), np.asarray(exposure), np.asarray(mask, bool)
     if not counts.shape == exposure.shape == mask.shape or counts.ndim != 2:
         raise GeometryError(
             f"counts, exposure and mask must be images of one shape, got {counts.shape}, {exposure.shape}, {mask.shape}"
@@ -85,124 +99,64 @@ def estimate_background(counts, exposure, mask, pixel):
     valid = ~mask & (exposure > 0)
     if not valid.any():
         raise GeometryError("mask and exposure leave no pixel to estimate the background from")
-    counts = np.where(valid, counts, 0.0)
-    share = np.clip(exposure / exposure[valid].max(), 0.0, None)
-    templates = np.stack([share, np.minimum(share / SHALLOW, 1.0)])
-    weights, sources, _ = _alternate(counts, templates, valid, None)
-    model = _model(weights, templates)
-    if counts.sum() == 0:
-        return model
-    scale = max(LARGE * np.sqrt(valid.sum()), LEAST / pixel)
-    step = max(1, int(scale / 6))
-    if sources[valid].mean() > MOST_SOURCES or _is_structured(counts, model, valid & ~sources, 4 * step):
-        smooth = _Smooth(scale, step)
-        weights, _, factor = _alternate(counts, templates, valid, smooth)
-        model = _model(weights, templates) * factor
-    return model
+    share = np.clip(exposure / exposure[valid].max(), 0.0, None).astype(np.float32)
+    field = _Field(SourceSearch(counts, valid), share, coarse_step(pixel), pixel)
+    if not field.search.counts.any():
+        return BackgroundFit(np.zeros(counts.shape, np.float32), valid, False)
+    first, blocks, large = faint_parts(*field.sums(valid), field.step * pixel)
+    found = None if large else field.alternate(first)
+    if found is None:
+        used = valid & unbin(blocks, field.step, valid.shape)
+        found = BackgroundFit(field.model(first), used, large)
+    return found
 
 
-def find_sources(counts, model, valid):
-    """Where counts stand out from the model at one of the scales, and the faint surroundings of such places."""
-    area = 4 * np.pi * SCALE**2  # as many pixels does the Gaussian average over
-    skew = (SIGNIFICANCE**2 - 1) / 6  # of the Poisson distribution: its quantile to this order (Cornish and Fisher)
-    found = []
-    for step in STEPS:
-        # What was found two scales below has its mask already and would spread over a larger one here.
-        used = valid if len(found) < 2 else valid & ~np.logical_or.reduce(found[:-1])
-        seen, expected, covered = (
-            gaussian_filter(_bin(each, step), SCALE, mode="constant", truncate=3.0) * area
-            for each in (np.where(used, counts, 0.0), np.where(used, model, 0.0), used)
-        )
-        noise = np.sqrt(expected)
-        seeds = (seen > expected + SIGNIFICANCE * noise + skew) & (seen > CONTRAST * expected)
-        seeds &= covered > LEAST_COVERED * area * step**2
-        whole = binary_propagation(seeds, mask=seeds | ((seen > expected + FAINT * noise) & (seen > WING * expected)))
-        whole = maximum_filter(whole, 3, mode="constant")
-        found.append(np.repeat(np.repeat(whole, step, 0), step, 1)[: counts.shape[0], : counts.shape[1]])
-    return np.logical_or.reduce(found)
+def background_error(counts, fit, pixel, model=None):
+    """Relative error (1 sigma) of a fitted background, or of another model of the same field; see `Field`."""
+    step = coarse_step(pixel)
+    model = fit.model if model is None else model
+    error, _ = measure_scatter(*(bin_sums(each * fit.used, step) for each in (counts, model, 1)), step * pixel)
+    return max(error, EXTRAPOLATED) if fit.large else error
 
 
-class _Smooth:
-    """Counts over model outside sources, both smoothed on a large scale."""
-
-    def __init__(self, scale, step):
-        self.scale, self.step = scale, step
-
-    def __call__(self, counts, model, used):
-        sums = (
-            gaussian_filter(_bin(each * used, self.step), self.scale / self.step, mode="constant", truncate=3.0)
-            for each in (counts, model)
-        )
-        counted, expected = sums
-        # One count of the plain model is mixed in: it decides where nothing is left to measure.
-        area = 4 * np.pi * (self.scale / self.step) ** 2
-        ratio = (counted * area + 1.0) / (expected * area + 1.0)
-        place = [(np.arange(n) + 0.5) / self.step - 0.5 for n in counts.shape]
-        return map_coordinates(ratio, np.meshgrid(*place, indexing="ij"), order=1, mode="nearest")
+def coarse_step(pixel):
+    """How many pixels of ``pixel`` arcsec make one of the images that templates are fitted to, along either side."""
+    return int(np.clip(FINE // pixel, 1, COARSE))
 
 
-def _alternate(counts, templates, valid, smooth):
-    """Weights of the templates, sources, and the smooth factor (None without), when they agree with each other."""
-    sources, factor, last = np.zeros(counts.shape, bool), None, 0.0
-    for _ in range(N_ITERATIONS):
-        used = valid & ~sources
-        if not used.any():
-            break
-        weights = _fit(counts[used], templates[:, used])
-        if smooth is not None:
-            factor = smooth(counts, _model(weights, templates), used)
-        model = _model(weights, templates) if factor is None else _model(weights, templates) * factor
-        total = model[valid].sum()
-        if abs(total - last) <= TOLERANCE * total:
-            break
-        last = total
-        sources = find_sources(counts, model, valid)
-    return weights, sources, factor
+class _Field:
+    """Counts and the share of the exposure of one field, for fits of sky (vignetted) and particles (flat)."""
 
+    def __init__(self, search, share, step, pixel):
+        self.search, self.share, self.step, self.pixel = search, share, step, pixel
 
-def _fit(counts, templates):
-    """
-    Weights, not negative, of two templates by maximum Poisson likelihood.
+    def flat(self):
+        return np.minimum(self.share / np.float32(SHALLOW), 1)
 
-    For a given mixture of the two the sum of the model is that of the counts; one number is left to search.
-    """
-    total = counts.sum()
-    sky, flat = templates
-    if total == 0 or np.std(sky) < 1e-3 * np.mean(sky):
-        return np.array([total / sky.sum(), 0.0])
-    # Pixels of like exposure are taken together.
-    edges = np.unique(np.quantile(sky, np.linspace(0, 1, 65)))
-    index = np.clip(np.searchsorted(edges, sky, side="right") - 1, 0, len(edges) - 1)
-    counted, sky_sum, flat_sum = (np.bincount(index, each) for each in (counts, sky, flat))
-    sky_sum, flat_sum = sky_sum / sky.sum(), flat_sum / flat.sum()
-    seen = counted > 0
+    def model(self, weights):
+        sky, flat = np.asarray(weights, np.float32)
+        return sky * self.share + flat * self.flat()
 
-    def cost(part):
-        return -np.sum(counted[seen] * np.log(part * sky_sum[seen] + (1 - part) * flat_sum[seen]))
+    def sums(self, used):
+        """Binned counts, sky, particles and number of the pixels that are used."""
+        return [bin_sums(each * used, self.step) for each in (self.search.counts, self.share, self.flat(), 1)]
 
-    best = minimize_scalar(cost, bounds=(0.0, 1.0), method="bounded", options={"xatol": 1e-4}).x
-    return total * np.array([best / sky.sum(), (1 - best) / flat.sum()])
+    def alternate(self, weights):
+        """
+        Fit and search alternate until they agree.
 
-
-def _is_structured(counts, model, used, step):
-    """Whether counts in blocks scatter about the model by far more than Poisson noise."""
-    counted, expected = _bin(counts * used, step), _bin(model * used, step)
-    enough = expected > 25
-    if enough.sum() < 4:
-        return False
-    counted, expected = counted[enough], expected[enough]
-    square = (counted - expected) ** 2
-    relative = np.mean(square - expected) / np.mean(expected**2)
-    return relative > ROUGH**2 and bool(chi2.sf(np.sum(square / expected), expected.size) < STRUCTURE)
-
-
-def _model(weights, templates):
-    return weights[0] * templates[0] + weights[1] * templates[1]
-
-
-def _bin(image, step):
-    """Sums over blocks of pixels; the last ones are filled with zeros."""
-    if step == 1:
-        return np.asarray(image, float)
-    padded = np.pad(image, [(0, -n % step) for n in image.shape])
-    return padded.reshape(padded.shape[0] // step, step, padded.shape[1] // step, step).sum(axis=(1, 3))
+        None if they do not: what a wrong model leaves is taken for sources, the level falls, more is left, and so on.
+        """
+        valid = self.search.valid
+        model = self.model(weights) * valid
+        total = model.sum(dtype=float)
+        for _ in range(N_ITERATIONS):
+            used, last = valid & ~self.search(model), total
+            weights = fit_templates(*self.sums(used)[:3])
+            model = self.model(weights) * valid
+            total = model.sum(dtype=float)
+            if abs(total - last) <= TOLERANCE * total:
+                break
+        if not abs(total - last) <= RUNAWAY * total:
+            return None
+        return BackgroundFit(self.model(weights), used, False)

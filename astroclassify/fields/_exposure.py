@@ -5,6 +5,7 @@ from scipy.ndimage import label, maximum_filter, uniform_filter
 
 from astroclassify.images._exposure_map import header_time
 
+from ._chips import knows_chips, on_chips
 from ._instruments import vignetting
 from ._telescopes import INSTRUMENTS
 
@@ -20,9 +21,17 @@ def instrument_name(header):
     return name if name in INSTRUMENTS else "UNKNOWN"
 
 
-def estimate_exposure(counts, mask, off_axis, header):
-    """Exposure [s], shape (ny, nx): time of the header, vignetting at the angles [arcmin], field of view."""
-    return header_time(header) * vignetting(instrument_name(header), off_axis) * field_of_view(counts, mask)
+def estimate_exposure(counts, mask, off_axis, header, place):
+    """
+    Exposure [s], shape (ny, nx): time of the header, vignetting at the angles [arcmin], field of view.
+
+    ``place``: celestial WCS, optical axis and side of a pixel [arcsec]; for EPIC pn they say where its chips lie.
+    """
+    seen = field_of_view(counts, mask)
+    wcs, axis, pixel = place
+    if knows_chips(header, axis):
+        seen &= on_chips(counts, wcs, axis, pixel, header.position_angle)
+    return header_time(header) * vignetting(instrument_name(header), off_axis) * seen
 
 
 def field_of_view(counts, mask):

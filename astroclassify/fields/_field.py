@@ -14,9 +14,12 @@ from astroclassify.images._checks import pixel_area
 from astroclassify.images._resample import same_grid
 from astroclassify.schemes import Flag
 
+from ._instruments import field_radius, max_off_axis
 from ._psf import MixedPsf
 
 __all__ = ["Field", "check_field", "combine_fields"]
+
+BEYOND = 0.05  # share of the exposed pixels that may lie beyond the field of one pointing (an axis that is a bit off)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +53,12 @@ class Field:
     flags : `~astroclassify.schemes.Flag`
         What had to be assumed.
     meta : dict
-        Header of the image.
+        Header of the image. Of a background that was given and did not fit the counts outside sources: BKGSCALE, the
+        factor it was multiplied by, or BKGADDED, the share of the whole that was added to a map of particles alone.
+    background_error : float
+        Relative uncertainty (1 sigma) of the background on the scale of sources: scatter of the counts outside sources
+        about it beyond Poisson noise, in blocks of 3 arcmin (or a sixth of the image); where noise hides it, what the
+        number of counts allows. One where too little is seen to measure it; zero: the background is taken as exact.
 
     Raises
     ------
@@ -69,6 +77,7 @@ class Field:
     instrument: str = "UNKNOWN"
     flags: Flag = Flag(0)
     meta: dict = field(default_factory=dict)
+    background_error: float = 0.0
 
     def __post_init__(self):
         shapes = {name: np.shape(getattr(self, name)) for name in ("counts", "exposure", "background", "mask")}
@@ -95,6 +104,21 @@ class Field:
     def livetime(self):
         """Largest exposure [s]."""
         return float(self.exposure.max())
+
+    @cached_property
+    def max_off_axis(self):
+        """
+        Angle from the optical axis [arcmin] up to which surveys use this instrument.
+
+        None where it is not known, and for a mosaic: where more than 5 % of the exposed pixels lie farther from the
+        axis than the instrument's field reaches.
+        """
+        radius = field_radius(self.instrument)
+        if radius is None:
+            return None
+        rows, columns = np.nonzero(~self.mask & (self.exposure > 0))
+        mosaic = len(rows) and np.mean(self.off_axis(columns, rows) > radius) > BEYOND
+        return None if mosaic else max_off_axis(self.instrument)
 
     @cached_property
     def _axis_pixel(self):
@@ -196,6 +220,9 @@ def combine_fields(fields):
     flags = Flag(0)
     for each in fields:
         flags |= each.flags
+    # Errors of one sky seen by all are the same in all: they add up as the backgrounds do.
+    totals = [each.background[~each.mask].sum() for each in fields]
+    error = np.average([each.background_error for each in fields], weights=totals if any(totals) else None)
     return replace(
         first,
         counts=sum(np.where(each.mask, 0.0, each.counts) for each in fields),
@@ -207,6 +234,7 @@ def combine_fields(fields):
         energy_range=bands[0] if one_band else None,
         instrument="+".join(dict.fromkeys(each.instrument for each in fields)),
         flags=flags,
+        background_error=float(error),
     )
 
 

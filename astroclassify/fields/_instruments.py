@@ -32,6 +32,35 @@ CHANDRA_R90_GROWTH = 10.0
 #: r90 over sigma of a Gaussian in two dimensions.
 R90_PER_SIGMA = np.sqrt(2.0 * np.log(10.0))
 
+# --- Fields of view ---------------------------------------------------------------------------------------------------
+# Angle from the optical axis [arcmin] up to which surveys look for clusters, and radius of the whole field. EPIC: 13'
+# as Pacaud et al. (2006, MNRAS 372, 578), 17' (KING_OFF_AXIS). ACIS: beyond 10' the PSF is wider than 10"; chips of
+# ACIS-S reach 25'. PSPC: 20', the inner ring of the window's support; 60'. eROSITA: the field itself (Predehl et al.
+# 2021, A&A 647, A1: 1.03 deg across). XRT: 23.6' a side (Burrows et al. 2005, Space Sci. Rev. 120, 165): 12' to an
+# edge, 17' to a corner. FXT: 1 deg a side, 30' to an edge, 42' to a corner [from memory].
+_FIELDS = {
+    **dict.fromkeys(("EPN", "EMOS1", "EMOS2", "EPIC"), (13.0, 17.0)),
+    "ACIS": (10.0, 25.0),
+    "PSPC": (20.0, 60.0),
+    "EROSITA": (30.0, 31.0),
+    "XRT": (10.0, 17.0),
+    "FXT": (25.0, 42.0),
+}
+
+
+def max_off_axis(instrument):
+    """Angle from the optical axis [arcmin] up to which surveys use an instrument, of several (EPN+EMOS1) the smallest;
+    None where one is not known. (`Field.max_off_axis` knows mosaics, which have no one axis.)"""
+    known = [_FIELDS.get(name, (None,))[0] for name in instrument.split("+")]
+    return None if None in known else min(known)
+
+
+def field_radius(instrument):
+    """Angle from the optical axis [arcmin] within which all pixels of one pointing lie; None where not known."""
+    known = [_FIELDS.get(name, (None, None))[1] for name in instrument.split("+")]
+    return None if None in known else max(known)
+
+
 # --- Vignetting -------------------------------------------------------------------------------------------------------
 # Off-axis angle [arcmin] at which half the effective area is left, V = 1 / (1 + (theta/angle)^2), soft band. EPIC: 0.74
 # at 7', 0.45 at 13' (Users' Handbook, from memory). ROSAT PSPC: measured on an exposure map. All to about 10 %.
@@ -60,3 +89,26 @@ def vignetting(instrument, off_axis):
 def _chandra_parabola(off_axis):
     linear, square = _CHANDRA_VIGNETTING
     return 1.0 - linear * off_axis - square * off_axis**2
+
+
+# --- Chips ------------------------------------------------------------------------------------------------------------
+
+
+def epn_on_chips(x, y, dead=()):
+    """
+    Whether places in the frame of the chips of EPIC pn [arcsec] lie on live pixels inside the round field.
+
+    ``dead``: columns, each by its start and width [arcsec], the distance from the gap between the rows of chips at
+    which it begins, and whether it is one of the upper row.
+    """
+    pitch = EPN_CHIP_WIDTH + EPN_CHIP_GAP
+    across = x - pitch * np.floor(x / pitch)  # three chips on either side of x = 0, gaps on the multiples of the pitch
+    along = np.abs(y) - EPN_ROW_GAP / 2
+    live = (across > EPN_CHIP_GAP / 2) & (across < pitch - EPN_CHIP_GAP / 2) & (np.abs(x) < 3 * pitch)
+    live &= (along > 0) & (along < EPN_CHIP_LENGTH)
+    live &= x**2 + y**2 < EPN_FIELD_RADIUS**2
+    for start, width, low, upper in dead:
+        column = (x >= start) & (x < start + width)
+        if np.any(column):
+            live &= ~(column & (along >= low) & ((y > 0) == upper))
+    return live

@@ -7,14 +7,14 @@ from scipy.ndimage import label
 from astroclassify._checks import check_number, check_quantity
 from astroclassify.images import read_header
 
-from ._background import find_sources
-from ._instruments import EPN_AXIS, EPN_OUT_OF_TIME, EPN_READOUT_LENGTH
+from ._chips import detector_frame, knows_chips, mode
+from ._instruments import EPN_OUT_OF_TIME, EPN_READOUT_LENGTH
+from ._search import SourceSearch
 
 __all__ = ["has_streaks", "out_of_time"]
 
 LEAST_COUNTS = 1000.0  # of a source; the streak of a fainter one is lost in the background
 STEPS = 4  # parts of a pixel along each side
-LEVER = 5 * u.arcmin  # over which directions are measured
 
 
 def out_of_time(field, *, fraction=None, position_angle=None):
@@ -79,7 +79,8 @@ def out_of_time(field, *, fraction=None, position_angle=None):
         raise ValueError(f"field must be one of EPIC pn (instrument EPN), got {field.instrument}")
     header = read_header(field.meta)
     fraction = _check_fraction(fraction, header)
-    across, along, unit = _detector_frame(field, _check_angle(position_angle, header))
+    angle = _check_angle(position_angle, header)
+    across, along, unit = detector_frame(field.wcs, field.axis, field.shape, field.pixel, angle)
     valid = ~field.mask & (field.exposure > 0)
     excess = _bright_excess(field, valid)
     streaks = np.zeros(field.shape)
@@ -93,24 +94,18 @@ def out_of_time(field, *, fraction=None, position_angle=None):
 
 def has_streaks(field):
     """Whether a field is one of EPIC pn whose header says where its chips lie, in a mode whose fraction is known."""
-    header = read_header(field.meta)
-    known = header.pointing_keyword == "RA_PNT" and header.position_angle is not None
-    return field.instrument == "EPN" and known and _mode(header) in EPN_OUT_OF_TIME
-
-
-def _mode(header):
-    return (header.mode or "PrimeFullWindow").upper()
+    return knows_chips(read_header(field.meta), field.axis)
 
 
 def _check_fraction(fraction, header):
     if fraction is not None:
         return check_number("fraction", fraction, 0, 0.5)
-    if _mode(header) not in EPN_OUT_OF_TIME:
+    if mode(header) not in EPN_OUT_OF_TIME:
         raise ValueError(
             f"fraction must be given for the mode {header.mode!r}: known are PrimeFullWindow and "
             "PrimeFullWindowExtended"
         )
-    return EPN_OUT_OF_TIME[_mode(header)]
+    return EPN_OUT_OF_TIME[mode(header)]
 
 
 def _check_angle(position_angle, header):
@@ -122,29 +117,10 @@ def _check_angle(position_angle, header):
     return header.position_angle
 
 
-def _detector_frame(field, angle):
-    """
-    Places of the pixels in the frame of the chips [pixel]: along the rows and along the columns, the latter from the
-    gap between the two rows of chips; and the step along the rows to the next pixel in x and in y.
-    """
-    middle = np.array(field.wcs.world_to_pixel(field.axis), float)
-    y, x = np.ogrid[: field.shape[0], : field.shape[1]]
-    axes = []
-    for direction in (angle + 180, angle - 90):
-        place = field.axis.directional_offset_by(direction * u.deg, LEVER)
-        step = np.array(field.wcs.world_to_pixel(place), float) - middle
-        axes.append(step / np.hypot(*step))
-    across, along = (
-        axis[0] * (x - middle[0]) + axis[1] * (y - middle[1]) + offset / field.pixel
-        for axis, offset in zip(axes, EPN_AXIS, strict=True)
-    )
-    return across, along, axes[0]
-
-
 def _bright_excess(field, valid):
     """Counts above the background in the pixels of bright sources, zero elsewhere."""
     excess = np.where(valid, field.counts - field.background, 0.0)
-    segments, number = label(find_sources(field.counts, field.background, valid), np.ones((3, 3)))
+    segments, number = label(SourceSearch(field.counts, valid)(field.background * valid), np.ones((3, 3)))
     bright = np.bincount(segments.ravel(), excess.ravel(), number + 1) >= LEAST_COUNTS
     bright[0] = False
     return np.where(bright[segments], excess, 0.0)

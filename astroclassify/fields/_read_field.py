@@ -24,9 +24,10 @@ from astroclassify.images.headers._cards import plain_meta
 from astroclassify.images.headers._wcs import is_celestial
 from astroclassify.schemes import Flag
 
-from ._background import estimate_background
+from ._background import background_error, fit_background
 from ._exposure import estimate_exposure, instrument_name
 from ._field import Field
+from ._given import fit_given
 from ._out_of_time import has_streaks, out_of_time
 from ._telescopes import default_psf
 
@@ -121,7 +122,8 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
         flags |= Flag.MASKED
     counts[unusable] = 0.0
     if exposure is None and image.exposure is None:
-        exposure = estimate_exposure(counts, unusable, _off_axis(image, axis), header)
+        place = celestial(image), axis, pixel
+        exposure = estimate_exposure(counts, unusable, _off_axis(image, axis), header, place)
         flags |= Flag.NO_EXPOSURE
     else:
         # An image that was a field once may carry an estimate, and its flag.
@@ -137,26 +139,30 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
             stacklevel=2,
         )
     counts, exposure = np.where(unusable, 0.0, counts), np.where(exposure > 0, exposure, 0.0)
-    estimated = background is None and image.background is None
-    if estimated:
-        background = estimate_background(counts, exposure, unusable, pixel)
-        flags |= Flag.NO_BACKGROUND
-    else:
-        flags &= ~Flag.NO_BACKGROUND if background is not None else flags
-        background = image.background if background is None else _read_background(background, image)
-        unusable |= ~np.isfinite(background)
+    given = image.background if background is None else _read_background(background, image)
+    # An image that was a field once may carry an estimate of its background.
+    own = given is None or background is None and Flag.NO_BACKGROUND in flags
+    if given is not None:
+        unusable |= ~np.isfinite(given)
         if unusable.all():
             raise GeometryError("background has no value in any usable pixel: does it cover the image?")
-        counts, background = np.where(unusable, 0.0, counts), np.nan_to_num(background)
+        counts, given = np.where(unusable, 0.0, counts), np.nan_to_num(given)
+    meta = plain_meta(image.meta)
+    if own:
+        fit = fit_background(counts, exposure, unusable, pixel)
+        level = fit.model.astype(float) if given is None else given
+        error = background_error(counts, fit, pixel, level)
+        flags |= Flag.NO_BACKGROUND | (Flag.LARGE_STRUCTURE if fit.large else Flag(0))
+    else:
+        level, error, facts, found = fit_given(given, counts, exposure, unusable, pixel)
+        meta, flags = meta | facts, flags & ~Flag.NO_BACKGROUND | found
     if counts.sum() < LOW_COUNTS:
         flags |= Flag.LOW_COUNTS
-    meta = plain_meta(image.meta)
-    found = Field(
-        counts, exposure, background, unusable, celestial(image), psf, axis, energy_range, instrument, flags, meta
-    )
-    if estimated and has_streaks(found):
-        found = replace(found, background=background + out_of_time(found))
-    return found
+    axes = celestial(image), psf, axis
+    field = Field(counts, exposure, level, unusable, *axes, energy_range, instrument, flags, meta, error)
+    if given is None and has_streaks(field):
+        field = replace(field, background=level + out_of_time(field))
+    return field
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from astropy.nddata import CCDData
 from astropy.table import QTable
 from astropy.wcs import WCS
 
-from astroclassify.fields._out_of_time import _detector_frame, has_streaks, out_of_time
+from astroclassify.fields._chips import detector_frame
+from astroclassify.fields._out_of_time import has_streaks, out_of_time
 from astroclassify.schemes import Flag
 from astroclassify.sim import simulate_field
 from astroclassify.sim.sky import _xmm as xmm
@@ -67,7 +68,7 @@ def test_model_is_what_the_simulation_moved(late, seed, x, y):
     model = out_of_time(field)
     assert true.sum() > 1000
     assert model.sum() == pytest.approx(true.sum(), rel=0.15)
-    across, along, _ = _detector_frame(field, field.meta["PA_PNT"])
+    across, along, _ = detector_frame(field.wcs, field.axis, field.shape, field.pixel, field.meta["PA_PNT"])
     half = model > 0
     edges = np.linspace(along[half].min(), along[half].max(), 6)
     lengthwise = [np.histogram(along, edges, weights=image)[0] for image in (model, true)]
@@ -137,7 +138,7 @@ def test_simulated_headers_say_what_real_ones_do():
     pointing = xmm.Pointing(1e4, np.radians(field.meta["ROLL"]), *xmm.AXIS, sky=0, particles=0)
     y, x = xmm.Grid(field.shape, field.pixel).centres()[::-1]
     expected = pointing.to_detector(x, y)
-    frame = _detector_frame(field, field.meta["PA_PNT"])[:2]
+    frame = detector_frame(field.wcs, field.axis, field.shape, field.pixel, field.meta["PA_PNT"])[:2]
     np.testing.assert_allclose(np.multiply(frame, field.pixel), np.broadcast_arrays(*expected), atol=0.05)
     assert P.out_of_time == pytest.approx(0.063, rel=0.02)
 
@@ -151,7 +152,7 @@ def test_chips_of_a_real_observation_lie_where_the_frame_says(shared_data):
 
     def gap(turn):
         """Counts in the gaps between the columns of chips over those beside them."""
-        across, along, _ = _detector_frame(field, field.meta["PA_PNT"] + turn)
+        across, along, _ = detector_frame(field.wcs, field.axis, field.shape, field.pixel, field.meta["PA_PNT"] + turn)
         offset = np.abs((across * field.pixel + pitch / 2) % pitch - pitch / 2)
         inside = np.hypot(across, along) * field.pixel < 800
         return field.counts[inside & (offset < 2)].mean() / field.counts[inside & (offset > 12) & (offset < 30)].mean()

@@ -16,6 +16,7 @@ from astroclassify.fields._instruments import EPN_FIELD_RADIUS as FIELD_RADIUS
 from astroclassify.fields._instruments import EPN_PIXEL
 from astroclassify.fields._instruments import EPN_READOUT_LENGTH as READOUT_LENGTH
 from astroclassify.fields._instruments import EPN_ROW_GAP as ROW_GAP
+from astroclassify.fields._instruments import epn_on_chips as on_chips
 from astroclassify.fields._instruments import vignetting as _vignetting
 
 from ._population import POPULATION as P
@@ -124,23 +125,6 @@ class Beta:
 def vignetting(off_axis):
     """Effective area at an off-axis angle [arcmin], relative to the axis."""
     return _vignetting("EPN", off_axis)
-
-
-def on_chips(x, y, dead=()):
-    """Whether places in the frame of the chips [arcsec] lie on live pixels inside the round field."""
-    pitch = CHIP_WIDTH + CHIP_GAP
-    across = x - pitch * np.floor(
-        x / pitch
-    )  # three chips on either side of x = 0, gaps centred on the multiples of the pitch
-    along = np.abs(y) - ROW_GAP / 2
-    live = (across > CHIP_GAP / 2) & (across < pitch - CHIP_GAP / 2) & (np.abs(x) < 3 * pitch)
-    live &= (along > 0) & (along < CHIP_LENGTH)
-    live &= x**2 + y**2 < FIELD_RADIUS**2
-    for start, width, low, upper in dead:
-        column = (x >= start) & (x < start + width)
-        if np.any(column):
-            live &= ~(column & (along >= low) & ((y > 0) == upper))
-    return live
 
 
 def draw_pointing(rng, *, on_edge=False):
