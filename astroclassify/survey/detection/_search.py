@@ -58,7 +58,7 @@ def filter_image(field, *, false_alarm=FALSE_ALARM, scales=None):
     B3-spline a trous transform (Starck & Murtagh 1998, PASP 110, 193). The significance of a coefficient is exact for
     few counts: from the compound Poisson distribution of the sum of the wavelet at the places of the events. Pixels
     without exposure (gaps, outside the field of view) hold no counts and no expected counts, so that their edges are no
-    signal; coefficients less than half of whose wavelet (squared) is on exposed pixels are not used. Where a gap no
+    signal. In a gap, coefficients less than half of whose wavelet's core is on exposed pixels are not used. Where a gap no
     wider than twice the half-energy radius cuts through a source, it holds what its surroundings let expect instead
     (Richardson-Lucy on the exposed pixels), and so does the filtered image.
 
@@ -72,7 +72,7 @@ def filter_image(field, *, false_alarm=FALSE_ALARM, scales=None):
     ((200, 200), True)
     """
     check_field(field)
-    return _filter(field, false_alarm, scales)[0]
+    return _filter(field, false_alarm, scales)[0].astype(float)
 
 
 def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
@@ -156,9 +156,10 @@ def _filter(field, false_alarm, scales):
     false_alarm = check_number("false_alarm", false_alarm, LOWEST, HIGHEST)
     scales = _check_scales(scales, field)
     used = _searched(field)
-    counts, background = (np.where(used, image, 0.0) for image in (field.counts, field.background))
-    half = _half_energy(field)
-    counts, background, used = fill_gaps(counts, np.clip(background, 0.0, None), used, half)
+    counts, background = np.zeros((2, *field.shape), np.float32)
+    np.copyto(counts, field.counts, "same_kind", used)
+    np.clip(field.background, 0.0, None, background, where=used, casting="same_kind")
+    counts, background, used = fill_gaps(counts, background, used, _half_energy(field))
     return filter_counts(counts, background, used, scales, false_alarm), background
 
 
@@ -193,7 +194,7 @@ def _measure(image, segments, searched, field):
         return np.bincount(segments.ravel(), np.ravel(weights), n + 1)[1:]
 
     counts, area = per_label(image), per_label(np.ones(image.shape))
-    peak = np.zeros(n + 1)
+    peak = np.zeros(n + 1, image.dtype)
     np.maximum.at(peak, segments.ravel(), image.ravel())
     core = np.where(image > 0.5 * peak[segments], image, 0.0)
     rows, columns = np.indices(image.shape)
