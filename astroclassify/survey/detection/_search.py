@@ -58,7 +58,7 @@ def filter_image(field, *, false_alarm=FALSE_ALARM, scales=None):
     B3-spline a trous transform (Starck & Murtagh 1998, PASP 110, 193). The significance of a coefficient is exact for
     few counts: from the compound Poisson distribution of the sum of the wavelet at the places of the events. Pixels
     without exposure (gaps, outside the field of view) hold no counts and no expected counts, so that their edges are no
-    signal. In a gap, coefficients less than half of whose wavelet's core is on exposed pixels are not used. Where a gap no
+    signal. There, coefficients less than half of whose wavelet's core is on exposed pixels are not used. Where a gap no
     wider than twice the half-energy radius cuts through a source, it holds what its surroundings let expect instead
     (Richardson-Lucy on the exposed pixels), and so does the filtered image.
 
