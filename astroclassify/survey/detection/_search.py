@@ -156,11 +156,12 @@ def _filter(field, false_alarm, scales):
     false_alarm = check_number("false_alarm", false_alarm, LOWEST, HIGHEST)
     scales = _check_scales(scales, field)
     used = _searched(field)
-    counts, background = np.zeros((2, *field.shape), np.float32)
+    counts, background = (np.zeros(field.shape, np.float32) for _ in range(2))
     np.copyto(counts, field.counts, "same_kind", used)
     np.clip(field.background, 0.0, None, background, where=used, casting="same_kind")
     counts, background, used = fill_gaps(counts, background, used, _half_energy(field))
-    return filter_counts(counts, background, used, scales, false_alarm), background
+    excess = np.subtract(counts, background, out=counts)
+    return filter_counts(excess, background, used, scales, false_alarm), background
 
 
 def _half_energy(field):
@@ -182,8 +183,9 @@ def _check_scales(scales, field):
 
 def _searched(field):
     """Pixels that are searched: exposed, not masked, with a known background."""
-    exposure = np.where(np.isfinite(field.exposure) & ~field.mask, field.exposure, 0.0)
-    return (exposure > LEAST_EXPOSURE * exposure.max()) & np.isfinite(field.background)
+    valid = np.isfinite(field.exposure) & ~field.mask
+    least = LEAST_EXPOSURE * field.exposure.max(where=valid, initial=0.0)
+    return valid & (field.exposure > least) & np.isfinite(field.background)
 
 
 def _measure(image, segments, searched, field):

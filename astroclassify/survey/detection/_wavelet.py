@@ -31,7 +31,9 @@ def smoothings(image, n_scales):
     """
     from ._wavelet_loops import smooth
 
-    fine, coarse = np.array(image, np.float32, order="C"), np.empty(image.shape, np.float32)
+    fine = np.array(image, np.float32, order="C")
+    del image  # of a big one, nothing is kept that is not needed
+    coarse = np.empty_like(fine)
     for scale in range(1, n_scales + 1):
         smooth(fine, 2 ** (scale - 1), coarse)
         yield scale, fine, coarse
@@ -179,10 +181,9 @@ def _bit(scale):
     return np.uint8(1 << (scale - 1))
 
 
-def significant(counts, background, usable, scales, false_alarm):
-    """Where wavelet planes exceed chance, given background and larger structure: bits (uint8, the first is scale 1) of
-    the scales used. The images (ny, nx) are zero where ``usable`` is false."""
-    excess = np.subtract(counts, background, dtype=np.float32)
+def significant(excess, background, usable, scales, false_alarm):
+    """Where wavelet planes of counts above the background exceed chance, given background and larger structure: bits
+    (uint8, the first is scale 1) of the scales used. The images (ny, nx) are zero where ``usable`` is false."""
     allowed = _allowed(usable, max(scales))
     support, structure = np.zeros(excess.shape, np.uint8), np.zeros(excess.shape, np.float32)
     for scale in sorted(scales, reverse=True):
@@ -193,20 +194,18 @@ def significant(counts, background, usable, scales, false_alarm):
             support[window] |= np.where(above, allowed[window] & _bit(scale), np.uint8(0))
             # Significant negative coefficients count too: else a bright point would stay smeared over coarse scales.
             plane[window][~above & (plane[window] >= -reached)] = 0.0
-        if scale == max(scales):
-            structure = smooth
-        structure += plane
+        structure = np.add(smooth if scale == max(scales) else structure, plane, out=plane)
+        del smooth
     return support
 
 
-def filter_counts(counts, background, usable, scales, false_alarm):
+def filter_counts(excess, background, usable, scales, false_alarm):
     """Significant counts above the background (ny, nx); arguments as for `significant`. The largest scale is judged by
     the background, finer ones also by larger structure. f <- max(0, f + significant coefficients of the residual),
     from f = 0 (Murtagh, Starck & Bijaoui 1995, A&AS 112, 179, section 3.3)."""
     from ._wavelet_loops import add_significant
 
-    support = significant(counts, background, usable, scales, false_alarm)
-    excess = np.subtract(counts, background, dtype=np.float32)
+    support = significant(excess, background, usable, scales, false_alarm)
     image = np.zeros(excess.shape, np.float32)
     if support.any():
         for _ in range(N_ITERATIONS):
