@@ -60,7 +60,7 @@ def filter_image(field, *, false_alarm=FALSE_ALARM, scales=None):
     B3-spline a trous transform (Starck & Murtagh 1998, PASP 110, 193). The significance of a coefficient is exact for
     few counts: from the compound Poisson distribution of the sum of the wavelet at the places of the events. Pixels
     without exposure (gaps, outside the field of view) hold no counts and no expected counts, so that their edges are no
-    signal; coefficients less than half of whose wavelet (squared) is on exposed pixels are not used. Where a gap no
+    signal. There, coefficients less than half of whose wavelet's core is on exposed pixels are not used. Where a gap no
     wider than twice the half-energy radius cuts through a source, it holds what its surroundings let expect instead
     (Richardson-Lucy on the exposed pixels), and so does the filtered image.
 
@@ -74,7 +74,7 @@ def filter_image(field, *, false_alarm=FALSE_ALARM, scales=None):
     ((200, 200), True)
     """
     check_field(field)
-    return _filter(field, false_alarm, scales)[0]
+    return _filter(field, false_alarm, scales)[0].astype(float)
 
 
 def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
@@ -161,7 +161,7 @@ def _with_structures(field, image, background, segments, area):
     ``parent``, the number of the structure (0: none) on which a segment lies."""
     searched, half = _searched(field), _half_energy(field)
     structures, brightness, compact = find_structures(
-        np.where(searched, field.counts, 0.0), image, background, searched, half, getattr(field, "background_error", 0.02)
+        np.where(searched, field.counts, 0.0), image, background, searched, half, field.background_error
     )
     parents, alone = pieces(image, segments, structures, brightness, compact, background, half, area)
     image = np.where(np.append(0, parents)[segments] > 0, compact, image)
@@ -197,10 +197,12 @@ def _filter(field, false_alarm, scales):
     false_alarm = check_number("false_alarm", false_alarm, LOWEST, HIGHEST)
     scales = _check_scales(scales, field)
     used = _searched(field)
-    counts, background = (np.where(used, image, 0.0) for image in (field.counts, field.background))
-    half = _half_energy(field)
-    counts, background, used = fill_gaps(counts, np.clip(background, 0.0, None), used, half)
-    return filter_counts(counts, background, used, scales, false_alarm), background
+    counts, background = (np.zeros(field.shape, np.float32) for _ in range(2))
+    np.copyto(counts, field.counts, "same_kind", used)
+    np.clip(field.background, 0.0, None, background, where=used, casting="same_kind")
+    counts, background, used = fill_gaps(counts, background, used, _half_energy(field))
+    excess = np.subtract(counts, background, out=counts)
+    return filter_counts(excess, background, used, scales, false_alarm), background
 
 
 def _half_energy(field):
@@ -222,8 +224,9 @@ def _check_scales(scales, field):
 
 def _searched(field):
     """Pixels that are searched: exposed, not masked, with a known background."""
-    exposure = np.where(np.isfinite(field.exposure) & ~field.mask, field.exposure, 0.0)
-    return (exposure > LEAST_EXPOSURE * exposure.max()) & np.isfinite(field.background)
+    valid = np.isfinite(field.exposure) & ~field.mask
+    least = LEAST_EXPOSURE * field.exposure.max(where=valid, initial=0.0)
+    return valid & (field.exposure > least) & np.isfinite(field.background)
 
 
 def _measure(image, segments, searched):
@@ -233,7 +236,7 @@ def _measure(image, segments, searched):
     def per_label(weights):
         return np.bincount(segments.ravel(), np.ravel(weights), n + 1)[1:]
 
-    peak = np.zeros(n + 1)
+    peak = np.zeros(n + 1, image.dtype)
     np.maximum.at(peak, segments.ravel(), image.ravel())
     core = np.where(image > 0.5 * peak[segments], image, 0.0)
     rows, columns = np.indices(image.shape)

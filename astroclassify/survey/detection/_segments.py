@@ -11,10 +11,10 @@ SIGMA = 4.0  # and in standard deviations of the noise there, high because an ex
 
 def find_basins(image, used):
     """For each pixel the flat index of the peak at the end of the steepest ascent; -1 where ``used`` is false."""
-    heights = np.pad(np.where(used, image, -1.0), 1, constant_values=-1.0).ravel()
+    heights = np.pad(np.where(used, image, np.float32(-1)), 1, constant_values=-1).ravel()
     width = image.shape[1] + 2
     places = np.flatnonzero(np.pad(used, 1))
-    best, target = np.full(len(places), -np.inf), places
+    best, target = np.full(len(places), -np.inf, heights.dtype), places
     for step in (dy * width + dx for dy in (-1, 0, 1) for dx in (-1, 0, 1)):
         # Of equal neighbours the first counts, so that no ascent runs in a circle.
         height = heights[places + step]
@@ -72,7 +72,7 @@ def merge_basins(image, basins, background, area):
             source[low] = high
             size[high] += size[low]
     final = np.array([_root(source, name) for name in names])
-    labels = np.zeros(image.shape, np.int64)
+    labels = np.zeros(image.shape, np.int32)
     labels[used] = 1 + np.unique(final, return_inverse=True)[1][index]
     return labels
 

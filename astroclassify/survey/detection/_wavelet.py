@@ -1,47 +1,49 @@
 """Wavelet filter of photon images: B3-spline a trous transform with exact Poisson significance."""
 
 from functools import lru_cache
+from itertools import pairwise, product
 
 import numpy as np
-from scipy.fft import irfft, irfft2, next_fast_len, rfft, rfft2
+from scipy.fft import fft, irfft, irfft2, next_fast_len, rfft, rfft2
 from scipy.stats import norm
 
-__all__ = ["coefficient_distribution", "filter_counts", "significant", "thresholds", "transform"]
+__all__ = ["coefficient_distribution", "filter_counts", "local_rate", "significant", "smoothings", "thresholds"]
 
 SPLINE = np.array([1, 4, 6, 4, 1]) / 16
 RESOLUTION = 256  # steps of the tables per peak of the wavelet
 NODES = 16  # per decade
-FEWEST, MOST = 1e-5, 1e3  # expected events on the wavelet (in units of its squared norm) between which there are tables
+# Expected events on the wavelet (in units of its squared norm): where tables begin, where cumulants will do, where
+# tables end.
+FEWEST, MANY, MOST = 1e-5, 1e3, 1e9
+SIGNS = np.float32([[1], [-2], [1]])  # of the terms of a squared difference
 DEVIATIONS, PEAKS = 10, 12  # half the range of a distribution: standard deviations, and events on the peak
 N_ITERATIONS = 4
-LEAST_COVERED = 0.5  # share of a wavelet (squared) on usable pixels without which its coefficient is not used
+LEAST_COVERED = 0.5  # share of a wavelet's core on usable pixels without which its coefficient in a gap is not used
+BLOCK = 1024  # pixels, largest side of the windows in which local rates are computed
 
 
-def transform(image, n_scales):
-    """Planes (n_scales + 1, ny, nx) of an image (zero outside), fine to coarse, then the smooth rest; their sum is the
-    image. Plane j is c_j-1 - c_j, c_j is c_j-1 smoothed with a B3 spline of step 2^(j-1) (Starck & Murtagh 1998,
-    PASP 110, 193)."""
-    image = np.array(image, float)
-    planes = np.empty((n_scales + 1, *image.shape))
-    for scale in range(n_scales):
-        smooth = _smooth(image, 2**scale)
-        np.subtract(image, smooth, out=planes[scale])
-        image = smooth
-    planes[n_scales] = image
-    return planes
+def smoothings(image, n_scales):
+    """
+    Scale, and an image (float32, zero outside) smoothed up to the scale before and up to this one, fine to coarse.
+
+    Their difference is the plane of that scale, c_j-1 - c_j; c_j is c_j-1 smoothed with a B3 spline of step 2^(j-1)
+    (Starck & Murtagh 1998, PASP 110, 193). The next step overwrites both.
+    """
+    from ._wavelet_loops import smooth
+
+    fine = np.array(image, np.float32, order="C")
+    del image  # of a big one, nothing is kept that is not needed
+    coarse = np.empty_like(fine)
+    for scale in range(1, n_scales + 1):
+        smooth(fine, 2 ** (scale - 1), coarse)
+        yield scale, fine, coarse
+        fine, coarse = coarse, fine
 
 
-def _smooth(image, step):
-    for axis in (0, 1):
-        view = np.moveaxis(image, axis, 0)
-        out = view * SPLINE[2]
-        for distance, weight in ((step, SPLINE[1]), (2 * step, SPLINE[0])):
-            if distance < len(view):
-                part = weight * view
-                out[distance:] += part[:-distance]
-                out[:-distance] += part[distance:]
-        image = np.moveaxis(out, 0, axis)
-    return image
+def _plane(image, scale):
+    """Wavelet plane of one scale, and what is smoother."""
+    *_, (_, fine, coarse) = smoothings(image, scale)
+    return np.subtract(fine, coarse, out=fine), coarse
 
 
 @lru_cache(maxsize=32)
@@ -92,99 +94,123 @@ def coefficient_distribution(scale, rate):
 
 @lru_cache(maxsize=64)
 def _threshold_table(scale, false_alarm):
-    """Logarithms of rates, and the thresholds at these."""
-    _, _, peak, (square, _, _) = _atoms(scale)
-    decades = np.log10(MOST / FEWEST)
-    rates = np.geomspace(FEWEST, MOST, round(NODES * decades) + 1) * peak**2 / square
-    table = np.empty(len(rates))
-    for number, rate in enumerate(rates):
+    """Logarithm of the first rate, step of these logarithms, and the thresholds: exact, and where there are `MANY`
+    events from four cumulants (Cornish & Fisher 1938)."""
+    _, _, peak, (square, cube, fourth) = _atoms(scale)
+    n_exact, n_nodes = (round(NODES * np.log10(most / FEWEST)) + 1 for most in (MANY, MOST))
+    rates = np.geomspace(FEWEST, MOST, n_nodes) * peak**2 / square
+    deviation = np.sqrt(rates * square)
+    skew, excess = rates * cube / deviation**3, rates * fourth / deviation**4
+    z = norm.isf(false_alarm)
+    terms = skew * (z**2 - 1) / 6 + excess * (z**3 - 3 * z) / 24 - skew**2 * (2 * z**3 - 5 * z) / 36
+    table = deviation * (z + terms)
+    for number, rate in enumerate(rates[:n_exact]):
         values, probabilities = coefficient_distribution(scale, rate)
         tail = np.cumsum(probabilities[::-1])[::-1]
         table[number] = values[np.argmax(tail <= false_alarm)]
-    return np.log(rates), table
+    return np.log(rates[0]), np.log(rates[1] / rates[0]), table.astype(np.float32)
 
 
 def thresholds(scale, rate, false_alarm):
     """Value that a coefficient of Poisson noise of ``rate`` [counts per pixel] exceeds with probability
-    ``false_alarm``: from tables of the exact distribution, above `MOST` expected events from four cumulants (Cornish
-    & Fisher 1938)."""
-    rate = np.asarray(rate, float)
-    logarithms, table = _threshold_table(scale, float(false_alarm))
+    ``false_alarm``."""
+    from ._wavelet_loops import interpolate
+
     with np.errstate(divide="ignore"):
-        result = np.interp(np.log(rate), logarithms, table)
-    many = rate > np.exp(logarithms[-1])
-    if many.any():
-        _, _, _, (square, cube, fourth) = _atoms(scale)
-        deviation = np.sqrt(rate[many] * square)
-        skew, excess = rate[many] * cube / deviation**3, rate[many] * fourth / deviation**4
-        z = norm.isf(false_alarm)
-        terms = skew * (z**2 - 1) / 6 + excess * (z**3 - 3 * z) / 24 - skew**2 * (2 * z**3 - 5 * z) / 36
-        result[many] = deviation * (z + terms)
+        result = np.log(rate, dtype=np.float32)
+    interpolate(np.atleast_2d(result), *_threshold_table(scale, float(false_alarm)))
     return result
 
 
-class _LocalRate:
-    """Mean of an image of expected counts about each pixel, weighted with the square of a wavelet."""
+def local_rate(scale, background, structure, window):
+    """
+    Rate of the uniform noise whose coefficient has the same variance, at the pixels of a window of an image: the mean
+    of expected counts about each, weighted with the squared wavelet.
 
-    def __init__(self, shape, largest):
-        reach = len(_spline(largest)) // 2
-        self.shape, self.size = shape, [next_fast_len(n + reach, real=True) for n in shape]
-
-    def __call__(self, scale, expected):
-        """Rate of the uniform noise whose coefficient has the same variance."""
-        fine, coarse = _pair(scale)
-        spectrum = 0
-        for kernel, sign in ((fine * fine, 1), (fine * coarse, -2), (coarse * coarse, 1)):
-            rows, columns = self._along(kernel, 0), self._along(kernel, 1)
-            spectrum = spectrum + sign * np.outer(rows, columns)
-        ny, nx = self.shape
-        squares = irfft2(spectrum * rfft2(expected, self.size), self.size)[:ny, :nx]
-        return np.clip(squares / _atoms(scale)[3][0], 0.0, None)
-
-    def _along(self, kernel, axis):
-        """Transform of a symmetric kernel around pixel zero along one axis; it is real."""
-        n, reach = self.size[axis], len(kernel) // 2
-        # A kernel that is longer than the image is cut at the image's size.
-        reach, kernel = min(reach, n - self.shape[axis]), kernel[max(reach - n + self.shape[axis], 0) :]
-        wrapped = np.zeros(n)
-        wrapped[: reach + 1] = kernel[reach : 2 * reach + 1]
-        wrapped[n - reach :] = kernel[:reach]
-        full = rfft(wrapped).real
-        return full if axis == 1 else np.concatenate([full, full[1 : n - len(full) + 1][::-1]])
+    Expected are the background and, where positive, larger structure.
+    """
+    reach = len(_spline(scale)) // 2
+    halo = tuple(slice(max(side.start - reach, 0), side.stop + reach) for side in window)
+    expected = np.maximum(structure[halo], 0.0)
+    expected += background[halo]
+    inner, size = [], []
+    for side, wide, n, whole in zip(window, halo, expected.shape, background.shape, strict=True):
+        first = side.start - wide.start
+        inner.append(slice(first, first + side.stop - side.start))
+        # What is wrapped around meets pixels of the halo that nobody asks for, or zeros.
+        size.append(next_fast_len(n + reach - min(first, wide.start + n - min(side.stop, whole)), real=True))
+    rows, columns = (_transforms(scale, n) for n in size)
+    spectrum = rfft2(expected, size)
+    spectrum *= (SIGNS * rows).T @ columns[:, : spectrum.shape[1]]
+    rate = irfft2(spectrum, size)[tuple(inner)]
+    return np.maximum(rate, 0.0)
 
 
-def significant(counts, background, usable, scales, false_alarm):
-    """Where wavelet planes exceed chance, given background and larger structure: bool (max(scales), ny, nx), false for
-    scales not used. The images (ny, nx) are zero where ``usable`` is false."""
-    largest = max(scales)
-    *planes, smooth = transform(counts - background, largest)
-    local_rate = _LocalRate(counts.shape, largest)
-    support = np.zeros((largest, *counts.shape), bool)
-    structure = np.zeros(counts.shape)
+@lru_cache(maxsize=64)
+def _transforms(scale, size):
+    """Fourier transforms (real) of three one-dimensional kernels around pixel zero: their products along both axes,
+    added up with `SIGNS`, are the squared wavelet, of sum one."""
+    fine, coarse = _pair(scale)
+    kernels = np.stack([fine * fine, fine * coarse, coarse * coarse]) / np.sqrt(_atoms(scale)[3][0])
+    wrapped = np.zeros((3, size))
+    reach = len(coarse) // 2
+    np.add.at(wrapped, (slice(None), np.arange(-reach, reach + 1) % size), kernels)
+    return fft(wrapped).real.astype(np.float32)
+
+
+def _windows(shape):
+    """Windows of about equal size that an image is cut into."""
+    sides = []
+    for n in shape:
+        ends = np.linspace(0, n, -(-n // BLOCK) + 1).astype(int).tolist()
+        sides.append([slice(*pair) for pair in pairwise(ends)])
+    return product(*sides)
+
+
+def _allowed(usable, largest):
+    """Bits of the scales whose coefficients are used (uint8): on usable pixels, and in gaps that are narrow for a
+    wavelet."""
+    bits = np.where(usable, np.uint8(255), np.uint8(0))
+    if not usable.all():
+        for scale, core, _ in smoothings(usable, largest):
+            bits[core > LEAST_COVERED] |= _bit(scale)
+    return bits
+
+
+def _bit(scale):
+    return np.uint8(1 << (scale - 1))
+
+
+def significant(excess, background, usable, scales, false_alarm):
+    """Where wavelet planes of counts above the background exceed chance, given background and larger structure: bits
+    (uint8, the first is scale 1) of the scales used. The images (ny, nx) are zero where ``usable`` is false."""
+    allowed = _allowed(usable, max(scales))
+    support, structure = np.zeros(excess.shape, np.uint8), np.zeros(excess.shape, np.float32)
     for scale in sorted(scales, reverse=True):
-        plane = planes[scale - 1]
-        rate = local_rate(scale, background + np.clip(structure, 0.0, None))
-        reached = thresholds(scale, rate, false_alarm)
-        support[scale - 1] = (plane > reached) & (local_rate(scale, usable) > LEAST_COVERED)
-        if scale == largest:
-            structure = smooth
-        # Significant negative coefficients count too: else a bright point would stay smeared over coarse scales.
-        structure = structure + np.where(support[scale - 1] | (plane < -reached), plane, 0.0)
+        plane, smooth = _plane(excess, scale)
+        for window in _windows(excess.shape):
+            reached = thresholds(scale, local_rate(scale, background, structure, window), false_alarm)
+            above = plane[window] > reached
+            support[window] |= np.where(above, allowed[window] & _bit(scale), np.uint8(0))
+            # Significant negative coefficients count too: else a bright point would stay smeared over coarse scales.
+            plane[window][~above & (plane[window] >= -reached)] = 0.0
+        structure = np.add(smooth if scale == max(scales) else structure, plane, out=plane)
+        del smooth
     return support
 
 
-def filter_counts(counts, background, usable, scales, false_alarm):
+def filter_counts(excess, background, usable, scales, false_alarm):
     """Significant counts above the background (ny, nx); arguments as for `significant`. The largest scale is judged by
     the background, finer ones also by larger structure. f <- max(0, f + significant coefficients of the residual),
     from f = 0 (Murtagh, Starck & Bijaoui 1995, A&AS 112, 179, section 3.3)."""
-    excess = counts - background
-    support = significant(counts, background, usable, scales, false_alarm)
-    used = support.any(axis=0)
-    image = np.zeros(counts.shape)
-    if not used.any():
-        return image
-    for _ in range(N_ITERATIONS):
-        planes = transform(excess - image, len(support))[: len(support)]
-        planes[~support] = 0.0
-        image = np.clip(image + planes.sum(axis=0), 0.0, None)
-    return np.where(used, image, 0.0)
+    from ._wavelet_loops import add_significant
+
+    support = significant(excess, background, usable, scales, false_alarm)
+    image = np.zeros(excess.shape, np.float32)
+    if support.any():
+        for _ in range(N_ITERATIONS):
+            for scale, fine, coarse in smoothings(excess - image, max(scales)):
+                add_significant(image, fine, coarse, support, _bit(scale))
+            np.maximum(image, 0.0, out=image)
+        image[support == 0] = 0.0
+    return image

@@ -122,7 +122,7 @@ def fit_extent(field, positions, *, likelihood="delta-c", radius=None):
     table, sky = _read_positions(positions)
     places, matrices = zip(*(_local_planes(each.wcs, sky) for each in fields), strict=True)
     off_axis = [each.off_axis for each in fields]
-    error = max(getattr(each, "background_error", 0.02) for each in fields)
+    error = max(each.background_error for each in fields)
     cameras = [camera_of(each) for each in fields]
     survey = Survey(
         cameras, matrices, off_axis, places, _largest(table), _parents(table), _segments(table), error, radius

@@ -13,9 +13,9 @@ from astroclassify.survey.detection import _wavelet
 from astroclassify.survey.detection._wavelet import (
     coefficient_distribution,
     filter_counts,
-    significant,
+    local_rate,
+    smoothings,
     thresholds,
-    transform,
 )
 
 
@@ -29,6 +29,18 @@ def cascade(image, n_scales):
         planes.append(smooth - coarse)
         smooth = coarse
     return np.array([*planes, smooth])
+
+
+def transform(image, n_scales):
+    """Planes of a number of scales, and the smooth rest."""
+    planes = [(fine - coarse, coarse.copy()) for _, fine, coarse in smoothings(image, n_scales)]
+    return np.array([*(plane for plane, _ in planes), planes[-1][1]])
+
+
+def significant(counts, background, usable, scales, false_alarm):
+    """Supports of all scales up to the largest."""
+    bits = _wavelet.significant(counts, background, usable, scales, false_alarm)
+    return np.array([bits >> number & 1 for number in range(max(scales))], bool)
 
 
 def wavelet(scale):
@@ -75,8 +87,8 @@ def test_planes_are_the_cascade_and_their_sum_is_the_image(shape, n_scales):
     before = image.copy()
     planes = transform(image, n_scales)
     assert planes.shape == (n_scales + 1, *shape)
-    np.testing.assert_allclose(planes, cascade(image, n_scales), atol=1e-14)
-    np.testing.assert_allclose(planes.sum(axis=0), image, atol=1e-14)
+    np.testing.assert_allclose(planes, cascade(image, n_scales), atol=1e-6)
+    np.testing.assert_allclose(planes.sum(axis=0), image, atol=1e-6)
     np.testing.assert_array_equal(image, before)
 
 
@@ -84,7 +96,7 @@ def test_planes_are_the_cascade_and_their_sum_is_the_image(shape, n_scales):
 def test_impulse_in_the_middle_and_in_a_corner(place):
     image = np.zeros((65, 65))
     image[place] = 1.0
-    np.testing.assert_allclose(transform(image, 4), cascade(image, 4), atol=1e-15)
+    np.testing.assert_allclose(transform(image, 4), cascade(image, 4), atol=1e-7)
 
 
 def test_first_plane_of_an_impulse_is_the_printed_kernel():
@@ -94,14 +106,14 @@ def test_first_plane_of_an_impulse_is_the_printed_kernel():
     expected = np.zeros((9, 9))
     expected[2:7, 2:7] = -np.outer(rows, rows) / 256
     expected[4, 4] += 1.0
-    np.testing.assert_allclose(transform(image, 1)[0], expected, atol=1e-15)
+    np.testing.assert_allclose(transform(image, 1)[0], expected, atol=1e-7)
 
 
 def test_planes_of_a_flat_image_are_zero_away_from_the_edge():
     planes = transform(np.full((80, 80), 3.0), 3)
     inside = planes[:, 20:60, 20:60]
-    np.testing.assert_allclose(inside[:3], 0.0, atol=1e-14)
-    np.testing.assert_allclose(inside[3], 3.0)
+    np.testing.assert_allclose(inside[:3], 0.0, atol=1e-6)
+    np.testing.assert_allclose(inside[3], 3.0, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("scale", "rate"), [(1, 0.002), (1, 0.04), (1, 0.3), (2, 1e-4), (2, 0.005), (2, 0.02)])
@@ -191,8 +203,8 @@ def test_thresholds_are_gaussian_at_many_counts(scale, false_alarm):
         found = float(thresholds(scale, np.array([rate]), false_alarm)[0]) / np.sqrt(rate * np.sum(psi**2))
         z = norm.isf(false_alarm)
         skew = np.sum(psi**3) / np.sum(psi**2) ** 1.5 / np.sqrt(rate)
-        assert found == pytest.approx(z + skew * (z**2 - 1) / 6, abs=2e-3)
-    assert found == pytest.approx(z, abs=2e-3)
+        assert found == pytest.approx(z + skew * (z**2 - 1) / 6, rel=1e-3)
+    assert found == pytest.approx(z, rel=1e-3)
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
@@ -222,15 +234,32 @@ def test_a_rate_of_zero_has_a_threshold():
     assert found.shape == (2, 3) and np.all(found >= 0) and np.all(np.isfinite(found))
 
 
+@pytest.mark.parametrize("block", [30, 1024])
 @pytest.mark.parametrize("shape", [(60, 61), (33, 80), (20, 25)])
 @pytest.mark.parametrize("scale", [1, 2, 3])
-def test_local_rate_is_the_mean_weighted_with_the_squared_wavelet(shape, scale):
-    """Also where the wavelet is larger than the image."""
-    expected = np.random.default_rng(3).uniform(0, 2, shape)
+def test_local_rate_is_the_mean_weighted_with_the_squared_wavelet(shape, scale, block, monkeypatch):
+    """Also where the wavelet is larger than the image, and in windows."""
+    monkeypatch.setattr(_wavelet, "BLOCK", block)
+    background, structure = np.random.default_rng(3).uniform(-1, 2, (2, *shape)).astype(np.float32)
+    background = np.abs(background)
     weights = wavelet(scale) ** 2
-    direct = correlate(expected, weights / weights.sum(), mode="constant")
-    found = _wavelet._LocalRate(shape, 4)(scale, expected)
-    np.testing.assert_allclose(found, direct, atol=1e-12)
+    direct = correlate(background + np.clip(structure, 0, None), weights / weights.sum(), mode="constant")
+    found = np.full(shape, np.nan)
+    for window in _wavelet._windows(shape):
+        found[window] = local_rate(scale, background, structure, window)
+    np.testing.assert_allclose(found, direct, atol=2e-6)
+
+
+def test_the_image_is_the_same_in_windows(monkeypatch):
+    shape = (150, 170)
+    background, usable = np.full(shape, 0.1), gaps(shape)
+    sources = spots(shape, [(50, 40, 200), (80, 100, 3000), (75, 75, 50)])
+    counts = np.random.default_rng(1).poisson((background + sources) * usable).astype(float)
+    whole = filter_counts(counts, background * usable, usable, (2, 3, 4), 1e-3)
+    monkeypatch.setattr(_wavelet, "BLOCK", 60)
+    assert len(list(_wavelet._windows(shape))) == 9
+    windows = filter_counts(counts, background * usable, usable, (2, 3, 4), 1e-3)
+    np.testing.assert_allclose(windows, whole, atol=1e-5 * whole.max())
 
 
 def gaps(shape):
@@ -351,18 +380,18 @@ def test_nothing_comes_out_where_counts_are_as_expected():
     assert not blank.any()
 
 
-@pytest.mark.parametrize("scale", [2, 3])
-def test_coefficients_with_most_of_their_wavelet_unseen_are_not_used(scale):
+@pytest.mark.parametrize("scale", [3, 4])
+def test_coefficients_are_used_on_usable_pixels_and_in_gaps_that_are_narrow_for_the_wavelet(scale):
     usable = gaps((90, 90))
-    weights = wavelet(scale) ** 2
-    covered = correlate(usable.astype(float), weights / weights.sum(), mode="constant")
+    core = transform(usable, scale - 1)[-1]
     # Bright all over: everything that may pass does, in one place or another.
     y, x = np.indices(usable.shape)
     bright, used = np.where(usable, 1.0, 0.0), np.zeros(usable.shape, bool)
     for shift in range(0, 12, 2):
         counts = bright * 200 * ((x + y + shift) % 12 < 2)
         used |= significant(counts, 0.1 * bright, usable, (scale,), 1e-3)[scale - 1]
-    assert not np.any(used & (covered < 0.499)) and np.any(used & (covered > 0.5) & (covered < 0.7))
+    assert not np.any(used & ~usable & (core < 0.499)) and np.any(used & ~usable & (core > 0.5))
+    assert np.any(used & usable & (core < 0.45))
 
 
 def test_reconstruction_converges_on_a_source_without_noise():
