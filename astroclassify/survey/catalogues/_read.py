@@ -18,7 +18,7 @@ from ._files import read_table
 from ._frames import columns_by_ucd
 from ._identify import COLUMNS, KINDS, Source, advice, identify, map_columns
 
-__all__ = ["read_catalogue"]
+__all__ = ["read_catalogue", "unique_names"]
 
 log = logging.getLogger(__name__)
 
@@ -212,8 +212,14 @@ def _names(table, mapping, result):
     """Fill source_id, different in every row; return the columns used."""
     columns = list(mapping["source_id"].columns) if "source_id" in mapping else []
     texts = _texts(table[columns[0]]) if columns else [str(number) for number in range(1, len(table) + 1)]
+    names, messages = unique_names(texts, [str(text) for text in result["message"]])
+    result["source_id"], result["message"] = _text_column(names), _text_column(messages)
+    return columns
+
+
+def unique_names(texts, messages):
+    """Names, different in every row, and messages that say which had to be changed."""
     taken, first, names = set(texts), {}, []
-    messages = [str(text) for text in result["message"]]
     for number, text in enumerate(texts):
         name, fault = text, ""
         if not text:
@@ -230,8 +236,7 @@ def _names(table, mapping, result):
             taken.add(name)
             messages[number] = join_messages(messages[number], fault)
         names.append(name)
-    result["source_id"], result["message"] = _text_column(names), _text_column(messages)
-    return columns
+    return names, messages
 
 
 def _measures(table, mapping, guessed, result):
