@@ -398,7 +398,7 @@ def test_zero_rows(tmp_path, form):
     assert {"source_id", "sky_position", "ext", "flags", "message", "ObsId"} <= set(catalogue.colnames)
 
 
-@pytest.mark.parametrize("ending", [".ecsv", ".fits", ".vot"])
+@pytest.mark.parametrize("ending", [".ecsv", ".fits", ".vot", ".csv"])
 def test_what_the_package_writes_comes_back(tmp_path, ending):
     catalogue = read_catalogue(store(xamin(), tmp_path, "ecsv"))
     catalogue["flags"][1] = Flag.LOW_COUNTS.value
