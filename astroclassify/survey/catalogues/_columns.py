@@ -75,7 +75,7 @@ def positions(table, columns, documented, named):
     else:
         equatorial = isinstance(frame, str) or "ra" in frame.get_representation_component_names()
         ra = _angle(table[columns[0]], columns[0], documented, hours=equatorial)
-        dec = _angle(table[columns[1]], columns[1], "d:m:s" if documented == "h:m:s" else documented, hours=False)
+        dec = _angle(table[columns[1]], columns[1], documented.replace("h:m:s", "d:m:s"), hours=False)
     faults = []
     for number in range(len(ra)):
         if np.isnan(ra[number]) or np.isnan(dec[number]):
@@ -111,7 +111,7 @@ def _from_parts(table, columns):
 
 def _angle(column, name, documented, *, hours):
     """Degrees of a right ascension (``hours``: the unit may be one of time) or a declination."""
-    unit, documented = _unit(column, name), parse_unit(documented)
+    unit = _unit(column, name)
     values = plain(column)
     has_text = values.dtype.kind == "U"
     if has_text:
@@ -120,8 +120,9 @@ def _angle(column, name, documented, *, hours):
             has_text = False
         except ValueError:
             pass
-    if unit is None and has_text == isinstance(documented, str):  # documents of numbers say nothing of text
-        unit = documented
+    for each in map(parse_unit, documented.split() if unit is None else ()):
+        if has_text == isinstance(each, str):  # what is documented of numbers says nothing of text
+            unit = each
     if has_text:
         return _from_text(values, name, unit, hours=hours)
     if unit == "h:m:s" or unit == "d:m:s":

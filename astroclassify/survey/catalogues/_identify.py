@@ -31,7 +31,7 @@ _GIVEN = ("ra", "dec", *(name for name in COLUMNS if name != "flags"))
 @dataclass(frozen=True)
 class Source:
     """Where a column comes from: columns of the table, their unit where the table has none ("": unknown), the frame
-    that their names say, and whether a wrong unit is an error (else the column is kept under another name)."""
+    that their names say, and whether a wrong unit is an error (else the column is left as it is)."""
 
     columns: tuple
     unit: str = ""
@@ -93,7 +93,7 @@ def map_columns(table, kind, *, certain, given=None):
             if None in columns or taken.intersection(columns):
                 continue
             holds = own and (certain or name == "sky_position")
-            found[name] = Source(columns, unit if holds else "", frame, own)
+            found[name] = Source(columns, unit if holds else "", frame, own and name != "redshift")
             taken.update(columns)
     return found
 

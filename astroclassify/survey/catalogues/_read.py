@@ -263,7 +263,8 @@ def _measures(table, mapping, guessed, result):
         used[name] = [column]
     if refused:
         text = "; ".join(refused)
-        warnings.warn(f"kept under the name catalogue_<name>: {text}", AstroclassifyWarning, stacklevel=4)
+        text = f"left as they are, with catalogue_ before a name that the package has: {text}"
+        warnings.warn(text, AstroclassifyWarning, stacklevel=4)
     return used
 
 

@@ -7,7 +7,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import MaskedColumn, QTable, Table
 
-from astroclassify.exceptions import ArgumentError, SchemaError
+from astroclassify.exceptions import ArgumentError, AstroclassifyWarning, SchemaError
 from astroclassify.survey import read_catalogue
 
 RA, DEC = [10.25, 201.5], [-0.5, 33.125]
@@ -115,9 +115,9 @@ def test_mcxc_2(tmp_path):
     catalogue = read_catalogue(path)
     assert kind_of(catalogue) == "mcxc" and at(catalogue, RA[:1], DEC[:1]) and catalogue["redshift"][0] == 0.04
     names = ["RAJ2000", "DEJ2000", "GLON", "GLAT", "Z", "Z_TYPE", "M500", "ERRPM500", "ERRMM500"]
-    path = release(tmp_path, names, "DDDDD2ADDD".replace("2A", "A"), [[10.25, -0.5, 1, 2, 0.04, "S", 1, 2, 3]], {
-        "RAJ2000": "deg", "DEJ2000": "deg"})  # fmt: skip
-    assert kind_of(read_catalogue(path)) == "mcxc"
+    path = release(tmp_path, names, [*"DDDDDADDD"], [[10.25, -0.5, 1, 2, 0.04, "S", 1, 2, 3]])
+    catalogue = read_catalogue(path)  # degrees, where MCXC has text in hours
+    assert kind_of(catalogue) == "mcxc" and at(catalogue, RA[:1], DEC[:1])
 
 
 def test_xcs_of_vizier(tmp_path):
@@ -221,6 +221,14 @@ def test_xxl(tmp_path):
         catalogue = read_catalogue(vizier(tmp_path, name, names, ["", "deg", "deg", "", "", ""], rows))
         assert kind_of(catalogue) == "xxl" and at(catalogue) and list(catalogue["source_id"]) == ["001", "122"]
         assert list(catalogue["redshift"]) == [0.3, 1.98]
+
+
+def test_redshifts_that_are_no_numbers_stay_as_they_are(tmp_path):
+    names = ["XLSSC", "RAJ2000", "DEJ2000", "z", "Ngal"]
+    rows = [["001", "10.25", "-0.5", "0.3:", "5"], ["122", "201.5", "33.125", "1.98", "3"]]
+    with pytest.warns(AstroclassifyWarning, match="left as they are.*'z' must hold numbers"):
+        catalogue = read_catalogue(vizier(tmp_path, None, names, ["", "deg", "deg", "", ""], rows))
+    assert kind_of(catalogue) == "xxl" and "redshift" not in catalogue.colnames and catalogue["z"][0] == "0.3:"
 
 
 @pytest.mark.parametrize("upper", [True, False])
