@@ -16,7 +16,7 @@ from astroclassify.tables import CANDIDATES, SAMPLE, plain_column
 
 from ._files import parse_unit
 
-__all__ = ["COLUMNS", "KINDS", "Source", "advice", "identify", "map_columns"]
+__all__ = ["COLUMNS", "KINDS", "Source", "advice", "fitting", "identify", "map_columns"]
 
 #: Catalogues whose columns, and the units that these have, are known; and any other.
 KINDS = ("xamin", "xclass", "4xmm", "erass1", "erass1cl", "mcxc", "xcs", "psz2", "xxl", "spt", "act", "hiflugcs")
@@ -50,6 +50,17 @@ def _rows():
 
 def identify(table):
     """Kind of a catalogue ("other": none that is known) and by what it is known; SchemaError where two fit."""
+    found = fitting(table)
+    if len(found) > 1:
+        text = "; ".join(f"{kind!r} by its {by}" for kind, by in found.items())
+        raise SchemaError(
+            f"the table may be more than one catalogue ({text}): say kind=, or kind='other' and columns={{...}}"
+        )
+    return next(iter(found.items()), ("other", ""))
+
+
+def fitting(table):
+    """Kinds that a table may be, each with what speaks for it: what it calls itself, else columns of its own."""
     names = {name.lower() for name in table.colnames}
     found = {}
     for word in table.meta.get("identifiers", ()):
@@ -60,12 +71,7 @@ def identify(table):
         for kind, columns, name, *_ in _rows():
             if name == "signature" and names.issuperset(columns.lower().split()):
                 found.setdefault(kind, f"columns {columns}")
-    if len(found) > 1:
-        text = "; ".join(f"{kind!r} by its {by}" for kind, by in found.items())
-        raise SchemaError(
-            f"the table may be more than one catalogue ({text}): say kind=, or kind='other' and columns={{...}}"
-        )
-    return next(iter(found.items()), ("other", ""))
+    return found
 
 
 def _is_of(word, identifier):
@@ -81,7 +87,7 @@ def map_columns(table, kind, *, certain, given=None):
     ``certain``: the caller says the kind, so that the units of its documents hold where the table has none; else they
     do for positions alone, whose range is checked.
     """
-    found = _given(table, given or {})
+    found = _given(table, {} if given is None else given)
     lower, taken = {}, {name for source in found.values() for name in source.columns}
     for name in table.colnames:
         lower.setdefault(name.lower(), name)

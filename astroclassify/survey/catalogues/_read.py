@@ -16,7 +16,7 @@ from astroclassify.tables import plain_sky, plain_table, provenance, unpack
 from ._columns import NoUnitError, join_messages, plain, positions, quantity
 from ._files import read_table
 from ._frames import columns_by_ucd
-from ._identify import COLUMNS, KINDS, Source, advice, identify, map_columns
+from ._identify import COLUMNS, KINDS, Source, advice, fitting, identify, map_columns
 
 __all__ = ["read_catalogue", "unique_names"]
 
@@ -67,6 +67,13 @@ def read_catalogue(path, *, kind=None, columns=None):
         column as ``columns`` says.
     ValueError
         If ``kind`` is none of these, or ``columns`` is no such dict.
+
+    Warns
+    -----
+    AstroclassifyWarning
+        If the table looks like another catalogue than ``kind``, or units or columns cannot be taken over.
+    EmptyResultWarning
+        If there are no rows.
 
     Notes
     -----
@@ -130,6 +137,9 @@ def read_catalogue(path, *, kind=None, columns=None):
         unpack(table, form)  # a table written by the package keeps its meta, with the convention of its likelihoods
         name = Path(path).name
     certain, by = kind is not None, "kind="
+    if certain and kind != "other" and (found := fitting(table)) and kind not in found:
+        text = "; ".join(f"{each!r} by its {by}" for each, by in found.items())
+        warnings.warn(f"kind={kind!r} is said of what looks like {text}", AstroclassifyWarning, stacklevel=2)
     if kind is None:
         kind, by = ("other", "columns=") if columns is not None else identify(table)
     mapping = map_columns(table, kind, certain=certain or kind == "photutils", given=columns)

@@ -7,6 +7,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import MaskedColumn, QTable, Table
 
+from astroclassify import tables
 from astroclassify.exceptions import ArgumentError, AstroclassifyWarning, SchemaError
 from astroclassify.survey import read_catalogue
 
@@ -106,6 +107,15 @@ def test_mcxc_of_vizier(tmp_path):
     path = tmp_path / "mcxc.csv"
     path.write_text("\n".join(",".join(cells) for cells in (names, *rows)))
     assert at(read_catalogue(path))
+
+
+def test_what_a_votable_calls_itself(tmp_path):
+    table = Table({"MCXC": ["J0041.0-0030", "J1326.0+3307"], "RAJ2000": RA * u.deg, "DEJ2000": DEC * u.deg})
+    table.meta["name"] = "J/A+A/534/A109/mcxc"
+    table.write(tmp_path / "a.vot", format="votable")
+    catalogue = read_catalogue(tmp_path / "a.vot")
+    assert kind_of(catalogue) == "mcxc" and list(catalogue["source_id"]) == list(table["MCXC"]) and at(catalogue)
+    assert catalogue.meta["catalogue"]["by"] == "J/A+A/534/A109" and "identifiers" not in catalogue.meta
 
 
 def test_mcxc_2(tmp_path):
@@ -323,6 +333,10 @@ def test_two_that_fit_are_an_error():
         read_catalogue(table)
     assert list(read_catalogue(table, kind="xxl")["source_id"]) == ["1", "2"]
     assert list(read_catalogue(table, columns={"source_id": "XLSSC", "redshift": "z"})["redshift"]) == [0.1, 0.2]
+    with pytest.warns(
+        AstroclassifyWarning, match="kind='mcxc' is said of what looks like 'psz2' by its columns MSZ SNR; 'x"
+    ):
+        read_catalogue(table, kind="mcxc")
     table.meta["name"] = "J/A+A/620/A5/xxl365gc"  # of astroquery: what it calls itself comes first
     assert kind_of(read_catalogue(table)) == "xxl"
 
@@ -363,6 +377,7 @@ def test_columns_of_any_table():
     ("columns", "error", "words"),
     [
         (["alpha"], ArgumentError, "columns must be a dict"),
+        ((), ArgumentError, "columns must be a dict"),
         (
             {"alpha": "ra"},
             ArgumentError,
@@ -401,7 +416,7 @@ def test_a_unit_that_contradicts_the_table():
 
 
 @pytest.mark.real_data
-def test_lists_of_the_public_repositories(shared_data):
+def test_lists_of_the_public_repositories(tmp_path, shared_data):
     folder = shared_data / "catalogues"
     for name, kind, rows in (("mcxc.fits", "mcxc", 1743), ("XCS_DR1.tsv", "xcs", 463)):
         catalogue = read_catalogue(folder / name)
@@ -409,7 +424,11 @@ def test_lists_of_the_public_repositories(shared_data):
     catalogue = read_catalogue(folder / "SDSSRM-XCS_base_sample.csv")
     assert kind_of(catalogue) == "xcs" and len(catalogue) == 150
     assert catalogue["source_id"][0] == "SDSSXCS-124" and catalogue["XCS_NAME"][0] == "XMMXCS J000312.1-060530.5"
-    known = read_catalogue(folder / "mcxc.fits")["sky_position"]
+    known = read_catalogue(folder / "mcxc.fits")
+    again = read_catalogue(tables.write(known, tmp_path / "mcxc.csv"))  # RAdeg beside it is less precise
+    assert again.colnames == known.colnames and again["M500"].unit.is_equivalent(u.Msun)
+    known = known["sky_position"]
+    np.testing.assert_array_equal(again["sky_position"].ra.deg, known.ra.deg)
     with pytest.warns(UserWarning, match=r"dropped: Mgrav \(M_dot\)"):
         accept = read_catalogue(folder / "accept_catalog.csv")
     assert kind_of(accept) == "accept" and len(accept) == 241 and accept["Tx"].unit == u.keV
