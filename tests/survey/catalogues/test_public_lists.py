@@ -111,7 +111,7 @@ def test_mcxc_of_vizier(tmp_path):
 
 def test_what_a_votable_calls_itself(tmp_path):
     table = Table({"MCXC": ["J0041.0-0030", "J1326.0+3307"], "RAJ2000": RA * u.deg, "DEJ2000": DEC * u.deg})
-    table.meta["name"] = "J/A+A/534/A109/mcxc"
+    table.meta["ID"] = "J_A_A_534_A109_mcxc"
     table.write(tmp_path / "a.vot", format="votable")
     catalogue = read_catalogue(tmp_path / "a.vot")
     assert kind_of(catalogue) == "mcxc" and list(catalogue["source_id"]) == list(table["MCXC"]) and at(catalogue)
