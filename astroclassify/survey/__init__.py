@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = attach(
         "catalogues._classes": ("CUTS", "Cuts", "classify_extent", "select"),
         "catalogues._match": ("cross_match",),
         "catalogues._read": ("read_catalogue",),
+        "catalogues._region_files": ("read_regions", "region_mask"),
         "catalogues._regions": ("to_regions", "write_regions"),
         "catalogues._samp": ("send_samp",),
         "cutouts._extract": ("extract_cutouts",),

@@ -18,6 +18,7 @@ from ._columns import SAMPLE, validate
 from ._guard import check_file
 from ._plain import plain_column, plain_table
 from ._sample import SampleTable
+from ._text_cells import read_csv, write_csv
 
 __all__ = ["format_of", "image_paths", "read", "read_sample", "unpack", "write", "write_beside", "write_sample"]
 
@@ -31,9 +32,10 @@ _FORMATS = {
     ".vot": "votable",
     ".xml": "votable",
     ".parquet": "parquet",
+    ".csv": "csv",
 }
 # What `check_file` calls them. Parquet has its own checks.
-_FORMS = {"ascii.ecsv": "ecsv", "fits": "fits", "votable": "votable"}
+_FORMS = {"ascii.ecsv": "ecsv", "fits": "fits", "votable": "votable", "csv": "text"}
 
 
 def format_of(path, name="path"):
@@ -51,7 +53,7 @@ def format_of(path, name="path"):
 
 def read(path, spec=None):
     """
-    Read a table from ECSV, FITS, VOTable or Parquet, by the ending of its name.
+    Read a table from ECSV, FITS, VOTable, Parquet or CSV, by the ending of its name.
 
     Parameters
     ----------
@@ -78,7 +80,9 @@ def read(path, spec=None):
     if file_format in _FORMS:
         check_file(path, _FORMS[file_format])
     try:
-        table = QTable.read(path, format=file_format)
+        table = read_csv(path) if file_format == "csv" else QTable.read(path, format=file_format)
+    except SchemaError:
+        raise
     except Exception as error:
         raise SchemaError(f"{str(path)!r} cannot be read as a table ({file_format}): {first_line(error)}") from error
     table = plain_table(table)
@@ -136,7 +140,8 @@ def write(table, path, *, overwrite=False):
     table : `~astropy.table.Table`
         The table.
     path : str or path-like
-        The file; its ending gives the format (``.ecsv`` keeps everything).
+        The file; its ending gives the format (``.ecsv`` keeps everything; ``.csv``, for spreadsheets and people, keeps
+        columns and their units, written as ``ext [arcsec]``, but no ``meta``).
     overwrite : bool, optional
         Whether a file of that name may be replaced.
 
@@ -161,7 +166,10 @@ def write(table, path, *, overwrite=False):
     def writer(temporary):
         packed = path.suffix.lower() == ".gz" and file_format != "fits"  # astropy packs FITS itself, by the name
         try:
-            if packed:
+            if file_format == "csv":
+                with (gzip.open if packed else open)(temporary, "wt", encoding="utf-8", newline="") as stream:
+                    write_csv(table, stream)
+            elif packed:
                 with gzip.open(temporary, "wt", encoding="utf-8", newline="") as stream:
                     table.write(stream, format=file_format)
             else:

@@ -165,7 +165,7 @@ def test_existing_files_are_not_replaced(option, path, tmp_path, refused):
 def test_outputs_that_cannot_be_written_are_refused_before_anything_is_read(path, tmp_path, refused):
     for out, message in (
         (tmp_path / "none" / "out.ecsv", "--out .*: there is no folder"),
-        (tmp_path / "out.csv", "--out must end in one of"),
+        (tmp_path / "out.txt", "--out must end in one of"),
         (tmp_path / "same.ecsv", "--out and --report must be different files"),
     ):
         refused(message, path, "--out", out, "--report", tmp_path / "same.ecsv")

@@ -167,7 +167,7 @@ def test_folders_of_something_else_are_not_used(name, files, tmp_path, capsys):
     ("text", "reason"),
     [
         ("classify {files}/field.fits --redshift 0.1 --model coolcore-embedded --out {new}.txt", "must end in one of"),
-        ("evaluate {files}/sample --model coolcore-embedded --predictions {new}.csv", "must end in one of"),
+        ("evaluate {files}/sample --model coolcore-embedded --predictions {new}.txt", "must end in one of"),
         ("detect {files}/field.fits --out {new}.jpg", "must end in one of"),
         ("votes {files}/votes.ecsv --skill {new}", "must end in one of"),
         ("inspect {files}/sample --export {new}.html", "must end in one of"),

@@ -140,7 +140,7 @@ def test_read_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match="no file"):
         tables.read(tmp_path / "none.ecsv")
     with pytest.raises(SchemaError, match="path must end in one of"):
-        tables.read(tmp_path / "table.csv")
+        tables.read(tmp_path / "table.txt")
     for name in ("bad.ecsv", "bad.fits", "bad.vot"):
         (tmp_path / name).write_text("not a table\n")
         with pytest.raises(SchemaError, match="cannot be read as") as caught:

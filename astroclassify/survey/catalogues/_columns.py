@@ -1,25 +1,26 @@
 """Columns of a catalogue and those of the package: which is which, their units, and positions in every notation."""
 
 import re
-from functools import lru_cache
 
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from astropy.table import MaskedColumn, Table
+from astropy.table import MaskedColumn
 
 from astroclassify._checks import first_line
-from astroclassify.data import FOLDER as DATA
 from astroclassify.exceptions import SchemaError
-from astroclassify.tables import CANDIDATES, has_text, plain_column, plain_sky
+from astroclassify.tables import has_text, plain_column, plain_sky
 
 from ._files import parse_unit
 from ._frames import frame_of
+from ._identify import COLUMNS
 
-__all__ = ["KINDS", "identify_columns", "join_messages", "plain", "positions", "quantity"]
+__all__ = ["NoUnitError", "join_messages", "plain", "positions", "quantity"]
 
-#: Catalogues whose columns, and the units that these have, are known.
-KINDS = ("xamin", "xclass", "4xmm", "mcxc", "xcs", "photutils")
+
+class NoUnitError(SchemaError):
+    """A position without a unit: what can be done depends on the catalogue, see `advice`."""
+
 
 # Units of the seven columns of a CDS position, fixed by that standard.
 _PARTS = (u.h, u.min, u.s, None, u.deg, u.arcmin, u.arcsec)
@@ -28,35 +29,6 @@ _SEXAGESIMAL = re.compile(
     r"([+-]?)\s*(\d{1,3})[\s:hd°]+"
     r"(?:(\d{1,2})[\s:m'′]+(\d{1,2}(?:\.\d*)?)\s*[s\"″]?|(\d{1,2}(?:\.\d*)?)\s*[m'′]?)"
 )
-
-
-@lru_cache(maxsize=1)
-def _mapping():
-    """Rows of the packaged table: kind, columns, name, unit, frame, signature."""
-    text = (DATA / "catalogue_columns.ecsv").read_text(encoding="utf-8")
-    table = Table.read(text, format="ascii.ecsv")
-    cells = [plain_column(table[name]).tolist() for name in table.colnames[:5]]
-    return list(zip(*cells, [bool(flag) for flag in table["signature"]], strict=True))
-
-
-def identify_columns(names, kind=None):
-    """Kind of a catalogue (None: unknown; by default by its signature columns), and for each name of CANDIDATES the
-    columns, their documented unit, the frame that the names say and whether the kind itself names them."""
-    lower = {}
-    for name in names:
-        lower.setdefault(name.lower(), name)
-    if kind is None:
-        signed = (row[0] for row in _mapping() if row[5] and all(part.lower() in lower for part in row[1].split()))
-        kind = next(signed, None)
-    found, taken = {}, set()
-    for own in (True, False):
-        for row in _mapping():
-            columns = [lower.get(part.lower()) for part in row[1].split()]
-            known = row[0] == (kind if own else "any") and row[2] not in found
-            if known and None not in columns and not taken.intersection(columns):
-                found[row[2]] = (columns, row[3], row[4], own)
-                taken.update(columns)
-    return kind, found
 
 
 def join_messages(old, new):
@@ -103,7 +75,7 @@ def positions(table, columns, documented, named):
     else:
         equatorial = isinstance(frame, str) or "ra" in frame.get_representation_component_names()
         ra = _angle(table[columns[0]], columns[0], documented, hours=equatorial)
-        dec = _angle(table[columns[1]], columns[1], "d:m:s" if documented == "h:m:s" else documented, hours=False)
+        dec = _angle(table[columns[1]], columns[1], documented.replace("h:m:s", "d:m:s"), hours=False)
     faults = []
     for number in range(len(ra)):
         if np.isnan(ra[number]) or np.isnan(dec[number]):
@@ -140,20 +112,23 @@ def _from_parts(table, columns):
 def _angle(column, name, documented, *, hours):
     """Degrees of a right ascension (``hours``: the unit may be one of time) or a declination."""
     unit = _unit(column, name)
-    unit = parse_unit(documented) if unit is None else unit
     values = plain(column)
-    if values.dtype.kind == "U":
+    has_text = values.dtype.kind == "U"
+    if has_text:
         try:
             [float(value) for value in values if value]
+            has_text = False
         except ValueError:
-            return _from_text(values, name, unit, hours=hours)
+            pass
+    for each in map(parse_unit, documented.split() if unit is None else ()):
+        if has_text == isinstance(each, str):  # what is documented of numbers says nothing of text
+            unit = each
+    if has_text:
+        return _from_text(values, name, unit, hours=hours)
     if unit == "h:m:s" or unit == "d:m:s":
         raise SchemaError(f"column {name!r} has the unit {unit} but holds numbers, not text like 12:34:56.7")
     if unit is None:
-        raise SchemaError(
-            f"column {name!r} has no unit: say the catalogue's kind (one of {KINDS}) if it is one of these, or save it "
-            "with units, as VOTable, FITS or ECSV"
-        )
+        raise NoUnitError(f"column {name!r} has no unit")
     if hours and unit in (u.h, u.hourangle):
         unit = u.hourangle
     if not unit.is_equivalent(u.deg):
@@ -175,9 +150,9 @@ def _from_text(values, name, unit, *, hours):
     if unit is None:
         letters = {letter for value in values for letter in value.lower() if letter in "hd°"}
         if len(letters) > 1 or (not letters and hours):
-            raise SchemaError(
-                f"column {name!r} holds text like {values[0]!r} without a unit that says if these are hours: say the "
-                f"catalogue's kind (one of {KINDS}) if it is one of these, or save it with the unit h:m:s or d:m:s"
+            raise NoUnitError(
+                f"column {name!r} holds text like {values[0]!r} without a unit that says if these are hours (h:m:s) or "
+                "degrees (d:m:s)"
             )
         in_hours = letters == {"h"}
     if in_hours and not hours:
@@ -195,9 +170,9 @@ def _from_text(values, name, unit, *, hours):
 
 
 def quantity(column, name, documented):
-    """Values in the unit of ``name`` in CANDIDATES, NaN where missing; ``documented`` ("": none) is the unit where the
-    file has none."""
-    wanted = dict(CANDIDATES.columns)[name]
+    """Values in the unit that ``name`` has in the package, NaN where missing; ``documented`` ("": none) is the unit
+    where the file has none."""
+    wanted = COLUMNS[name]
     unit = _unit(column, column.name)
     unit = parse_unit(documented) if unit is None else unit
     if not isinstance(wanted, u.UnitBase):

@@ -5,7 +5,6 @@ import logging
 import re
 import warnings
 import zlib
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from astroclassify._checks import first_line
 from astroclassify._regular_files import check_regular
 from astroclassify.exceptions import SchemaError
 from astroclassify.images.headers._units import spelled
+from astroclassify.tables import cells_of, named_units, table_of_cells
 from astroclassify.tables._guard import check_file, head_of, open_unpacked
 
 __all__ = ["parse_unit", "read_table"]
@@ -28,10 +28,6 @@ FORMS = "FITS, VOTable, ECSV, CSV, TSV of VizieR, or a CDS file beside its ReadM
 _FRAME_CARDS = ("RADESYS", "RADECSYS", "EQUINOX")
 _NO_UNIT = {"", "-", "--", "---", "none", "null", "unitless", "[-]"}
 _SEXAGESIMAL = {"h:m:s": "h:m:s", "hms": "h:m:s", "hh:mm:ss": "h:m:s", "d:m:s": "d:m:s", "dms": "d:m:s"}
-_MISSING = {"", "null", "nan", "--", "n/a"}
-_INTEGER = re.compile(r"[+-]?(0|[1-9]\d{0,17})")
-# What float() takes, except 1_2: Python reads it as 12, but it is a name.
-_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?)", re.IGNORECASE)
 # Columns of names (those of data/catalogue_columns.ecsv): 1E0657 and 1.10 are names there, not numbers.
 _NAMES = frozenset("source_id name iauname source srcid id recno index xclass detid 4xmm mcxc xcs".split())
 
@@ -58,7 +54,7 @@ def parse_unit(text):
 
 def read_table(path):
     """Table (masked where a value is missing, units as read) and form of a file, by its content; SchemaError if it has
-    no form known here, is damaged, or holds not exactly one table."""
+    no form known here, is damaged, or holds not exactly one table. ``meta["identifiers"]``: what it calls itself."""
     path = Path(path)
     check_regular(path, error=SchemaError)
     form = "a table"
@@ -77,6 +73,7 @@ def read_table(path):
         raise SchemaError(f"path: {str(path)!r} cannot be read as {form}: {first_line(error)}") from error
     if not table.colnames:
         raise SchemaError(f"path: {str(path)!r} has no columns")
+    table.meta.setdefault("identifiers", [])
     return table, form
 
 
@@ -110,12 +107,18 @@ def _read_fits(path):
         header = hdus[found[0]].header
         if not set(_FRAME_CARDS) & set(header):  # a file of one table may say it in the first header
             table.meta.update({key: hdus[0].header[key] for key in _FRAME_CARDS if key in hdus[0].header})
+        table.meta["identifiers"] = _said(hdus[0].header.get("CDS-CAT"), header.get("CDS-CAT"), header.get("EXTNAME"))
         for number, name in enumerate(table.colnames, 1):
             if f"TUCD{number}" in header:
                 table[name].meta["ucd"] = str(header[f"TUCD{number}"])
         if isinstance(hdus[found[0]], fits.TableHDU):
             _mask_blanks(table, hdus[found[0]].data.view(np.ndarray))
     return table
+
+
+def _said(*names):
+    """Names that are there, as texts, each once."""
+    return list(dict.fromkeys(str(name).strip() for name in names if name and str(name).strip()))
 
 
 def _mask_blanks(table, cells):
@@ -144,6 +147,10 @@ def _read_votable(path):
         if referred.get(field.ID) in systems:
             table[name].meta["coosys"] = systems[referred[field.ID]]
     table.meta["coosys"] = sorted(set(systems.values()), key=str)
+    around = [each for each in document.resources if tables[0] in each.tables]
+    table.meta["identifiers"] = _said(
+        tables[0].name, tables[0].ID, *(name for each in around for name in (each.name, each.ID))
+    )
     return table
 
 
@@ -201,19 +208,21 @@ def _read_vizier(lines, rule, path):
     if len(names) != len(units) or "" in names:
         raise SchemaError(f"path: {str(path)!r} has no names and units above the dashes of line {number + 1}")
     rows = _cells(lines, number + 1, mark, len(names), path, csv.QUOTE_NONE)
-    texts, descriptions, coosys = set(), {}, []
+    texts, descriptions, coosys, said = set(_NAMES), {}, [], []
     for line in lines[:number]:
+        if match := re.match(r"#(?:Name|RESOURCE=\S*|Table)[:\s]\s*(\S+)", line):
+            said.append(match[1].rstrip(":"))
         if match := re.match(r"#Coosys\s+\S+:\s+(\S+)(?:\s+(\S+))?", line, re.IGNORECASE):
             coosys.append((match[1], match[2]))
         match = re.match(r"#Column\t(\S+)\t\(([A-Z])[\d.]*\)\t([^\t]*)", line)
         if match:
-            texts.update([match[1]] if match[2] == "A" else [])
+            texts.update([match[1].lower()] if match[2] == "A" else [])
             descriptions[match[1]] = match[3].strip()
-    table = _typed(names, rows, texts, path)
+    table = table_of_cells(names, rows, texts, str(path))
     for name, unit in zip(names, units, strict=True):
         table[name].unit = u.Unit(unit, parse_strict="silent") if unit else None
         table[name].description = descriptions.get(name)
-    table.meta["coosys"] = coosys
+    table.meta.update(coosys=coosys, identifiers=_said(*said))
     return table
 
 
@@ -224,8 +233,28 @@ def _read_csv(lines, path):
     mark = max(",;\t|", key=lines[first].count)
     if mark not in lines[first]:
         raise SchemaError(f"path: {str(path)!r} is not a table whose first line names its columns; wanted: {FORMS}")
-    names = [name.strip() for name in next(csv.reader([lines[first]], delimiter=mark))]
-    return _typed(names, _cells(lines, first + 1, mark, len(names), path, csv.QUOTE_MINIMAL), set(), path)
+    names, units = named_units([name.strip() for name in next(csv.reader([lines[first]], delimiter=mark))])
+    start = first + 1
+    if second := _units_below(lines[start : start + 1], mark, len(names)):
+        units, start = [have or found for have, found in zip(units, second, strict=True)], start + 1
+    table = table_of_cells(names, _cells(lines, start, mark, len(names), path, csv.QUOTE_MINIMAL), _NAMES, str(path))
+    for name, unit in zip(names, units, strict=True):
+        table[name].unit = u.Unit(unit, parse_strict="silent") if unit else None
+    return table
+
+
+def _units_below(lines, mark, n_columns):
+    """Units in a comment under the names, ``#,deg,deg,``, or nothing: as many cells, some units, none a number."""
+    cells = [cell.strip() for line in lines if line.startswith("#") for cell in line.lstrip("#").split(mark)]
+    if len(cells) != n_columns or any(re.match(r"[+-]?\d+(\.\d*)?$", cell) for cell in cells):
+        return []
+    known = 0
+    for cell in cells:
+        try:
+            known += parse_unit(cell) is not None
+        except ValueError:
+            continue
+    return cells if known else []
 
 
 def _cells(lines, start, mark, n_columns, path, quoting):
@@ -237,40 +266,7 @@ def _cells(lines, start, mark, n_columns, path, quoting):
         text = "%s: %d lines that begin with # have as many cells as a row and were taken for comments, the first is %r"
         log.warning(text, path.name, len(comments), comments[0][:60])
     lines = [(number, line) for number, line in lines if not line.startswith("#")]
-    reader, rows = csv.reader((line for _, line in lines), delimiter=mark, quoting=quoting), []
-    for cells in reader:
-        if len(cells) != n_columns:
-            place = lines[reader.line_num - 1][0]
-            raise SchemaError(f"path: line {place} of {str(path)!r} has {len(cells)} cells instead of {n_columns}")
-        rows.append([cell.strip() for cell in cells])
-    return rows
-
-
-def _typed(names, rows, texts, path):
-    """Table from cells of text: whole numbers, numbers, or text; masked where a cell is empty."""
-    repeated = sorted(name for name, times in Counter(names).items() if times > 1)
-    if repeated:
-        raise SchemaError(f"path: {str(path)!r} has several columns called {repeated}")
-    columns = {}
-    for name, cells in zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True):
-        missing = np.array([cell.lower() in _MISSING for cell in cells], dtype=bool)
-        values = [cell for cell, gap in zip(cells, missing, strict=True) if not gap]
-        kind = str if name in texts or name.lower() in _NAMES else _kind(values)
-        blank = {int: 0, float: np.nan, str: ""}[kind]
-        filled = [blank if gap else kind(cell) for cell, gap in zip(cells, missing, strict=True)]
-        dtype = {int: np.int64, float: float, str: None if cells else "U1"}[kind]
-        columns[name] = MaskedColumn(filled, mask=missing, dtype=dtype) if missing.any() else np.array(filled, dtype)
-    return Table(columns, copy=False)
-
-
-def _kind(values):
-    """Type that keeps every value as written: 0123 is a name, not a number."""
-    if values and all(_INTEGER.fullmatch(value) for value in values):
-        return int
-    if not all(_NUMBER.fullmatch(value) for value in values):
-        return str
-    digits = (value for value in values if value.lstrip("+-").isdigit())
-    return float if all(_INTEGER.fullmatch(value) for value in digits) else str
+    return cells_of(lines, mark, n_columns, str(path), quoting)
 
 
 _READERS = {"fits": _read_fits, "votable": _read_votable, "ecsv": _read_ecsv, "text": _read_text}

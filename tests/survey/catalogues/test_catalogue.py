@@ -223,7 +223,7 @@ def test_notations_of_a_position(tmp_path, ra, dec, ra_unit, dec_unit):
 @pytest.mark.parametrize(
     ("ra", "dec", "ra_unit", "dec_unit", "words"),
     [
-        ([10.25], [-0.5], None, "deg", "'RAJ2000' has no unit: say the catalogue's kind"),
+        ([10.25], [-0.5], None, "deg", r"'RAJ2000' has no unit\. Looked at: .*columns={'ra': \('RAJ2000', 'deg'\)"),
         ([10.25], [-0.5], "deg", None, "'DEJ2000' has no unit"),
         ([10.25], [-0.5], "deg", "h", "'DEJ2000' must have a unit like deg, got h"),
         ([10.25], [-0.5], "keV", "deg", "'RAJ2000' must have a unit like deg or h, got keV"),
@@ -318,7 +318,7 @@ def test_4xmm_detections_and_sources(tmp_path):
 
     slim = tmp_path / "slim.csv"
     slim.write_text("srcid,iauname,sc_ra,sc_dec,sc_det_ml,sc_extent,sc_ext_ml\n201,4XMM J1,10.5,-1.5,33.5,7.1,12\n")
-    with pytest.raises(SchemaError, match=r"'sc_ra' has no unit: say .*those of a '4xmm' catalogue"):
+    with pytest.raises(SchemaError, match=r"'sc_extent' must have a unit like arcsec, got none.* kind='4xmm' gives"):
         read_catalogue(slim)
     catalogue = read_catalogue(slim, kind="4xmm")
     assert catalogue["source_id"][0] == "201" and catalogue["ext"][0] == 7.1 * u.arcsec
@@ -398,7 +398,7 @@ def test_zero_rows(tmp_path, form):
     assert {"source_id", "sky_position", "ext", "flags", "message", "ObsId"} <= set(catalogue.colnames)
 
 
-@pytest.mark.parametrize("ending", [".ecsv", ".fits", ".vot"])
+@pytest.mark.parametrize("ending", [".ecsv", ".fits", ".vot", ".csv"])
 def test_what_the_package_writes_comes_back(tmp_path, ending):
     catalogue = read_catalogue(store(xamin(), tmp_path, "ecsv"))
     catalogue["flags"][1] = Flag.LOW_COUNTS.value
@@ -457,23 +457,36 @@ def test_rare_texts(tmp_path):
 
 def test_the_table_of_names_is_sound(tmp_path_factory):
     text = (files("astroclassify") / "data" / "catalogue_columns.ecsv").read_text(encoding="utf-8")
-    names, kinds = dict(tables.CANDIDATES.columns), set()
-    for row in Table.read(text, format="ascii.ecsv").filled(""):
+    names, kinds = dict(tables.SAMPLE.columns) | dict(tables.CANDIDATES.columns), set()
+    table = Table.read(text, format="ascii.ecsv").filled("")
+    rows = [dict(zip(row.colnames, map(str, row), strict=True)) for row in table]
+    for row in rows:
         columns, name, unit = row["columns"].split(), row["name"], row["unit"]
         assert row["frame"] in ("", "ICRS", "FK4", "FK5", "GALACTIC", "ECLIPTIC")
-        kinds.add(str(row["kind"]))
+        assert row["origin"] in ("file", "documentation", "code", "memory")
+        kinds.add(row["kind"])
+        if name in ("signature", "identifier"):
+            continue
         assert name in names
         assert len(columns) in ((1, 2, 7) if name == "sky_position" else (1,))
         if unit and name != "sky_position":
             assert u.Unit(unit).is_equivalent(names[name])
-        if row["signature"]:
-            units = ["deg" if name == "sky_position" else unit] * len(columns)
-            columns, units = [*columns, "RAJ2000", "DEJ2000"], [*units, "deg", "deg"]
-            read = read_columns(tmp_path_factory, columns, units, [["1"]] * len(columns))
-            assert read.meta["catalogue"]["kind"] == row["kind"]
+    units = {row["columns"]: row["unit"] for row in rows if row["name"] not in ("sky_position", "signature")}
+    for row in rows:
+        if row["name"] == "signature":
+            columns = row["columns"].split()
+            given = ["deg" if re.search("_ra$|_dec$|_RA$|_DEC$", name) else units.get(name, "") for name in columns]
+            columns, given = [*columns, "RAJ2000", "DEJ2000"], [*given, "deg", "deg"]
+            cells = [["1"]] * len(columns)
+            assert read_columns(tmp_path_factory, columns, given, cells).meta["catalogue"]["kind"] == row["kind"]
+            # One column of it alone is what a list that names the counterparts there may have.
+            if len(row["columns"].split()) > 1:
+                some = [columns[0], "RAJ2000", "DEJ2000"]
+                read = read_columns(tmp_path_factory, some, [given[0], "deg", "deg"], [["1"]] * 3)
+                assert read.meta["catalogue"]["kind"] == "other"
     with pytest.raises(ValueError, match="kind must be one of") as caught:
         read_catalogue("none", kind="2mass")
-    assert kinds - {"any"} == set(re.findall(r"'(\w+)'", str(caught.value))) - {"2mass"}
+    assert kinds - {"any"} | {"other"} == set(re.findall(r"'(\w+)'", str(caught.value))) - {"2mass"}
 
 
 @pytest.mark.real_data
