@@ -35,7 +35,7 @@ def plot_field(field, candidates=None, *, stretch="log", smooth=5 * u.arcsec, ti
         The field, or an image with a celestial WCS.
     candidates : `~astropy.table.QTable`, optional
         A CANDIDATES table. A circle's radius is EXT, at least 12 arcsec; its colour is the class: C1 green, C2 orange,
-        P1 blue, others white.
+        P1 blue, others white. C1 and C2 have their ``source_id`` beside them, where there is such a column.
     stretch : str, optional
         ``"asinh"``, ``"log"``, ``"sqrt"`` or ``"linear"``.
     smooth : `~astropy.units.Quantity`, optional
@@ -70,6 +70,7 @@ def plot_field(field, candidates=None, *, stretch="log", smooth=5 * u.arcsec, ti
     if candidates is not None:
         _draw_regions(axis, candidates, image.wcs, pixel)
     axis.set(xlabel="right ascension", ylabel="declination")
+    axis.coords[0].set_ticklabel(exclude_overlapping=True)
     axis.set_title(title, fontsize=10)
     return figure
 
@@ -94,6 +95,10 @@ def _draw_regions(axis, candidates, wcs, pixel):
         colour = _ON_IMAGE.get(name, "white")
         width = 1.4 if name in ("C1", "C2") else 0.7
         axis.add_patch(patches.Circle((x[row], y[row]), radius[row], fill=False, edgecolor=colour, linewidth=width))
+        if name in ("C1", "C2") and "source_id" in candidates.colnames:
+            place = x[row], y[row] + radius[row]
+            text = str(candidates["source_id"][row])
+            axis.text(*place, text, color=colour, fontsize=8, ha="center", va="bottom", clip_on=True)
     ordered = sorted(set(names), key=lambda name: (name == "", name))
     handles = [
         lines.Line2D([], [], marker="o", ls="none", mfc="none", mec=_ON_IMAGE.get(name, "white")) for name in ordered
