@@ -205,9 +205,9 @@ def _check_bands(classifier, arguments):
         found |= bands
     if found:
         raise ValueError(
-            f"{arguments.model} needs {' and '.join(wanted)}; these {len(images)} images have {' or '.join(found)} "
-            "only: make cutouts with plates (astroclassify cutouts with --optical, --hips or --skyview, and another "
-            "--out), or choose a model of one band (astroclassify models)"
+            f"{arguments.model} needs {' and '.join(wanted)}, here is {' or '.join(sorted(found))} only (files: "
+            f"{len(images)}): make cutouts with plates (astroclassify cutouts with --optical, --hips or --skyview, "
+            "and another --out), or choose a model of one band (astroclassify models)"
         )
 
 
