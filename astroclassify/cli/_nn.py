@@ -189,14 +189,12 @@ def _classify(arguments):
 
 def _check_bands(classifier, arguments):
     """Refuse images of which none has all bands of the model, before work begins."""
-    from astroclassify.nn.inputs._items import open_folder
-
     wanted, images = classifier.bands, arguments.images
     if len(wanted) == 1:
         return
-    if len(images) == 1 and Path(images[0]).is_dir():
-        images = open_folder(images[0])
-        images = tables.image_paths(images) if hasattr(images, "colnames") else images
+    if len(images) == 1 and (folder := Path(images[0])).is_dir():
+        is_sample = (folder / tables.SAMPLE_FILE).is_file()
+        images = tables.image_paths(tables.read_sample(folder)) if is_sample else sorted(folder.iterdir())
     found = set()
     for path in images:
         bands = _bands_of(path)
