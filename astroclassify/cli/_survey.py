@@ -108,7 +108,7 @@ def _limit(field, given):
         print(f"no limit to off-axis angles: {field.instrument} has no default, or this is a mosaic", file=sys.stderr)
         return None
     text = f"sources within {angle:g} arcmin of the optical axis, the default for {field.instrument}"
-    print(f"{text}; --max-off-axis changes it, --max-off-axis none takes all", file=sys.stderr)
+    print(f"{text} (--max-off-axis none takes all)", file=sys.stderr)
     return angle * u.arcmin
 
 
