@@ -4,10 +4,10 @@ Which cameras and which energy band find most clusters: what the advice in the d
 ``python benchmarks/band_advice.py OUT`` has two parts, each a small table in ``OUT``:
 
 ``cameras.ecsv``: the same simulated skies seen by EPIC pn alone, and by pn with both MOS cameras, added (as ``detect``
-does on the command line) and fitted apart (``detect`` with a list). C1 found, how many of them are clusters, and the
-share of clusters found, by their counts in pn, so that one row speaks of the same clusters. A MOS camera is a pn of
-`MOS_SHARE` of the time, with gaps of its own: its PSF is in truth a little sharper and its field round, which would
-both help it. Clusters are `DENSITY` times as dense as on the sky, which flatters all purities alike.
+does on the command line) and fitted apart (``detect`` with a list). C1 found, the share of them that are clusters,
+and how many of the true clusters were found, by their counts in pn, so that one row speaks of the same clusters. A MOS
+camera is a pn of `MOS_SHARE` of the time, with gaps of its own: its PSF is in truth a little sharper and its field
+round, which would both help it. Clusters are `DENSITY` times as dense as on the sky, which flatters all purities alike.
 
 ``bands.ecsv``: the signal-to-noise ratio S / sqrt(S + B) of a cluster in an aperture, on axis, by band and redshift,
 from the effective areas and background spectra that the package holds: ACIS-I, early and late. ``--pn-arf FILE`` adds
@@ -92,8 +92,8 @@ def cameras(n_fields, exposure, seed):
             print(f"field {number + 1} of {n_fields}, {name}: {len(candidates)} candidates", flush=True)
     for name, results in found.items():
         c1 = np.concatenate([candidates["truth"][in_class(candidates, "C1")] for _, _, candidates in results])
-        purity = share(int(np.sum(c1 == "cluster")), len(c1))
-        row = {"cameras": name, "n_c1": len(c1), "purity": purity[0], "purity_lo": purity[1], "purity_hi": purity[2]}
+        purity = zip(("purity", "purity_lo", "purity_hi"), share(int(np.sum(c1 == "cluster")), len(c1)), strict=True)
+        row = {"cameras": name, "n_c1": len(c1), **{key: round(value, 3) for key, value in purity}}
         counts, is_c1, is_c12 = (
             np.concatenate(parts) for parts in zip(*map(classes_of_clusters, results), strict=True)
         )
@@ -104,8 +104,8 @@ def cameras(n_fields, exposure, seed):
                 "pn_counts_lo": low * u.ct,
                 "pn_counts_hi": high * u.ct,
                 "n_clusters": int(here.sum()),
-                "as_c1": share(int(is_c1[here].sum()), int(here.sum()))[0],
-                "as_c1_or_c2": share(int(is_c12[here].sum()), int(here.sum()))[0],
+                "as_c1": int(is_c1[here].sum()),
+                "as_c1_or_c2": int(is_c12[here].sum()),
             }
 
 
