@@ -134,7 +134,7 @@ def _draw(field, candidates, found, path):
     from astroclassify.plots import plot_field
 
     lines = [line for text in (_described(field), _summary(found)) for line in textwrap.wrap(text, 95)]
-    figure = plot_field(field, candidates, stretch="sqrt")
+    figure = plot_field(field, candidates, stretch="sqrt", smooth=max(5.0, 1.5 * field.pixel) * u.arcsec)
     figure.suptitle("\n".join(lines), fontsize=8)
     tables.write_beside(path, lambda temporary: figure.savefig(temporary, dpi=150))
 
