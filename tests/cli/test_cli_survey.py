@@ -36,6 +36,14 @@ def files(tmp_path_factory):
     return folder
 
 
+def other_pointing(files, path):
+    """The same field, three degrees away."""
+    image = read_image(files / "field.fits")
+    image.wcs.wcs.crval = image.wcs.wcs.crval + [3.0, 0.0]
+    image.meta["RA_PNT"] += 3.0
+    write_image(image, path)
+
+
 @pytest.fixture(scope="module")
 def candidates(files):
     """Candidates of the field, from the verb."""
@@ -243,9 +251,7 @@ def test_two_cameras_are_added(files, tmp_path):
 @pytest.mark.filterwarnings("always:plate not used")
 def test_cutouts_of_several_fields_and_a_folder_of_plates(files, candidates, tmp_path, caplog):
     """Cameras on one grid are added, another pointing is a field of its own; a bad plate is left out, with its name."""
-    image = read_image(files / "field.fits")
-    image.wcs.wcs.crval = image.wcs.wcs.crval + [3.0, 0.0]
-    write_image(image, tmp_path / "other.fits")
+    other_pointing(files, tmp_path / "other.fits")
     plates = tmp_path / "plates"
     plates.mkdir()
     (plates / "plate.fits").write_bytes((files / "plate.fits").read_bytes())
@@ -264,9 +270,7 @@ def test_cutouts_of_several_fields_and_a_folder_of_plates(files, candidates, tmp
 
 
 def test_fields_of_two_pointings_are_refused_by_detect(files, tmp_path, capsys):
-    image = read_image(files / "field.fits")
-    image.wcs.wcs.crval = image.wcs.wcs.crval + [3.0, 0.0]
-    write_image(image, tmp_path / "other.fits")
+    other_pointing(files, tmp_path / "other.fits")
     assert main(["detect", str(files / "field.fits"), str(tmp_path / "other.fits")]) == 2
     assert "run detect for each field" in capsys.readouterr().err
 
