@@ -12,7 +12,7 @@ from astroclassify.images._resample import same_grid
 
 from ._tools import naming
 
-__all__ = ["add_field", "add_psf", "add_select", "energy_band", "fields_of", "off_axis_limit", "psfs_of"]
+__all__ = ["add_field", "add_psf", "add_select", "fields_of", "off_axis_limit", "psfs_of"]
 
 _MAPS = ("exposure", "background", "mask")
 _INSTRUMENT = re.compile(r"([A-Za-z]+\d?)(?::([\d.eE+-]+)\s*(?:keV)?)?")
@@ -60,7 +60,7 @@ def add_psf(parser):
     )
 
 
-def energy_band(arguments):
+def _band(arguments):
     """Ends of the band of ``--energy`` as a Quantity, or None."""
     if arguments.energy is None:
         return None
@@ -123,7 +123,7 @@ def fields_of(arguments, psfs):
         if given is not None and len(given) != len(images):
             raise ValueError(f"--{name} takes one file for each of the {len(images)} images, got {len(given)}")
         maps[name] = given or [None] * len(images)
-    band, groups = energy_band(arguments), []
+    band, groups = _band(arguments), []
     for number, path in enumerate(images):
         if Path(path).is_dir():
             raise ValueError(f"an image must be a file, {path!r} is a folder")
