@@ -42,7 +42,6 @@ def main():
         image, found, facts, look = search(arguments.data)
         likely = found[found["det_like"] > SHOWN]
         figure = plot_field(image, likely, **look)
-        figure.axes[0].coords[0].set_ticklabel(exclude_overlapping=True)
         save(figure, arguments.out / f"real_{name}.png")
         small(likely).write(arguments.out / f"real_{name}.ecsv", format="ascii.ecsv", overwrite=True)
         text = "\n".join(facts) + "\n"

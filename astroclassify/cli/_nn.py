@@ -10,7 +10,8 @@ import numpy as np
 
 from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyError, SchemaError
-from astroclassify.schemes import Flag, flag_names
+from astroclassify.images._open import open_fits
+from astroclassify.schemes import flag_names
 
 from ._tools import (
     SCORES_SHOWN,
@@ -22,6 +23,7 @@ from ._tools import (
     count,
     executor_of,
     failure_status,
+    flag_counts,
     position_of,
     show,
 )
@@ -165,6 +167,7 @@ def _classify(arguments):
     redshift = None if arguments.redshift is None else _redshift_of(arguments.redshift)
     classifier = load_classifier(arguments.model)
     images = arguments.images
+    _check_bands(classifier, arguments)
     if len(images) > 1 and (centre is not None or arguments.exposure_map):
         raise ValueError("--position and --exposure-map go with one image")
     part = None
@@ -182,6 +185,37 @@ def _classify(arguments):
     if part is not None:
         part.unlink(missing_ok=True)
     return failure_status(predictions, "images")
+
+
+def _check_bands(classifier, arguments):
+    """Refuse images of which none has all bands of the model, before work begins."""
+    wanted, images = classifier.bands, arguments.images
+    if len(wanted) == 1:
+        return
+    if len(images) == 1 and (folder := Path(images[0])).is_dir():
+        is_sample = (folder / tables.SAMPLE_FILE).is_file()
+        images = tables.image_paths(tables.read_sample(folder)) if is_sample else sorted(folder.iterdir())
+    found = set()
+    for path in images:
+        bands = _bands_of(path)
+        if set(wanted) <= bands:
+            return
+        found |= bands
+    if found:
+        raise ValueError(
+            f"{arguments.model} needs {' and '.join(wanted)}, here is {' or '.join(sorted(found))} only (files: "
+            f"{len(images)}): make cutouts with plates (astroclassify cutouts with --optical, --hips or --skyview, "
+            "and another --out), or choose a model of one band (astroclassify models)"
+        )
+
+
+def _bands_of(path):
+    """Bands of a cutout, of another image X-rays alone, of a file that cannot be read (its row will say so) none."""
+    try:
+        with open_fits(path) as hdus:
+            return set(str(hdus[0].header.get("BANDS", "xray")).split(","))
+    except (AstroclassifyError, OSError):
+        return set()
 
 
 def _redshift_of(text):
@@ -221,10 +255,7 @@ def _classify_one(classifier, path, arguments, redshift, centre):
 def _say_flags(predictions):
     """Print the flags of each image, or how many have each flag."""
     if len(predictions) > _LISTED:
-        flags = np.asarray(predictions["flags"])
-        counts = {flag: np.count_nonzero(flags & flag.value) for flag in Flag}
-        named = ", ".join(f"{flag_names(flag)[0]} {n}" for flag, n in counts.items() if n)
-        print(f"{len(predictions)} images, flags: {named or 'none'}", file=sys.stderr)
+        print(f"{len(predictions)} images, flags: {flag_counts(predictions)}", file=sys.stderr)
         return
     for row in predictions:
         named = ", ".join(flag_names(row["flags"])) or "none"

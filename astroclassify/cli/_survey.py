@@ -1,23 +1,27 @@
 """Verbs of fields: detect and cutouts."""
 
+import logging
 import sys
-from pathlib import Path
+import textwrap
 
 import numpy as np
 from astropy import units as u
 
-from astroclassify.images._resample import same_grid
+from astroclassify import tables
 from astroclassify.schemes import Flag, flag_names
 
+from ._fields import add_field, add_psf, add_select, fields_of, off_axis_limit, psfs_of
 from ._tools import (
     add_verb,
     add_workers,
     check_folder,
     check_free,
+    check_picture,
     check_tables,
     count,
     executor_of,
     failure_status,
+    flag_counts,
     naming,
     show,
 )
@@ -28,23 +32,23 @@ __all__ = ["add_cutouts", "add_detect"]
 _SHOWN = ("source_id", "sky_position", "ext", "ext_like", "det_like", "counts", "x_class", "flags")
 
 
-def _add_field(parser, flag, help_text, **required):
-    """Arguments that make a field; ``flag`` is the name of the argument for the images."""
-    parser.add_argument(flag, nargs="+", metavar="IMAGE", help=help_text, **required)
-    parser.add_argument("--exposure", nargs="+", metavar="MAP", help="exposure map of each image, in s")
-    parser.add_argument("--background", nargs="+", metavar="MAP", help="expected background of each image, in counts")
-    parser.add_argument("--mask", nargs="+", metavar="MAP", help="detector mask of each image, 1 where it sees the sky")
-
-
 def add_detect(verbs):
     """Add the verb ``detect``."""
     parser = add_verb(verbs, "detect", _detect, "sources of X-ray images: positions, extents, likelihoods, classes")
-    _add_field(parser, "image", "counts image; several cameras on one grid are added")
+    add_field(parser, "image", "counts image or event list; several cameras on one grid are added")
+    add_psf(parser)
     parser.add_argument(
-        "--max-off-axis", type=float, help="largest angle from the optical axis in arcmin (default: no limit)"
+        "--max-off-axis",
+        type=off_axis_limit,
+        metavar="ARCMIN",
+        help="largest angle from the optical axis in arcmin, or none (default: that up to which surveys use the "
+        "instrument, none where it is not known and for mosaics)",
     )
-    parser.add_argument("--select", choices=("C1", "C2", "P1"), help="only sources of this class")
+    add_select(parser, "sources")
     parser.add_argument("--regions", metavar="FILE", help="also write DS9 regions")
+    parser.add_argument(
+        "--plot", metavar="FILE", help="also draw the image with the regions (png, pdf, svg; extra 'plots')"
+    )
     parser.add_argument("--out", help="candidates table (default: standard output)")
 
 
@@ -53,9 +57,9 @@ def add_cutouts(verbs):
     help_text = "X-ray and optical cutouts of candidates, as a sample folder"
     parser = add_verb(verbs, "cutouts", _cutouts, help_text, resumes=True)
     parser.add_argument("candidates", help="table of candidates: from detect, or any catalogue with positions")
-    help_text = "counts image; those on one grid are added, of other fields each candidate gets the deepest"
-    _add_field(parser, "--image", help_text, required=True)
-    parser.add_argument("--select", choices=("C1", "C2", "P1"), help="only candidates of this class")
+    help_text = "counts image or event list; those on one grid are added, of other fields each candidate gets the "
+    add_field(parser, "--image", f"{help_text}deepest", required=True)
+    add_select(parser, "candidates")
     optical = parser.add_mutually_exclusive_group()
     optical.add_argument("--optical", nargs="+", metavar="PATH", help="plates on disk: FITS files or folders of them")
     optical.add_argument("--hips", metavar="SURVEY", help="fetch plates from hips2fits, e.g. CDS/P/DSS2/red")
@@ -67,52 +71,72 @@ def add_cutouts(verbs):
     parser.add_argument("--out", required=True, help="sample folder; an interrupted run continues there")
 
 
-def _fields(arguments, **settings):
-    """Fields of the images; those on one grid are cameras and are added."""
-    from astroclassify.survey import combine_fields, read_field
-
-    images = arguments.image
-    planes = {}
-    for name in ("exposure", "background", "mask"):
-        given = getattr(arguments, name)
-        if given is not None and len(given) != len(images):
-            raise ValueError(f"--{name} takes one file for each of the {len(images)} images, got {len(given)}")
-        planes[name] = given or [None] * len(images)
-    groups = []
-    for number, image in enumerate(images):
-        if Path(image).is_dir():
-            raise ValueError(f"an image must be a file, {image!r} is a folder")
-        with naming(image):
-            field = read_field(image, **{name: files[number] for name, files in planes.items()}, **settings)
-        for group in groups:
-            if same_grid(field.wcs, field.shape, group[0].wcs, group[0].shape):
-                group.append(field)
-                break
-        else:
-            groups.append([field])
-    return [combine_fields(group) for group in groups]
-
-
 def _detect(arguments):
     from astroclassify.survey import detect, select, write_regions
 
-    check_free(out=arguments.out, regions=arguments.regions)
+    check_free(out=arguments.out, regions=arguments.regions, plot=arguments.plot)
     check_tables(out=arguments.out)
-    limit = None if arguments.max_off_axis is None else arguments.max_off_axis * u.arcmin
-    fields = _fields(arguments)
+    check_picture(plot=arguments.plot)
+    fields = fields_of(arguments, psfs_of(arguments))
     if len(fields) > 1:
         raise ValueError("the images are not on one grid: they must be cameras of one field; run detect for each field")
-    candidates = detect(fields[0], max_off_axis=limit)
+    (field,) = fields
+    logging.getLogger("astroclassify.survey").setLevel(logging.INFO)  # how far the search is
+    print(_described(field), file=sys.stderr)
+    found = detect(field, max_off_axis=_limit(field, arguments.max_off_axis))
+    print(_summary(found), file=sys.stderr)
+    candidates = select(found, arguments.select) if arguments.select else found
     if arguments.select:
-        candidates = select(candidates, arguments.select)
-    numbers = ", ".join(f"{sum(candidates['x_class'] == name)} {name}" for name in ("C1", "C2", "P1"))
-    print(f"{len(candidates)} sources: {numbers}", file=sys.stderr)
-    for value in sorted(set(np.asarray(candidates["flags"]).tolist()) - {0}):
-        print(f"flags {value}: {', '.join(flag_names(value))}", file=sys.stderr)
+        print(f"{len(candidates)} of them are {' or '.join(arguments.select)}", file=sys.stderr)
+    if arguments.out is None:
+        for value in sorted(set(np.asarray(candidates["flags"]).tolist()) - {0}):
+            print(f"flags {value}: {', '.join(flag_names(value))}", file=sys.stderr)
+    show(candidates, arguments.out, _SHOWN)
     if arguments.regions:
         write_regions(candidates, arguments.regions)
-    show(candidates, arguments.out, _SHOWN)
+    if arguments.plot:
+        _draw(field, candidates, found, arguments.plot)
     return failure_status(candidates, "sources")
+
+
+def _limit(field, given):
+    """Largest off-axis angle as a Quantity, or None; of the instrument unless it is given."""
+    if given is not None:
+        return None if given == np.inf else given * u.arcmin
+    angle = field.max_off_axis
+    if angle is None:
+        print(f"no limit to off-axis angles: {field.instrument} has no default, or this is a mosaic", file=sys.stderr)
+        return None
+    text = f"sources within {angle:g} arcmin of the optical axis, the default for {field.instrument}"
+    print(f"{text} (--max-off-axis none takes all)", file=sys.stderr)
+    return angle * u.arcmin
+
+
+def _described(field):
+    """A field in one line: what it is, and what had to be assumed."""
+    band = field.energy_range
+    energies = "band not known" if band is None else f"{band[0].value:g} to {band[1].value:g} keV"
+    flags = ", ".join(flag_names(field.flags)) or "none"
+    return (
+        f"{field.instrument}, {energies}: {field.shape[1]} x {field.shape[0]} pixels of {field.pixel:.3g} arcsec, "
+        f"{field.counts.sum():.0f} counts in {field.livetime / 1e3:.3g} ks; flags: {flags}"
+    )
+
+
+def _summary(found):
+    """Classes and flags of candidates in one line."""
+    classes = ", ".join(f"{np.sum(found['x_class'] == name)} {name}" for name in ("C1", "C2", "P1"))
+    return f"{len(found)} candidates: {classes}; flags: {flag_counts(found)}"
+
+
+def _draw(field, candidates, found, path):
+    """Write a picture of the field with its candidates; above it what they are, with the flags in words."""
+    from astroclassify.plots import plot_field
+
+    lines = [line for text in (_described(field), _summary(found)) for line in textwrap.wrap(text, 95)]
+    figure = plot_field(field, candidates, stretch="sqrt", smooth=max(5.0, 1.5 * field.pixel) * u.arcsec)
+    figure.suptitle("\n".join(lines), fontsize=8)
+    tables.write_beside(path, lambda temporary: figure.savefig(temporary, dpi=150))
 
 
 def _cutouts(arguments):
@@ -124,7 +148,8 @@ def _cutouts(arguments):
         candidates = read_catalogue(arguments.candidates)
     if arguments.select:
         candidates = select(candidates, arguments.select)
-    fields = _fields(arguments, psf=GaussianPsf(6 * u.arcsec))  # any: cutouts do not depend on it
+    psf = GaussianPsf(6 * u.arcsec)  # any: cutouts do not depend on it
+    fields = fields_of(arguments, [psf] * len(arguments.image))
     with executor_of(arguments.workers) as executor:
         sample = extract_cutouts(
             candidates,

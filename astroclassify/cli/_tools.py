@@ -17,8 +17,9 @@ from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
 from astroclassify import tables
+from astroclassify._checks import require
 from astroclassify.exceptions import AstroclassifyError, OutputError
-from astroclassify.schemes import Flag
+from astroclassify.schemes import Flag, flag_names
 
 from ._process import INTERRUPTED, flush
 
@@ -29,12 +30,14 @@ __all__ = [
     "add_workers",
     "check_folder",
     "check_free",
+    "check_picture",
     "check_printable",
     "check_tables",
     "count",
     "emit",
     "executor_of",
     "failure_status",
+    "flag_counts",
     "naming",
     "position_of",
     "show",
@@ -166,6 +169,16 @@ def check_tables(**outputs):
             tables.format_of(path, f"--{option}")
 
 
+def check_picture(**outputs):
+    """As `check_free`, for pictures: matplotlib must be there and know the format."""
+    for option, path in outputs.items():
+        if path is not None:
+            canvas = require("matplotlib.backend_bases", extra="plots").FigureCanvasBase
+            known, ending = sorted(canvas.get_supported_filetypes()), Path(path).suffix.lower().removeprefix(".")
+            if ending not in known:
+                raise OutputError(f"--{option} {path!r} must end as one of {known}")
+
+
 def check_printable():
     """Refuse to begin where standard output is closed (``>&-``)."""
     if sys.stdout is None:
@@ -208,6 +221,13 @@ def _format_of(values):
     """Three decimals, or three digits where all values are smaller or some are very large."""
     sizes = np.abs(values[np.isfinite(values) & (values != 0)])
     return ".3f" if not sizes.size or 1e-3 <= sizes.max() < 1e6 else ".3g"
+
+
+def flag_counts(table):
+    """How many rows of a table have each flag, in words."""
+    flags = np.asarray(table["flags"])
+    counts = {flag: np.count_nonzero(flags & flag.value) for flag in Flag}
+    return ", ".join(f"{flag_names(flag)[0]} {n}" for flag, n in counts.items() if n) or "none"
 
 
 def failure_status(table, what, hint=""):

@@ -22,7 +22,7 @@ _EXT_CUT = X_CLASS_BOUNDS["C1"][0]["ext"][0]
 _EXT_LIKE_CUTS = {name: X_CLASS_BOUNDS[name][0]["ext_like"][0] for name in ("C1", "C2")}
 # Where values that a logarithmic axis cannot show are drawn: EXT [arcsec] and EXT_LIKE.
 _FLOOR = (0.5, 0.5)
-_SMALLEST = 12.0  # arcsec, radius of a region
+_SMALLEST = 12.0, 0.01  # radius of a region: arcsec, and share of the image's width
 
 
 def plot_field(field, candidates=None, *, stretch="log", smooth=5 * u.arcsec, title=""):
@@ -34,8 +34,9 @@ def plot_field(field, candidates=None, *, stretch="log", smooth=5 * u.arcsec, ti
     field : Field or `~astropy.nddata.CCDData`
         The field, or an image with a celestial WCS.
     candidates : `~astropy.table.QTable`, optional
-        A CANDIDATES table. A circle's radius is EXT, at least 12 arcsec; its colour is the class: C1 green, C2 orange,
-        P1 blue, others white.
+        A CANDIDATES table. A circle's radius is EXT, at least 12 arcsec and 1 % of the image's width; its colour is
+        the class: C1 green, C2 orange, P1 blue, others white. C1 and C2 have their ``source_id`` beside them, where
+        there is such a column.
     stretch : str, optional
         ``"asinh"``, ``"log"``, ``"sqrt"`` or ``"linear"``.
     smooth : `~astropy.units.Quantity`, optional
@@ -68,8 +69,9 @@ def plot_field(field, candidates=None, *, stretch="log", smooth=5 * u.arcsec, ti
     drawn = axis.imshow(data, origin="lower", cmap="inferno", norm=_norm(data, stretch), interpolation="nearest")
     figure.colorbar(drawn, ax=axis, label=f"{image.unit or ''} per pixel", shrink=0.85)
     if candidates is not None:
-        _draw_regions(axis, candidates, image.wcs, pixel)
+        _draw_regions(axis, candidates, image, pixel)
     axis.set(xlabel="right ascension", ylabel="declination")
+    axis.coords[0].set_ticklabel(exclude_overlapping=True)
     axis.set_title(title, fontsize=10)
     return figure
 
@@ -83,17 +85,22 @@ def _norm(data, stretch):
     return ImageNormalize(vmin=0.0, vmax=top, stretch=stretch_of(stretch), clip=False)
 
 
-def _draw_regions(axis, candidates, wcs, pixel):
+def _draw_regions(axis, candidates, image, pixel):
     candidates = check_columns(candidates, ("sky_position", "ext", "x_class"), "candidates")
     patches = require("matplotlib.patches", extra="plots")
     lines = require("matplotlib.lines", extra="plots")
-    x, y = (np.atleast_1d(values) for values in wcs.world_to_pixel(candidates["sky_position"]))
-    radius = np.fmax(numbers(candidates, "ext", u.arcsec, what="candidates"), _SMALLEST) / pixel
+    x, y = (np.atleast_1d(values) for values in image.wcs.world_to_pixel(candidates["sky_position"]))
+    smallest = max(_SMALLEST[0] / pixel, _SMALLEST[1] * image.shape[1])
+    radius = np.fmax(numbers(candidates, "ext", u.arcsec, what="candidates") / pixel, smallest)
     names = [str(name) for name in candidates["x_class"]]
     for row, name in enumerate(names):
         colour = _ON_IMAGE.get(name, "white")
         width = 1.4 if name in ("C1", "C2") else 0.7
         axis.add_patch(patches.Circle((x[row], y[row]), radius[row], fill=False, edgecolor=colour, linewidth=width))
+        if name in ("C1", "C2") and "source_id" in candidates.colnames:
+            place = x[row], y[row] + radius[row]
+            text = str(candidates["source_id"][row])
+            axis.text(*place, text, color=colour, fontsize=8, ha="center", va="bottom", clip_on=True)
     ordered = sorted(set(names), key=lambda name: (name == "", name))
     handles = [
         lines.Line2D([], [], marker="o", ls="none", mfc="none", mec=_ON_IMAGE.get(name, "white")) for name in ordered

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import QTable
 
@@ -33,6 +34,14 @@ def files(tmp_path_factory):
     write_image(simulated.plate, folder / "plate.fits")
     fits.PrimaryHDU(exposure, image.wcs.to_header()).writeto(folder / "exposure.fits")
     return folder
+
+
+def other_pointing(files, path):
+    """The same field, three degrees away."""
+    image = read_image(files / "field.fits")
+    image.wcs.wcs.crval = image.wcs.wcs.crval + [3.0, 0.0]
+    image.meta["RA_PNT"] += 3.0
+    write_image(image, path)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +84,158 @@ def test_detect_prints_the_table_where_no_file_is_named(files, capsys):
     table = printed_table(out)
     assert table.colnames == ["source_id", "ra", "dec", "ext", "ext_like", "det_like", "counts", "x_class", "flags"]
     assert len(table) > 0 and set(table["x_class"]) == {"C1"} and max(map(len, out.splitlines())) <= 80
-    assert f"sources: {len(table)} C1, 0 C2, 0 P1" in err and "--out FILE writes all" in err
+    assert f"{len(table)} of them are C1" in err and "--out FILE writes all" in err
+
+
+HEADER = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 32.5, "CRPIX2": 32.5, "CRVAL1": 150.0, "CRVAL2": 2.0,
+          "CDELT1": -4 / 3600, "CDELT2": 4 / 3600}  # fmt: skip
+EPN = {"TELESCOP": "XMM", "INSTRUME": "EPN"}
+
+
+def point_counts(seed=1):
+    """Counts of a bright point on a faint background, shape (64, 64)."""
+    y, x = np.mgrid[:64, :64]
+    expected = 0.05 + 30 * np.exp(-((x - 31) ** 2 + (y - 31) ** 2) / (2 * 1.5**2))
+    return np.random.default_rng(seed).poisson(expected).astype(np.int16)
+
+
+def write_point(path, **header):
+    """The same as a file; instrument, band and so on as the header says."""
+    header = fits.Header({**HEADER, "BUNIT": "count", "EXPOSURE": 1e4, **header})
+    fits.PrimaryHDU(point_counts(), header).writeto(path)
+    return str(path)
+
+
+def write_list(path, energies):
+    """The same as an event list of Chandra, an event of each energy [keV] for each count."""
+    counts = np.tile(point_counts().ravel(), len(energies))
+    y, x = (np.repeat(np.tile(place.ravel() + 1.0, len(energies)), counts) for place in np.mgrid[:64, :64])
+    energy = np.repeat(energies, len(x) // len(energies)) * 1e3
+    columns = [fits.Column("X", "E", array=x), fits.Column("Y", "E", array=y)]
+    table = fits.BinTableHDU.from_columns(
+        [*columns, fits.Column("ENERGY", "E", unit="eV", array=energy)], name="EVENTS"
+    )
+    for n in (1, 2):
+        words = {"TCTYP": f"CTYPE{n}", "TCRVL": f"CRVAL{n}", "TCRPX": f"CRPIX{n}", "TCDLT": f"CDELT{n}"}
+        table.header.update({f"{key}{n}": HEADER[name] for key, name in words.items()})
+        table.header.update({f"TLMIN{n}": 0.5, f"TLMAX{n}": 64.5})
+    table.header.update({"TELESCOP": "CHANDRA", "INSTRUME": "ACIS", "EXPOSURE": 1e4})
+    table.writeto(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("psf", ["EPN:1.5keV", "epn", "15arcsec", "psf.fits"])
+def test_psf_is_that_of_an_instrument_a_width_or_an_image(psf, tmp_path, monkeypatch):
+    """The image names no instrument, so without --psf it is refused; the point fits each of these."""
+    monkeypatch.chdir(tmp_path)
+    y, x = np.mgrid[-20:21, -20:21]
+    fits.PrimaryHDU(np.exp(-(x**2 + y**2) / (2 * 1.5**2)), fits.Header(HEADER)).writeto("psf.fits")
+    detect = ["detect", write_point("point.fits"), "--out", "found.ecsv"]
+    assert main(detect) == 2
+    assert main([*detect, "--psf", psf]) == 0
+    found = tables.read("found.ecsv", tables.CANDIDATES)
+    assert found["det_like"][0] > 100 and found["counts"][0].value == pytest.approx(30 * 2 * np.pi * 1.5**2, rel=0.5)
+
+
+def test_an_image_of_no_known_instrument_is_told_what_to_give(tmp_path, capsys):
+    assert main(["detect", write_point(tmp_path / "point.fits", TELESCOP="HUBBLE")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "TELESCOP HUBBLE" in line and "--psf" in line and "EPN:1.5keV" in line and "15arcsec" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--psf", "nothing.fits"], "'nothing.fits' is none of them, and no file"),
+        (["--psf", "OM:1keV"], "instrument must be one of"),
+        (["--psf", "EPN:99"], "energy must lie between 0.1 and 10 keV"),
+        (["--psf", "15keV"], "--psf 15keV: fwhm must have a unit like arcsec"),
+        (["--psf", "EPN", "--psf", "EPN"], "--psf goes once for all images or once for each of the 1, got 2"),
+        (["--energy", "2", "0.5"], "--energy must be two energies in keV that rise"),
+        (["--energy", "0.5", "2"], "the image holds 0.5 to 12 keV"),
+        (["--plot", "picture.txt"], "--plot 'picture.txt' must end as one of"),
+        (["--plot", "nowhere/picture.png"], "there is no folder 'nowhere'"),
+        (["--plot", "point.fits"], "exists already"),
+        (["--plot", "a.png", "--regions", "a.png"], "must be different files"),
+    ],
+)
+def test_wrong_options_of_detect_end_in_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+    if "--plot" in arguments:
+        pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    assert main(["detect", write_point("point.fits", **EPN, E_MIN=0.5, E_MAX=12.0), *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert [path.name for path in tmp_path.iterdir()] == ["point.fits"]
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "nan", "wide"])
+def test_off_axis_angles_that_are_none_are_refused(text, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["detect", "point.fits", f"--max-off-axis={text}"])
+    assert "must be an angle in arcmin above zero, or none" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("always:none of the:astroclassify.exceptions.EmptyResultWarning")
+def test_largest_off_axis_angle_is_that_of_the_instrument(tmp_path, capsys, caplog):
+    """The axis lies 14 arcmin from the source: beyond what surveys use of EPIC."""
+    image = write_point(tmp_path / "point.fits", **EPN, RA_PNT=150.0, DEC_PNT=2.0 + 14 / 60)
+    assert main(["detect", image]) == 0
+    assert "lies within 13.0 arcmin" in caplog.text
+    err = capsys.readouterr().err
+    assert "within 13 arcmin of the optical axis, the default for EPN" in err and "0 candidates: 0 C1" in err
+    assert main(["detect", image, "--max-off-axis", "none"]) == 0
+    assert len(printed_table(capsys.readouterr().out)) > 0
+
+
+def test_event_lists_are_read_in_a_band(tmp_path, capsys):
+    events, counts = write_list(tmp_path / "events.fits", (1.0, 5.0)), point_counts().sum()
+    for band, factor in ((["--energy", "0.5", "2"], 1), ([], 2)):
+        assert main(["detect", events, *band]) == 0
+        assert f"{factor * counts} counts in 10 ks" in capsys.readouterr().err
+
+
+def test_several_classes_regions_and_picture(files, tmp_path, capsys, caplog):
+    pytest.importorskip("matplotlib")
+    picture, regions, table = (tmp_path / name for name in ("field.png", "field.reg", "field.ecsv"))
+    detect = ["detect", str(files / "field.fits"), "--exposure", str(files / "exposure.fits"), "--out", str(table)]
+    assert main([*detect, "--select", "C1", "--select", "P1", "--plot", str(picture), "--regions", str(regions)]) == 0
+    found = tables.read(table, tables.CANDIDATES)
+    assert set(found["x_class"]) == {"C1", "P1"}
+    assert sum(line.startswith("circle") for line in regions.read_text().splitlines()) == len(found)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    err = capsys.readouterr().err
+    assert f"{len(found)} of them are C1 or P1" in err and "flags: masked, no_background" in err
+    assert "search: " in caplog.text
+
+
+def test_a_model_of_two_bands_is_refused_before_work_on_cutouts_of_one(candidates, files, tmp_path, capsys):
+    one, both = str(tmp_path / "one"), str(tmp_path / "both")
+    cut = ["cutouts", str(candidates), "--image", str(files / "field.fits"), "--select", "C1", "--out"]
+    assert main([*cut, one]) == 0 and main([*cut, both, "--optical", str(files / "plate.fits")]) == 0
+    capsys.readouterr()
+    classify = ["--model", "cluster-embedded", "--out", str(tmp_path / "classes.ecsv")]
+    for images in ([one], [str(path) for path in sorted((tmp_path / "one").glob("**/*.fits"))]):
+        assert main(["classify", *images, *classify]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "cluster-embedded needs xray and optical, here is xray only" in line and "--hips" in line
+    assert not list(tmp_path.glob("classes*"))
+    # One with both bands among them: the rows of the others fail, and say why.
+    images = [str(path) for folder in ("one", "both") for path in sorted((tmp_path / folder).glob("**/*.fits"))]
+    assert main(["classify", *images, *classify]) == 1
+
+
+@pytest.mark.real_data
+@pytest.mark.filterwarnings("always:.*exceeds the good time")
+def test_a_real_event_list(shared_data, tmp_path, capsys, caplog):
+    pytest.importorskip("matplotlib")
+    events = str(shared_data / "events" / "chandra_aciss_10027_m82_evt2.fits")
+    arguments = ["--energy", "0.5", "7", "--out", str(tmp_path / "m82.ecsv"), "--plot", str(tmp_path / "m82.png")]
+    assert main(["detect", events, *arguments]) == 0
+    assert "exceeds the good time" in caplog.text
+    assert "ACIS, 0.5 to 7 keV" in capsys.readouterr().err
+    brightest = tables.read(tmp_path / "m82.ecsv", tables.CANDIDATES)[0]
+    assert brightest["sky_position"].separation(SkyCoord("09h55m50.2s +69d40m47s")) < 2 * u.arcsec
 
 
 @pytest.mark.slow
@@ -91,9 +251,7 @@ def test_two_cameras_are_added(files, tmp_path):
 @pytest.mark.filterwarnings("always:plate not used")
 def test_cutouts_of_several_fields_and_a_folder_of_plates(files, candidates, tmp_path, caplog):
     """Cameras on one grid are added, another pointing is a field of its own; a bad plate is left out, with its name."""
-    image = read_image(files / "field.fits")
-    image.wcs.wcs.crval = image.wcs.wcs.crval + [3.0, 0.0]
-    write_image(image, tmp_path / "other.fits")
+    other_pointing(files, tmp_path / "other.fits")
     plates = tmp_path / "plates"
     plates.mkdir()
     (plates / "plate.fits").write_bytes((files / "plate.fits").read_bytes())
@@ -112,9 +270,7 @@ def test_cutouts_of_several_fields_and_a_folder_of_plates(files, candidates, tmp
 
 
 def test_fields_of_two_pointings_are_refused_by_detect(files, tmp_path, capsys):
-    image = read_image(files / "field.fits")
-    image.wcs.wcs.crval = image.wcs.wcs.crval + [3.0, 0.0]
-    write_image(image, tmp_path / "other.fits")
+    other_pointing(files, tmp_path / "other.fits")
     assert main(["detect", str(files / "field.fits"), str(tmp_path / "other.fits")]) == 2
     assert "run detect for each field" in capsys.readouterr().err
 

@@ -238,7 +238,7 @@ def select(candidates, cuts):
     """
     chosen = candidates[in_any(candidates, cuts)]
     if not len(chosen):
-        names = cuts if isinstance(cuts, str) else [getattr(each, "name", each) for each in np.atleast_1d(cuts)]
+        names = " or ".join(str(getattr(each, "name", each)) for each in np.atleast_1d(cuts))
         warnings.warn(f"none of {len(candidates)} candidates is {names}", EmptyResultWarning, stacklevel=2)
     return chosen
 

@@ -1,5 +1,6 @@
 """Detection end to end: find the sources of a field, fit their extent, assign their class."""
 
+import logging
 import warnings
 
 import numpy as np
@@ -15,6 +16,8 @@ from ..extents._fit_extent import fit_extent
 from ._search import FALSE_ALARM, find_sources
 
 __all__ = ["detect"]
+
+log = logging.getLogger(__name__)
 
 MARGIN = 1.0  # arcmin beyond the largest off-axis angle within which sources are fitted as neighbours
 
@@ -81,6 +84,7 @@ def detect(field, *, false_alarm=FALSE_ALARM, scales=None, likelihood="delta-c",
     angles = searched.off_axis(found["x"].to_value(u.pix), found["y"].to_value(u.pix))
     near = angles <= limit + MARGIN
     found = found[near]
+    log.info("search: %d sources; now their fits", len(found))
     table = fit_extent(fields, found, likelihood=likelihood)
     table["flags"] |= found["flags"]
     table["x_class"] = classify_extent(table).astype("U32")
