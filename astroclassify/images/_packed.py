@@ -72,17 +72,21 @@ def _whole_steps(data):
     """
     if data.dtype.kind != "f" or not np.isfinite(data).all():
         return None
-    some = data[data != 0].astype(float)
-    if not some.size:
-        return data.astype(np.int16), 1.0
-    mantissa, exponent = np.frexp(some)
-    digits = (mantissa * 2.0**53).astype(np.int64)
-    last_bit = np.frexp((digits & -digits).astype(float))[1] - 1
-    lowest = min(0, int(np.min(exponent + last_bit)) - 53)
-    bits = int(np.max(exponent)) - lowest
-    if bits > 31 or lowest < _SMALLEST:
+    highest = int(np.frexp(np.abs(data).max(initial=0.0))[1])
+    lowest = highest - 31
+    if lowest < _SMALLEST:
         return None
-    return (data / 2.0**lowest).astype(np.int16 if bits < 16 else np.int32), 2.0**lowest
+    scaled = np.ldexp(data.astype(float), -lowest)
+    whole = scaled.astype(np.int64)
+    if not np.array_equal(whole, scaled):
+        return None
+    # The lowest bit that any number has; steps need not be above 1.
+    common = int(np.bitwise_or.reduce(np.abs(whole), axis=None))
+    shift = min((common & -common).bit_length() - 1, -lowest) if common else -lowest
+    if shift < 0:
+        return None
+    lowest += shift
+    return (whole >> shift).astype(np.int16 if highest - lowest < 16 else np.int32), 2.0**lowest
 
 
 def _start(content, place):

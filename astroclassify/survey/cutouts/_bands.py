@@ -175,7 +175,7 @@ def optical_band(image, target, shape):
     if mask.all():
         raise NoImageError("the optical image does not overlap with the field")
     flags = image_flags(image.meta)
-    if not holds(image.shape, *centres(x, y)):
+    if share.min() < 1.0 and not holds(image.shape, *centres(x, y)):
         flags |= Flag.OFF_EDGE
     if valid is not None and mask.any():
         flags |= Flag.MASKED
