@@ -1,9 +1,9 @@
 """
 Time `astroclassify.survey.extract_cutouts` beside Cutout2D and reproject on the same images in the same run.
 
-Also many two-band cutouts into a sample folder: time, memory, and how both go with the number of workers. Images are
-made up; the real ones in ../shared/data are used as well where they are. Comparisons count the processor's time, which
-a busy machine changes little; many cutouts the time on the wall.
+Also many two-band cutouts into a sample folder: time, memory, disk, reading, and how they go with the number of
+workers. Images are made up; the real ones in ../shared/data are used as well where they are. Comparisons count the time
+of all processors, so that threads count as well; many cutouts that and the time on the wall.
 """
 
 import argparse
@@ -24,8 +24,9 @@ from astropy.nddata import Cutout2D
 from astropy.wcs import WCS, FITSFixedWarning
 from reproject import reproject_adaptive, reproject_exact, reproject_interp
 
-from astroclassify.images import SkyImage, read_image
+from astroclassify.images import Cutout, SkyImage, read_image
 from astroclassify.survey import LocalOptical, extract_cutouts
+from astroclassify.tables import image_paths
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SIZE, SHAPE = 7 * u.arcmin, (356, 356)
@@ -143,7 +144,7 @@ def peak_memory():
 
 
 def one_folder(image, positions, optical, workers):
-    """Times of one sample folder [s] (start of the workers, cutouts, this process's part, resumed) and its size."""
+    """Times of a sample folder [s] (start of workers, cutouts, this process's part, resumed, read) and its size."""
     with tempfile.TemporaryDirectory() as folder:
         settings = {"optical": optical, "out": folder, "progress": False}
         begin = time.perf_counter()
@@ -158,9 +159,13 @@ def one_folder(image, positions, optical, workers):
             sample = extract_cutouts(positions, image, **settings)
             end, own = time.perf_counter(), time.process_time() - own
         extract_cutouts(positions, image, **settings)
-        resumed = time.perf_counter() - end
-        size = sum(each.stat().st_size for each in Path(folder).rglob("*.fits"))
-    return np.array([start - begin, end - start, own, resumed]), size, np.count_nonzero(sample["message"])
+        resumed, read = time.perf_counter() - end, time.process_time()
+        paths = image_paths(sample)
+        for path in paths:
+            Cutout.read(path)
+        read = time.process_time() - read
+        size = sum(path.stat().st_size for path in paths)
+    return np.array([start - begin, end - start, own, resumed, read]), size, np.count_nonzero(sample["message"])
 
 
 def many(path, image, positions, workers, rounds):
@@ -171,13 +176,13 @@ def many(path, image, positions, workers, rounds):
         for number in workers:
             results[number].append(one_folder(image, positions, optical, number))
     for number, runs in results.items():
-        begin, wall, own, resumed = np.median([times for times, _, _ in runs], axis=0)
+        begin, wall, own, resumed, read = np.median([times for times, _, _ in runs], axis=0)
         walls = ", ".join(f"{1e3 * times[1] / n:.1f}" for times, _, _ in runs)
         where = f"{number} worker(s), started in {begin:.1f} s" if number else "here"
         print(
             f"{n} two-band cutouts to files, {where}: {1e3 * wall / n:.1f} ms each (rounds: {walls}), of this process "
             f"{1e3 * own / n:.1f} ms; 10,000: {1e4 * wall / n / 60:.1f} min, {1e4 * runs[0][1] / n / 1e9:.1f} GB; "
-            f"resumed {1e3 * resumed / n:.1f} ms each; {runs[0][2]} with a message"
+            f"resumed {1e3 * resumed / n:.1f}, read {1e3 * read / n:.1f} ms each; {runs[0][2]} with a message"
         )
     own, child = peak_memory()
     print(f"peak memory {own:.0f} MB here, {child:.0f} MB in the largest worker")

@@ -25,6 +25,8 @@ from astroclassify.exceptions import (
     MissingDependencyError,
 )
 
+from ._packed import BLOCK, is_packed, unpack
+
 __all__ = ["hdu_of_name", "name_of", "open_fits"]
 
 _LARGEST_UNPACKED = 1 << 30
@@ -133,18 +135,22 @@ def _remote(address, stack):
 
 
 def _unpacked(file, stored, stack):
-    """Seekable file as it was before a whole-file compression, and its size."""
+    """Seekable file as it was before a whole-file compression, or before `pack`, and its size."""
     file.seek(0)
-    head = file.read(8)
+    head = file.read(2 * BLOCK)
     if not isinstance(head, bytes):
         raise ArgumentError(f"path must be a file object in binary mode, got one that reads {type(head).__name__}")
     if head.startswith(_LZW):
         raise ValueError("it is packed by compress (.Z), which Python cannot unpack: unpack it first")
-    unpack = next((unpack for magic, unpack in _PACKED.items() if head.startswith(magic)), None)
-    if unpack is None:
+    most = max(_LARGEST_UNPACKED, _UNPACKED_PER_BYTE * stored)
+    if is_packed(head) and stored <= _IN_MEMORY:
+        content = unpack(head + file.read(), most)
+        return io.BytesIO(content), len(content)
+    opener = next((opener for magic, opener in _PACKED.items() if head.startswith(magic)), None)
+    if opener is None:
         return file, stored
     file.seek(0)
-    file = _spool(unpack(file), max(_LARGEST_UNPACKED, _UNPACKED_PER_BYTE * stored), stack)
+    file = _spool(opener(file), most, stack)
     return file, file.seek(0, os.SEEK_END)
 
 

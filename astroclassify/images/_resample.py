@@ -8,9 +8,10 @@ from astropy.coordinates import ICRS
 from astropy.wcs import WCS, NoConvergence
 from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.polynomial import chebyshev
-from scipy.ndimage import map_coordinates
 
 from astroclassify.exceptions import GeometryError
+
+from ._resample_loops import fill_between, follow
 
 __all__ = [
     "LEAST_SHARE",
@@ -42,8 +43,6 @@ TOLERANCE = 0.01
 _DEGREES = (8, 16, 32)
 # Pixels of a map smaller than this share of the grid's are averaged: interpolation would leave most of them out.
 _FINE = 0.5
-# Sides followed at once: what they need stays in the processor's cache.
-_CHUNK = 2**15
 
 
 def target_wcs(centre, pixel, shape):
@@ -167,7 +166,8 @@ def pixel_grid(source, target, x, y):
             along_x, along_y = (
                 chebyshev.chebvander(2 * (each - each[0]) / (each[-1] - each[0]) - 1, degree) for each in (x, y)
             )
-            return tuple(along_y @ coefficients @ along_x.T)
+            # Not by BLAS, which sets a thread to work on each core: workers would take them from each other.
+            return tuple(np.einsum("kyj,jx->kyx", along_y @ coefficients, along_x.T))
     columns, rows = np.meshgrid(x, y)
     return transform(source, target, columns, rows)
 
@@ -200,62 +200,20 @@ def integrate(planes, x, y):
     pixel, so that the midpoint rule is exact between the lines of the image's grid that a side crosses. Each side is
     followed once and serves the two pixels that share it: what falls inside the grid is conserved to rounding.
     """
-    padded = np.pad(planes, ((0, 0), (1, 1), (1, 1)))
-    left = np.cumsum(padded, axis=2) - padded
-    shape = padded.shape[1:]
+    # Planes last: those of one pixel lie side by side in memory. The border of zeros stands for all that is outside.
+    padded = np.pad(np.moveaxis(planes, 0, -1), ((1, 1), (1, 1), (0, 0)))
+    left = np.cumsum(padded, axis=1) - padded
     good = np.isfinite(x) & np.isfinite(y)
     # The corner of the first pixel of the padded image is the origin.
     u, v = (np.where(good, each, -3.0) + 1.5 for each in (x, y))
-    tables = padded.reshape(len(planes), -1), left.reshape(len(planes), -1)
-    along = _sides(tables, shape, u[:, :-1], v[:, :-1], u[:, 1:], v[:, 1:])
-    across = _sides(tables, shape, u[:-1], v[:-1], u[1:], v[1:])
-    content = along[:, :-1] - along[:, 1:] + across[:, :, 1:] - across[:, :, :-1]
     area = quadrilaterals(u, v)
+    along, across = (np.empty((*shape, len(planes))) for shape in (u[:, 1:].shape, u[1:].shape))
+    follow(padded, left, u, v, along, across)
+    content = np.moveaxis(along[:-1] - along[1:] + across[:, 1:] - across[:, :-1], -1, 0)
     if not good.all():
         area[~(good[:-1, :-1] & good[:-1, 1:] & good[1:, :-1] & good[1:, 1:])] = 0.0
     sign = np.sign(area)
     return content * sign, area * sign
-
-
-def _sides(tables, shape, u0, v0, u1, v1):
-    """Integral of F dy along each side of the pixels of the grid."""
-    result = np.empty((len(tables[0]), u0.size))
-    ends = [np.ravel(each) for each in (u0, v0, u1, v1)]
-    for start in range(0, u0.size, _CHUNK):
-        part = slice(start, start + _CHUNK)
-        result[:, part] = _follow(tables, shape, *(each[part] for each in ends))
-    return result.reshape(-1, *u0.shape)
-
-
-def _follow(tables, shape, u0, v0, u1, v1):
-    """Integrals along straight lines, followed from cell to cell (Amanatides & Woo 1987, Eurographics 87, 3)."""
-    values, left = tables
-    du, dv = u1 - u0, v1 - v0
-    column, row = np.floor(u0), np.floor(v0)
-    with np.errstate(divide="ignore"):
-        pace_u, pace_v = 1 / np.abs(du), 1 / np.abs(dv)
-    # Where, as a share of the line, it crosses into the next column and row; inf: never (0 * inf is not wanted).
-    next_u = np.where(du == 0, np.inf, np.where(du > 0, column + 1 - u0, u0 - column) * np.minimum(pace_u, 1e300))
-    next_v = np.where(dv == 0, np.inf, np.where(dv > 0, row + 1 - v0, v0 - row) * np.minimum(pace_v, 1e300))
-    done = np.zeros(u0.size)
-    result = np.zeros((len(values), u0.size))
-    lines = np.arange(u0.size)
-    while lines.size:
-        end = np.minimum(np.minimum(next_u, next_v), 1.0)
-        cell = np.clip(row, 0, shape[0] - 1) * shape[1] + np.clip(column, 0, shape[1] - 1)
-        cell = cell.astype(np.intp)
-        inside, height = u0 + du * (done + end) / 2 - column, dv * (end - done)
-        for total, value, before in zip(result, values, left, strict=True):
-            total[lines] += (before[cell] + value[cell] * inside) * height
-        on = np.flatnonzero(end < 1.0)
-        lines, done = lines[on], end[on]
-        u0, du, pace_u, next_u, column = (each[on] for each in (u0, du, pace_u, next_u, column))
-        dv, pace_v, next_v, row = (each[on] for each in (dv, pace_v, next_v, row))
-        sideways = next_u <= next_v
-        column = column + np.where(sideways, np.sign(du), 0.0)
-        row = row + np.where(sideways, 0.0, np.sign(dv))
-        next_u, next_v = np.where(sideways, next_u + pace_u, next_u), np.where(sideways, next_v, next_v + pace_v)
-    return result
 
 
 def interpolate(data, valid, x, y):
@@ -264,15 +222,11 @@ def interpolate(data, valid, x, y):
 
     ``valid`` is None (all) or of the image's shape; values are 0 where no valid pixel is near.
     """
-    height, width = data.shape
-    inside = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
-    places = [np.where(inside, y, 0.0), np.where(inside, x, 0.0)]
-    share = inside.astype(float)
-    if valid is None:
-        return map_coordinates(data, places, order=1, mode="nearest") * inside, share
-    share *= map_coordinates(valid.astype(float), places, order=1, mode="nearest")
-    values = map_coordinates(np.where(valid, data, 0.0), places, order=1, mode="nearest") * inside
-    return np.divide(values, share, out=np.zeros_like(values), where=share > 1e-6), share
+    valid = np.ones(data.shape, bool) if valid is None else np.ascontiguousarray(valid, bool)
+    values, share = np.empty(np.shape(x)), np.empty(np.shape(x))
+    places = (np.ascontiguousarray(np.ravel(each), float) for each in (x, y))
+    fill_between(np.ascontiguousarray(data, float), valid, *places, values.ravel(), share.ravel())
+    return values, share
 
 
 def resample(data, x, y, *, valid=None, exposure=None, mean=False):

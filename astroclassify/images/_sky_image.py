@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from itertools import starmap
 
 import numpy as np
 from astropy import units as u
@@ -13,7 +14,7 @@ from astroclassify.exceptions import GeometryError, ImageWarning
 
 from .headers._cards import EXPOSURE_MAP, make_header
 
-__all__ = ["MAPS", "SkyImage", "map_hdus", "sky_image"]
+__all__ = ["MAPS", "SkyImage", "map_planes", "sky_image"]
 
 MAPS = {"exposure": ("EXPMAP", u.s, "s"), "background": ("BKGMAP", u.ct, "count")}
 """Maps of an image: their extension in a file, unit, and how it is spelled there."""
@@ -114,7 +115,8 @@ class SkyImage(CCDData):
         """HDUs of the image and its maps; see `astropy.nddata.CCDData.to_hdu`."""
         plain = copy.copy(self)
         plain.meta = make_header(self.meta)  # without keywords of another array or coordinate system
-        return fits.HDUList([*super(SkyImage, plain).to_hdu(*args, **kwargs), *map_hdus(self)])
+        maps = starmap(fits.ImageHDU, map_planes(self))
+        return fits.HDUList([*super(SkyImage, plain).to_hdu(*args, **kwargs), *maps])
 
 
 def sky_image(image):
@@ -122,19 +124,18 @@ def sky_image(image):
     return image if isinstance(image, SkyImage) else SkyImage(image)
 
 
-def map_hdus(image, prefix=""):
-    """HDUs of the maps that an image has, in single precision; their names begin with ``prefix``."""
-    hdus = []
+def map_planes(image, prefix=""):
+    """Values in single precision, header and name (beginning with ``prefix``) of each map that an image has."""
+    planes = []
     if (
         image.wcs is not None
         and (image.wcs.cpdis1, image.wcs.cpdis2, image.wcs.det2im1, image.wcs.det2im2) != _NO_TABLES
     ):
-        warnings.warn("lookup tables of the distortion (CPDIS, D2IM) are not written", ImageWarning, stacklevel=4)
+        warnings.warn("lookup tables of the distortion (CPDIS, D2IM) are not written", ImageWarning, stacklevel=5)
     for name, (extension, _, unit) in MAPS.items():
         if (values := getattr(image, name)) is not None:
-            hdus.append(fits.ImageHDU(values.astype(np.float32), name=f"{prefix}{extension}"))
-            hdus[-1].header["BUNIT"] = unit
-    return hdus
+            planes.append((values.astype(np.float32), fits.Header([("BUNIT", unit)]), f"{prefix}{extension}"))
+    return planes
 
 
 def _finite(values):

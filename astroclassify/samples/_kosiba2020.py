@@ -21,7 +21,7 @@ from astroclassify.images import Cutout
 from astroclassify.images._resample import target_wcs
 from astroclassify.schemes import CANDIDATE, Flag
 
-from ._writer import DIGEST_KEY, RowFormat, SampleWriter, dateless_provenance, pack_whole
+from ._writer import DIGEST_KEY, RowFormat, SampleWriter, dateless_provenance
 
 __all__ = ["read_kosiba2020"]
 
@@ -107,7 +107,7 @@ def read_kosiba2020(path, out=None):
         return sample
     pillow = require("PIL.Image", extra="plots")
     settings = {"source": "Kosiba et al. 2020", "layout": 1}
-    writer = SampleWriter(Path(out), settings, SETTINGS_FILE, band="xray", pack=pack_whole)
+    writer = SampleWriter(Path(out), settings, SETTINGS_FILE, band="xray")
     writer.prepare()
     found = [row for row in rows if row["path"]]
     convert = functools.partial(_convert, root, writer, pillow)

@@ -18,7 +18,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from astroclassify import batch, tables
 from astroclassify.exceptions import OutputError
-from astroclassify.images._files import cutout_to_hdus, to_hdus, write_hdus
+from astroclassify.images._files import write_cutout, write_image
 
 from . import _folders as folders
 
@@ -29,8 +29,6 @@ __all__ = [
     "dateless_provenance",
     "digest_of",
     "one_line",
-    "pack_single",
-    "pack_whole",
     "rounded",
 ]
 
@@ -117,7 +115,7 @@ class SampleWriter:
     A sample folder in the making; small, so that it can be sent to workers.
 
     ``settings`` (plain types) go into ``settings_file``, ``digest`` into the header of every image. ``band``: name of
-    the band whose header holds the row; None where a file is a single image. ``pack`` makes arrays of doubles smaller.
+    the band whose header holds the row; None where a file is a single image.
     """
 
     folder: Path
@@ -125,7 +123,6 @@ class SampleWriter:
     settings_file: str
     digest: str = ""
     band: str | None = None
-    pack: object = None
 
     def prepare(self, **checks):
         """Make or check the folder, see `folders.prepare`."""
@@ -144,7 +141,7 @@ class SampleWriter:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # astropy's remarks on odd headers do not matter here
                 warnings.simplefilter("error", AstropyUserWarning)  # but a file shorter than its headers say does
-                with open(path, "rb") as file, fits.open(file, memmap=False) as hdus:
+                with open(path, "rb") as file, fits.open(file, memmap=False, disable_image_compression=True) as hdus:
                     len(hdus)  # reads the headers of all extensions, not only of the first
                     header = hdus[0 if self.band is None else self.band.upper()].header
                     same = header.get(DIGEST_KEY) == (digest or self.digest)
@@ -155,11 +152,11 @@ class SampleWriter:
 
     def write(self, name, image):
         """Write an image or a cutout so that it is whole or not there; one that is there is replaced."""
-        hdus = to_hdus(image) if isinstance(image, CCDData) else cutout_to_hdus(name, image.bands)
-        for hdu in hdus:
-            if self.pack is not None and hdu.data is not None and hdu.data.dtype == np.float64:
-                hdu.data = self.pack(hdu.data)
-        _twice(lambda: write_hdus(hdus, self.folder / self.path(name), overwrite=True))
+        path = self.folder / self.path(name)
+        if isinstance(image, CCDData):
+            _twice(lambda: write_image(image, path, overwrite=True))
+        else:
+            _twice(lambda: write_cutout(name, image.bands, path, overwrite=True))
 
     def keep_or_make(self, name, make, *, digest=None, usable=None):
         """Header of the image that is there, if its digest is right and ``usable(header)``, else of one made now."""
@@ -181,17 +178,6 @@ class SampleWriter:
         """Write the table with further entries of meta and return it; its meta then has the folder as well."""
         table.meta.update(dateless_provenance(**meta))
         return _twice(lambda: tables.write_sample(table, self.folder, overwrite=True))
-
-
-def pack_whole(data):
-    """Whole numbers as integers of 16 or 32 bits, in a quarter or half of the space; other arrays unchanged."""
-    small = data.astype(np.int16 if data.max() < 2**15 else np.int32)
-    return small if np.array_equal(small, data) else data
-
-
-def pack_single(data):
-    """Single precision: seven digits, in half the space."""
-    return data.astype(np.float32)
 
 
 def _twice(write):

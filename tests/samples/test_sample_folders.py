@@ -14,7 +14,7 @@ from astroclassify import tables
 from astroclassify.exceptions import OutputError
 from astroclassify.images import Cutout
 from astroclassify.samples import _folders as folders
-from astroclassify.samples._writer import DIGEST_KEY, SampleWriter, pack_whole
+from astroclassify.samples._writer import DIGEST_KEY, SampleWriter
 
 NAME = "settings.json"
 
@@ -142,7 +142,7 @@ def test_only_whole_files_of_the_same_settings_are_finished(tmp_path, keep):
 
 def test_cutouts_are_finished_by_a_band(tmp_path):
     bands = {"optical": image(), "xray": image()}
-    sample = writer(tmp_path, band="xray", pack=pack_whole)
+    sample = writer(tmp_path, band="xray")
     sample.keep_or_make("a", lambda: Cutout("a", bands))
     assert sample.header("a")["EXTNAME"] == "XRAY"
     assert writer(tmp_path).header("a") is None

@@ -12,6 +12,7 @@ import time
 import warnings
 
 from astroclassify.exceptions import GeometryError
+from astroclassify.images._packed import only_packed
 
 from ._child import read_here
 
@@ -36,7 +37,7 @@ def read_file(path, bands, energy=None):
 
 
 def _may_kill(path):
-    """Whether a file holds a tile-compressed image, or is packed, so that this cannot be told."""
+    """Whether a file holds a tile-compressed image of others than us, or is packed, so that this cannot be told."""
     if not os.path.isfile(path):  # an address, or what must not be opened, such as a FIFO: the reader says so
         return False
     try:
@@ -44,7 +45,7 @@ def _may_kill(path):
             if file.read(6).startswith(_PACKED):
                 return True
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                return content.find(b"ZIMAGE  ") >= 0
+                return not only_packed(content)
     except (OSError, ValueError):  # cannot be opened, or is empty: the reader says so
         return False
 

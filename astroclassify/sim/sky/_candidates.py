@@ -14,7 +14,7 @@ from astroclassify._checks import check_integer, check_quantity
 from astroclassify.exceptions import EmptyResultWarning
 from astroclassify.images import Geometry
 from astroclassify.samples._folders import seed_of
-from astroclassify.samples._writer import SampleWriter, digest_of, pack_whole
+from astroclassify.samples._writer import SampleWriter, digest_of
 from astroclassify.schemes import CANDIDATE, Flag
 
 from ._candidate import ROWS, make_candidate
@@ -212,7 +212,7 @@ class _Job:
     def writer(self):
         """Writer of the sample."""
         settings = {**self.content, "classes": list(self.classes), "fractions": list(self.shares)}
-        return SampleWriter(Path(self.out), settings, SETTINGS_FILE, digest=self.digest, band="xray", pack=pack_whole)
+        return SampleWriter(Path(self.out), settings, SETTINGS_FILE, digest=self.digest, band="xray")
 
     def cutout(self, item):
         """Make one candidate, a pair of name and class."""

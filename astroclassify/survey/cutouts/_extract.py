@@ -19,10 +19,11 @@ from astroclassify.exceptions import ArgumentError, EmptyResultWarning, Geometry
 from astroclassify.images import Cutout, Geometry
 from astroclassify.images._checks import image_flags
 from astroclassify.images._resample import target_wcs
-from astroclassify.samples._writer import RowFormat, SampleWriter, digest_of, one_line, pack_single
+from astroclassify.samples._writer import RowFormat, SampleWriter, digest_of, one_line
 from astroclassify.schemes import Flag
 
 from ._bands import Piece, optical_band, xray_band
+from ._digits import round_cutout
 from ._plates import NoImageError
 
 __all__ = ["extract_cutouts"]
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 SETTINGS_FILE = "cutouts.json"
 # Increased when the same field gives other cutouts.
-RECIPE = 1
+RECIPE = 2
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
 
 
@@ -244,7 +245,7 @@ class _Job:
             name = getattr(self.optical, "__qualname__", type(self.optical).__qualname__)
             optical = getattr(self.optical, "settings", {"kind": name})
         settings = {"geometry": self.geometry.to_dict(), "field": self.field, "optical": optical, "recipe": RECIPE}
-        return SampleWriter(Path(self.out), settings, SETTINGS_FILE, band="xray", pack=pack_single)
+        return SampleWriter(Path(self.out), settings, SETTINGS_FILE, band="xray")
 
     def cutout(self, item):
         """Make one cutout; its row is in the meta of the X-ray band."""
@@ -273,7 +274,7 @@ class _Job:
         """Make one cutout and write it, unless it is there; return its path, flags and message."""
         header = self.writer.keep_or_make(
             item.name,
-            lambda: self.cutout(item),
+            lambda: round_cutout(self.cutout(item)),
             digest=digest_of([self.writer.settings, item.name, item.position]),
             usable=lambda header: not header.get("AGAIN", False),
         )

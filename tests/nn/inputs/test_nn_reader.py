@@ -10,6 +10,7 @@ from astropy.nddata import CCDData
 from astropy.wcs import WCS
 
 from astroclassify.exceptions import ImageWarning
+from astroclassify.images import Cutout, read_image
 from astroclassify.nn import load_classifier
 from astroclassify.nn.inputs import _reader
 from astroclassify.schemes import Flag
@@ -95,11 +96,13 @@ def test_warnings_and_errors_come_through(classifier, tmp_path):
     assert message.startswith("GeometryError") and "b.fits.gz" in message
 
 
-def test_plain_files_need_no_other_process(classifier, tmp_path, monkeypatch):
+def test_plain_files_and_our_own_need_no_other_process(classifier, tmp_path, monkeypatch):
     fits.PrimaryHDU(COUNTS, fits.Header({**HEADER, "BUNIT": "count"})).writeto(tmp_path / "a.fits")
+    Cutout("b", {"xray": read_image(tmp_path / "a.fits")}).write(tmp_path / "b.fits")
 
     def no_child():
         raise AssertionError("a child was started")
 
     monkeypatch.setattr(_reader._child, "_started", no_child)
-    assert classifier.classify(tmp_path / "a.fits")["message"][0] == ""
+    predictions = classifier.classify([tmp_path / "a.fits", tmp_path / "b.fits"])
+    assert list(predictions["message"]) == ["", ""]
