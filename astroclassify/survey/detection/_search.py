@@ -16,6 +16,7 @@ from astroclassify.fields._field import check_field
 from astroclassify.schemes import Flag
 from astroclassify.tables import provenance
 
+from ..extents._sources import CHILD_EXT
 from ._gaps import fill_gaps
 from ._segments import LEAST_PIXELS, find_basins, merge_basins
 from ._structures import find_structures, pieces
@@ -160,8 +161,14 @@ def _with_structures(field, image, background, segments, area):
     """Columns of `_measure` for large structures and then for segments, less those that are pieces of structures; and
     ``parent``, the number of the structure (0: none) on which a segment lies."""
     searched, half = _searched(field), _half_energy(field)
+
+    def tail(radius):
+        share = field.psf.profile(radius * field.pixel, 0.0) * field.pixel**2
+        return share / field.psf.encircled(CHILD_EXT * half * field.pixel, 0.0)
+
+    counts = np.where(searched, field.counts, 0.0)
     structures, brightness, compact = find_structures(
-        np.where(searched, field.counts, 0.0), image, background, searched, half, field.background_error
+        counts, image, background, searched, half, field.background_error, tail
     )
     parents, alone = pieces(image, segments, structures, brightness, compact, background, half, area)
     image = np.where(np.append(0, parents)[segments] > 0, compact, image)

@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, grey_opening, label, maximum, maximum_position, sum_labels
+from scipy.signal import fftconvolve
 
 from ..extents._sources import CHILD_EXT
 from ._segments import CONTRAST, SIGMA, find_basins, merge_basins
@@ -13,25 +14,33 @@ SIGNIFICANCE = 5.0  # standard deviations of the smoothed counts
 DOUBT = 3.0
 # Least radii of a region of structure and of its parts, in half-energy radii: smaller ones are ordinary sources.
 REGION, PART = 12.0, 6.0
-LEAST_COVERED = 0.2  # share of the Gaussian on searched pixels
+REACH = 8  # of the tail of a point spread function, in those radii
+LEAST_COVERED = 0.5  # share of the Gaussian on searched pixels
 
 
-def find_structures(counts, image, background, used, half, error):
+def find_structures(counts, image, background, used, half, error, tail):
     """
     Labels of large structures (from 1; 0: none), their brightness [counts per pixel], and the compact part of the
     filtered ``image``, all (ny, nx).
 
     A morphological opening of the filtered image with a disc of three half-energy radii, ``half`` [pixels], leaves what
-    is wider than the disc; the rest is compact and taken off the counts, which are then smoothed with a Gaussian of
-    that radius. Structure stands out from the background by 5 sigma, by 30 %, and by three times the background's own
+    is wider than the disc; the rest is compact and taken off the counts, with the ``tail`` of the point spread function
+    (a function of radii [pixels]: per pixel and count within) beyond it. They are then smoothed with a Gaussian of that
+    radius. Structure stands out from the background by 5 sigma, by 30 %, and by three times the background's own
     relative ``error``. Unlike wavelet planes this sees structure that is larger than the coarsest wavelet, in one piece
     across gaps. Peaks of it are split as those of sources are.
     """
     scale = _scale(half)
     compact = image - grey_opening(image, footprint=_disc(scale))
-    covered = gaussian_filter(used.astype(float), scale, mode="constant")
-    excess = gaussian_filter(np.where(used, counts - compact - background, 0.0), scale, mode="constant")
-    brightness = np.where(used, np.clip(excess / np.maximum(covered, LEAST_COVERED), 0.0, None), 0.0)
+    wings = _wings(compact, scale, tail)
+    # Gaps are filled with what lies beside them: they do not cut structure into pieces.
+    covered, excess, background = (
+        gaussian_filter(np.where(used, each, 0.0), scale, mode="constant")
+        for each in (used.astype(float), counts - compact - wings - background, background)
+    )
+    inside, covered = covered > LEAST_COVERED, np.maximum(covered, LEAST_COVERED)
+    background = background / covered
+    brightness = np.where(inside, np.clip(excess / covered, 0.0, None), 0.0)
     area = 4 * np.pi * scale**2  # over as many pixels does the Gaussian average
     noise = np.sqrt((background + brightness) / area)
     seen = (brightness > SIGNIFICANCE * noise) & (brightness > max(CONTRAST, DOUBT * error) * background)
@@ -62,7 +71,7 @@ def pieces(image, segments, structures, brightness, compact, background, half, a
     and not the peak of the structure itself. ``area`` as for `merge_basins`, of the segments.
     """
     numbers = np.arange(1, segments.max() + 1)
-    places = np.array(maximum_position(image, segments, numbers)).reshape(-1, 2)
+    places = np.array(maximum_position(image, segments, numbers), int).reshape(-1, 2)
     at = tuple(places.T)
     parents = structures[at]
     least = np.maximum(CONTRAST * image[at], SIGMA * np.sqrt((brightness + background)[at] / area))
@@ -70,6 +79,15 @@ def pieces(image, segments, structures, brightness, compact, background, half, a
     for peak in maximum_position(brightness, structures, np.arange(1, structures.max() + 1)):
         alone &= np.hypot(*(places - peak).T) > _scale(half)
     return parents, alone | (parents == 0)
+
+
+def _wings(compact, scale, tail):
+    """What compact sources send farther than ``scale`` [pixels]."""
+    reach = min(REACH * int(scale), max(compact.shape))
+    rows, columns = np.ogrid[-reach : reach + 1, -reach : reach + 1]
+    radius = np.hypot(rows, columns)
+    kernel = np.where(radius > scale, tail(radius), 0.0)
+    return fftconvolve(compact, kernel, mode="same")
 
 
 def _scale(half):

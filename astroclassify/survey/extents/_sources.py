@@ -150,16 +150,13 @@ class Survey:
         self.starts, self.segments = self.places[0].copy(), segments
         self.modelled = Light(cameras)
         self.sources = [Source(row) for row in range(len(places[0]))]
-        for source, parent in zip(self.sources, parents, strict=True):
-            self._place(source)
-            if parent >= 0:
-                source.parent = self.sources[parent]
         for source in self.sources:
-            if source.parent is not None and source.parent.cameras:
+            self._place(source)
+        for source, parent in zip(self.sources, parents, strict=True):
+            if parent >= 0 and source.cameras and self.sources[parent].cameras:
+                source.parent = self.sources[parent]
                 source.parent.has_children = True
-                source.largest = min(source.largest, CHILD_EXT * source.half)
-            else:
-                source.parent = None
+                self._place(source)
         self.structures = [source for source in self.sources if source.has_children]
         self.light = self._light()
         for source in self.sources:
@@ -212,7 +209,8 @@ class Survey:
         if not source.cameras:
             source.message = "no usable pixels at the position"
             return
-        source.largest = min(max(self.largest[source.row], LARGEST * source.half), largest_ext(self.cameras[source.cameras[0]]))
+        widest = CHILD_EXT * source.half if source.parent is not None else largest_ext(self.cameras[source.cameras[0]])
+        source.largest = min(max(self.largest[source.row], LARGEST * source.half), widest)
 
     def _guess(self, source):
         """First model: a point with the counts in two half-energy radii."""
@@ -413,21 +411,19 @@ class Survey:
     def recentre(self):
         """Put each source where its model is now, so that pixels and tables no longer depend on where it began."""
         for source in self.sources:
-            if not source.fits:
+            if not source.fits or source.has_children:
                 continue
             offset = np.array(source.parts[0][:2])
-            for number, places in enumerate(self.places):
-                places[source.row] += np.linalg.solve(self.matrices[number][source.row], offset)
+            before, cameras = [places[source.row].copy() for places in self.places], source.cameras
+            for places, matrices in zip(self.places, self.matrices, strict=True):
+                places[source.row] += np.linalg.solve(matrices[source.row], offset)
             self.modelled.add(source.drawings, -1)
-            cameras, parts = list(source.cameras), source.parts
             self._place(source)
-            if not source.cameras:
-                source.fits, source.drawings = {}, {}
-                continue
-            if source.parent is not None:
-                source.largest = min(source.largest, CHILD_EXT * source.half)
-            kept = [cameras.index(number) for number in source.cameras]
-            source.set_model([(x - offset[0], y - offset[1], ext, counts[kept]) for x, y, ext, counts in parts])
+            if source.cameras != cameras:  # it has moved off the exposed pixels of one
+                for places, place in zip(self.places, before, strict=True):
+                    places[source.row], offset = place, np.zeros(2)
+                self._place(source)
+            source.set_model([(x - offset[0], y - offset[1], ext, counts) for x, y, ext, counts in source.parts])
             source.drawings = self._draw(source) if source.form else {}
             self.modelled.add(source.drawings)
         self.light = self._light()

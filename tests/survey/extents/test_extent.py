@@ -33,7 +33,8 @@ def empty_field(n=100, background=0.05, exposure=EXPOSURE * u.s, mask=None, psf=
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
     wcs.wcs.pc = [[cos, -sin], [sin, cos]]
     image = CCDData(np.zeros((n, n)), unit=u.ct, wcs=wcs, meta={"INSTRUME": "EPN"})
-    return read_field(image, exposure=exposure, background=np.full((n, n), background), psf=psf, mask=mask)
+    field = read_field(image, exposure=exposure, background=np.full((n, n), background), psf=psf, mask=mask)
+    return dataclasses.replace(field, background_error=0.0)  # the background is known here
 
 
 def observe(field, sources, seed=None):
