@@ -29,7 +29,7 @@ from ._exposure import estimate_exposure, instrument_name
 from ._field import Field
 from ._given import fit_given
 from ._out_of_time import has_streaks, out_of_time
-from ._telescopes import default_psf
+from ._telescopes import INSTRUMENTS, default_psf
 
 __all__ = ["read_field"]
 
@@ -113,7 +113,7 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
     header = read_header(image.meta, image.wcs)
     instrument = instrument_name(header)
     energy_range = _energy_range(energy_range, header)
-    psf = _check_psf(psf, instrument, energy_range)
+    psf = _check_psf(psf, instrument, energy_range, header)
     for conflict in header.conflicts:
         warnings.warn(f"image: {conflict}", ImageWarning, stacklevel=2)
     axis = _find_axis(image, header)
@@ -197,7 +197,10 @@ def _check_counts(image):
     counts = image.data * counts_factor(image.unit)
     unusable = np.zeros(counts.shape, bool) if image.mask is None else np.array(image.mask, bool)
     good = counts[~unusable]
-    hint = "give the raw counts, not a fluxed, smoothed or background-subtracted image"
+    hint = (
+        "give the raw counts (with the exposure map as exposure=, a background as background=), not a fluxed, filled, "
+        "smoothed or background-subtracted image"
+    )
     if np.any(good < 0):
         raise GeometryError(
             f"image must hold counts from zero up, got {np.sum(good < 0)} negative pixels "
@@ -217,12 +220,16 @@ def _check_counts(image):
     return np.where(unusable, 0.0, np.round(counts)), unusable, flags
 
 
-def _check_psf(psf, instrument, energy_range):
+def _check_psf(psf, instrument, energy_range, header):
     if psf is None:
         if instrument == "UNKNOWN":
+            if header.telescope is None and header.instrument is None:
+                said = "the header has neither TELESCOP (or MISSION) nor INSTRUME; set them if the instrument is"
+            else:
+                said = f"the header has TELESCOP {header.telescope} and INSTRUME {header.instrument}, known are"
             raise ValueError(
-                "psf must be given (for example GaussianPsf(6 * u.arcsec)): the header's TELESCOP and INSTRUME name no "
-                "instrument that is known (EPN, EMOS1, EMOS2, ACIS, PSPC, eROSITA)"
+                "psf must be given (psf=GaussianPsf(6 * u.arcsec), psf=ImagePsf(...); --psf on the command line): "
+                f"{said} {', '.join(INSTRUMENTS)}"
             )
         low, high = (1.0, 1.0) if energy_range is None else energy_range.to_value(u.keV)
         energy = np.sqrt(low * high) if low > 0 else high / 2
