@@ -205,7 +205,8 @@ def default_psf(instrument, energy=1 * u.keV):
     pointed observations, which are sharper in the middle, give your own.
 
     Swift XRT: a King profile of core radius 5.8" and slope 1.55 (Moretti et al. 2005, SPIE 5898, 360, from memory; on
-    axis, 1.5 keV; half-energy width 18"), cut off at 300". The detector is placed so that it changes little over the field.
+    axis, 1.5 keV; half-energy width 18"), cut off at 300". The detector is placed so that it changes little over the
+    field.
 
     Einstein Probe FXT: half-energy width 24" (both modules; from memory) with the wings of eROSITA, whose design it
     shares. Neither angle nor energy is used.
