@@ -7,9 +7,9 @@ import numpy as np
 from astroclassify.exceptions import GeometryError
 
 from ._blocks import faint_parts, fit_templates, measure_scatter
-from ._search import SourceSearch, bin_sums, unbin
+from ._search import SourceSearch, bin_sums, kept, unbin
 
-__all__ = ["BackgroundFit", "background_error", "estimate_background", "fit_background"]
+__all__ = ["BackgroundFit", "background_error", "binned", "coarse_step", "estimate_background", "fit_background"]
 
 N_ITERATIONS = 3  # more follow the noise down: what surrounds the sources is chosen where it is bright
 TOLERANCE = 1e-3  # relative change of the background at which the iteration ends
@@ -55,9 +55,9 @@ def estimate_background(counts, exposure, mask, pixel):
     without gaps makes "sources" of all that lies between them), the common level stands.
 
     If no level is shared by three fifths of the blocks, or brighter ones that hang together are three tenths of them,
-    structure covers the field (a nearby cluster, a supernova remnant): the background is then what leaves a twentieth of the blocks below it after noise, vignetted and flat in
-    equal parts on the axis. It is too high by what the structure leaves in the faintest places, and `read_field` flags
-    it.
+    structure covers the field (a nearby cluster, a supernova remnant): the background is then what leaves a twentieth
+    of the blocks below it beyond noise, vignetted and flat in equal parts on the axis. It is too high by what the
+    structure leaves in the faintest places, and `read_field` flags it.
 
     Sources too faint to be found are background. On the simulated sky of `simulate_field` (XMM EPIC-pn, 10 ks, pixels
     of 2.5 arcsec) it is 4 to 7 % above sky and particles: the active nuclei of less than ten counts. Cuts that go lower
@@ -99,9 +99,8 @@ def fit_background(counts, exposure, mask, pixel):
     valid = ~mask & (exposure > 0)
     if not valid.any():
         raise GeometryError("mask and exposure leave no pixel to estimate the background from")
-    share = np.clip(exposure / exposure[valid].max(), 0.0, None).astype(np.float32)
-    field = _Field(SourceSearch(counts, valid), share, coarse_step(pixel), pixel)
-    if not field.search.counts.any():
+    field = _Field(SourceSearch(counts, valid), exposure, coarse_step(pixel))
+    if not counts.any(where=valid):
         return BackgroundFit(np.zeros(counts.shape, np.float32), valid, False)
     first, blocks, large = faint_parts(*field.sums(valid), field.step * pixel)
     found = None if large else field.alternate(first)
@@ -115,7 +114,7 @@ def background_error(counts, fit, pixel, model=None):
     """Relative error (1 sigma) of a fitted background, or of another model of the same field; see `Field`."""
     step = coarse_step(pixel)
     model = fit.model if model is None else model
-    error, _ = measure_scatter(*(bin_sums(each * fit.used, step) for each in (counts, model, 1)), step * pixel)
+    error, _ = measure_scatter(*binned(step, fit.used, counts, model), step * pixel)
     return max(error, EXTRAPOLATED) if fit.large else error
 
 
@@ -124,22 +123,40 @@ def coarse_step(pixel):
     return int(np.clip(FINE // pixel, 1, COARSE))
 
 
-class _Field:
-    """Counts and the share of the exposure of one field, for fits of sky (vignetted) and particles (flat)."""
+def binned(step, used, *images):
+    """Images in larger pixels, of those that are used, and the number of these."""
+    return [*(bin_sums(kept(each, used), step) for each in images), bin_sums(used, step)]
 
-    def __init__(self, search, share, step, pixel):
-        self.search, self.share, self.step, self.pixel = search, share, step, pixel
+
+class _Field:
+    """Counts and exposure of one field, for fits of sky (vignetted) and particles (flat); images are held once."""
+
+    def __init__(self, search, exposure, step):
+        self.search, self.exposure, self.step = search, exposure, step
+        self.top = exposure.max(where=search.valid, initial=0.0)
+
+    def sky(self):
+        """Share of the largest exposure (float32)."""
+        share = np.divide(self.exposure, self.top, dtype=np.float32, casting="same_kind")
+        return np.maximum(share, 0, out=share)
 
     def flat(self):
-        return np.minimum(self.share / np.float32(SHALLOW), 1)
+        share = self.sky()
+        share /= np.float32(SHALLOW)
+        return np.minimum(share, 1, out=share)
 
     def model(self, weights):
-        sky, flat = np.asarray(weights, np.float32)
-        return sky * self.share + flat * self.flat()
+        """Expected counts (float32)."""
+        model = self.flat()
+        model *= np.float32(weights[1])
+        sky = self.sky()
+        sky *= np.float32(weights[0])
+        model += sky
+        return model
 
     def sums(self, used):
         """Binned counts, sky, particles and number of the pixels that are used."""
-        return [bin_sums(each * used, self.step) for each in (self.search.counts, self.share, self.flat(), 1)]
+        return binned(self.step, used, self.search.counts, self.sky(), self.flat())
 
     def alternate(self, weights):
         """
@@ -148,15 +165,16 @@ class _Field:
         None if they do not: what a wrong model leaves is taken for sources, the level falls, more is left, and so on.
         """
         valid = self.search.valid
-        model = self.model(weights) * valid
-        total = model.sum(dtype=float)
+        model = self.model(weights)
+        total = model.sum(where=valid, dtype=float)
         for _ in range(N_ITERATIONS):
             used, last = valid & ~self.search(model), total
+            del model
             weights = fit_templates(*self.sums(used)[:3])
-            model = self.model(weights) * valid
-            total = model.sum(dtype=float)
+            model = self.model(weights)
+            total = model.sum(where=valid, dtype=float)
             if abs(total - last) <= TOLERANCE * total:
                 break
         if not abs(total - last) <= RUNAWAY * total:
             return None
-        return BackgroundFit(self.model(weights), used, False)
+        return BackgroundFit(model, used, False)

@@ -60,9 +60,9 @@ def faint_parts(counts, first, second, covered, side):
     level; and whether they are so few that large structure covers the field.
 
     From the median the level moves to where the blocks about it are most. If that is no clear majority, or many of the
-    others hang together, it may be one contour of a structure: then the faintest blocks give the level, and both templates have the same weight, for a fit
-    would be one of the structure.
-    ``covered`` is the number of pixels that are used in each of the (binned) ones, ``side`` their side [arcsec].
+    others hang together, it may be one contour of a structure: then the faintest blocks give the level, and both
+    templates have the same weight, for a fit would be one of the structure. ``covered`` is the number of pixels that
+    are used in each of the (binned) ones, ``side`` their side [arcsec].
     """
     largest = max(1, min(counts.shape) // MOST_BLOCKS)
     step = min(largest, max(1, round(FAINT_BLOCK / side)))

@@ -16,9 +16,10 @@ KNOWN = 0.75  # share of a square that must not be masked to call it empty: besi
 
 
 def instrument_name(header):
-    """Name of a header's instrument as in `Field`: one of `INSTRUMENTS`, both arrays of ACIS in one, or UNKNOWN."""
-    name = (header.instrument or "").removesuffix("-I").removesuffix("-S")
-    return name if name in INSTRUMENTS else "UNKNOWN"
+    """Name of a header's instrument as in `Field`: one of `INSTRUMENTS` or several, both arrays of ACIS in one; or
+    UNKNOWN."""
+    names = [name.removesuffix("-I").removesuffix("-S") for name in (header.instrument or "").split("+")]
+    return "+".join(names) if set(names) <= set(INSTRUMENTS) else "UNKNOWN"
 
 
 def estimate_exposure(counts, mask, off_axis, header, place):

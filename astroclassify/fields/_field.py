@@ -48,8 +48,8 @@ class Field:
     energy_range : `~astropy.units.Quantity` or None
         Lower and upper end of the band.
     instrument : str
-        ``"EPN"``, ``"EMOS1"``, ``"EMOS2"``, ``"ACIS"``, ``"PSPC"``, ``"EROSITA"`` or ``"UNKNOWN"``; of several, joined
-        by "+".
+        ``"EPN"``, ``"EMOS1"``, ``"EMOS2"``, ``"EPIC"``, ``"ACIS"``, ``"PSPC"``, ``"EROSITA"``, ``"XRT"``, ``"FXT"`` or
+        ``"UNKNOWN"``; of several, joined by "+".
     flags : `~astroclassify.schemes.Flag`
         What had to be assumed.
     meta : dict

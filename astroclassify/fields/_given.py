@@ -7,9 +7,8 @@ import numpy as np
 from astroclassify.exceptions import ImageWarning
 from astroclassify.schemes import Flag
 
-from ._background import background_error, coarse_step, fit_background
+from ._background import background_error, binned, coarse_step, fit_background
 from ._blocks import measure_scatter
-from ._search import bin_sums
 
 __all__ = ["fit_given"]
 
@@ -31,7 +30,7 @@ def fit_given(given, counts, exposure, mask, pixel):
     """
     fit = fit_background(counts, exposure, mask, pixel)
     step = coarse_step(pixel)
-    seen, expected, sky, number = (bin_sums(each * fit.used, step) for each in (counts, given, exposure, 1))
+    seen, expected, sky, number = binned(step, fit.used, counts, given, exposure)
     meta, flags = {}, Flag.LARGE_STRUCTURE if fit.large else Flag(0)
     total, of_map = seen.sum(dtype=float), expected.sum(dtype=float)
     if total > 0 and of_map > 0:
@@ -76,7 +75,7 @@ def _gain(seen, model, other):
 def _light_held(given, counts, fit, mask, step, error):
     """Share of the light of bright places, above the background fitted to the counts, that a map holds; or zero."""
     elsewhere = ~mask & ~fit.used
-    seen, fitted, of_map = (bin_sums(each * elsewhere, step).astype(float) for each in (counts, fit.model, given))
+    seen, fitted, of_map, _ = (each.astype(float) for each in binned(step, elsewhere, counts, fit.model, given))
     excess, (times, sigma) = seen - fitted, BRIGHT
     bright = (excess > times * fitted) & (excess > sigma * np.sqrt(fitted)) & (fitted > 0)
     if not bright.any():

@@ -61,10 +61,16 @@ def field_radius(instrument):
     return None if None in known else max(known)
 
 
+# --- XMM-Newton EPIC --------------------------------------------------------------------------------------------------
+# Effective area of the cameras relative to a MOS, 1 keV on axis, thin and medium filter (Users' Handbook [from
+# memory]): weights of their point spread functions where their counts are added.
+EPIC_AREAS = {"EPN": 2.5, "EMOS1": 1.0, "EMOS2": 1.0}
+
 # --- Vignetting -------------------------------------------------------------------------------------------------------
 # Off-axis angle [arcmin] at which half the effective area is left, V = 1 / (1 + (theta/angle)^2), soft band. EPIC: 0.74
-# at 7', 0.45 at 13' (Users' Handbook, from memory). ROSAT PSPC: measured on an exposure map. All to about 10 %.
-_HALF_AREA = {"EPN": 11.8, "EMOS1": 11.8, "EMOS2": 11.8, "PSPC": 52.0}
+# at 7', 0.45 at 13' (Users' Handbook, from memory). ROSAT PSPC: measured on an exposure map. Swift XRT: 0.78 at 8',
+# FXT: 0.7 at 15' as one module of eROSITA, both [from memory]. All to about 10 %.
+_HALF_AREA = {**dict.fromkeys(("EPN", "EMOS1", "EMOS2", "EPIC"), 11.8), "PSPC": 52.0, "XRT": 15.0, "FXT": 23.0}
 # Chandra at 1.5 keV, mean over azimuth: 1 - a theta - b theta^2, theta in arcmin, through 0.95 at 5' and 0.85 at 10',
 # from memory of the figure in chapter 4 of the Proposers' Observatory Guide, unverified. Photons of 5 keV lose about
 # twice as much [from memory]. The chips of ACIS-I end at 12.8', 13' with the dither. Beyond 14', at those of ACIS-S,
@@ -74,8 +80,11 @@ _CHANDRA_INNER, _CHANDRA_HALF_AREA = 14.0, 25.0
 
 
 def vignetting(instrument, off_axis):
-    """Effective area over that on axis, 0 to 1, at off-axis angles [arcmin]; one for an instrument not known."""
-    off_axis = np.asarray(off_axis)
+    """
+    Effective area over that on axis, 0 to 1, at off-axis angles [arcmin]; one for an instrument not known. Of several
+    cameras (EPN+EMOS1), which are of one telescope, that of the first.
+    """
+    off_axis, instrument = np.asarray(off_axis), instrument.split("+")[0]
     if instrument == "ACIS":
         edge = _chandra_parabola(_CHANDRA_INNER)
         curvature = (edge - 0.5) / (0.5 * _CHANDRA_HALF_AREA**2 - edge * _CHANDRA_INNER**2)

@@ -120,7 +120,7 @@ def _check_angle(position_angle, header):
 def _bright_excess(field, valid):
     """Counts above the background in the pixels of bright sources, zero elsewhere."""
     excess = np.where(valid, field.counts - field.background, 0.0)
-    segments, number = label(SourceSearch(field.counts, valid)(field.background * valid), np.ones((3, 3)))
+    segments, number = label(SourceSearch(field.counts, valid)(field.background), np.ones((3, 3)))
     bright = np.bincount(segments.ravel(), excess.ravel(), number + 1) >= LEAST_COUNTS
     bright[0] = False
     return np.where(bright[segments], excess, 0.0)

@@ -29,7 +29,7 @@ from ._exposure import estimate_exposure, instrument_name
 from ._field import Field
 from ._given import fit_given
 from ._out_of_time import has_streaks, out_of_time
-from ._telescopes import default_psf
+from ._telescopes import INSTRUMENTS, default_psf
 
 __all__ = ["read_field"]
 
@@ -53,8 +53,9 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
         time for all pixels. By default the map that came with the image, or one that is estimated.
     background : str, path-like, CCDData, HDU or `~numpy.ndarray`, optional
         Expected counts per pixel of its grid; interpolated like the exposure; where it has no value the pixel is
-        masked. By default the map that came with the image, or `estimate_background`, for EPIC pn with the streaks of
-        bright sources (`out_of_time`) if the header has PA_PNT.
+        masked. It is scaled, or completed, if the counts outside sources say so (see notes). By default the map that
+        came with the image, or `estimate_background`, for EPIC pn with the streaks of bright sources (`out_of_time`) if
+        the header has PA_PNT.
     mask : `~numpy.ndarray` of bool, or str, path-like, CCDData or HDU, optional
         An array is true where a pixel is **not** to be used. A file, CCDData or HDU is a detection mask as XMM's
         ``emask`` writes it: above zero where a pixel **is** to be used.
@@ -68,7 +69,9 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
     -------
     Field
         The field. Its flags say what was assumed: ``no_exposure`` and ``no_background`` where these were estimated,
-        ``non_finite`` and ``masked`` for pixels of the image that are not used, ``no_unit``, ``low_counts``.
+        ``large_structure`` where sources leave too little of the field to see the background,
+        ``source_in_background`` for a map that rises where sources are, ``non_finite`` and ``masked`` for pixels of the
+        image that are not used, ``no_unit``, ``low_counts``.
 
     Raises
     ------
@@ -87,7 +90,14 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
     An estimated exposure is the header's time (EXPOSURE, LIVETIME, ONTIME or EXPTIME) within the field of view, times
     an approximate vignetting. The field of view is where counts can be: outside it are the places that belong to a
     square without a single count, so large that within the field it would hold 16. Gaps between chips that are narrower
-    than such a square are not seen.
+    than such a square are not seen, except those of EPIC pn in full frame with PA_PNT in the header, which lie where
+    the chips end (so does the round field, outside which chips count particles).
+
+    A background that is given is multiplied by the ratio of counts to background outside sources if that differs from
+    one by 3 standard deviations and 1 %: ``meta["BKGSCALE"]``. If it lacks more than a tenth of the counts and they may
+    as well follow the exposure, it is one of particles alone: what is missing is added in proportion to the exposure,
+    and ``meta["BKGADDED"]`` is the share of that. Its error on the scale of sources is measured in either case, and for
+    an estimate: `Field.background_error <Field>`.
 
     The optical axis is taken to be where the telescope points (RA_PNT, DEC_PNT, else RA_NOM, DEC_NOM), else, or where
     that is more than 5 degrees away, the middle of the image.
@@ -113,7 +123,7 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
     header = read_header(image.meta, image.wcs)
     instrument = instrument_name(header)
     energy_range = _energy_range(energy_range, header)
-    psf = _check_psf(psf, instrument, energy_range)
+    psf = _check_psf(psf, instrument, energy_range, header)
     for conflict in header.conflicts:
         warnings.warn(f"image: {conflict}", ImageWarning, stacklevel=2)
     axis = _find_axis(image, header)
@@ -197,7 +207,10 @@ def _check_counts(image):
     counts = image.data * counts_factor(image.unit)
     unusable = np.zeros(counts.shape, bool) if image.mask is None else np.array(image.mask, bool)
     good = counts[~unusable]
-    hint = "give the raw counts, not a fluxed, smoothed or background-subtracted image"
+    hint = (
+        "give the raw counts (with the exposure map as exposure=, a background as background=), not a fluxed, filled, "
+        "smoothed or background-subtracted image"
+    )
     if np.any(good < 0):
         raise GeometryError(
             f"image must hold counts from zero up, got {np.sum(good < 0)} negative pixels "
@@ -217,12 +230,16 @@ def _check_counts(image):
     return np.where(unusable, 0.0, np.round(counts)), unusable, flags
 
 
-def _check_psf(psf, instrument, energy_range):
+def _check_psf(psf, instrument, energy_range, header):
     if psf is None:
         if instrument == "UNKNOWN":
+            if header.telescope is None and header.instrument is None:
+                said = "the header has neither TELESCOP (or MISSION) nor INSTRUME; set them if the instrument is"
+            else:
+                said = f"the header has TELESCOP {header.telescope} and INSTRUME {header.instrument}, known are"
             raise ValueError(
-                "psf must be given (for example GaussianPsf(6 * u.arcsec)): the header's TELESCOP and INSTRUME name no "
-                "instrument that is known (EPN, EMOS1, EMOS2, ACIS, PSPC, eROSITA)"
+                "psf must be given (psf=GaussianPsf(6 * u.arcsec), psf=ImagePsf(...); --psf on the command line): "
+                f"{said} {', '.join(INSTRUMENTS)}"
             )
         low, high = (1.0, 1.0) if energy_range is None else energy_range.to_value(u.keV)
         energy = np.sqrt(low * high) if low > 0 else high / 2

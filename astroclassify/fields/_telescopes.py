@@ -1,4 +1,4 @@
-"""Point spread functions of XMM-Newton, Chandra, ROSAT and eROSITA."""
+"""Point spread functions of XMM-Newton, Chandra, ROSAT, eROSITA, Swift and Einstein Probe."""
 
 import numpy as np
 from astropy import units as u
@@ -6,8 +6,8 @@ from scipy.special import exprel
 
 from astroclassify._checks import check_quantity
 
-from ._instruments import CHANDRA_R90_GROWTH, R90_PER_SIGMA
-from ._psf import FWHM, GaussianPsf, Psf
+from ._instruments import CHANDRA_R90_GROWTH, EPIC_AREAS, R90_PER_SIGMA
+from ._psf import FWHM, GaussianPsf, MixedPsf, Psf
 
 __all__ = ["INSTRUMENTS", "KingPsf", "default_psf"]
 
@@ -17,12 +17,13 @@ KING = {
     "EMOS1": ((5.074, -0.236, 0.002, -0.0180), (1.472, -0.010, -0.001, -0.0016)),
     "EMOS2": ((4.759, -0.203, 0.014, -0.0229), (1.411, -0.005, -0.001, -0.0002)),
 }
-INSTRUMENTS = (*KING, "ACIS", "PSPC", "EROSITA")
+# King profiles that are the same everywhere: half-energy radius [arcsec] and slope (see `default_psf`).
+SAME_KING = {"EROSITA": (13.0, 1.75), "XRT": (9.2, 1.55), "FXT": (12.0, 1.75)}
+INSTRUMENTS = (*KING, "EPIC", "ACIS", "PSPC", *SAME_KING)
 """Instruments whose point spread function `default_psf` knows."""
 
 KING_LIMIT = 300.0  # arcsec
 KING_OFF_AXIS = 17.0  # arcmin, the edge of EPIC's field: the King formulas are not used beyond it
-EROSITA_HALF, EROSITA_SLOPE = 13.0, 1.75  # arcsec, half-energy radius; slope of the wings
 
 
 class KingPsf(Psf):
@@ -120,18 +121,20 @@ def _king_integral(ratio, slope):
     return logarithm * exprel((1.0 - slope) * logarithm)
 
 
-class _ErositaPsf(KingPsf):
-    """Average of eROSITA over its field (see `default_psf`); the cut at 300" takes 0.1" off its half-energy radius."""
+class _SameKingPsf(KingPsf):
+    """King profile for all angles and energies; the cut at 300" takes 0.1" or less off its half-energy radius."""
 
-    def __init__(self):
-        self.camera, self.energy = "EROSITA", None
+    def __init__(self, instrument):
+        half, self._slope = SAME_KING[instrument]
+        self._core = half / np.sqrt(2 ** (1 / (self._slope - 1)) - 1)
+        self.camera, self.energy = instrument, None
 
     def __repr__(self):
-        return "default_psf('EROSITA')"
+        return f"default_psf({self.camera!r})"
 
     def parameters(self, off_axis=0.0):
         one = np.ones(np.shape(off_axis))[()]
-        return one * EROSITA_HALF / np.sqrt(2 ** (1 / (EROSITA_SLOPE - 1)) - 1), one * EROSITA_SLOPE
+        return one * self._core, one * self._slope
 
 
 class _PspcPsf(GaussianPsf):
@@ -169,13 +172,15 @@ def default_psf(instrument, energy=1 * u.keV):
     Parameters
     ----------
     instrument : str
-        ``"EPN"``, ``"EMOS1"``, ``"EMOS2"`` (XMM-Newton), ``"ACIS"`` (Chandra), ``"PSPC"`` (ROSAT) or ``"EROSITA"``.
+        ``"EPN"``, ``"EMOS1"``, ``"EMOS2"``, ``"EPIC"`` (XMM-Newton, the last: all three added), ``"ACIS"`` (Chandra),
+        ``"PSPC"`` (ROSAT), ``"EROSITA"``, ``"XRT"`` (Swift) or ``"FXT"`` (Einstein Probe, both modules); cameras of
+        EPIC that are added are joined by "+".
     energy : `~astropy.units.Quantity`, optional
         Photon energy.
 
     Returns
     -------
-    KingPsf or GaussianPsf
+    KingPsf, GaussianPsf or MixedPsf
         Or an object with the same methods.
 
     Raises
@@ -185,7 +190,7 @@ def default_psf(instrument, energy=1 * u.keV):
 
     Notes
     -----
-    XMM-Newton: `KingPsf`.
+    XMM-Newton: `KingPsf`; of several cameras the mean, pn with 2.5 times the weight of a MOS.
 
     ROSAT PSPC: a Gaussian, the full widths at half maximum of detector, sqrt(409.65/E + 69.28 E^2.88 + 66.29) arcsec,
     and mirror, 0.29 theta^1.74 arcsec, added in quadrature (E in keV, theta in arcmin; ROSAT Guest Observer Facility,
@@ -199,6 +204,13 @@ def default_psf(instrument, energy=1 * u.keV):
     A1; from memory) with King wings of slope 1.75 (a choice), cut off at 300". Neither angle nor energy is used; for
     pointed observations, which are sharper in the middle, give your own.
 
+    Swift XRT: a King profile of core radius 5.8" and slope 1.55 (Moretti et al. 2005, SPIE 5898, 360, from memory; on
+    axis, 1.5 keV; half-energy width 18"), cut off at 300". The detector is placed so that it changes little over the
+    field.
+
+    Einstein Probe FXT: half-energy width 24" (both modules; from memory) with the wings of eROSITA, whose design it
+    shares. Neither angle nor energy is used.
+
     Examples
     --------
     >>> from astroclassify.survey import default_psf
@@ -211,6 +223,9 @@ def default_psf(instrument, energy=1 * u.keV):
         return _ChandraPsf()
     if instrument == "PSPC":
         return _PspcPsf(energy)
-    if instrument == "EROSITA":
-        return _ErositaPsf()
+    if instrument in SAME_KING:
+        return _SameKingPsf(instrument)
+    cameras = list(EPIC_AREAS) if instrument == "EPIC" else instrument.split("+")
+    if set(cameras) <= set(EPIC_AREAS):
+        return MixedPsf([KingPsf(name, energy) for name in cameras], [EPIC_AREAS[name] for name in cameras])
     raise ValueError(f"instrument must be one of {INSTRUMENTS}, got {instrument!r}")

@@ -12,6 +12,7 @@ from astropy.wcs import WCS
 from astroclassify.exceptions import GeometryError, ImageWarning
 from astroclassify.images import as_image, read_image, write_image
 from astroclassify.schemes import Flag
+from astroclassify.sim import simulate_field
 from astroclassify.survey import Field, GaussianPsf, KingPsf, MixedPsf, combine_fields, default_psf, read_field
 
 N = 120
@@ -22,6 +23,10 @@ HEADERS = {
     "ACIS": {"TELESCOP": "CHANDRA", "INSTRUME": "ACIS", "LIVETIME": 1e4, "EXPTIME": 3.2},
     "PSPC": {"TELESCOP": "ROSAT", "INSTRUME": "PSPCB", "ONTIME": 1e4},
     "EROSITA": {"TELESCOP": "eROSITA", "INSTRUME": "merged", "EXPTIME": 1e4},
+    "XRT": {"TELESCOP": "SWIFT", "INSTRUME": "XRT", "EXPOSURE": 1e4},
+    "FXT": {"TELESCOP": "EP", "INSTRUME": "FXTA", "EXPOSURE": 1e4},
+    "EPIC": {"TELESCOP": "XMM", "INSTRUME": "EPIC", "EXPOSURE": 1e4},
+    "EMOS1+EMOS2": {"TELESCOP": "XMM", "INSTRUME": "EMOS1+EMOS2", "EXPOSURE": 1e4},
 }
 NO_EXPOSURE, NO_BACKGROUND = Flag.NO_EXPOSURE, Flag.NO_BACKGROUND
 
@@ -75,6 +80,10 @@ def test_every_instrument_is_known_by_its_header(instrument):
         ({"TELESCOP": "SRG", "INSTRUME": "TM1"}, "EROSITA"),
         ({"TELESCOP": "CHANDRA", "INSTRUME": " acis-i "}, "ACIS"),
         ({"TELESCOP": "ROSAT", "INSTRUME": "PSPC"}, "PSPC"),
+        ({"TELESCOP": None, "INSTRUME": "TM8"}, "EROSITA"),
+        ({"TELESCOP": "EINSTEIN PROBE", "INSTRUME": "FXT-B"}, "FXT"),
+        ({"TELESCOP": "XMM", "INSTRUME": "EMOS1, EPN"}, "EMOS1+EPN"),
+        ({"TELESCOP": "XMM", "INSTRUME": "EMOS1+RGS1"}, "UNKNOWN"),
         ({"TELESCOP": "CHANDRA", "INSTRUME": "HRC"}, "UNKNOWN"),
         ({"TELESCOP": None, "INSTRUME": None}, "UNKNOWN"),
     ],
@@ -85,8 +94,10 @@ def test_names_of_instruments(header, name):
 
 
 def test_unknown_instrument_needs_a_psf():
-    with pytest.raises(ValueError, match="psf must be given .*TELESCOP and INSTRUME.*EPN, EMOS1"):
-        read_field(image(INSTRUME="HRC"))
+    with pytest.raises(ValueError, match="psf must be .*--psf.*TELESCOP CHANDRA and INSTRUME HRC, known are EPN"):
+        read_field(image(INSTRUME="HRC", TELESCOP="CHANDRA"))
+    with pytest.raises(ValueError, match=r"neither TELESCOP \(or MISSION\) nor INSTRUME; set them if .* is EPN, EMOS1"):
+        read_field(image(INSTRUME=None, TELESCOP=None))
 
 
 @pytest.mark.parametrize(
@@ -184,6 +195,21 @@ def test_estimated_field_of_view_is_where_counts_can_be():
     assert field.mask[3, 3] and field.counts[3, 3] == 0 and field.mask[100, 130]
     np.testing.assert_array_equal(field.mask, field.exposure == 0)
     assert np.all(field.background[field.mask] == 0)
+
+
+def test_estimated_field_of_view_of_epic_pn_is_that_of_its_chips():
+    """Round, with gaps, as the header's PA_PNT turns it; where the counts show no gaps, there are none."""
+    true = simulate_field(rng=3, exposure=20 * u.ks, pixel=4 * u.arcsec, shape=(405, 405)).field
+    cards = {key: value for key, value in true.meta.items() if not isinstance(value, np.ndarray)}
+    field = read_field(CCDData(true.counts, unit=u.ct, wcs=true.wcs, meta=cards))
+    assert field.flags & NO_EXPOSURE
+    assert np.mean(field.mask & ~true.mask) < 0.01
+    assert np.mean(~field.mask & true.mask) < 0.06  # columns that are dead are not known
+    both = ~field.mask & ~true.mask
+    np.testing.assert_allclose(field.exposure[both], true.exposure[both], rtol=0.1)
+    filled = np.random.default_rng(1).poisson(0.5, true.shape).astype(float)
+    without = read_field(CCDData(filled, unit=u.ct, wcs=true.wcs, meta=cards))
+    assert (~without.mask).sum() > 1.04 * (~field.mask).sum() and without.mask.any()
 
 
 @pytest.mark.parametrize("counts", [np.zeros((90, 90)), np.eye(90) * (np.arange(90) < 9)], ids=["none", "few"])
@@ -492,7 +518,7 @@ def test_rounding_of_counts_is_forgiven():
 @pytest.mark.parametrize(
     ("counts", "match"),
     [
-        (poisson() - 1, "image must hold counts from zero up, got 10594 negative pixels .*raw counts, not a fluxed"),
+        (poisson() - 1, "image must hold counts from zero up, got 10594 negative pixels .*raw counts .*exposure="),
         (poisson() * 1.3, r"image must hold whole counts, got 3806 pixels of 3806 above zero .*raw counts"),
         (poisson() * 1e-8, "image must hold whole counts"),
         (poisson() * np.nan, "image has no valid pixel"),

@@ -36,7 +36,7 @@ def every_psf():
     return [
         *(KingPsf(camera, energy * u.keV) for camera in CAMERAS for energy in (0.3, 2.0, 10.0)),
         *GAUSSIANS,
-        *(default_psf(name) for name in ("EPN", "EMOS1", "EMOS2", "ACIS", "PSPC", "EROSITA")),
+        *(default_psf(name) for name in ("EPN", "EMOS1", "EMOS2", "EPIC", "ACIS", "PSPC", "EROSITA", "XRT", "FXT")),
         mixed,
         ImagePsf(gaussian_image(5.0), 1 * u.arcsec),
     ]
@@ -232,6 +232,23 @@ def test_erosita_half_energy_width_of_the_survey():
     assert 2 * psf.radius(0.5) == pytest.approx(26.0, abs=0.25)
     assert psf.radius(0.5, 25.0) == psf.radius(0.5, 0.0)
     assert psf.parameters(np.array([0.0, 10.0]))[1] == pytest.approx([1.75, 1.75])
+
+
+@pytest.mark.parametrize(("name", "width"), [("XRT", 18.4), ("FXT", 24.0)])
+def test_half_energy_widths_of_swift_and_einstein_probe(name, width):
+    """Moretti et al. 2005: King of 5.8 arcsec and 1.55; FXT as published, with the cut at 300 arcsec."""
+    psf = default_psf(name)
+    assert 2 * psf.radius(0.5) == pytest.approx(width, abs=0.5)
+    if name == "XRT":
+        assert psf.parameters() == pytest.approx((5.8, 1.55), abs=0.02)
+
+
+def test_cameras_of_epic_are_averaged():
+    """By effective area: pn 2.5 times a MOS."""
+    parts = [default_psf(name).encircled(10.0) for name in CAMERAS]
+    assert CAMERAS == ("EPN", "EMOS1", "EMOS2")
+    assert default_psf("EPIC").encircled(10.0) == pytest.approx(np.average(parts, weights=[2.5, 1, 1]))
+    assert default_psf("EMOS1+EMOS2").encircled(10.0) == pytest.approx(np.mean(parts[1:]))
 
 
 @pytest.mark.parametrize("camera", CAMERAS)

@@ -34,6 +34,7 @@ MISSIONS = {
     "PSPC": Mission(15.0),  # 30 of 0.5"
     "HRI": Mission(4.0),  # 8 of 0.5"
     "XRT": Mission(2.357),  # its own
+    "FXT": Mission(9.67),  # its own: 75 micrometres at 1.6 m
     **dict.fromkeys(("FPMA", "FPMB"), Mission(2.458)),  # their own
     "LAT": Mission(360.0),
 }

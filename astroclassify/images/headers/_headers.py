@@ -16,12 +16,16 @@ __all__ = ["EXPOSURE_KEYS", "Header", "has_exposure", "is_event_image", "read_he
 EXPOSURE_KEYS = ("EXPOSURE", "LIVETIME", "ONTIME", "EXPTIME")
 
 # Telescopes under the names that headers use, in one spelling.
-_TELESCOPES = {"AXAF": "CHANDRA", "XMM-NEWTON": "XMM", "SRG": "EROSITA", "SRG/EROSITA": "EROSITA"}
+_TELESCOPES = {
+    **{"AXAF": "CHANDRA", "XMM-NEWTON": "XMM", "SRG": "EROSITA", "SRG/EROSITA": "EROSITA"},
+    **dict.fromkeys(("EINSTEIN PROBE", "EINSTEINPROBE", "EINSTEIN-PROBE"), "EP"),
+}
 # Instruments: pattern of INSTRUME, name, telescope. SOXS names instruments as in chandra_acisi_cy22.
 _INSTRUMENTS = (
     (re.compile(r"(?:EPIC[- ]?|E)PN$"), "EPN", "XMM"),
     (re.compile(r"(?:EPIC[- ]?|E)MOS1$"), "EMOS1", "XMM"),
     (re.compile(r"(?:EPIC[- ]?|E)MOS2$"), "EMOS2", "XMM"),
+    (re.compile(r"EPIC$"), "EPIC", "XMM"),  # all three cameras in one image
     (re.compile(r"(?:CHANDRA_)?ACIS[- ]?I(?:_|$)"), "ACIS-I", "CHANDRA"),
     (re.compile(r"(?:CHANDRA_)?ACIS[- ]?S(?:_|$)"), "ACIS-S", "CHANDRA"),
     (re.compile(r"ACIS(?:-\d+)?$"), "ACIS", "CHANDRA"),
@@ -29,7 +33,8 @@ _INSTRUMENTS = (
     (re.compile(r"HRC-?S$"), "HRC-S", "CHANDRA"),
     (re.compile(r"HRC$"), "HRC", "CHANDRA"),
     (re.compile(r"PSPC-?[BC]?$"), "PSPC", "ROSAT"),
-    (re.compile(r"EROSITA$"), "EROSITA", "EROSITA"),
+    (re.compile(r"EROSITA$|TM\d$"), "EROSITA", "EROSITA"),
+    (re.compile(r"FXT-?[AB]?$"), "FXT", "EP"),
 )
 # SIM_Z [mm] that parts the aim points of Chandra: nominally -233.6 (ACIS-I), -190.1 (ACIS-S), 127.0 (HRC-I), 250.5
 # (HRC-S).
@@ -59,7 +64,8 @@ class Header:
         ``"CHANDRA"``, ``"XMM"``, ``"ROSAT"``, ``"EROSITA"``, ``"SWIFT"``, or the name in the header in upper case.
     instrument : str or None
         ``"ACIS-I"``, ``"ACIS-S"``, ``"HRC-I"``, ``"HRC-S"`` (``"ACIS"``, ``"HRC"`` where the array is not known),
-        ``"EPN"``, ``"EMOS1"``, ``"EMOS2"``, ``"PSPC"``, ``"EROSITA"``, or the name in the header in upper case.
+        ``"EPN"``, ``"EMOS1"``, ``"EMOS2"``, ``"EPIC"`` (all three), ``"PSPC"``, ``"EROSITA"``, ``"FXT"``, or the name
+        in the header in upper case; several of one telescope are joined by "+".
     detector : str or None
         Part of the instrument: chips (``"ACIS-0123"``), telescope modules (``"TM1+TM2"``), ``"PSPCB"``.
     energy_range : tuple of float, or None
@@ -232,11 +238,10 @@ def _find_instrument(meta, conflicts):
     detector = _text(meta, "DETNAM").upper()
     if telescope == "EROSITA" and not name.startswith("ART"):
         return telescope, "EROSITA", _erosita_modules(meta, name)
-    instrument, owner = name, telescope
-    for pattern, known, of_telescope in _INSTRUMENTS:
-        if pattern.match(name):
-            instrument, owner = known, of_telescope
-            break
+    parts = [_known_instrument(part) for part in re.split(r"[+,;/&\s]+", name)]
+    if len(parts) == 1 or None in parts or len({owner for _, owner in parts}) > 1:
+        parts = [_known_instrument(name) or (name, telescope)]
+    instrument, owner = "+".join(dict.fromkeys(part for part, _ in parts)), parts[0][1]
     if owner == "EROSITA":  # SIXTE has the telescope module for the telescope
         return owner, instrument, telescope or None
     if telescope not in ("", owner):
@@ -246,6 +251,11 @@ def _find_instrument(meta, conflicts):
     if detector in ("", "NONE"):
         detector = name if name not in ("ACIS", "HRC", instrument) else ""
     return telescope or owner or None, instrument or None, detector or None
+
+
+def _known_instrument(name):
+    """Instrument and telescope, or None."""
+    return next(((known, owner) for pattern, known, owner in _INSTRUMENTS if pattern.match(name)), None)
 
 
 def _erosita_modules(meta, name):

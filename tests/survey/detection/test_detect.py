@@ -510,7 +510,7 @@ def test_xmm_sources_in_front_of_coma(coma):
     excess = (inner - level) / np.sqrt(np.maximum(level, 1.0))
     inside = aperture_sums(coma.exposure > 0, 12) > 0.999 * area_all
     rows, columns = np.nonzero((excess == ndimage.maximum_filter(excess, 13)) & (excess > 7) & inside)
-    assert 15 <= len(rows) <= 25
+    assert 10 <= len(rows) <= 25  # away from the gaps between the chips
     for x, y in zip(columns, rows, strict=True):
         assert distances(found, x, y).min() < 3
     # With the noise of the background alone, Coma's gas in the upper right would be a thousand sources.
