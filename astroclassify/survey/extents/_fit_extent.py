@@ -12,7 +12,8 @@ from astroclassify.schemes import Flag
 from astroclassify.tables import plain_table, provenance
 
 from ._profile import profile_table
-from ._sources import LARGEST, LARGEST_PART, Survey, camera_of, fit_sources, largest_ext, local_exposure
+from ._settle import fit_sources
+from ._sources import LARGEST, LARGEST_PART, Survey, camera_of, largest_ext, local_exposure
 from ._table import fill_table
 
 __all__ = ["LIKELIHOODS", "fit_extent", "model_image"]

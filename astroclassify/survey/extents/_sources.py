@@ -1,52 +1,32 @@
-"""Fits of all sources of a field: neighbours, structures and what lies on them, pixels of a fit, until nothing changes."""
+"""Sources of a field while they are fitted: their models, what they lie on, and the pixels that they are seen on."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ._expected import LEAST, Camera, cut_patch
-from ._models import fit_composite, fit_source
-from ._profile import profile_table
 from ._light import Light, draw, smooth_light
+from ._profile import profile_table
 
-__all__ = ["CHILD_EXT", "Source", "Survey", "best_model", "camera_of", "fit_sources", "largest_ext", "local_exposure"]
+__all__ = ["CHILD_EXT", "Source", "Survey", "best_model", "camera_of", "largest_ext", "local_exposure"]
 
 ENCLOSED = 0.9  # share of a point source within the least radius of a fit
 LEAST_PIXELS = 10  # that radius, at least
-RADIUS_EXT = 5.0  # radius of a fit in core radii: 80 % of a beta model
-GROWTH = 1.15  # steps of that radius
 LEAST_COVERED = 0.1  # share of a point source on usable pixels without which there is no fit
-SHIFT = 2.0  # how far a position may move, in half-energy radii and in pixels, or by the core radius
-FREE_HALF, FREE_EXT, MAX_FREE = 4.0, 2.0, 6  # distance within which the counts of a neighbour are free, and how many
 NEGLIGIBLE = 0.02  # share of the background below which a neighbour is left out
 # Gain in the Cash statistic from which a source is a neighbour to others. Detections of noise would take counts from
 # extended sources; their counts are in the estimated background already.
 NOT_NOISE = 15.0
-MAX_GROWTHS = 5
-# Largest radius of the first fit, in distances of the nearest neighbour: while neighbours are still points in
-# the model, a wide beta model would absorb their counts into its wings, and keep them.
-FIRST_SHARE = 0.5
 # Upper bounds of a core radius, in units of the radius of the detected region and of the source's part of it. A beta
 # model detected as one source is visible out to at least its core radius; a larger one is a fragment that makes up for
 # a background or neighbour that is too low.
 LARGEST, LARGEST_PART = 3.0, 10.0
-EXCHANGE = 2.0  # gain in the Cash statistic for which two sources exchange their models
-# A child of a large structure: largest core radius, in half-energy radii (what is wider is structure); relative error
-# of the structure's model there; least height of an extended child above the structure, as a share of it: what is
-# fainter cannot be told from substructure.
-CHILD_EXT = 3.0
-CHILD_LEVEL = 0.3
+WIDE = 0.95  # share of the largest core radius from which a fit is at that bound
+# A child of a large structure: largest core radius, in half-energy radii (what is wider is structure), and relative
+# error of the structure's light there.
+CHILD_EXT, CHILD_LEVEL = 3.0, 0.3
 CORE = 1.5  # half-energy radii of a point source that are no part of the light of a structure
 FAINT = 0.1  # such light in units of the background, below which it is none
-CHILD_CONTRAST = 1.0
-WIDE = 0.95  # share of the largest core radius from which a fit is at that bound
-# A source is fitted again when its surroundings changed by what could be told at this level in the Cash statistic.
-SETTLED = 1e-3
-MOST_GAIN = 1e3  # of a source, of which changes are told at that level; brighter ones may move by more
-N_STRUCTURE = 4  # turns of several structures
-MAX_TURNS = 30
-# Fits of a source in which the form of its model is chosen; then that is kept, or two sources might go round in circles.
-MOST_FORMS = 4
 
 
 @dataclass
@@ -215,13 +195,13 @@ class Survey:
     def _guess(self, source):
         """First model: a point with the counts in two half-energy radii."""
         counts = []
-        for patch in self._patches(source, 2 * source.half):
+        for patch in self.patches(source, 2 * source.half):
             image = patch.image(0.0, 0.0, 0.0)
             counts.append(max(patch.counts.sum() - patch.base.sum(), 0.0) / max(image.sum(), 0.05))
         source.first_counts = np.array(counts)
         source.set_model([(0.0, 0.0, 0.0, source.first_counts)])
 
-    def _patches(self, source, radius):
+    def patches(self, source, radius):
         """Patches about a source in its cameras, with background and all that is in the scene."""
         patches = []
         for number, table, reference in zip(source.cameras, source.tables, source.references, strict=True):
@@ -239,7 +219,7 @@ class Survey:
             patches.append(patch)
         return patches
 
-    def _draw(self, source):
+    def draw(self, source):
         """Drawings of the current model."""
         return {
             number: draw(
@@ -249,169 +229,11 @@ class Survey:
             for index, (number, table, reference) in enumerate(zip(source.cameras, source.tables, source.references, strict=True))
         }  # fmt: skip
 
-    def _offset(self, source, others):
-        """Offsets from a source to the models of others [arcsec east, north]."""
-        number = source.cameras[0]
-        step = self.places[number][[each.row for each in others]] - self.places[number][source.row]
-        return step @ self.matrices[number][source.row].T + np.reshape([each.parts[0][:2] for each in others], (-1, 2))
-
-    def _neighbours(self, source):
-        """Other sources in the scene with their distances from the model of this one [arcsec], the nearest first; the
-        structure that it lies on is none."""
-        others = [each for each in self.sources if each.drawings and each is not source and not each.has_children]
-        distances = np.hypot(*(self._offset(source, others) - source.parts[0][:2]).T)
-        return [(others[index], distances[index]) for index in np.argsort(distances)]
-
-    def _free(self, source, near, patches):
-        """Near neighbours whose counts are free, with their images per camera, which are taken off the bases."""
-        free = []
-        if source.has_children:
-            return free
-        for other, distance in near:
-            if distance >= FREE_HALF * source.half + FREE_EXT * max(source.ext, other.ext) or len(free) == MAX_FREE:
-                continue
-            images = []
-            for number, patch in zip(source.cameras, patches, strict=True):
-                seen = number in other.drawings
-                images.append(other.drawings[number].at(patch.rows, patch.columns) if seen else np.zeros(len(patch.counts)))
-            if any(image.any() for image in images):
-                for patch, image in zip(patches, images, strict=True):
-                    patch.base = np.maximum(patch.base - image, LEAST)
-                free.append((other, images))
-        set_neighbours(patches, [images for _, images in free])
-        return free
-
-    def _radii(self, source, nearest, first):
-        """Radius to start with and the largest [arcsec]."""
-        largest = RADIUS_EXT * source.largest
-        if first and not source.has_children:
-            largest = min(largest, max(source.least_radius, FIRST_SHARE * nearest))
-        if source.parent is not None:
-            largest = source.least_radius
-        least = self.segments[source.row, 0] if source.has_children else 0.0
-        return self.radius or min(self._stepped(source, np.fmax(RADIUS_EXT * source.ext, least)), largest), largest
-
-    @staticmethod
-    def _stepped(source, radius):
-        """Least radius of a fit times a power of `GROWTH`, so that a small change of the source changes no pixel."""
-        steps = np.ceil(np.log(max(radius / source.least_radius, 1.0)) / np.log(GROWTH) - 1e-9)
-        return source.least_radius * GROWTH**steps
-
-    def fit(self, source, *, first, full):
-        """Fit a source beside the present models of all others; the radius follows the core radius."""
-        before = source.drawings
-        if not source.has_children:
-            self.modelled.add(before, -1)
-        source.drawings = {}
-        near = self._neighbours(source)
-        nearest = near[0][1] if near else np.inf
-        radius, largest = self._radii(source, nearest, first)
-        pixel = self.cameras[source.cameras[0]].pixel
-        level_error = CHILD_LEVEL if source.parent is not None else self.level_error
-        for _ in range(MAX_GROWTHS):
-            patches = self._patches(source, radius)
-            free = self._free(source, near, patches)
-            widest = max(SHIFT * max(source.half, pixel), radius / RADIUS_EXT)
-            shift = max(min(widest, nearest / 2), pixel / 2)
-            fits = fit_source(patches, shift=shift, largest=source.largest, level_error=level_error)
-            wanted = min(self._stepped(source, RADIUS_EXT * fits["EXT"].ext), largest)
-            if self.radius or fits["EXT"].statistic >= fits["PNT"].statistic or wanted <= radius:
-                break
-            radius = min(wanted, self._stepped(source, 3 * radius))
-        source.alone = not (first and max(radius, wanted) >= largest)
-        if full:
-            half = source.half
-            fits |= fit_composite(patches, fits, shift=shift, half=half, largest=source.largest, level_error=level_error)
-        elif not first and source.n_fits < MOST_FORMS:
-            fits = self._exchange(source, patches, free, fits, shift, level_error)
-        source.fits, source.radius = fits, radius
-        source.n_counts = float(sum(patch.counts.sum() for patch in patches))
-        source.n_fits += 1
-        if source.n_fits <= MOST_FORMS:
-            source.held = source.parent is not None and not self._stands_out(source, patches)
-            source.form = best_model(source) if source.is_sure else ""
-        source.set_model(list(fits[source.form or best_model(source)].parts))
-        source.stale = False
-        source.drawings = self._draw(source) if source.form else {}
-        if not source.has_children:
-            self._tell(source, before)
-            self.modelled.add(source.drawings)
-
-    def _stands_out(self, source, patches):
-        """Whether the extended model of a child is clearly better than a point, higher than the structure that it lies
-        on, and narrower than what is structure itself."""
-        point, extended = source.fits["PNT"], source.fits["EXT"]
-        x, y, ext, counts = extended.parts[0]
-        if point.statistic - extended.statistic < NOT_NOISE or ext > WIDE * source.largest:
-            return False
-        height = sum(n * table.at(table.to_u(ext))[0, 0, 0] for n, table in zip(counts, source.tables, strict=True))
-        level = sum(patch.background[np.argmin((patch.x - x) ** 2 + (patch.y - y) ** 2)] for patch in patches)
-        return height > CHILD_CONTRAST * level
-
-    def _tell(self, source, before):
-        """Mark the sources to which the change of a model matters."""
-        change = self.modelled.change(before, source.drawings)
-        for other in self.sources:
-            if other is source or not other.fits or other.stale or other.has_children:
-                continue
-            gain = np.clip(other.gain, 1.0, MOST_GAIN)
-            for number in other.cameras:
-                radius = other.radius / self.cameras[number].pixel
-                if gain * self.modelled.within(change, number, self.places[number][other.row], radius) > SETTLED:
-                    other.stale = True
-                    break
-
-    def _exchange(self, source, patches, free, fits, shift, level_error):
-        """Fits with the roles of point and extended source exchanged with a neighbour, where these are better: the
-        source fitted first takes the light of both and would keep it."""
-        neighbours = [images for _, images in free]
-        for index, (other, _) in enumerate(free):
-            if other.ext <= fits["EXT"].ext or other.has_children:
-                continue
-            best = min(fits["PNT"].statistic, fits["EXT"].statistic)
-            parts, reach = other.parts, other.reach
-            other.set_model([(*parts[0][:2], 0.0, np.maximum(other.first_counts, 1.0))])
-            drawings = self._draw(other)
-            other.parts, other.reach = parts, reach
-            trial = [
-                drawings[number].at(patch.rows, patch.columns) if number in drawings else np.zeros(len(patch.counts))
-                for number, patch in zip(source.cameras, patches, strict=True)
-            ]
-            set_neighbours(patches, [*neighbours[:index], trial, *neighbours[index + 1 :]])
-            exchanged = fit_source(patches, shift=shift, largest=source.largest, level_error=level_error)
-            if exchanged["EXT"].statistic < best - EXCHANGE:
-                self.modelled.add(other.drawings, -1)
-                other.set_model([(*parts[0][:2], 0.0, np.maximum(other.first_counts, 1.0))])
-                other.drawings, other.stale = drawings, True
-                self.modelled.add(drawings)
-                return exchanged
-            set_neighbours(patches, neighbours)
-        return fits
-
-    def settle(self, *, full):
-        """Fit all but the structures until nothing changes, the brightest first."""
-        sources = [source for source in self.sources if source.cameras and not source.has_children]
-        sources.sort(key=lambda source: -source.parts[0][3].sum())
-        for source in sources:
-            source.stale, source.n_fits = True, 0
-        for turn in range(MAX_TURNS):
-            stale = [source for source in sources if source.stale]
-            if not stale:
-                break
-            for source in stale:
-                self.fit(source, first=turn == 0 and not full, full=full)
-                source.stale |= turn == 0 and not full and not source.alone
-
-    def fit_structures(self):
-        """Fit the structures beside everything else, together if there are several."""
-        for _ in range(N_STRUCTURE if len(self.structures) > 1 else 1):
-            for source in sorted(self.structures, key=lambda source: -source.parts[0][3].sum()):
-                self.fit(source, first=False, full=True)
-
     def recentre(self):
-        """Put each source where its model is now, so that pixels and tables no longer depend on where it began."""
+        """Put each source where its model is now, so that pixels and tables no longer depend on where it began; noise
+        stays where it is, or it would climb from hill to hill."""
         for source in self.sources:
-            if not source.fits or source.has_children:
+            if not source.fits or not source.form or source.has_children:
                 continue
             offset = np.array(source.parts[0][:2])
             before, cameras = [places[source.row].copy() for places in self.places], source.cameras
@@ -424,24 +246,6 @@ class Survey:
                     places[source.row], offset = place, np.zeros(2)
                 self._place(source)
             source.set_model([(x - offset[0], y - offset[1], ext, counts) for x, y, ext, counts in source.parts])
-            source.drawings = self._draw(source) if source.form else {}
+            source.drawings = self.draw(source) if source.form else {}
             self.modelled.add(source.drawings)
         self.light = self._light()
-
-
-def set_neighbours(patches, free):
-    """Give each patch the images of the free neighbours (for each neighbour a list, one per camera)."""
-    for index, patch in enumerate(patches):
-        patch.neighbours = np.reshape([images[index] for images in free], (len(free), len(patch.counts)))
-
-
-def fit_sources(survey):
-    """Fit all sources in place: points and beta models until they agree with each other, then all models."""
-    for source in survey.sources:
-        if source.cameras and not source.has_children:
-            source.drawings = survey._draw(source)
-            survey.modelled.add(source.drawings)
-    survey.settle(full=False)
-    survey.recentre()
-    survey.settle(full=True)
-    survey.fit_structures()

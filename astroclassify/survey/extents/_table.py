@@ -8,8 +8,8 @@ from astropy.coordinates import SkyCoord
 
 from astroclassify.schemes import Flag
 
-from ._optimise import chance_like
 from ._light import draw
+from ._optimise import chance_like
 from ._sources import WIDE, best_model
 
 __all__ = ["fill_table"]
