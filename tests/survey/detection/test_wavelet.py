@@ -12,7 +12,6 @@ from scipy.stats import norm, poisson
 from astroclassify.survey.detection import _wavelet
 from astroclassify.survey.detection._wavelet import (
     coefficient_distribution,
-    filter_counts,
     local_rate,
     smoothings,
     thresholds,
@@ -39,8 +38,13 @@ def transform(image, n_scales):
 
 def significant(counts, background, usable, scales, false_alarm):
     """Supports of all scales up to the largest."""
-    bits = _wavelet.significant(counts, background, usable, scales, false_alarm)
+    bits = _wavelet.significant(np.float32(counts - background), background, usable, scales, false_alarm)
     return np.array([bits >> number & 1 for number in range(max(scales))], bool)
+
+
+def filter_counts(counts, background, *args):
+    """Filtered image."""
+    return _wavelet.filter_counts(np.float32(counts - background), background, *args)
 
 
 def wavelet(scale):
