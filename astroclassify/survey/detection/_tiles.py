@@ -2,7 +2,6 @@
 
 import warnings
 from dataclasses import dataclass, replace
-from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from astroclassify.schemes import Flag
 
 from ._detect import detect
 from ._search import LEAST_EXPOSURE
+from ._wavelet import windows
 
 __all__ = ["detect_tiles"]
 
@@ -133,7 +133,7 @@ def detect_tiles(
     tiles = _Tiles(
         image, exposure, background, ratio, psf, energy_range, some.axis, LEAST_EXPOSURE * largest, overlap, detector
     )
-    items = list(enumerate(_cores(shape, size), 1))
+    items = list(enumerate(windows(shape, size), 1))
     found = map(tiles.search, items) if executor is None else executor.map(tiles.search, items)
     hidden = None if progress is None else not progress
     tables = [each for each in tqdm(found, total=len(items), desc="tiles", disable=hidden) if each is not None]
@@ -247,15 +247,6 @@ def _background_ratio(image, exposure, shape, least, pixel):
     counts, seconds, used = (np.concatenate(sums) for sums in (counts, seconds, used))
     background = estimate_background(counts, seconds / block**2, used == 0, pixel * block)
     return block, np.divide(background, seconds, out=np.zeros_like(seconds), where=seconds > 0)
-
-
-def _cores(shape, size):
-    """Windows of about equal size that an image is cut into."""
-    sides = []
-    for n in shape:
-        ends = np.linspace(0, n, -(-n // size) + 1).round().astype(int).tolist()
-        sides.append([slice(*pair) for pair in pairwise(ends)])
-    return list(product(*sides))
 
 
 def _once(table, cores, reach):
