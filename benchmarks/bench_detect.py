@@ -28,6 +28,7 @@ import numpy as np
 from astropy import units as u
 from astropy.stats import binom_conf_interval
 from astropy.table import QTable
+from photutils.background import Background2D
 from photutils.segmentation import SourceCatalog, SourceFinder
 from photutils.utils.exceptions import NoDetectionsWarning
 from scipy.ndimage import gaussian_filter
@@ -37,7 +38,7 @@ from astroclassify import batch
 from astroclassify._x_classes import MATCH_EXTENDED, MATCH_POINT
 from astroclassify.exceptions import EmptyResultWarning
 from astroclassify.sim import simulate_field
-from astroclassify.survey import detect, find_sources
+from astroclassify.survey import detect, find_sources, read_field
 
 PIXEL, SHAPE = 2.5, (648, 648)  # arcsec
 SIGMA = 15 / 2.3548 / PIXEL  # pixels; the half-energy width of EPN's point spread function is 15 arcsec
@@ -217,29 +218,35 @@ def peak_memory():
     return int(line.split()[1]) / 1024
 
 
-def whole_field(field):
-    """Detection and fits of one field: numbers, processor times [s], memory [MB]."""
+def photutils_search(field):
+    """What photutils does of the search, with its own background."""
+    Background2D(field.counts, field.shape[0] // 12, coverage_mask=field.mask)
+    find_photutils(field, 4.0)
+
+
+def whole_field(field, with_fits):
+    """One line: detection and fits of one field, and the search with photutils: numbers, times, memory."""
     before = peak_memory()
     find_sources(field)  # makes the tables of thresholds
-    start = time.process_time()
-    found = find_sources(field)
-    middle, finding = time.process_time(), peak_memory()
-    candidates = detect(field, max_off_axis=MAX_OFF_AXIS * u.arcmin)
-    return len(found), len(candidates), middle - start, time.process_time() - middle, before, finding, peak_memory()
+    finding, n_found = best_of(partial(find_sources, field)), len(find_sources(field))
+    text = f"find_sources {finding:.2f} s ({n_found} sources), peak memory {peak_memory():.0f} MB ({before:.0f} before)"
+    if with_fits:
+        start = time.process_time()
+        candidates = detect(field, max_off_axis=MAX_OFF_AXIS * u.arcmin)
+        text += (
+            f"; detect {time.process_time() - start:.1f} s ({len(candidates)} within 13 arcmin), {peak_memory():.0f} MB"
+        )
+    if find_spec("skimage") is not None:
+        text += f"; photutils Background2D and SourceFinder {best_of(partial(photutils_search, field)):.2f} s"
+    return text
 
 
-def memory(exposures, seed):
-    """One line per exposure: the whole field."""
-    for exposure in exposures:
-        field = make_field(seed, exposure).field
+def whole_fields(fields, with_fits):
+    """One line per field, given by name."""
+    for name, field in fields.items():
         # A process keeps its largest memory; each field needs a new one, in which nothing was simulated.
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            n_found, n_fitted, finding, both, *used = pool.submit(whole_field, field).result()
-        before, found, fitted = (f"{each:.0f}" for each in used)
-        print(
-            f"whole field, {exposure}: find_sources {finding:.2f} s ({n_found} sources), detect {both:.1f} s "
-            f"({n_fitted} within 13 arcmin, fitted), peak memory {found} and {fitted} MB ({before} MB after imports)"
-        )
+            print(f"{name}: {pool.submit(whole_field, field, with_fits).result()}")
 
 
 def compare(first, fields, with_fits):
@@ -272,6 +279,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-fits", action="store_true", help="leave out detect, which takes longest")
     parser.add_argument("--only-whole", action="store_true", help="no comparison, only time and memory of whole fields")
+    parser.add_argument("--images", nargs="*", default=[], help="real images, for time and memory of whole fields")
     parser.add_argument("--out", help="file of the table (CSV)")
     arguments = parser.parse_args()
     start, exposure = time.perf_counter(), arguments.exposure * u.ks
@@ -285,7 +293,8 @@ def main():
                 writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(rows)
-    memory((10 * u.ks, 40 * u.ks), first)
+    simulated = {f"simulated, {time}": make_field(first, time).field for time in (10 * u.ks, 40 * u.ks)}
+    whole_fields(simulated | {path: read_field(path) for path in arguments.images}, not arguments.no_fits)
     print(f"{time.perf_counter() - start:.0f} s in all")
 
 

@@ -28,6 +28,7 @@ __getattr__, __dir__, __all__ = attach(
         "detection._detect": ("detect",),
         "detection._search": ("filter_image", "find_sources"),
         "detection._selection": ("selection_function",),
+        "detection._tiles": ("detect_tiles",),
         "extents._fit_extent": ("fit_extent", "model_image"),
     },
 )

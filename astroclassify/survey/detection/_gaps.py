@@ -21,11 +21,12 @@ def fill_gaps(counts, background, usable, half):
     makes less than one, normalises them). Its peak may lie in the gap. ``half`` is the half-energy radius [pixels]; no
     more than twice that is filled across, since nothing is known of the middle of a wider gap.
     """
-    if usable.all():
-        return counts, background, usable
     half = max(half, 1.0)  # a pixel smooths too
     sigma, reach, margin = SIGMA * half, int(np.ceil(half)) + 1, int(np.ceil(2 * half)) + 1
-    near = binary_dilation(_is_bright(counts, background, usable, sigma) & ~usable, iterations=reach)
+    near = np.zeros(usable.shape, bool) if usable.all() else _is_bright(counts, background, usable, sigma) & ~usable
+    if not near.any():
+        return counts, background, usable
+    near = binary_dilation(near, iterations=reach)
     counts, background, filled = counts.copy(), background.copy(), usable.copy()
     for window in find_objects(label(near)[0]):
         # Beyond the source by as far as the smoothing and the widest gap reach.
@@ -34,7 +35,7 @@ def fill_gaps(counts, background, usable, half):
         gap = near[window] & _gaps(seen, half + 0.5)
         if gap.any():
             images = np.stack([counts[window], background[window]]) * seen
-            expected = _expected(images, seen.astype(float), sigma)
+            expected = _expected(images, seen.astype(np.float32), sigma)
             counts[window][gap], background[window][gap] = expected[:, gap]
             filled[window] |= gap
     return counts, background, filled
@@ -74,4 +75,4 @@ def _smoothing(n, sigma):
     """Matrix that smooths n pixels with a Gaussian."""
     steps = np.arange(n)
     kernel = np.exp(-0.5 * (np.subtract.outer(steps, steps) / sigma) ** 2)
-    return kernel / kernel[n // 2].sum()
+    return (kernel / kernel[n // 2].sum()).astype(np.float32)

@@ -1,6 +1,7 @@
 """A source on a gap is one source at its place: gaps of all widths and angles, crossed, dead columns, edges."""
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 
+from astroclassify.exceptions import EmptyResultWarning
 from astroclassify.schemes import Flag
-from astroclassify.survey import Field, KingPsf, detect, find_sources, model_image
+from astroclassify.survey import Field, GaussianPsf, KingPsf, detect, find_sources, model_image
 from astroclassify.survey.detection._gaps import fill_gaps
 
 SHAPE = (96, 96)
@@ -24,7 +26,8 @@ def field(usable, camera="EPN"):
                "CRPIX2": MIDDLE + 1, "CDELT1": -PIXEL / 3600, "CDELT2": PIXEL / 3600})  # fmt: skip
     exposure, background = (np.where(usable, value, 0.0) for value in (EXPOSURE, BACKGROUND))
     axis = SkyCoord(150 * u.deg, 2 * u.deg)
-    return Field(np.zeros(SHAPE), exposure, background, ~usable, wcs, KingPsf(camera), axis, instrument=camera)
+    psf = GaussianPsf(12.7 * u.arcsec) if camera == "EROSITA" else KingPsf(camera)  # half-energy width 30 arcsec
+    return Field(np.zeros(SHAPE), exposure, background, ~usable, wcs, psf, axis, instrument=camera)
 
 
 def observe(usable, sources, seed, camera="EPN"):
@@ -122,6 +125,51 @@ def test_a_gap_may_reach_the_edge_of_the_image():
     for seed in range(3):
         found = find_sources(observe(strip(3, 0), [(MIDDLE, 3, 1000, 0)], seed))
         assert_one_source(found, MIDDLE, 3)
+
+
+def corner(edge):
+    return half(edge) & half(edge).T
+
+
+@pytest.mark.parametrize("away", [5, 20, 40])
+@pytest.mark.parametrize(("counts", "ext"), [(200, 0), (800, 20)])
+@pytest.mark.parametrize("camera", ["EPN", "EROSITA"])
+def test_sources_near_edges_and_gaps_are_found_once_and_flagged(camera, counts, ext, away):
+    """``away`` [arcsec] from the edge of the image or of the exposure, a gap, a masked column."""
+    d = away / PIXEL
+    cases = {
+        "edge of the image": (np.ones(SHAPE, bool), d - 0.5, MIDDLE, Flag.OFF_EDGE),
+        "edge of the exposure": (half(30), 29.5 + d, MIDDLE, Flag.MASKED),
+        "corner of the exposure": (corner(30), 29.5 + d, 29.5 + d, Flag.MASKED),
+        "gap": (columns(30, 31, 32), 29.5 - d, MIDDLE, Flag.MASKED),
+        "masked column": (columns(30), 29.5 - d, MIDDLE, Flag.MASKED),
+    }
+    for name, (usable, x, y, flag) in cases.items():
+        found = find_sources(observe(usable, [(x, y, counts, ext)], 5, camera))
+        # Besides there may be noise, as the search is permissive.
+        bright = found[found["filtered_counts"] > 0.1 * found["filtered_counts"][0]]
+        near = distances(bright, x, y) < (10 if ext else 3)
+        assert near.sum() == 1 and np.sum(distances(bright, x, y) < 12) == 1, name
+        if away == 5:
+            assert Flag(int(bright["flags"][near][0])) & flag, name
+
+
+@pytest.mark.parametrize("background", [0.02, 0.3, 2.0])
+def test_a_rim_of_low_exposure_gives_no_sources(background):
+    """Exposed for 5 % of the time, with a background 20 % too low; below 2 % nothing is searched."""
+    y, x = np.indices(SHAPE) - MIDDLE
+    radius, found = np.hypot(x, y), {0.05: [], 0.01: []}
+    for level, numbers in found.items():
+        share = np.select([radius < 34, radius < 40], [1.0, level])
+        rim = dataclasses.replace(field(share > 0), exposure=EXPOSURE * share, background=background * share)
+        for seed in range(6):
+            expected = rim.background * np.where(share == level, 1.2, 1.0)
+            counts = np.random.default_rng(seed).poisson(expected).astype(float)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", EmptyResultWarning)
+                table = find_sources(dataclasses.replace(rim, counts=counts))
+            numbers.append(np.sum(distances(table, MIDDLE, MIDDLE) > 34))
+    assert sum(found[0.05]) <= 6 and sum(found[0.01]) == 0
 
 
 @pytest.mark.parametrize("width", [2, 4])
