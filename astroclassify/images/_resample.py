@@ -11,8 +11,6 @@ from numpy.polynomial import chebyshev
 
 from astroclassify.exceptions import GeometryError
 
-from ._resample_loops import fill_between, follow
-
 __all__ = [
     "LEAST_SHARE",
     "TOLERANCE",
@@ -200,7 +198,9 @@ def integrate(planes, x, y):
     pixel, so that the midpoint rule is exact between the lines of the image's grid that a side crosses. Each side is
     followed once and serves the two pixels that share it: what falls inside the grid is conserved to rounding.
     """
-    # Planes last: those of one pixel lie side by side in memory. The border of zeros stands for all that is outside.
+    from ._resample_loops import follow
+
+    # The border of zeros stands for all that is outside.
     padded = np.pad(np.moveaxis(planes, 0, -1), ((1, 1), (1, 1), (0, 0)))
     left = np.cumsum(padded, axis=1) - padded
     good = np.isfinite(x) & np.isfinite(y)
@@ -222,6 +222,8 @@ def interpolate(data, valid, x, y):
 
     ``valid`` is None (all) or of the image's shape; values are 0 where no valid pixel is near.
     """
+    from ._resample_loops import fill_between
+
     valid = np.ones(data.shape, bool) if valid is None else np.ascontiguousarray(valid, bool)
     values, share = np.empty(np.shape(x)), np.empty(np.shape(x))
     places = (np.ascontiguousarray(np.ravel(each), float) for each in (x, y))

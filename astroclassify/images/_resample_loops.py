@@ -1,41 +1,28 @@
-"""Loops over the pixels of a grid for `_resample`, compiled by numba: contents by Green's theorem, interpolation."""
+"""
+Loops over the pixels of a grid for `_resample`, compiled by numba: integrals along sides, interpolation.
 
-import functools
+This module imports numba, so others import it where they need it; numba keeps the machine code beside this file, or in
+the user's cache. Planes come last: those of one pixel lie side by side in memory.
+"""
 
 import numpy as np
+from numba import njit
 
 __all__ = ["fill_between", "follow"]
 
-
-@functools.cache
-def _compiled(function, signature):
-    """Compile a loop once; numba keeps the machine code beside this file, or in the user's cache."""
-    from numba import njit  # takes half a second, which only those pay that resample
-
-    return njit(signature, nogil=True, cache=True, error_model="numpy")(function)
+_OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 
+@njit("void(f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[:,::1], f8[:,:,::1], f8[:,:,::1])", **_OPTIONS)
 def follow(values, left, x, y, along, across):
     """
     Integrals (.., n) of F dy along the sides of the pixels of a grid with corners x, y (ny + 1, nx + 1).
 
     ``values`` (height, width, n): contents of the pixels of n images, whose outermost are taken to go on for ever;
     ``left``: what lies to the left of each in its row; F is linear in between. The corner of the first pixel is the
-    origin. Filled in are ``along`` (ny + 1, nx) from corner to corner in a row, ``across`` (ny, nx + 1) to the next
-    row. Each side is followed from cell to cell (Amanatides & Woo 1987, Eurographics 87, 3).
+    origin. Filled in are ``along`` (ny + 1, nx, n) from corner to corner in a row, ``across`` (ny, nx + 1, n) to the
+    next row. Each side is followed from cell to cell (Amanatides & Woo 1987, Eurographics 87, 3).
     """
-    signature = "void(f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[:,::1], f8[:,:,::1], f8[:,:,::1])"
-    _compiled(_follow, signature)(values, left, x, y, along, across)
-
-
-def fill_between(data, valid, x, y, values, share):
-    """Fill in values at places x, y, linear between pixels and from valid ones alone, and the share that is valid."""
-    _compiled(_fill_between, "void(f8[:,::1], b1[:,::1], f8[::1], f8[::1], f8[::1], f8[::1])")(
-        data, valid, x, y, values, share
-    )
-
-
-def _follow(values, left, x, y, along, across):
     height, width, n = values.shape
     for j in range(x.shape[0]):
         for i in range(x.shape[1]):
@@ -76,7 +63,9 @@ def _follow(values, left, x, y, along, across):
                         next_v += pace_v
 
 
-def _fill_between(data, valid, x, y, values, share):
+@njit("void(f8[:,::1], b1[:,::1], f8[::1], f8[::1], f8[::1], f8[::1])", **_OPTIONS)
+def fill_between(data, valid, x, y, values, share):
+    """Fill in values at places x, y, linear between pixels and from valid ones alone, and the share that is valid."""
     height, width = data.shape
     for place in range(x.size):
         values[place] = share[place] = 0.0

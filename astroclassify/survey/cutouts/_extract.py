@@ -99,6 +99,12 @@ def extract_cutouts(
     exposure is averaged by area. Optical images are interpolated between pixels, or averaged by area where their pixels
     are finer than half of the grid's. Coordinates between the images are right to 0.01 pixel.
 
+    Cutouts in a folder have as many digits as their data, so that two bands take 0.2 to 0.3 MB: counts are in steps of
+    2^-10 count (of the brightest pixel, if it has less than one count), exposures of at most 2^-12 of the longest,
+    optical values of at most a sixteenth of the median difference of neighbouring pixels. Sums of counts over pixels
+    that follow each other in rows, and so the sum of all, stay as they are to one step. The files themselves are packed
+    without loss (see `~astroclassify.images.Cutout.write`).
+
     A grid that reaches beyond the image is padded, so that the source stays in the middle. Pixels less than half of
     which come from valid ones are masked. ``flags``: ``off_edge``, part of the field lies off the X-ray or the optical
     image; ``masked``, pixels in it are masked or have no exposure; ``no_exposure``, the field has no exposure map;
