@@ -12,6 +12,7 @@ __all__ = ["Fit", "fit_composite", "fit_source"]
 
 # Trial core radii, in the scale of the table, and places of a second point, in half-energy radii of the PSF.
 TRIAL_EXT = (0.5, 1.5, 3.0, 6.0, 12.0, 25.0, 60.0)
+TRIAL_STEPS = 5  # of a point's place, along either side of its range
 TRIAL_RINGS = (0.7, 1.4, 2.5)
 TRIAL_ANGLES = 8
 MAX_SEPARATION = 5.0  # of two points, in half-energy radii
@@ -187,10 +188,13 @@ def _trials(window, fit, places):
 
 
 def _fit_point(window, null):
-    """Point source, never worse than the background alone."""
-    counts = _trials(window, null, [(0.0, 0.0, 0.0)])[1][0]
-    point = _fit(window, POINT, window.place(0.0, 0.0) + window.counts(counts), null.nuisance)
-    return point
+    """Point source, never worse than the background alone, from the best of a grid of places: what it finds does not
+    depend on where within its range it began."""
+    steps = np.linspace(-window.shift, window.shift, TRIAL_STEPS)
+    places = [(0.0, 0.0, 0.0), *((x, y, 0.0) for y in steps for x in steps)]
+    gains, counts = _trials(window, null, places)
+    best = np.argmax(gains)
+    return _fit(window, POINT, window.place(*places[best][:2]) + window.counts(counts[best]), null.nuisance)
 
 
 def _improve_point(window, point, extended, part):

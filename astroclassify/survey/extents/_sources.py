@@ -138,6 +138,10 @@ class Survey:
                 source.parent.has_children = True
                 self._place(source)
         self.structures = [source for source in self.sources if source.has_children]
+        for places in self.places:
+            # In a window of a hundred thousand pixels, hundreds are at the edge: these are not to depend on a shift.
+            rows = [source.row for source in self.structures]
+            places[rows] = np.round(places[rows])
         self.light = self._light()
         for source in self.sources:
             if source.cameras:
