@@ -8,8 +8,9 @@ import numpy as np
 
 from ._profile import ProfileTable
 
-__all__ = ["Camera", "Patch", "Scene", "cut_patch", "join"]
+__all__ = ["Camera", "Patch", "Scene", "cut_patch", "join", "join_pixels"]
 
+WORTHWHILE = 0.7  # share of pixels left for which joining them is worth its time
 LEAST = 1e-7  # expected counts per pixel: a background of zero would make every photon impossible
 
 
@@ -112,3 +113,27 @@ def _join_tables(*tables):
     layout = [(begin, *table.values.shape[:2], table.first) for begin, table in zip(begins, tables, strict=True)]
     scales = [(table.scale, table.nodes[1]) for table in tables]
     return np.concatenate(values) if len(values) > 1 else values[0], np.array(layout, np.int64), np.array(scales)
+
+
+def join_pixels(scene):
+    """The scene with fewer pixels: far ones are joined to blocks, see `_kernels`; itself where that saves little."""
+    from . import _kernels
+
+    numbers, n_blocks = _kernels.blocks(scene)
+    edges = np.cumsum([0, *n_blocks])
+    if edges[-1] > WORTHWHILE * len(scene.x):
+        return scene
+    numbers += np.repeat(edges[:-1], np.diff(scene.edges))
+
+    def total(values):
+        return np.bincount(numbers, values)
+
+    ratio = total(scene.ratio)
+    return scene._replace(
+        **{name: total(getattr(scene, name)) for name in ("counts", "base", "background")},
+        ratio=ratio,
+        x=total(scene.x * scene.ratio) / ratio,
+        y=total(scene.y * scene.ratio) / ratio,
+        neighbours=np.reshape([total(each) for each in scene.neighbours], (-1, edges[-1])),
+        edges=edges,
+    )

@@ -10,7 +10,7 @@ each function. Pixels are taken in blocks that stay in the processor's cache, wi
 import numpy as np
 from numba import njit
 
-__all__ = ["amplitude", "expected_base", "image", "look_up", "minimise", "polynomials", "scores", "shape_gains"]
+__all__ = ["amplitude", "blocks", "expected_base", "image", "look_up", "minimise", "point_image", "polynomials", "scores", "shape_gains"]
 
 BLOCK = 128  # pixels
 # Sums may be taken in any order; infinities and NaN are those of the formulas.
@@ -23,7 +23,10 @@ OPTIONS = {
 # Squared radii of tables: an octave has 8 intervals, numbered by the first bits of the floating-point number.
 from ._profile import OCTAVE_BITS as SHIFT
 MAX_STEPS = 100
-TOLERANCE = 1e-4  # in the Cash statistic: no step promises more
+FINENESS = 0.2  # of blocks
+FINEST, N_OCTAVES = 1 / 16, 16  # of their sides [arcsec]
+ROUGHNESS = 1.5
+TOLERANCE = 1e-3  # in the Cash statistic: no step promises more
 
 
 @njit(**OPTIONS)
@@ -386,15 +389,13 @@ def shape_gains(scene, ground, places):
 
 
 @njit(**OPTIONS)
-def scores(scene, ground, point, places):
-    """Significance of a second faint point at ``places`` (n, 2): score test beside a point (x, y, counts of each
-    camera) on a ground."""
+def scores(scene, model, places):
+    """Significance of a faint point at ``places`` (n, 2) beside a model: score test."""
     score, information = np.zeros(len(places)), np.zeros(len(places))
     for camera in range(scene.edges.size - 1):
         part = slice(scene.edges[camera], scene.edges[camera + 1])
         x, y, ratio, first = scene.x[part], scene.y[part], scene.ratio[part], scene.layout[camera, 3]
-        curves, _ = _curves(scene, camera, 0.0)
-        expected = ground[part] + point[2 + camera] * image(x, y, ratio, point[0], point[1], curves, first)
+        curves, expected = _curves(scene, camera, 0.0)[0], model[part]
         excess = scene.counts[part] / expected - 1.0
         for number in range(len(places)):
             shape = image(x, y, ratio, places[number, 0], places[number, 1], curves, first)
@@ -402,3 +403,53 @@ def scores(scene, ground, point, places):
                 score[number] += shape[i] * excess[i]
                 information[number] += shape[i] * shape[i] / expected[i]
     return np.where(information > 0, score / np.sqrt(information), -np.inf)
+
+
+@njit(**OPTIONS)
+def point_image(scene, x, y, counts):
+    """Expected counts of a point on all pixels; ``counts`` per camera."""
+    result = np.empty(scene.x.size)
+    for camera in range(scene.edges.size - 1):
+        part = slice(scene.edges[camera], scene.edges[camera + 1])
+        curves, first = _curves(scene, camera, 0.0)[0], scene.layout[camera, 3]
+        result[part] = counts[camera] * image(scene.x[part], scene.y[part], scene.ratio[part], x, y, curves, first)
+    return result
+
+
+@njit(**OPTIONS)
+def blocks(scene):
+    """
+    Number of the block of each pixel, and of blocks of each camera. Blocks are squares of a side between `FINENESS` / 2
+    and `FINENESS` times the distance from the position; where base and neighbours vary by more than `ROUGHNESS`,
+    pixels stay alone.
+    """
+    across = 2 * int(2 / FINENESS) + 3
+    n_cells = N_OCTAVES * across * across
+    numbers, n_blocks = np.empty(scene.x.size, np.int64), np.zeros(scene.edges.size - 1, np.int64)
+    cells = np.empty(scene.x.size, np.int64)
+    for camera in range(scene.edges.size - 1):
+        least, most = np.full(n_cells, np.inf), np.zeros(n_cells)
+        number = np.full(n_cells, -1)
+        for i in range(scene.edges[camera], scene.edges[camera + 1]):
+            x, y = scene.x[i], scene.y[i]
+            side, octave = FINEST, 0
+            distance = FINENESS / 2 * max(abs(x), abs(y))
+            while side <= distance and octave < N_OCTAVES - 1:
+                side *= 2
+                octave += 1
+            row, column = int(np.floor(y / side)) + across // 2, int(np.floor(x / side)) + across // 2
+            cells[i] = cell = (octave * across + min(max(row, 0), across - 1)) * across + min(max(column, 0), across - 1)
+            ground = scene.base[i]
+            for each in range(scene.neighbours.shape[0]):
+                ground += scene.neighbours[each, i]
+            ground /= scene.ratio[i]
+            least[cell], most[cell] = min(least[cell], ground), max(most[cell], ground)
+        n = 0
+        for i in range(scene.edges[camera], scene.edges[camera + 1]):
+            cell = cells[i]
+            if number[cell] < 0 or most[cell] > ROUGHNESS * least[cell]:
+                number[cell] = n
+                n += 1
+            numbers[i] = number[cell]
+        n_blocks[camera] = n
+    return numbers, n_blocks

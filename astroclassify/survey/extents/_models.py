@@ -5,13 +5,14 @@ from functools import cached_property
 
 import numpy as np
 
-from ._expected import Scene, join
+from ._expected import Scene, join, join_pixels
 from ._optimise import Solution, covariance
 
 __all__ = ["Fit", "fit_composite", "fit_source"]
 
 # Trial core radii, in the scale of the table, and places of a second point, in half-energy radii of the PSF.
 TRIAL_EXT = (0.5, 1.5, 3.0, 6.0, 12.0, 25.0, 60.0)
+TRIAL_STEPS = 5  # of places of a point along each axis
 TRIAL_RINGS = (0.7, 1.4, 2.5)
 TRIAL_ANGLES = 8
 MAX_SEPARATION = 5.0  # of two points, in half-energy radii
@@ -77,33 +78,28 @@ class Window:
     """What all fits of one source share."""
 
     scene: Scene
+    coarse: Scene  # with fewer pixels, on which minima are searched
     tables: tuple
     shift: float  # how far the position may move along each axis [arcsec]
+    reach: float  # and that of a second point
     highest: float  # upper bound of ``u``, in the first camera's table
     most: np.ndarray  # upper bound of the counts of a component, per camera
     nuisance: np.ndarray  # start, lowest and highest factor of each free neighbour in each camera, and of the level
 
-    def place(self, x, y):
-        """Start and bounds of a position."""
-        return [(x, -self.shift, self.shift), (y, -self.shift, self.shift)]
 
-    def counts(self, values):
-        """Start and bounds of counts, of one component after the other."""
-        most = np.tile(self.most, len(values) // len(self.most))
-        return [(value, 0.0, highest) for value, highest in zip(values, most, strict=True)]
-
-
-def open_window(patches, shift, largest, level_error):
+def open_window(patches, shift, largest, level_error, half=0.0):
     """`Window` of patches. Amplitudes are bounded by what the pixels can show: their counts and five deviations."""
     scene, tables = join(patches, level_error), tuple(patch.table for patch in patches)
     highest = float(min(tables[0].to_u(min(table.to_ext(table.u_max), largest)) for table in tables))
     seen = np.array([patch.counts.sum() for patch in patches])
     most = seen + 5 * np.sqrt(seen) + 10
     sums = np.transpose([patch.neighbours.sum(axis=1) for patch in patches])
-    bounds = [(1.0, 0.0, high) for high in np.ravel(most / np.maximum(sums, LEAST_SHARE))]
+    nuisance = [(1.0, 0.0, high) for high in np.ravel(most / np.maximum(sums, LEAST_SHARE))]
     if level_error > 0:
-        bounds.append((1.0, LEAST_LEVEL, np.inf))
-    return Window(scene, tables, shift, highest, most / LEAST_SHARE, np.reshape(np.array(bounds), (-1, 3)))
+        nuisance.append((1.0, LEAST_LEVEL, np.inf))
+    nuisance = np.reshape(np.array(nuisance), (-1, 3))
+    reach = shift + MAX_SEPARATION * half
+    return Window(scene, join_pixels(scene), tables, shift, reach, highest, most / LEAST_SHARE, nuisance)
 
 
 def fit_source(patches, *, shift, largest, level_error=0.0):
@@ -111,11 +107,10 @@ def fit_source(patches, *, shift, largest, level_error=0.0):
     position along each axis and ``largest`` the core radius [arcsec]. With ``level_error`` the background's level is
     free, with a Gaussian prior about 1 of this standard deviation."""
     window = open_window(patches, shift, largest, level_error)
-    null = _fit(window, (), (), window.nuisance[:, 0])
+    null = _fit(window, (), [window.nuisance[:, 0]])
     point = _fit_point(window, null)
     extended = _fit_extended(window, point)
-    x, y = extended.parts[0][:2]
-    if np.hypot(x - point.parts[0][0], y - point.parts[0][1]) > 0.3 * window.tables[0].scale:
+    if np.hypot(*np.subtract(extended.parts[0][:2], point.parts[0][:2])) > 0.3 * window.tables[0].scale:
         # The point may be at another maximum than the beta model.
         point, extended = _improve_point(window, point, extended, extended.parts[0])
     return {"NULL": null, "PNT": point, "EXT": extended}
@@ -125,20 +120,18 @@ def fit_composite(patches, fits, *, shift, half, largest, level_error=0.0):
     """`Fit` of a beta model with a central point (EPN) and of two points (DBL), from the ``fits`` of `fit_source`, and
     the point and beta model again, which these may show better minima; ``half`` is the half-energy radius of the PSF,
     lengths in arcsec."""
-    window = open_window(patches, shift, largest, level_error)
+    window = open_window(patches, shift, largest, level_error, half)
     point, extended = fits["PNT"], fits["EXT"]
     double = _fit_double(window, point, half)
     brighter = max(double.parts, key=lambda part: part[3].sum())
     better, extended = _improve_point(window, point, extended, (*brighter[:3], double.counts))
     if better is not point:
         point, double = better, min(double, _fit_double(window, better, half), key=_statistic)
-    central = _fit_central(window, extended)
+    central = _fit_central(window, extended, point)
     # Without its point it is a beta model, with all of the counts.
-    x, y, u = central.solution.parameters[:3]
-    start = [*window.place(x, y), (u, 0.0, window.highest), *window.counts(central.counts)]
-    better = _fit(window, BETA, start, central.nuisance)
+    better = _fit(window, BETA, [np.concatenate([central.solution.parameters[:3], central.counts, central.nuisance])])
     if better.statistic < extended.statistic - NESTED:
-        extended, central = better, min(central, _fit_central(window, better), key=_statistic)
+        extended, central = better, min(central, _fit_central(window, better, point), key=_statistic)
     return {"PNT": point, "EXT": extended, "EPN": central, "DBL": double}
 
 
@@ -146,19 +139,38 @@ def _statistic(fit):
     return fit.statistic
 
 
-def _fit(window, components, bounds, nuisance):
-    """Run one model from a start (value, lowest, highest) per parameter, and from that of the nuisance parameters."""
+def _fit(window, components, starts, nested=None, edge=None):
+    """Run one model from several starts, all its parameters and the nuisance ones each, and keep the best; a model
+    ``nested`` in it is its own start, ``edge``, should it be better."""
     from . import _kernels
 
-    n, n_cameras, table = len(bounds), len(window.most), window.tables[0]
-    start, lower, upper = np.concatenate([np.reshape(np.array(bounds, float), (-1, 3)), window.nuisance]).T.copy()
-    start[n:] = nuisance
-    indices = np.reshape(np.array(components, np.int64), (-1, 4))
-    indices[:, 3] *= n_cameras
-    indices[:, 3] += max((part[index] for part in components for index in range(3)), default=-1) + 1
-    solution = Solution(*_kernels.minimise(window.scene, indices, n, start, lower, upper))
-    found, units, parts, seen = solution.parameters, np.ones(n), [], 0.0
-    for x, y, u, first in indices:
+    n_cameras, n = len(window.most), len(starts[0]) - len(window.nuisance)
+    first, indices = n - n_cameras * len(components), np.array(components, np.int64).reshape(-1, 4)
+    lower, upper = np.zeros(n), np.repeat([window.shift, window.reach, np.inf], [min(first, 2), max(first - 2, 0), n - first])
+    lower[:first] = -upper[:first]
+    for number, (_, _, u, _) in enumerate(components):
+        if u >= 0:
+            lower[u], upper[u] = 0.0, window.highest
+        indices[number, 3] = first + number * n_cameras
+    upper[first:] = np.tile(window.most, len(components))
+    bounds = np.concatenate([lower, window.nuisance[:, 1]]), np.concatenate([upper, window.nuisance[:, 2]])
+
+    def solve(scene, start):
+        return Solution(*_kernels.minimise(scene, indices, n, np.ascontiguousarray(start, float), *bounds))
+
+    found = min((solve(window.coarse, start) for start in starts), key=_statistic)
+    if window.coarse is not window.scene:
+        found = solve(window.scene, found.parameters)
+    if nested is not None and found.statistic > nested.statistic:
+        found = min(found, solve(window.scene, edge), key=_statistic)
+    return _describe(window, indices, n, found)
+
+
+def _describe(window, components, n, solution):
+    """`Fit` of a solution."""
+    n_cameras, table, found = len(window.most), window.tables[0], solution.parameters
+    units, parts, seen = np.ones(n), [], 0.0
+    for x, y, u, first in components:
         if u >= 0:
             units[u] = table.d_ext(found[u])
         counts = slice(first, first + n_cameras)
@@ -178,30 +190,53 @@ def _fit(window, components, bounds, nuisance):
     )
 
 
-def _trials(window, fit, places):
-    """Gains in C of point or beta models (x, y, u) beside the nuisance parameters of a fit, and their counts."""
+def _trials(window, nuisance, places):
+    """Gains in C of point or beta models (x, y, u) beside some nuisance parameters, and their counts."""
     from . import _kernels
 
-    ground = _kernels.expected_base(window.scene, fit.neighbours, fit.level)
-    return _kernels.shape_gains(window.scene, ground, np.array(places, float))
+    ground = _kernels.expected_base(window.coarse, *_split(window, nuisance))
+    return _kernels.shape_gains(window.coarse, ground, np.array(places, float))
+
+
+def _split(window, nuisance):
+    """Factors of the free neighbours, (n_neighbours, n_cameras), and level."""
+    n_cameras = len(window.most)
+    n_free = len(window.scene.neighbours) * n_cameras
+    level = float(nuisance[-1]) if window.scene.level_error > 0 else 1.0
+    return np.ascontiguousarray(nuisance[:n_free]).reshape(-1, n_cameras), level
 
 
 def _fit_point(window, null):
-    """Point source, never worse than the background alone."""
-    counts = _trials(window, null, [(0.0, 0.0, 0.0)])[1][0]
-    point = _fit(window, POINT, window.place(0.0, 0.0) + window.counts(counts), null.nuisance)
-    return point
+    """Point source, never worse than the background alone: from the position with the neighbours as they are, and from
+    where a point beside the background alone is most significant."""
+    from . import _kernels
+
+    steps = np.linspace(-window.shift, window.shift, TRIAL_STEPS)
+    places = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+    model = _kernels.expected_base(window.coarse, *_split(window, null.nuisance))
+    place = places[np.argmax(_kernels.scores(window.coarse, model, places))]
+    starts = []
+    for nuisance, (x, y) in ((window.nuisance[:, 0], (0.0, 0.0)), (null.nuisance, place)):
+        counts = _trials(window, nuisance, [(x, y, 0.0)])[1][0]
+        starts.append(np.concatenate([[x, y], counts, nuisance]))
+    edge = np.concatenate([np.zeros(2 + len(window.most)), null.nuisance])
+    return _fit(window, POINT, starts, null, edge)
 
 
 def _improve_point(window, point, extended, part):
     """Point and beta model, or better ones if the point is better at the place and with the counts of a part."""
     x, y, _, counts = part
-    other = _fit(window, POINT, window.place(x, y) + window.counts(counts), extended.nuisance)
+    other = _fit(window, POINT, [np.concatenate([[x, y], counts, extended.nuisance])])
     if other.statistic < point.statistic - NESTED:
         point = other
         if extended.statistic > point.statistic:
-            extended = _fit_from_edge(window, point)
+            extended = _fit(window, BETA, [_edge_of_beta(point)], point, _edge_of_beta(point))
     return point, extended
+
+
+def _edge_of_beta(point):
+    """The point as a beta model, which the gradient may let grow."""
+    return np.insert(point.solution.parameters, 2, 0.0)
 
 
 def _fit_extended(window, point):
@@ -209,31 +244,21 @@ def _fit_extended(window, point):
     x, y = point.parts[0][:2]
     table = window.tables[0]
     u = np.unique(np.minimum(table.to_u(np.array(TRIAL_EXT) * table.scale), window.highest))
-    gains, counts = _trials(window, point, np.column_stack([np.full(len(u), x), np.full(len(u), y), u]))
+    gains, counts = _trials(window, point.nuisance, np.column_stack([np.full(len(u), x), np.full(len(u), y), u]))
     best = np.argmax(gains)
-    start = [*window.place(x, y), (u[best], 0.0, window.highest), *window.counts(counts[best])]
-    extended = _fit(window, BETA, start, point.nuisance)
-    return extended if extended.statistic < point.statistic else _fit_from_edge(window, point)
+    start = np.concatenate([[x, y, u[best]], counts[best], point.nuisance])
+    return _fit(window, BETA, [start], point, _edge_of_beta(point))
 
 
-def _fit_from_edge(window, point):
-    """Beta model started at EXT = 0, which is the point source; the gradient there decides whether EXT grows."""
-    x, y, _, counts = point.parts[0]
-    start = [*window.place(x, y), (0.0, 0.0, window.highest), *window.counts(counts)]
-    return _fit(window, BETA, start, point.nuisance)
-
-
-def _fit_central(window, extended):
-    """Beta model and point at one position, started from no point, from a faint one and from half of the counts."""
+def _fit_central(window, extended, point):
+    """Beta model and point at one position, started from a faint point and from one with half of the counts."""
     x, y, _, total = extended.parts[0]
-    u, fits = extended.solution.parameters[2], []
-    for share, least, wider in ((0.05, 0.5, 1.05), (0.5, 0.5, 1.5), (0.0, 0.0, 1.0)):
-        if fits and share == 0 and min(fits, key=_statistic).statistic <= extended.statistic:
-            break
-        start = [*window.place(x, y), (max(u, least) * wider, 0.0, window.highest)]
-        start += window.counts([*total * (1 - share), *total * share])
-        fits.append(_fit(window, CENTRAL, start, extended.nuisance))
-    return min(fits, key=_statistic)
+    u, starts = extended.solution.parameters[2], []
+    for share, wider in ((0.05, 1.05), (0.5, 1.5)):
+        start = [[x, y, max(u, 0.5) * wider], total * (1 - share), total * share, extended.nuisance]
+        starts.append(np.concatenate(start))
+    edge = np.insert(extended.solution.parameters, 3 + len(total), np.zeros(len(total)))
+    return _fit(window, CENTRAL, starts, extended, edge)
 
 
 def _fit_double(window, point, half):
@@ -244,17 +269,13 @@ def _fit_double(window, point, half):
     angles = np.arange(TRIAL_ANGLES) * (2 * np.pi / TRIAL_ANGLES)
     rings = np.array(TRIAL_RINGS)[:, np.newaxis] * half
     places = np.column_stack([(x + rings * np.cos(angles)).ravel(), (y + rings * np.sin(angles)).ravel()])
-    model = _kernels.expected_base(window.scene, point.neighbours, point.level)
-    scores = _kernels.scores(window.scene, model, np.array([x, y, *counts]), places)
-    x_2, y_2 = places[np.argmax(scores)]
-    reach, fits = window.shift + MAX_SEPARATION * half, []
-    # Either a faint point is added, or the fitted point was the middle of two equal ones; without the first, one.
-    for own, share, least in ((0.0, 0.2, 1.0), (-0.5, 0.5, 1.0), (0.0, 0.0, 0.0)):
-        if fits and share == 0 and min(fits, key=_statistic).statistic <= point.statistic:
-            break
-        far = own + 1.0
-        start = window.place(x + own * (x_2 - x), y + own * (y_2 - y))
-        start += [(x + far * (x_2 - x), -reach, reach), (y + far * (y_2 - y), -reach, reach)]
-        start += window.counts([*counts * (1 - share), *np.maximum(counts * share, least)])
-        fits.append(_fit(window, DOUBLE, start, point.nuisance))
-    return min(fits, key=_statistic)
+    model = _kernels.expected_base(window.coarse, point.neighbours, point.level)
+    model += _kernels.point_image(window.coarse, x, y, counts)
+    x_2, y_2 = places[np.argmax(_kernels.scores(window.coarse, model, places))]
+    starts = []
+    # Either a faint point is added, or the fitted point was the middle of two equal ones.
+    for own, far, share in ((0.0, 1.0, 0.2), (-0.5, 0.5, 0.5)):
+        there = [x + own * (x_2 - x), y + own * (y_2 - y), x + far * (x_2 - x), y + far * (y_2 - y)]
+        starts.append(np.concatenate([there, counts * (1 - share), np.maximum(counts * share, 1.0), point.nuisance]))
+    edge = np.concatenate([[x, y, x_2, y_2], counts, np.zeros(len(counts)), point.nuisance])
+    return _fit(window, DOUBLE, starts, point, edge)
