@@ -261,6 +261,20 @@ def _step(fisher, excess, gradient, free, damping, step):
 
 
 @njit(**OPTIONS)
+def _shorten(scene, components, best, step):
+    """Shorten a step that moves a component by more than its size, beyond which derivatives tell nothing."""
+    longest = 0.0
+    for x, y, u, _ in components:
+        size = 2 * scene.scales[0, 0]
+        if u >= 0:
+            size *= np.cosh(best[u])
+            longest = max(longest, abs(step[u]))
+        longest = max(longest, np.hypot(step[x], step[y]) / size)
+    if longest > 1:
+        step /= longest
+
+
+@njit(**OPTIONS)
 def _learn(excess, fisher, moved, change):
     """Update what the curvature of C has beyond the Fisher matrix (Dennis, Gay & Welsch 1981, ACM Trans. Math. Softw.
     7, 348) by a symmetric update of rank one, from the ``change`` of the gradient along a step."""
@@ -309,6 +323,7 @@ def minimise(scene, components, n_source, start, lower, upper):
         if not _step(fisher, excess, gradient, free[:n_free], damping, step):
             excess[:] = 0.0
             _step(fisher, excess, gradient, free[:n_free], max(damping, 1e-6), step)
+        _shorten(scene, components, best, step)
         trial = np.minimum(np.maximum(best + step, lower), upper)
         moved = trial - best
         promise = -2 * (gradient @ moved) - moved @ (fisher @ moved) - moved @ (excess @ moved)

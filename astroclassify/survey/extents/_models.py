@@ -13,8 +13,8 @@ __all__ = ["Fit", "fit_composite", "fit_source"]
 # Trial core radii, in the scale of the table, and places of a second point, in half-energy radii of the PSF.
 TRIAL_EXT = (0.5, 1.5, 3.0, 6.0, 12.0, 25.0, 60.0)
 TRIAL_STEPS = 5  # of places of a point along each axis
-TRIAL_RINGS = (0.7, 1.4, 2.5)
-TRIAL_ANGLES = 8
+TRIAL_RINGS = (0.7, 1.4, 2.5, 4.0)
+TRIAL_ANGLES = 12
 MAX_SEPARATION = 5.0  # of two points, in half-energy radii
 LEAST_SHARE = 0.1  # of a source within the window, for which its counts are bounded by those of the window
 LEAST_LEVEL = 0.05  # of the background
@@ -241,22 +241,40 @@ def _edge_of_beta(point):
 
 def _fit_extended(window, point):
     """Beta model, never worse than the point source, from the best of a few core radii there."""
+    from . import _kernels
+
     x, y = point.parts[0][:2]
-    table = window.tables[0]
-    u = np.unique(np.minimum(table.to_u(np.array(TRIAL_EXT) * table.scale), window.highest))
-    gains, counts = _trials(window, point.nuisance, np.column_stack([np.full(len(u), x), np.full(len(u), y), u]))
-    best = np.argmax(gains)
-    start = np.concatenate([[x, y, u[best]], counts[best], point.nuisance])
+    ground = _kernels.expected_base(window.coarse, point.neighbours, point.level)
+    u, counts = _best_beta(window, ground, x, y)
+    start = np.concatenate([[x, y, u], counts, point.nuisance])
     return _fit(window, BETA, [start], point, _edge_of_beta(point))
 
 
+def _best_beta(window, ground, x, y):
+    """The best of a few core radii, as ``u``, and its counts."""
+    from . import _kernels
+
+    table = window.tables[0]
+    u = np.unique(np.minimum(table.to_u(np.array(TRIAL_EXT) * table.scale), window.highest))
+    places = np.column_stack([np.full(len(u), x), np.full(len(u), y), u])
+    gains, counts = _kernels.shape_gains(window.coarse, ground, places)
+    best = np.argmax(gains)
+    return u[best], counts[best]
+
+
 def _fit_central(window, extended, point):
-    """Beta model and point at one position, started from a faint point and from one with half of the counts."""
+    """Beta model and point at one position, started from the beta model with a faint point, and from the point with the
+    best beta model beside it."""
+    from . import _kernels
+
     x, y, _, total = extended.parts[0]
-    u, starts = extended.solution.parameters[2], []
-    for share, wider in ((0.05, 1.05), (0.5, 1.5)):
-        start = [[x, y, max(u, 0.5) * wider], total * (1 - share), total * share, extended.nuisance]
-        starts.append(np.concatenate(start))
+    u = extended.solution.parameters[2]
+    starts = [np.concatenate([[x, y, max(u, 0.5) * 1.05], total * 0.95, total * 0.05, extended.nuisance])]
+    x, y, _, counts = point.parts[0]
+    ground = _kernels.expected_base(window.coarse, point.neighbours, point.level)
+    ground += _kernels.point_image(window.coarse, x, y, counts)
+    u, beta = _best_beta(window, ground, x, y)
+    starts.append(np.concatenate([[x, y, u], np.maximum(beta, 1.0), counts, point.nuisance]))
     edge = np.insert(extended.solution.parameters, 3 + len(total), np.zeros(len(total)))
     return _fit(window, CENTRAL, starts, extended, edge)
 
@@ -271,11 +289,14 @@ def _fit_double(window, point, half):
     places = np.column_stack([(x + rings * np.cos(angles)).ravel(), (y + rings * np.sin(angles)).ravel()])
     model = _kernels.expected_base(window.coarse, point.neighbours, point.level)
     model += _kernels.point_image(window.coarse, x, y, counts)
-    x_2, y_2 = places[np.argmax(_kernels.scores(window.coarse, model, places))]
+    scores = _kernels.scores(window.coarse, model, places)
+    best = places[np.argmax(scores)]
+    apart = np.hypot(*(places - best).T) > half
+    # Either a faint point is added, here or there, or the fitted point was the middle of two equal ones.
+    other = places[apart][np.argmax(scores[apart])]
     starts = []
-    # Either a faint point is added, or the fitted point was the middle of two equal ones.
-    for own, far, share in ((0.0, 1.0, 0.2), (-0.5, 0.5, 0.5)):
-        there = [x + own * (x_2 - x), y + own * (y_2 - y), x + far * (x_2 - x), y + far * (y_2 - y)]
+    for (x_2, y_2), own, share in ((best, 0.0, 0.2), (other, 0.0, 0.2), (best, -0.5, 0.5)):
+        there = [x + own * (x_2 - x), y + own * (y_2 - y), x + (1 + own) * (x_2 - x), y + (1 + own) * (y_2 - y)]
         starts.append(np.concatenate([there, counts * (1 - share), np.maximum(counts * share, 1.0), point.nuisance]))
-    edge = np.concatenate([[x, y, x_2, y_2], counts, np.zeros(len(counts)), point.nuisance])
+    edge = np.concatenate([[x, y, *best], counts, np.zeros(len(counts)), point.nuisance])
     return _fit(window, DOUBLE, starts, point, edge)
