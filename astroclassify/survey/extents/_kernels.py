@@ -26,6 +26,7 @@ MAX_STEPS = 100
 FINENESS = 0.2  # of blocks
 FINEST, N_OCTAVES = 1 / 16, 16  # of their sides [arcsec]
 ROUGHNESS = 1.5
+CORE = 4.0
 TOLERANCE = 1e-3  # in the Cash statistic: no step promises more
 
 
@@ -439,7 +440,7 @@ def blocks(scene):
     pixels stay alone.
     """
     across = 2 * int(2 / FINENESS) + 3
-    n_cells = N_OCTAVES * across * across
+    n_cells, core = N_OCTAVES * across * across, CORE * scene.scales[0, 0]
     numbers, n_blocks = np.empty(scene.x.size, np.int64), np.zeros(scene.edges.size - 1, np.int64)
     cells = np.empty(scene.x.size, np.int64)
     for camera in range(scene.edges.size - 1):
@@ -462,7 +463,8 @@ def blocks(scene):
         n = 0
         for i in range(scene.edges[camera], scene.edges[camera + 1]):
             cell = cells[i]
-            if number[cell] < 0 or most[cell] > ROUGHNESS * least[cell]:
+            near = max(abs(scene.x[i]), abs(scene.y[i])) < core
+            if near or number[cell] < 0 or most[cell] > ROUGHNESS * least[cell]:
                 number[cell] = n
                 n += 1
             numbers[i] = number[cell]

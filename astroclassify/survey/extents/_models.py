@@ -13,8 +13,7 @@ __all__ = ["Fit", "fit_composite", "fit_source"]
 # Trial core radii, in the scale of the table, and places of a second point, in half-energy radii of the PSF.
 TRIAL_EXT = (0.5, 1.5, 3.0, 6.0, 12.0, 25.0, 60.0)
 TRIAL_STEPS = 5  # of places of a point along each axis
-TRIAL_RINGS = (0.7, 1.4, 2.5, 4.0)
-TRIAL_ANGLES = 12
+TRIAL_REACH, TRIAL_STEP = 3.0, 1.0
 MAX_SEPARATION = 5.0  # of two points, in half-energy radii
 LEAST_SHARE = 0.1  # of a source within the window, for which its counts are bounded by those of the window
 LEAST_LEVEL = 0.05  # of the background
@@ -206,13 +205,18 @@ def _split(window, nuisance):
     return np.ascontiguousarray(nuisance[:n_free]).reshape(-1, n_cameras), level
 
 
+def _grid(x, y):
+    """All places (n, 2) of a grid."""
+    return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+
+
 def _fit_point(window, null):
     """Point source, never worse than the background alone: from the position with the neighbours as they are, and from
     where a point beside the background alone is most significant."""
     from . import _kernels
 
     steps = np.linspace(-window.shift, window.shift, TRIAL_STEPS)
-    places = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+    places = _grid(steps, steps)
     model = _kernels.expected_base(window.coarse, *_split(window, null.nuisance))
     place = places[np.argmax(_kernels.scores(window.coarse, model, places))]
     starts = []
@@ -284,9 +288,8 @@ def _fit_double(window, point, half):
     from . import _kernels
 
     x, y, _, counts = point.parts[0]
-    angles = np.arange(TRIAL_ANGLES) * (2 * np.pi / TRIAL_ANGLES)
-    rings = np.array(TRIAL_RINGS)[:, np.newaxis] * half
-    places = np.column_stack([(x + rings * np.cos(angles)).ravel(), (y + rings * np.sin(angles)).ravel()])
+    steps = half * np.arange(-TRIAL_REACH, TRIAL_REACH + 0.01, TRIAL_STEP)
+    places = _grid(x + steps, y + steps)
     model = _kernels.expected_base(window.coarse, point.neighbours, point.level)
     model += _kernels.point_image(window.coarse, x, y, counts)
     scores = _kernels.scores(window.coarse, model, places)
