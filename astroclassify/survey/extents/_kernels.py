@@ -31,24 +31,23 @@ TOLERANCE = 1e-3  # in the Cash statistic: no step promises more
 
 
 @njit(**OPTIONS)
-def polynomials(values, width, first, u):
-    """Cubic polynomials of f and df/du in squared radius, (n_radii - 1, 8), at ``u`` between the nodes of a table."""
+def polynomials(values, width, first, u, n):
+    """Cubic polynomials of f and df/du in squared radius, (n, 8), at ``u`` between the nodes of a table."""
     node = min(max(int(u / width), 0), values.shape[0] - 2)
     t = u / width - node
     s = t - 1.0
     # Cubic Hermite polynomials of the two nodes' values and slopes, and their derivatives.
     w0, w1, w2, w3 = (1 + 2 * t) * s * s, t * t * (3 - 2 * t), t * s * s * width, t * t * s * width
     c0, c1, c2, c3 = 6 * t * s / width, -6 * t * s / width, s * (3 * t - 1), t * (3 * t - 2)
-    n = values.shape[1]
     below, above = values[node], values[node + 1]
-    rows = np.empty((4, n))
-    for k in range(n):
+    rows = np.empty((4, n + 1))
+    for k in range(n + 1):
         for j in range(2):
             rows[j, k] = w0 * below[k, j] + w1 * above[k, j] + w2 * below[k, j + 2] + w3 * above[k, j + 2]
             rows[j + 2, k] = c0 * below[k, j] + c1 * above[k, j] + c2 * below[k, j + 2] + c3 * above[k, j + 2]
-    squares = ((first + np.arange(n)) << SHIFT).view(np.float64)
-    result = np.empty((n - 1, 8))
-    for k in range(n - 1):
+    squares = ((first + np.arange(n + 1)) << SHIFT).view(np.float64)
+    result = np.empty((n, 8))
+    for k in range(n):
         step = 1.0 / (squares[k + 1] - squares[k])
         for j in range(2):
             # f'(r) / r is twice the derivative by the squared radius.
@@ -111,8 +110,11 @@ def image(x, y, ratio, centre_x, centre_y, curves, first):
 
 @njit(**OPTIONS)
 def _curves(scene, camera, u):
-    """Polynomials of a camera at the ``u`` of the first one's table, and the derivative of its own ``u`` by that."""
-    begin, n_ext, n_radii, first = scene.layout[camera]
+    """Polynomials of a camera at the ``u`` of the first one's table (negative: of a point), and the derivative of its
+    own ``u`` by that."""
+    begin, n_ext, n_radii, first, begin_point, n = scene.layout[camera]
+    if u < 0:
+        return scene.points[begin_point : begin_point + n_radii - 1], 1.0
     values = scene.values[begin : begin + n_ext * n_radii * 4].reshape((n_ext, n_radii, 4))
     scale, width = scene.scales[camera]
     local, chain = u, 1.0
@@ -120,7 +122,7 @@ def _curves(scene, camera, u):
         relative = scene.scales[0, 0] / scale
         local = np.arcsinh(relative * np.sinh(u))
         chain = relative * np.cosh(u) / np.cosh(local)
-    return polynomials(values, width, first, local), chain
+    return polynomials(values, width, first, local, n), chain
 
 
 @njit(**OPTIONS)
@@ -149,7 +151,7 @@ def evaluate(scene, components, n_source, parameters, gradient, fisher, sums):
                 used[n_used] = p
                 n_used += 1
         first = scene.layout[camera, 3]
-        curves = [_curves(scene, camera, parameters[part[2]] if part[2] >= 0 else 0.0) for part in components]
+        curves = [_curves(scene, camera, parameters[part[2]] if part[2] >= 0 else -1.0) for part in components]
         for start in range(scene.edges[camera], scene.edges[camera + 1], BLOCK):
             size = min(BLOCK, scene.edges[camera + 1] - start)
             for i in range(size):
@@ -328,6 +330,9 @@ def minimise(scene, components, n_source, start, lower, upper):
         trial = np.minimum(np.maximum(best + step, lower), upper)
         moved = trial - best
         promise = -2 * (gradient @ moved) - moved @ (fisher @ moved) - moved @ (excess @ moved)
+        if abs(promise) < 0.01 * TOLERANCE and damping < 0.01:
+            converged = True
+            break
         outcome = evaluate(scene, components, n_source, trial, next_gradient, next_fisher, next_sums)
         gain = statistic - outcome
         change = next_gradient - gradient
@@ -411,7 +416,7 @@ def scores(scene, model, places):
     for camera in range(scene.edges.size - 1):
         part = slice(scene.edges[camera], scene.edges[camera + 1])
         x, y, ratio, first = scene.x[part], scene.y[part], scene.ratio[part], scene.layout[camera, 3]
-        curves, expected = _curves(scene, camera, 0.0)[0], model[part]
+        curves, expected = _curves(scene, camera, -1.0)[0], model[part]
         excess = scene.counts[part] / expected - 1.0
         for number in range(len(places)):
             shape = image(x, y, ratio, places[number, 0], places[number, 1], curves, first)
@@ -427,46 +432,72 @@ def point_image(scene, x, y, counts):
     result = np.empty(scene.x.size)
     for camera in range(scene.edges.size - 1):
         part = slice(scene.edges[camera], scene.edges[camera + 1])
-        curves, first = _curves(scene, camera, 0.0)[0], scene.layout[camera, 3]
+        curves, first = _curves(scene, camera, -1.0)[0], scene.layout[camera, 3]
         result[part] = counts[camera] * image(scene.x[part], scene.y[part], scene.ratio[part], x, y, curves, first)
     return result
 
 
 @njit(**OPTIONS)
-def blocks(scene):
+def _block_numbers(scene):
     """
-    Number of the block of each pixel, and of blocks of each camera. Blocks are squares of a side between `FINENESS` / 2
-    and `FINENESS` times the distance from the position; where base and neighbours vary by more than `ROUGHNESS`,
-    pixels stay alone.
+    Number of the block of each pixel, and where those of each camera begin. Blocks are squares of a side between
+    `FINENESS` / 2 and `FINENESS` times the distance from the position; near it, and where base and neighbours vary by
+    more than `ROUGHNESS`, pixels stay alone.
     """
-    across = 2 * int(2 / FINENESS) + 3
-    n_cells, core = N_OCTAVES * across * across, CORE * scene.scales[0, 0]
-    numbers, n_blocks = np.empty(scene.x.size, np.int64), np.zeros(scene.edges.size - 1, np.int64)
-    cells = np.empty(scene.x.size, np.int64)
+    half = int(2 / FINENESS) + 1
+    across, core = 2 * half + 1, CORE * scene.scales[0, 0]
+    numbers, cells = np.empty(scene.x.size, np.int64), np.empty(scene.x.size, np.int64)
+    edges = np.zeros(scene.edges.size, np.int64)
+    n = 0
     for camera in range(scene.edges.size - 1):
-        least, most = np.full(n_cells, np.inf), np.zeros(n_cells)
-        number = np.full(n_cells, -1)
-        for i in range(scene.edges[camera], scene.edges[camera + 1]):
-            x, y = scene.x[i], scene.y[i]
-            side, octave = FINEST, 0
-            distance = FINENESS / 2 * max(abs(x), abs(y))
-            while side <= distance and octave < N_OCTAVES - 1:
+        pixels = range(scene.edges[camera], scene.edges[camera + 1])
+        least, most = np.full((N_OCTAVES, across, across), np.inf).ravel(), np.zeros(N_OCTAVES * across**2)
+        number = np.full(most.size, -1)
+        for i in pixels:
+            side, octave, distance = FINEST, 0, max(abs(scene.x[i]), abs(scene.y[i]))
+            if distance < core:
+                cells[i] = -1
+                continue
+            while side <= FINENESS / 2 * distance and octave < N_OCTAVES - 1:
                 side *= 2
                 octave += 1
-            row, column = int(np.floor(y / side)) + across // 2, int(np.floor(x / side)) + across // 2
-            cells[i] = cell = (octave * across + min(max(row, 0), across - 1)) * across + min(max(column, 0), across - 1)
+            row = min(max(int(np.floor(scene.y[i] / side)), -half), half) + half
+            column = min(max(int(np.floor(scene.x[i] / side)), -half), half) + half
+            cell = cells[i] = (octave * across + row) * across + column
             ground = scene.base[i]
             for each in range(scene.neighbours.shape[0]):
                 ground += scene.neighbours[each, i]
             ground /= scene.ratio[i]
             least[cell], most[cell] = min(least[cell], ground), max(most[cell], ground)
-        n = 0
-        for i in range(scene.edges[camera], scene.edges[camera + 1]):
+        for i in pixels:
             cell = cells[i]
-            near = max(abs(scene.x[i]), abs(scene.y[i])) < core
-            if near or number[cell] < 0 or most[cell] > ROUGHNESS * least[cell]:
-                number[cell] = n
+            if cell < 0 or most[cell] > ROUGHNESS * least[cell]:
+                numbers[i] = n
                 n += 1
-            numbers[i] = number[cell]
-        n_blocks[camera] = n
-    return numbers, n_blocks
+            else:
+                if number[cell] < 0:
+                    number[cell] = n
+                    n += 1
+                numbers[i] = number[cell]
+        edges[camera + 1] = n
+    return numbers, edges
+
+
+@njit(**OPTIONS)
+def blocks(scene):
+    """Sums of pixels over blocks: counts, base, background, ratio, mean x and y, neighbours, and edges of cameras."""
+    numbers, edges = _block_numbers(scene)
+    sums, neighbours = np.zeros((6, edges[-1])), np.zeros((scene.neighbours.shape[0], edges[-1]))
+    for i in range(numbers.size):
+        k, ratio = numbers[i], scene.ratio[i]
+        sums[0, k] += scene.counts[i]
+        sums[1, k] += scene.base[i]
+        sums[2, k] += scene.background[i]
+        sums[3, k] += ratio
+        sums[4, k] += scene.x[i] * ratio
+        sums[5, k] += scene.y[i] * ratio
+    for row in range(neighbours.shape[0]):
+        for i in range(numbers.size):
+            neighbours[row, numbers[i]] += scene.neighbours[row, i]
+    sums[4:] /= sums[3]
+    return sums, neighbours, edges

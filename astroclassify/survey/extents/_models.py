@@ -10,8 +10,7 @@ from ._optimise import Solution, covariance
 
 __all__ = ["Fit", "fit_composite", "fit_source"]
 
-# Trial core radii, in the scale of the table, and places of a second point, in half-energy radii of the PSF.
-TRIAL_EXT = (0.5, 1.5, 3.0, 6.0, 12.0, 25.0, 60.0)
+TRIAL_U = tuple(np.arcsinh([0.5, 1.5, 3.0, 6.0, 12.0, 25.0, 60.0]))  # core radii
 TRIAL_STEPS = 5  # of places of a point along each axis
 TRIAL_REACH, TRIAL_STEP = 3.0, 1.0
 MAX_SEPARATION = 5.0  # of two points, in half-energy radii
@@ -88,7 +87,8 @@ class Window:
 
 def open_window(patches, shift, largest, level_error, half=0.0):
     """`Window` of patches. Amplitudes are bounded by what the pixels can show: their counts and five deviations."""
-    scene, tables = join(patches, level_error), tuple(patch.table for patch in patches)
+    reach = shift + MAX_SEPARATION * half
+    scene, tables = join(patches, level_error, 1.5 * reach), tuple(patch.table for patch in patches)
     highest = float(min(tables[0].to_u(min(table.to_ext(table.u_max), largest)) for table in tables))
     seen = np.array([patch.counts.sum() for patch in patches])
     most = seen + 5 * np.sqrt(seen) + 10
@@ -97,7 +97,6 @@ def open_window(patches, shift, largest, level_error, half=0.0):
     if level_error > 0:
         nuisance.append((1.0, LEAST_LEVEL, np.inf))
     nuisance = np.reshape(np.array(nuisance), (-1, 3))
-    reach = shift + MAX_SEPARATION * half
     return Window(scene, join_pixels(scene), tables, shift, reach, highest, most / LEAST_SHARE, nuisance)
 
 
@@ -106,7 +105,7 @@ def fit_source(patches, *, shift, largest, level_error=0.0):
     position along each axis and ``largest`` the core radius [arcsec]. With ``level_error`` the background's level is
     free, with a Gaussian prior about 1 of this standard deviation."""
     window = open_window(patches, shift, largest, level_error)
-    null = _fit(window, (), [window.nuisance[:, 0]])
+    null = _fit(window, (), [window.nuisance[:, 0].copy()])
     point = _fit_point(window, null)
     extended = _fit_extended(window, point)
     if np.hypot(*np.subtract(extended.parts[0][:2], point.parts[0][:2])) > 0.3 * window.tables[0].scale:
@@ -144,49 +143,39 @@ def _fit(window, components, starts, nested=None, edge=None):
     from . import _kernels
 
     n_cameras, n = len(window.most), len(starts[0]) - len(window.nuisance)
-    first, indices = n - n_cameras * len(components), np.array(components, np.int64).reshape(-1, 4)
-    lower, upper = np.zeros(n), np.repeat([window.shift, window.reach, np.inf], [min(first, 2), max(first - 2, 0), n - first])
-    lower[:first] = -upper[:first]
-    for number, (_, _, u, _) in enumerate(components):
+    first = n - n_cameras * len(components)  # of the counts
+    indices = np.array([(*part[:3], first + part[3] * n_cameras) for part in components], np.int64).reshape(-1, 4)
+    lower = np.concatenate([np.zeros(n), window.nuisance[:, 1]])
+    upper = np.concatenate([np.zeros(first), *[window.most] * len(components), window.nuisance[:, 2]])
+    for x, y, u, _ in components:
+        upper[[x, y]] = window.shift if x == 0 else window.reach
+        lower[[x, y]] = -upper[x]
         if u >= 0:
-            lower[u], upper[u] = 0.0, window.highest
-        indices[number, 3] = first + number * n_cameras
-    upper[first:] = np.tile(window.most, len(components))
-    bounds = np.concatenate([lower, window.nuisance[:, 1]]), np.concatenate([upper, window.nuisance[:, 2]])
+            upper[u] = window.highest
 
     def solve(scene, start):
-        return Solution(*_kernels.minimise(scene, indices, n, np.ascontiguousarray(start, float), *bounds))
+        return Solution(*_kernels.minimise(scene, indices, n, start, lower, upper))
 
-    found = min((solve(window.coarse, start) for start in starts), key=_statistic)
+    found = min([solve(window.coarse, start) for start in starts], key=_statistic)
     if window.coarse is not window.scene:
         found = solve(window.scene, found.parameters)
     if nested is not None and found.statistic > nested.statistic:
         found = min(found, solve(window.scene, edge), key=_statistic)
-    return _describe(window, indices, n, found)
+    return _describe(window, components, first, n, found)
 
 
-def _describe(window, components, n, solution):
-    """`Fit` of a solution."""
-    n_cameras, table, found = len(window.most), window.tables[0], solution.parameters
-    units, parts, seen = np.ones(n), [], 0.0
-    for x, y, u, first in components:
+def _describe(window, components, first, n, solution):
+    """`Fit` of a solution; ``first`` of its ``n`` parameters is one of counts."""
+    table, found = window.tables[0], solution.parameters
+    counts = found[first:n].reshape(-1, len(window.most))
+    units, parts = np.ones(n), []
+    for (x, y, u, _), number in zip(components, counts, strict=True):
         if u >= 0:
             units[u] = table.d_ext(found[u])
-        counts = slice(first, first + n_cameras)
-        ext = float(table.to_ext(found[u])) if u >= 0 else 0.0
-        parts.append((float(found[x]), float(found[y]), ext, found[counts]))
-        seen += found[counts] @ solution.sums[counts]
-    total = sum(part[3].sum() for part in parts)
-    n_free = len(window.scene.neighbours) * n_cameras
-    return Fit(
-        tuple(parts),
-        n,
-        solution,
-        units,
-        found[n : n + n_free].reshape(-1, n_cameras),
-        float(found[-1]) if window.scene.level_error > 0 else 1.0,
-        float(seen / total) if total > 0 else np.nan,
-    )
+        parts.append((float(found[x]), float(found[y]), float(table.to_ext(found[u])) if u >= 0 else 0.0, number))
+    total, seen = counts.sum(), found[first:n] @ solution.sums[first:n]
+    share = float(seen / total) if total > 0 else np.nan
+    return Fit(tuple(parts), n, solution, units, *_split(window, found[n:]), share)
 
 
 def _trials(window, nuisance, places):
@@ -202,7 +191,7 @@ def _split(window, nuisance):
     n_cameras = len(window.most)
     n_free = len(window.scene.neighbours) * n_cameras
     level = float(nuisance[-1]) if window.scene.level_error > 0 else 1.0
-    return np.ascontiguousarray(nuisance[:n_free]).reshape(-1, n_cameras), level
+    return np.array(nuisance[:n_free]).reshape(-1, n_cameras), level
 
 
 def _grid(x, y):
@@ -221,7 +210,7 @@ def _fit_point(window, null):
     place = places[np.argmax(_kernels.scores(window.coarse, model, places))]
     starts = []
     for nuisance, (x, y) in ((window.nuisance[:, 0], (0.0, 0.0)), (null.nuisance, place)):
-        counts = _trials(window, nuisance, [(x, y, 0.0)])[1][0]
+        counts = _trials(window, nuisance, [(x, y, -1.0)])[1][0]
         starts.append(np.concatenate([[x, y], counts, nuisance]))
     edge = np.concatenate([np.zeros(2 + len(window.most)), null.nuisance])
     return _fit(window, POINT, starts, null, edge)
@@ -258,12 +247,10 @@ def _best_beta(window, ground, x, y):
     """The best of a few core radii, as ``u``, and its counts."""
     from . import _kernels
 
-    table = window.tables[0]
-    u = np.unique(np.minimum(table.to_u(np.array(TRIAL_EXT) * table.scale), window.highest))
-    places = np.column_stack([np.full(len(u), x), np.full(len(u), y), u])
+    places = np.array([(x, y, u) for u in TRIAL_U if u < window.highest] or [(x, y, window.highest)])
     gains, counts = _kernels.shape_gains(window.coarse, ground, places)
     best = np.argmax(gains)
-    return u[best], counts[best]
+    return places[best, 2], counts[best]
 
 
 def _fit_central(window, extended, point):

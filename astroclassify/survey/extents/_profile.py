@@ -62,7 +62,7 @@ class ProfileTable:
         """Polynomials of f and df/du between the radii, (n_radii - 1, 8), as `_kernels` take them."""
         from . import _kernels
 
-        return _kernels.polynomials(self.values, self.nodes[1], self.first, float(u))
+        return _kernels.polynomials(self.values, self.nodes[1], self.first, float(u), self.values.shape[1] - 1)
 
     def at(self, u):
         """Polynomials of f, f'(r)/r and df/du per pixel in squared radius above the lower end of each interval,
@@ -88,6 +88,11 @@ class ProfileTable:
         counts on each pixel; zero if it has nowhere more."""
         seen = np.flatnonzero(self.at(self.to_u(ext))[0, :, 0] > least)
         return float(np.sqrt(squared_radii(self.first, seen[-1] + 2)[-1])) if seen.size else 0.0
+
+
+def intervals(squared):
+    """Numbers of the intervals in which squared radii [arcsec2] lie."""
+    return np.asarray(squared, np.float64).view(np.int64) >> OCTAVE_BITS
 
 
 def squared_radii(first, n):
@@ -139,8 +144,7 @@ def _make_table(psf, off_axis, pixel, max_ext):
     both = np.stack([damped, -wave * damped * scale * np.cosh(nodes)[:, np.newaxis]])
     profile = ifht(both * wave, LOG_STEP, 0.0, offset) / (2 * np.pi * radius)
     first, last = (
-        int(np.float64(each**2).view(np.int64) >> OCTAVE_BITS)
-        for each in (0.02 * min(centre, pixel), MAX_RADIUS * max(max_ext, centre))
+        int(intervals(each**2)) for each in (0.02 * min(centre, pixel), MAX_RADIUS * max(max_ext, centre))
     )
     squares = squared_radii(first, last - first + 1)
     value, rise = _interpolation(np.log(squares / radius[0] ** 2) / (2 * LOG_STEP))
