@@ -23,7 +23,7 @@ OPTIONS = {
 # Squared radii of tables: an octave has 8 intervals, numbered by the first bits of the floating-point number.
 from ._profile import OCTAVE_BITS as SHIFT
 MAX_STEPS = 100
-FINENESS = 0.2  # of blocks
+FINENESS = 0.3  # of blocks
 FINEST, N_OCTAVES = 1 / 16, 16  # of their sides [arcsec]
 ROUGHNESS = 1.5
 CORE = 4.0
@@ -301,16 +301,17 @@ def _learn(excess, fisher, moved, change):
 
 
 @njit(**OPTIONS)
-def minimise(scene, components, n_source, start, lower, upper):
+def minimise(scene, components, n_source, start, lower, upper, excess):
     """
     Parameters of least C within bounds, C, Fisher matrix, sums of derivatives, and whether the search converged.
     Newton's method, scaled and damped (Levenberg 1944; Marquardt 1963), with the Fisher matrix and what the steps tell
-    of the curvature beyond it; a parameter stays at its bound while the gradient holds it there.
+    of the curvature beyond it, ``excess``, from zeros or from a similar scene and written for one; a parameter stays at
+    its bound while the gradient holds it there.
     """
     n = start.size
     best, gradient, fisher, sums = np.minimum(np.maximum(start, lower), upper), np.empty(n), np.empty((n, n)), np.empty(n)
     next_gradient, next_fisher, next_sums = np.empty(n), np.empty((n, n)), np.empty(n)
-    step, free, excess = np.empty(n), np.empty(n, np.int64), np.zeros((n, n))
+    step, free = np.empty(n), np.empty(n, np.int64)
     statistic = evaluate(scene, components, n_source, best, gradient, fisher, sums)
     damping, converged = 1e-3, False
     for _ in range(MAX_STEPS):

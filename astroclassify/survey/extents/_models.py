@@ -11,8 +11,9 @@ from ._optimise import Solution, covariance
 __all__ = ["Fit", "fit_composite", "fit_source"]
 
 TRIAL_U = tuple(np.arcsinh([0.5, 1.5, 3.0, 6.0, 12.0, 25.0, 60.0]))  # core radii
-TRIAL_STEPS = 5  # of places of a point along each axis
-TRIAL_REACH, TRIAL_STEP = 3.0, 1.0
+TRIAL_STEPS = 4  # of places of a point along each axis
+TRIAL_REACH, TRIAL_STEP = 2.5, 1.0  # of those of a second point, in half-energy radii
+APART = 0.3  # distance, in the scale of the table, from which places are different
 MAX_SEPARATION = 5.0  # of two points, in half-energy radii
 LEAST_SHARE = 0.1  # of a source within the window, for which its counts are bounded by those of the window
 LEAST_LEVEL = 0.05  # of the background
@@ -108,9 +109,8 @@ def fit_source(patches, *, shift, largest, level_error=0.0):
     null = _fit(window, (), [window.nuisance[:, 0].copy()])
     point = _fit_point(window, null)
     extended = _fit_extended(window, point)
-    if np.hypot(*np.subtract(extended.parts[0][:2], point.parts[0][:2])) > 0.3 * window.tables[0].scale:
-        # The point may be at another maximum than the beta model.
-        point, extended = _improve_point(window, point, extended, extended.parts[0])
+    # The point may be at another maximum than the beta model.
+    point, extended = _improve_point(window, point, extended, extended.parts[0][:2], extended.counts)
     return {"NULL": null, "PNT": point, "EXT": extended}
 
 
@@ -122,13 +122,14 @@ def fit_composite(patches, fits, *, shift, half, largest, level_error=0.0):
     point, extended = fits["PNT"], fits["EXT"]
     double = _fit_double(window, point, half)
     brighter = max(double.parts, key=lambda part: part[3].sum())
-    better, extended = _improve_point(window, point, extended, (*brighter[:3], double.counts))
+    better, extended = _improve_point(window, point, extended, brighter[:2], double.counts)
     if better is not point:
         point, double = better, min(double, _fit_double(window, better, half), key=_statistic)
     central = _fit_central(window, extended, point)
     # Without its point it is a beta model, with all of the counts.
-    better = _fit(window, BETA, [np.concatenate([central.solution.parameters[:3], central.counts, central.nuisance])])
-    if better.statistic < extended.statistic - NESTED:
+    start = np.concatenate([central.solution.parameters[:3], central.counts, central.nuisance])
+    better = _better(window, BETA, extended, start)
+    if better is not extended:
         extended, central = better, min(central, _fit_central(window, better, point), key=_statistic)
     return {"PNT": point, "EXT": extended, "EPN": central, "DBL": double}
 
@@ -137,12 +138,11 @@ def _statistic(fit):
     return fit.statistic
 
 
-def _fit(window, components, starts, nested=None, edge=None):
-    """Run one model from several starts, all its parameters and the nuisance ones each, and keep the best; a model
-    ``nested`` in it is its own start, ``edge``, should it be better."""
+def _solver(window, components, n):
+    """Function that gives the `Solution` of a model of ``n`` parameters on a scene from a start."""
     from . import _kernels
 
-    n_cameras, n = len(window.most), len(starts[0]) - len(window.nuisance)
+    n_cameras = len(window.most)
     first = n - n_cameras * len(components)  # of the counts
     indices = np.array([(*part[:3], first + part[3] * n_cameras) for part in components], np.int64).reshape(-1, 4)
     lower = np.concatenate([np.zeros(n), window.nuisance[:, 1]])
@@ -153,20 +153,46 @@ def _fit(window, components, starts, nested=None, edge=None):
         if u >= 0:
             upper[u] = window.highest
 
-    def solve(scene, start):
-        return Solution(*_kernels.minimise(scene, indices, n, start, lower, upper))
+    def solve(scene, start, excess=None):
+        excess = np.zeros((len(lower), len(lower))) if excess is None else excess
+        return Solution(*_kernels.minimise(scene, indices, n, start, lower, upper, excess))
 
-    found = min([solve(window.coarse, start) for start in starts], key=_statistic)
-    if window.coarse is not window.scene:
-        found = solve(window.scene, found.parameters)
+    return solve
+
+
+def _fit(window, components, starts, nested=None, edge=None):
+    """Run one model from several starts, all its parameters and the nuisance ones each, and keep the best; a model
+    ``nested`` in it is its own start, ``edge``, should it be better."""
+    n = len(starts[0]) - len(window.nuisance)
+    solve = _solver(window, components, n)
+    excess = np.zeros((len(starts), len(starts[0]), len(starts[0])))
+    if window.coarse is not window.scene and excess.size:
+        search = [solve(window.coarse, *each) for each in zip(starts, excess, strict=True)]
+        best = int(np.argmin([each.statistic for each in search]))
+        starts, excess = [search[best].parameters], excess[best : best + 1]
+    found = min([solve(window.scene, *each) for each in zip(starts, excess, strict=True)], key=_statistic)
     if nested is not None and found.statistic > nested.statistic:
         found = min(found, solve(window.scene, edge), key=_statistic)
-    return _describe(window, components, first, n, found)
+    return _describe(window, components, n, found)
 
 
-def _describe(window, components, first, n, solution):
-    """`Fit` of a solution; ``first`` of its ``n`` parameters is one of counts."""
+def _better(window, components, fit, start):
+    """A fit, or one of the same model from another start if that is better; tried on fewer pixels first."""
+    solve = _solver(window, components, fit.n_parameters)
+    other = solve(window.coarse, start)
+    if other.statistic > solve(window.coarse, fit.solution.parameters).statistic - NESTED:
+        return fit
+    if window.coarse is not window.scene:
+        other = solve(window.scene, other.parameters)
+    if other.statistic > fit.statistic - NESTED:
+        return fit
+    return _describe(window, components, fit.n_parameters, other)
+
+
+def _describe(window, components, n, solution):
+    """`Fit` of a solution with ``n`` parameters of the source."""
     table, found = window.tables[0], solution.parameters
+    first = n - len(window.most) * len(components)
     counts = found[first:n].reshape(-1, len(window.most))
     units, parts = np.ones(n), []
     for (x, y, u, _), number in zip(components, counts, strict=True):
@@ -216,14 +242,13 @@ def _fit_point(window, null):
     return _fit(window, POINT, starts, null, edge)
 
 
-def _improve_point(window, point, extended, part):
-    """Point and beta model, or better ones if the point is better at the place and with the counts of a part."""
-    x, y, _, counts = part
-    other = _fit(window, POINT, [np.concatenate([[x, y], counts, extended.nuisance])])
-    if other.statistic < point.statistic - NESTED:
-        point = other
-        if extended.statistic > point.statistic:
-            extended = _fit(window, BETA, [_edge_of_beta(point)], point, _edge_of_beta(point))
+def _improve_point(window, point, extended, place, counts):
+    """Point and beta model, or better ones if the point is better elsewhere."""
+    if np.hypot(*np.subtract(place, point.parts[0][:2])) < APART * window.tables[0].scale:
+        return point, extended
+    point = _better(window, POINT, point, np.concatenate([place, counts, extended.nuisance]))
+    if extended.statistic > point.statistic:
+        extended = _fit(window, BETA, [_edge_of_beta(point)], point, _edge_of_beta(point))
     return point, extended
 
 
