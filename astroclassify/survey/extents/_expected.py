@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._profile import ProfileTable, intervals
+from ._octaves import intervals
+from ._profile import ProfileTable
 
 __all__ = ["Camera", "Patch", "Scene", "cut_patch", "join", "join_pixels"]
 
@@ -36,7 +37,7 @@ class Patch:
     x: np.ndarray  # offsets from the position [arcsec]
     y: np.ndarray
     table: ProfileTable
-    neighbours: np.ndarray = None  # expected counts of free neighbours of one count each, shape (n_neighbours, n)
+    neighbours: np.ndarray = None  # expected counts of free neighbours at the factor one, (n_neighbours, n)
     background: np.ndarray = None  # the part of ``base`` that a free level scales
 
     def __post_init__(self):
@@ -114,7 +115,7 @@ def join(patches, level_error, reach):
 
 @lru_cache(maxsize=16)
 def _join_tables(*tables):
-    """Values, points, layout (but for the last column) and scales of `Scene`; kept, as sources are fitted repeatedly."""
+    """Values, points, layout (but for the last column) and scales of `Scene`; kept, as sources are fitted again."""
     values = np.concatenate([table.values.ravel() for table in tables]) if len(tables) > 1 else tables[0].values.ravel()
     points = np.concatenate([table.curves(0.0) for table in tables])
     sizes = [(table.values.size, table.values.shape[1] - 1) for table in tables]
@@ -127,11 +128,11 @@ def _join_tables(*tables):
 
 
 def join_pixels(scene):
-    """The scene with fewer pixels: far ones are joined to blocks, see `_kernels`; itself if they are few."""
-    from . import _kernels
-
+    """The scene with fewer pixels: far ones are joined to blocks, see `_blocks`; itself if they are few."""
     if len(scene.x) < WORTHWHILE:
         return scene
-    sums, neighbours, edges = _kernels.blocks(scene)
+    from . import _blocks
+
+    sums, neighbours, edges = _blocks.blocks(scene)
     names = ("counts", "base", "background", "ratio", "x", "y")
     return scene._replace(**dict(zip(names, sums, strict=True)), neighbours=neighbours, edges=edges)

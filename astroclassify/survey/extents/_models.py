@@ -10,7 +10,7 @@ from ._optimise import Solution, covariance
 
 __all__ = ["Fit", "fit_composite", "fit_source"]
 
-TRIAL_U = tuple(np.arcsinh([0.5, 1.5, 3.0, 6.0, 12.0, 25.0, 60.0]))  # core radii
+TRIAL_U = tuple(np.arcsinh([0.5, 1.5, 3.0, 6.0, 12.0, 25.0, 60.0]))  # of core radii
 TRIAL_STEPS = 4  # of places of a point along each axis
 TRIAL_REACH, TRIAL_STEP = 2.5, 1.0  # of those of a second point, in half-energy radii
 APART = 0.3  # distance, in the scale of the table, from which places are different
@@ -31,7 +31,7 @@ class Fit:
     n_parameters: int  # free parameters of the source
     solution: Solution
     units: np.ndarray  # that turn errors of these parameters into arcsec and counts
-    neighbours: np.ndarray  # counts of the free neighbours, shape (n_neighbours, n_cameras)
+    neighbours: np.ndarray  # factors of the free neighbours, shape (n_neighbours, n_cameras)
     level: float  # of the background, 1 unless it is free
     share: float  # of the counts of all components on the usable pixels, NaN without counts
 
@@ -139,7 +139,7 @@ def _statistic(fit):
 
 
 def _solver(window, components, n):
-    """Function that gives the `Solution` of a model of ``n`` parameters on a scene from a start."""
+    """Function that gives the `Solution` of a model of ``n`` parameters on a scene from a start, or held there."""
     from . import _kernels
 
     n_cameras = len(window.most)
@@ -153,9 +153,10 @@ def _solver(window, components, n):
         if u >= 0:
             upper[u] = window.highest
 
-    def solve(scene, start, excess=None):
+    def solve(scene, start, excess=None, *, hold=False):
+        bounds = (start, start) if hold else (lower, upper)
         excess = np.zeros((len(lower), len(lower))) if excess is None else excess
-        return Solution(*_kernels.minimise(scene, indices, n, start, lower, upper, excess))
+        return Solution(*_kernels.minimise(scene, indices, n, start, *bounds, excess))
 
     return solve
 
@@ -166,14 +167,28 @@ def _fit(window, components, starts, nested=None, edge=None):
     n = len(starts[0]) - len(window.nuisance)
     solve = _solver(window, components, n)
     excess = np.zeros((len(starts), len(starts[0]), len(starts[0])))
+
+    def cost(solution):
+        return np.inf if _is_hidden(components, n, solution) else solution.statistic
+
     if window.coarse is not window.scene and excess.size:
         search = [solve(window.coarse, *each) for each in zip(starts, excess, strict=True)]
-        best = int(np.argmin([each.statistic for each in search]))
+        best = int(np.argmin([cost(each) for each in search]))
         starts, excess = [search[best].parameters], excess[best : best + 1]
-    found = min([solve(window.scene, *each) for each in zip(starts, excess, strict=True)], key=_statistic)
-    if nested is not None and found.statistic > nested.statistic:
-        found = min(found, solve(window.scene, edge), key=_statistic)
+    found = min([solve(window.scene, *each) for each in zip(starts, excess, strict=True)], key=cost)
+    if nested is not None and cost(found) > nested.statistic:
+        found = solve(window.scene, edge)
+        if cost(found) > nested.statistic:
+            found = solve(window.scene, edge, hold=True)
     return _describe(window, components, n, found)
+
+
+def _is_hidden(components, n, solution):
+    """Whether the second of two points lies where hardly any of its counts could be seen, in a gap or outside."""
+    if len(components) < 2 or components[1][0] == 0:
+        return False
+    counts, sums = (each[4:n].reshape(2, -1)[1] for each in (solution.parameters, solution.sums))
+    return counts @ sums < LEAST_SHARE * counts.sum()
 
 
 def _better(window, components, fit, start):

@@ -10,12 +10,13 @@ import numpy as np
 from scipy.fft import fht, fhtoffset, ifht
 from scipy.sparse import csr_array
 
+from ._octaves import intervals, squared_radii
+
 __all__ = ["ProfileTable", "profile_table"]
 
 N_RADII = 768
 LOG_STEP = np.log(2) / 16  # between the radii of the transforms, natural logarithm
 FINER = 4  # how many times finer those of the point spread function are
-OCTAVE_BITS = 49  # of the floating-point numbers below those that tell the eighths of an octave, see `ProfileTable`
 POINTS = 6  # of the interpolation from radii of the transforms to those of the tables
 EXT_STEP = 0.2  # between the core radii of the tables, in asinh(EXT / scale)
 OFF_AXIS_STEP = 0.1  # arcmin; tables are made for multiples of it
@@ -88,16 +89,6 @@ class ProfileTable:
         counts on each pixel; zero if it has nowhere more."""
         seen = np.flatnonzero(self.at(self.to_u(ext))[0, :, 0] > least)
         return float(np.sqrt(squared_radii(self.first, seen[-1] + 2)[-1])) if seen.size else 0.0
-
-
-def intervals(squared):
-    """Numbers of the intervals in which squared radii [arcsec2] lie."""
-    return np.asarray(squared, np.float64).view(np.int64) >> OCTAVE_BITS
-
-
-def squared_radii(first, n):
-    """The ``n`` squared radii [arcsec2] from the interval ``first``."""
-    return ((first + np.arange(n)) << OCTAVE_BITS).view(np.float64)
 
 
 # One store per point spread function, forgotten with it.
