@@ -62,7 +62,7 @@ BORROWED = {"sim": {"label_candidates", "simulate_survey"}}
 LAZY = ("torch", "torchvision", "onnx", "safetensors", "matplotlib", "astroquery", "h5py", "illustris_python")
 LAZY += ("pyxsim", "soxs", "yt", "unyt", "pyarrow", "numba", "PIL", "fsspec")
 # Ends of the names of modules that numba compiles; they are themselves imported inside functions.
-COMPILED = ("_loops", "_kernels")
+COMPILED = ("_loops", "_kernels", "_blocks")
 THEIR_MODULES = ("sim.engines._pyxsim", "sim.physics._xray_packages")
 SIMULATION_PACKAGES = ("pyxsim", "soxs", "yt", "unyt")
 PUBLIC = ("batch", "exceptions", "fields", "images", "morphology", "nn", "people", "plots", "samples", "schemes")

@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ._octaves import intervals
 from ._profile import ProfileTable
 
-__all__ = ["Camera", "Patch", "Scene", "cut_patch", "join"]
+__all__ = ["Camera", "Patch", "Scene", "cut_patch", "join", "join_pixels"]
 
+WORTHWHILE = 1500  # pixels from which joining them is worth its time
 LEAST = 1e-7  # expected counts per pixel: a background of zero would make every photon impossible
 
 
@@ -37,7 +39,7 @@ class Patch:
     rows: np.ndarray  # of the camera's images
     columns: np.ndarray
     table: ProfileTable
-    neighbours: np.ndarray = None  # expected counts of free neighbours of one count each, shape (n_neighbours, n)
+    neighbours: np.ndarray = None  # expected counts of free neighbours at the factor one, (n_neighbours, n)
     background: np.ndarray = None  # the part of ``base`` that a free level scales
 
     def __post_init__(self):
@@ -95,25 +97,47 @@ class Scene(NamedTuple):
     neighbours: np.ndarray  # (n_neighbours, N)
     edges: np.ndarray  # where the pixels of each camera begin and the last one's end, (n_cameras + 1,)
     values: np.ndarray  # tables of all cameras one behind the other, flat
-    layout: np.ndarray  # where each begins, its core radii, radii and first interval, (n_cameras, 4)
+    points: np.ndarray  # their polynomials of a point, one below the other, (n_intervals, 8)
+    # Where each begins, its core radii, radii and first interval, where that of a point begins, and how many intervals
+    # the pixels need, (n_cameras, 6).
+    layout: np.ndarray
     scales: np.ndarray  # unit of its core radii [arcsec] and step between their ``u``, (n_cameras, 2)
     level_error: float  # standard deviation of the prior of the level about 1; zero: the level is not free
 
 
-def join(patches, level_error):
-    """`Scene` of patches."""
+def join(patches, level_error, reach):
+    """`Scene` of patches; ``reach`` is the greatest distance of a component [arcsec]."""
     names = ("counts", "base", "background", "ratio", "x", "y")
     joined = [np.concatenate([getattr(patch, name) for patch in patches], dtype=np.float64) for name in names]
     neighbours = np.concatenate([patch.neighbours for patch in patches], axis=1, dtype=np.float64)
     edges = np.cumsum([0, *(len(patch.counts) for patch in patches)])
-    return Scene(*joined, neighbours, edges, *_join_tables(*(patch.table for patch in patches)), float(level_error))
+    values, points, layout, scales = _join_tables(*(patch.table for patch in patches))
+    furthest = reach + np.sqrt(np.max(joined[4] ** 2 + joined[5] ** 2, initial=0.0))
+    needed = intervals(furthest**2) + 1 - layout[:, 3]
+    layout = np.column_stack([layout, np.clip(needed, 1, layout[:, 2] - 1)])
+    return Scene(*joined, neighbours, edges, values, points, layout, scales, float(level_error))
 
 
 @lru_cache(maxsize=16)
 def _join_tables(*tables):
-    """Values, layout and scales of `Scene`; kept, as a source is fitted several times."""
-    values = [table.values.ravel() for table in tables]
-    begins = np.cumsum([0, *(each.size for each in values[:-1])])
-    layout = [(begin, *table.values.shape[:2], table.first) for begin, table in zip(begins, tables, strict=True)]
-    scales = [(table.scale, table.nodes[1]) for table in tables]
-    return np.concatenate(values) if len(values) > 1 else values[0], np.array(layout, np.int64), np.array(scales)
+    """Values, points, layout (but for the last column) and scales of `Scene`; kept, as sources are fitted again."""
+    values = np.concatenate([table.values.ravel() for table in tables]) if len(tables) > 1 else tables[0].values.ravel()
+    points = np.concatenate([table.curves(0.0) for table in tables])
+    sizes = [(table.values.size, table.values.shape[1] - 1) for table in tables]
+    begins = np.cumsum([(0, 0), *sizes[:-1]], axis=0)
+    layout = [
+        (begin, *table.values.shape[:2], table.first, begin_point)
+        for (begin, begin_point), table in zip(begins, tables, strict=True)
+    ]
+    return values, points, np.array(layout, np.int64), np.array([(table.scale, table.nodes[1]) for table in tables])
+
+
+def join_pixels(scene):
+    """The scene with fewer pixels: far ones are joined to blocks, see `_blocks`; itself if they are few."""
+    if len(scene.x) < WORTHWHILE:
+        return scene
+    from . import _blocks
+
+    sums, neighbours, edges = _blocks.blocks(scene)
+    names = ("counts", "base", "background", "ratio", "x", "y")
+    return scene._replace(**dict(zip(names, sums, strict=True)), neighbours=neighbours, edges=edges)

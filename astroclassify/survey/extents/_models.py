@@ -5,16 +5,15 @@ from functools import cached_property
 
 import numpy as np
 
-from ._expected import Scene, join
+from ._expected import Scene, join, join_pixels
 from ._optimise import Solution, covariance
 
 __all__ = ["Fit", "fit_composite", "fit_source"]
 
-# Trial core radii, in the scale of the table, and places of a second point, in half-energy radii of the PSF.
-TRIAL_EXT = (0.5, 1.5, 3.0, 6.0, 12.0, 25.0, 60.0)
-TRIAL_STEPS = 5  # of a point's place, along either side of its range
-TRIAL_RINGS = (0.7, 1.4, 2.5)
-TRIAL_ANGLES = 8
+TRIAL_U = tuple(np.arcsinh([0.5, 1.5, 3.0, 6.0, 12.0, 25.0, 60.0]))  # of core radii
+TRIAL_STEPS = 4  # of places of a point along each axis
+TRIAL_REACH, TRIAL_STEP = 2.5, 1.0  # of those of a second point, in half-energy radii
+APART = 0.3  # distance, in the scale of the table, from which places are different
 MAX_SEPARATION = 5.0  # of two points, in half-energy radii
 LEAST_SHARE = 0.1  # of a source within the window, for which its counts are bounded by those of the window
 LEAST_LEVEL = 0.05  # of the background
@@ -32,7 +31,7 @@ class Fit:
     n_parameters: int  # free parameters of the source
     solution: Solution
     units: np.ndarray  # that turn errors of these parameters into arcsec and counts
-    neighbours: np.ndarray  # counts of the free neighbours, shape (n_neighbours, n_cameras)
+    neighbours: np.ndarray  # factors of the free neighbours, shape (n_neighbours, n_cameras)
     level: float  # of the background, 1 unless it is free
     share: float  # of the counts of all components on the usable pixels, NaN without counts
 
@@ -78,33 +77,28 @@ class Window:
     """What all fits of one source share."""
 
     scene: Scene
+    coarse: Scene  # with fewer pixels, on which minima are searched
     tables: tuple
     shift: float  # how far the position may move along each axis [arcsec]
+    reach: float  # and that of a second point
     highest: float  # upper bound of ``u``, in the first camera's table
     most: np.ndarray  # upper bound of the counts of a component, per camera
     nuisance: np.ndarray  # start, lowest and highest factor of each free neighbour in each camera, and of the level
 
-    def place(self, x, y):
-        """Start and bounds of a position."""
-        return [(x, -self.shift, self.shift), (y, -self.shift, self.shift)]
 
-    def counts(self, values):
-        """Start and bounds of counts, of one component after the other."""
-        most = np.tile(self.most, len(values) // len(self.most))
-        return [(value, 0.0, highest) for value, highest in zip(values, most, strict=True)]
-
-
-def open_window(patches, shift, largest, level_error):
+def open_window(patches, shift, largest, level_error, half=0.0):
     """`Window` of patches. Amplitudes are bounded by what the pixels can show: their counts and five deviations."""
-    scene, tables = join(patches, level_error), tuple(patch.table for patch in patches)
+    reach = shift + MAX_SEPARATION * half
+    scene, tables = join(patches, level_error, 1.5 * reach), tuple(patch.table for patch in patches)
     highest = float(min(tables[0].to_u(min(table.to_ext(table.u_max), largest)) for table in tables))
     seen = np.array([patch.counts.sum() for patch in patches])
     most = seen + 5 * np.sqrt(seen) + 10
     sums = np.transpose([patch.neighbours.sum(axis=1) for patch in patches])
-    bounds = [(1.0, 0.0, high) for high in np.ravel(most / np.maximum(sums, LEAST_SHARE))]
+    nuisance = [(1.0, 0.0, high) for high in np.ravel(most / np.maximum(sums, LEAST_SHARE))]
     if level_error > 0:
-        bounds.append((1.0, LEAST_LEVEL, np.inf))
-    return Window(scene, tables, shift, highest, most / LEAST_SHARE, np.reshape(np.array(bounds), (-1, 3)))
+        nuisance.append((1.0, LEAST_LEVEL, np.inf))
+    nuisance = np.reshape(np.array(nuisance), (-1, 3))
+    return Window(scene, join_pixels(scene), tables, shift, reach, highest, most / LEAST_SHARE, nuisance)
 
 
 def fit_source(patches, *, shift, largest, level_error=0.0):
@@ -112,13 +106,11 @@ def fit_source(patches, *, shift, largest, level_error=0.0):
     position along each axis and ``largest`` the core radius [arcsec]. With ``level_error`` the background's level is
     free, with a Gaussian prior about 1 of this standard deviation."""
     window = open_window(patches, shift, largest, level_error)
-    null = _fit(window, (), (), window.nuisance[:, 0])
+    null = _fit(window, (), [window.nuisance[:, 0].copy()])
     point = _fit_point(window, null)
     extended = _fit_extended(window, point)
-    x, y = extended.parts[0][:2]
-    if np.hypot(x - point.parts[0][0], y - point.parts[0][1]) > 0.3 * window.tables[0].scale:
-        # The point may be at another maximum than the beta model.
-        point, extended = _improve_point(window, point, extended, extended.parts[0])
+    # The point may be at another maximum than the beta model.
+    point, extended = _improve_point(window, point, extended, extended.parts[0][:2], extended.counts)
     return {"NULL": null, "PNT": point, "EXT": extended}
 
 
@@ -126,20 +118,19 @@ def fit_composite(patches, fits, *, shift, half, largest, level_error=0.0):
     """`Fit` of a beta model with a central point (EPN) and of two points (DBL), from the ``fits`` of `fit_source`, and
     the point and beta model again, which these may show better minima; ``half`` is the half-energy radius of the PSF,
     lengths in arcsec."""
-    window = open_window(patches, shift, largest, level_error)
+    window = open_window(patches, shift, largest, level_error, half)
     point, extended = fits["PNT"], fits["EXT"]
     double = _fit_double(window, point, half)
     brighter = max(double.parts, key=lambda part: part[3].sum())
-    better, extended = _improve_point(window, point, extended, (*brighter[:3], double.counts))
+    better, extended = _improve_point(window, point, extended, brighter[:2], double.counts)
     if better is not point:
         point, double = better, min(double, _fit_double(window, better, half), key=_statistic)
-    central = _fit_central(window, extended)
+    central = _fit_central(window, extended, point)
     # Without its point it is a beta model, with all of the counts.
-    x, y, u = central.solution.parameters[:3]
-    start = [*window.place(x, y), (u, 0.0, window.highest), *window.counts(central.counts)]
-    better = _fit(window, BETA, start, central.nuisance)
-    if better.statistic < extended.statistic - NESTED:
-        extended, central = better, min(central, _fit_central(window, better), key=_statistic)
+    start = np.concatenate([central.solution.parameters[:3], central.counts, central.nuisance])
+    better = _better(window, BETA, extended, start)
+    if better is not extended:
+        extended, central = better, min(central, _fit_central(window, better, point), key=_statistic)
     return {"PNT": point, "EXT": extended, "EPN": central, "DBL": double}
 
 
@@ -147,97 +138,176 @@ def _statistic(fit):
     return fit.statistic
 
 
-def _fit(window, components, bounds, nuisance):
-    """Run one model from a start (value, lowest, highest) per parameter, and from that of the nuisance parameters."""
+def _solver(window, components, n):
+    """Function that gives the `Solution` of a model of ``n`` parameters on a scene from a start, or held there."""
     from . import _kernels
 
-    n, n_cameras, table = len(bounds), len(window.most), window.tables[0]
-    start, lower, upper = np.concatenate([np.reshape(np.array(bounds, float), (-1, 3)), window.nuisance]).T.copy()
-    start[n:] = nuisance
-    indices = np.reshape(np.array(components, np.int64), (-1, 4))
-    indices[:, 3] *= n_cameras
-    indices[:, 3] += max((part[index] for part in components for index in range(3)), default=-1) + 1
-    solution = Solution(*_kernels.minimise(window.scene, indices, n, start, lower, upper))
-    found, units, parts, seen = solution.parameters, np.ones(n), [], 0.0
-    for x, y, u, first in indices:
+    n_cameras = len(window.most)
+    first = n - n_cameras * len(components)  # of the counts
+    indices = np.array([(*part[:3], first + part[3] * n_cameras) for part in components], np.int64).reshape(-1, 4)
+    lower = np.concatenate([np.zeros(n), window.nuisance[:, 1]])
+    upper = np.concatenate([np.zeros(first), *[window.most] * len(components), window.nuisance[:, 2]])
+    for x, y, u, _ in components:
+        upper[[x, y]] = window.shift if x == 0 else window.reach
+        lower[[x, y]] = -upper[x]
+        if u >= 0:
+            upper[u] = window.highest
+
+    def solve(scene, start, excess=None, *, hold=False):
+        bounds = (start, start) if hold else (lower, upper)
+        excess = np.zeros((len(lower), len(lower))) if excess is None else excess
+        return Solution(*_kernels.minimise(scene, indices, n, start, *bounds, excess))
+
+    return solve
+
+
+def _fit(window, components, starts, nested=None, edge=None):
+    """Run one model from several starts, all its parameters and the nuisance ones each, and keep the best; a model
+    ``nested`` in it is its own start, ``edge``, should it be better."""
+    n = len(starts[0]) - len(window.nuisance)
+    solve = _solver(window, components, n)
+    excess = np.zeros((len(starts), len(starts[0]), len(starts[0])))
+
+    def cost(solution):
+        return np.inf if _is_hidden(components, n, solution) else solution.statistic
+
+    if window.coarse is not window.scene and excess.size:
+        search = [solve(window.coarse, *each) for each in zip(starts, excess, strict=True)]
+        best = int(np.argmin([cost(each) for each in search]))
+        starts, excess = [search[best].parameters], excess[best : best + 1]
+    found = min([solve(window.scene, *each) for each in zip(starts, excess, strict=True)], key=cost)
+    if nested is not None and cost(found) > nested.statistic:
+        found = solve(window.scene, edge)
+        if cost(found) > nested.statistic:
+            found = solve(window.scene, edge, hold=True)
+    return _describe(window, components, n, found)
+
+
+def _is_hidden(components, n, solution):
+    """Whether the second of two points lies where hardly any of its counts could be seen, in a gap or outside."""
+    if len(components) < 2 or components[1][0] == 0:
+        return False
+    counts, sums = (each[4:n].reshape(2, -1)[1] for each in (solution.parameters, solution.sums))
+    return counts @ sums < LEAST_SHARE * counts.sum()
+
+
+def _better(window, components, fit, start):
+    """A fit, or one of the same model from another start if that is better; tried on fewer pixels first."""
+    solve = _solver(window, components, fit.n_parameters)
+    other = solve(window.coarse, start)
+    if other.statistic > solve(window.coarse, fit.solution.parameters).statistic - NESTED:
+        return fit
+    if window.coarse is not window.scene:
+        other = solve(window.scene, other.parameters)
+    if other.statistic > fit.statistic - NESTED:
+        return fit
+    return _describe(window, components, fit.n_parameters, other)
+
+
+def _describe(window, components, n, solution):
+    """`Fit` of a solution with ``n`` parameters of the source."""
+    table, found = window.tables[0], solution.parameters
+    first = n - len(window.most) * len(components)
+    counts = found[first:n].reshape(-1, len(window.most))
+    units, parts = np.ones(n), []
+    for (x, y, u, _), number in zip(components, counts, strict=True):
         if u >= 0:
             units[u] = table.d_ext(found[u])
-        counts = slice(first, first + n_cameras)
-        ext = float(table.to_ext(found[u])) if u >= 0 else 0.0
-        parts.append((float(found[x]), float(found[y]), ext, found[counts]))
-        seen += found[counts] @ solution.sums[counts]
-    total = sum(part[3].sum() for part in parts)
-    n_free = len(window.scene.neighbours) * n_cameras
-    return Fit(
-        tuple(parts),
-        n,
-        solution,
-        units,
-        found[n : n + n_free].reshape(-1, n_cameras),
-        float(found[-1]) if window.scene.level_error > 0 else 1.0,
-        float(seen / total) if total > 0 else np.nan,
-    )
+        parts.append((float(found[x]), float(found[y]), float(table.to_ext(found[u])) if u >= 0 else 0.0, number))
+    total, seen = counts.sum(), found[first:n] @ solution.sums[first:n]
+    share = float(seen / total) if total > 0 else np.nan
+    return Fit(tuple(parts), n, solution, units, *_split(window, found[n:]), share)
 
 
-def _trials(window, fit, places):
-    """Gains in C of point or beta models (x, y, u) beside the nuisance parameters of a fit, and their counts."""
+def _trials(window, nuisance, places):
+    """Gains in C of point or beta models (x, y, u) beside some nuisance parameters, and their counts."""
     from . import _kernels
 
-    ground = _kernels.expected_base(window.scene, fit.neighbours, fit.level)
-    return _kernels.shape_gains(window.scene, ground, np.array(places, float))
+    ground = _kernels.expected_base(window.coarse, *_split(window, nuisance))
+    return _kernels.shape_gains(window.coarse, ground, np.array(places, float))
+
+
+def _split(window, nuisance):
+    """Factors of the free neighbours, (n_neighbours, n_cameras), and level."""
+    n_cameras = len(window.most)
+    n_free = len(window.scene.neighbours) * n_cameras
+    level = float(nuisance[-1]) if window.scene.level_error > 0 else 1.0
+    return np.array(nuisance[:n_free]).reshape(-1, n_cameras), level
+
+
+def _grid(x, y):
+    """All places (n, 2) of a grid."""
+    return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
 
 
 def _fit_point(window, null):
-    """Point source, never worse than the background alone, from the best of a grid of places: what it finds does not
-    depend on where within its range it began."""
+    """Point source, never worse than the background alone: from the position with the neighbours as they are, and from
+    where a point beside the background alone is most significant."""
+    from . import _kernels
+
     steps = np.linspace(-window.shift, window.shift, TRIAL_STEPS)
-    places = [(0.0, 0.0, 0.0), *((x, y, 0.0) for y in steps for x in steps)]
-    gains, counts = _trials(window, null, places)
-    best = np.argmax(gains)
-    return _fit(window, POINT, window.place(*places[best][:2]) + window.counts(counts[best]), null.nuisance)
+    places = _grid(steps, steps)
+    model = _kernels.expected_base(window.coarse, *_split(window, null.nuisance))
+    place = places[np.argmax(_kernels.scores(window.coarse, model, places))]
+    starts = []
+    for nuisance, (x, y) in ((window.nuisance[:, 0], (0.0, 0.0)), (null.nuisance, place)):
+        counts = _trials(window, nuisance, [(x, y, -1.0)])[1][0]
+        starts.append(np.concatenate([[x, y], counts, nuisance]))
+    edge = np.concatenate([np.zeros(2 + len(window.most)), null.nuisance])
+    return _fit(window, POINT, starts, null, edge)
 
 
-def _improve_point(window, point, extended, part):
-    """Point and beta model, or better ones if the point is better at the place and with the counts of a part."""
-    x, y, _, counts = part
-    other = _fit(window, POINT, window.place(x, y) + window.counts(counts), extended.nuisance)
-    if other.statistic < point.statistic - NESTED:
-        point = other
-        if extended.statistic > point.statistic:
-            extended = _fit_from_edge(window, point)
+def _improve_point(window, point, extended, place, counts):
+    """Point and beta model, or better ones if the point is better elsewhere."""
+    if np.hypot(*np.subtract(place, point.parts[0][:2])) < APART * window.tables[0].scale:
+        return point, extended
+    point = _better(window, POINT, point, np.concatenate([place, counts, extended.nuisance]))
+    if extended.statistic > point.statistic:
+        extended = _fit(window, BETA, [_edge_of_beta(point)], point, _edge_of_beta(point))
     return point, extended
+
+
+def _edge_of_beta(point):
+    """The point as a beta model, which the gradient may let grow."""
+    return np.insert(point.solution.parameters, 2, 0.0)
 
 
 def _fit_extended(window, point):
     """Beta model, never worse than the point source, from the best of a few core radii there."""
+    from . import _kernels
+
     x, y = point.parts[0][:2]
-    table = window.tables[0]
-    u = np.unique(np.minimum(table.to_u(np.array(TRIAL_EXT) * table.scale), window.highest))
-    gains, counts = _trials(window, point, np.column_stack([np.full(len(u), x), np.full(len(u), y), u]))
+    ground = _kernels.expected_base(window.coarse, point.neighbours, point.level)
+    u, counts = _best_beta(window, ground, x, y)
+    start = np.concatenate([[x, y, u], counts, point.nuisance])
+    return _fit(window, BETA, [start], point, _edge_of_beta(point))
+
+
+def _best_beta(window, ground, x, y):
+    """The best of a few core radii, as ``u``, and its counts."""
+    from . import _kernels
+
+    places = np.array([(x, y, u) for u in TRIAL_U if u < window.highest] or [(x, y, window.highest)])
+    gains, counts = _kernels.shape_gains(window.coarse, ground, places)
     best = np.argmax(gains)
-    start = [*window.place(x, y), (u[best], 0.0, window.highest), *window.counts(counts[best])]
-    extended = _fit(window, BETA, start, point.nuisance)
-    return extended if extended.statistic < point.statistic else _fit_from_edge(window, point)
+    return places[best, 2], counts[best]
 
 
-def _fit_from_edge(window, point):
-    """Beta model started at EXT = 0, which is the point source; the gradient there decides whether EXT grows."""
-    x, y, _, counts = point.parts[0]
-    start = [*window.place(x, y), (0.0, 0.0, window.highest), *window.counts(counts)]
-    return _fit(window, BETA, start, point.nuisance)
+def _fit_central(window, extended, point):
+    """Beta model and point at one position, started from the beta model with a faint point, and from the point with the
+    best beta model beside it."""
+    from . import _kernels
 
-
-def _fit_central(window, extended):
-    """Beta model and point at one position, started from no point, from a faint one and from half of the counts."""
     x, y, _, total = extended.parts[0]
-    u, fits = extended.solution.parameters[2], []
-    for share, least, wider in ((0.05, 0.5, 1.05), (0.5, 0.5, 1.5), (0.0, 0.0, 1.0)):
-        if fits and share == 0 and min(fits, key=_statistic).statistic <= extended.statistic:
-            break
-        start = [*window.place(x, y), (max(u, least) * wider, 0.0, window.highest)]
-        start += window.counts([*total * (1 - share), *total * share])
-        fits.append(_fit(window, CENTRAL, start, extended.nuisance))
-    return min(fits, key=_statistic)
+    u = extended.solution.parameters[2]
+    starts = [np.concatenate([[x, y, max(u, 0.5) * 1.05], total * 0.95, total * 0.05, extended.nuisance])]
+    x, y, _, counts = point.parts[0]
+    ground = _kernels.expected_base(window.coarse, point.neighbours, point.level)
+    ground += _kernels.point_image(window.coarse, x, y, counts)
+    u, beta = _best_beta(window, ground, x, y)
+    starts.append(np.concatenate([[x, y, u], np.maximum(beta, 1.0), counts, point.nuisance]))
+    edge = np.insert(extended.solution.parameters, 3 + len(total), np.zeros(len(total)))
+    return _fit(window, CENTRAL, starts, extended, edge)
 
 
 def _fit_double(window, point, half):
@@ -245,20 +315,18 @@ def _fit_double(window, point, half):
     from . import _kernels
 
     x, y, _, counts = point.parts[0]
-    angles = np.arange(TRIAL_ANGLES) * (2 * np.pi / TRIAL_ANGLES)
-    rings = np.array(TRIAL_RINGS)[:, np.newaxis] * half
-    places = np.column_stack([(x + rings * np.cos(angles)).ravel(), (y + rings * np.sin(angles)).ravel()])
-    model = _kernels.expected_base(window.scene, point.neighbours, point.level)
-    scores = _kernels.scores(window.scene, model, np.array([x, y, *counts]), places)
-    x_2, y_2 = places[np.argmax(scores)]
-    reach, fits = window.shift + MAX_SEPARATION * half, []
-    # Either a faint point is added, or the fitted point was the middle of two equal ones; without the first, one.
-    for own, share, least in ((0.0, 0.2, 1.0), (-0.5, 0.5, 1.0), (0.0, 0.0, 0.0)):
-        if fits and share == 0 and min(fits, key=_statistic).statistic <= point.statistic:
-            break
-        far = own + 1.0
-        start = window.place(x + own * (x_2 - x), y + own * (y_2 - y))
-        start += [(x + far * (x_2 - x), -reach, reach), (y + far * (y_2 - y), -reach, reach)]
-        start += window.counts([*counts * (1 - share), *np.maximum(counts * share, least)])
-        fits.append(_fit(window, DOUBLE, start, point.nuisance))
-    return min(fits, key=_statistic)
+    steps = half * np.arange(-TRIAL_REACH, TRIAL_REACH + 0.01, TRIAL_STEP)
+    places = _grid(x + steps, y + steps)
+    model = _kernels.expected_base(window.coarse, point.neighbours, point.level)
+    model += _kernels.point_image(window.coarse, x, y, counts)
+    scores = _kernels.scores(window.coarse, model, places)
+    best = places[np.argmax(scores)]
+    apart = np.hypot(*(places - best).T) > half
+    # Either a faint point is added, here or there, or the fitted point was the middle of two equal ones.
+    other = places[apart][np.argmax(scores[apart])]
+    starts = []
+    for (x_2, y_2), own, share in ((best, 0.0, 0.2), (other, 0.0, 0.2), (best, -0.5, 0.5)):
+        there = [x + own * (x_2 - x), y + own * (y_2 - y), x + (1 + own) * (x_2 - x), y + (1 + own) * (y_2 - y)]
+        starts.append(np.concatenate([there, counts * (1 - share), np.maximum(counts * share, 1.0), point.nuisance]))
+    edge = np.concatenate([[x, y, *best], counts, np.zeros(len(counts)), point.nuisance])
+    return _fit(window, DOUBLE, starts, point, edge)

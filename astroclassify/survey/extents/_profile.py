@@ -10,12 +10,13 @@ import numpy as np
 from scipy.fft import fht, fhtoffset, ifht
 from scipy.sparse import csr_array
 
+from ._octaves import intervals, squared_radii
+
 __all__ = ["ProfileTable", "profile_table"]
 
 N_RADII = 768
 LOG_STEP = np.log(2) / 16  # between the radii of the transforms, natural logarithm
 FINER = 4  # how many times finer those of the point spread function are
-OCTAVE_BITS = 49  # of the floating-point numbers below those that tell the eighths of an octave, see `ProfileTable`
 POINTS = 6  # of the interpolation from radii of the transforms to those of the tables
 EXT_STEP = 0.2  # between the core radii of the tables, in asinh(EXT / scale)
 OFF_AXIS_STEP = 0.1  # arcmin; tables are made for multiples of it
@@ -62,7 +63,7 @@ class ProfileTable:
         """Polynomials of f and df/du between the radii, (n_radii - 1, 8), as `_kernels` take them."""
         from . import _kernels
 
-        return _kernels.polynomials(self.values, self.nodes[1], self.first, float(u))
+        return _kernels.polynomials(self.values, self.nodes[1], self.first, float(u), self.values.shape[1] - 1)
 
     def at(self, u):
         """Polynomials of f, f'(r)/r and df/du per pixel in squared radius above the lower end of each interval,
@@ -88,11 +89,6 @@ class ProfileTable:
         counts on each pixel; zero if it has nowhere more."""
         seen = np.flatnonzero(self.at(self.to_u(ext))[0, :, 0] > least)
         return float(np.sqrt(squared_radii(self.first, seen[-1] + 2)[-1])) if seen.size else 0.0
-
-
-def squared_radii(first, n):
-    """The ``n`` squared radii [arcsec2] from the interval ``first``."""
-    return ((first + np.arange(n)) << OCTAVE_BITS).view(np.float64)
 
 
 # One store per point spread function, forgotten with it.
@@ -139,8 +135,7 @@ def _make_table(psf, off_axis, pixel, max_ext):
     both = np.stack([damped, -wave * damped * scale * np.cosh(nodes)[:, np.newaxis]])
     profile = ifht(both * wave, LOG_STEP, 0.0, offset) / (2 * np.pi * radius)
     first, last = (
-        int(np.float64(each**2).view(np.int64) >> OCTAVE_BITS)
-        for each in (0.02 * min(centre, pixel), MAX_RADIUS * max(max_ext, centre))
+        int(intervals(each**2)) for each in (0.02 * min(centre, pixel), MAX_RADIUS * max(max_ext, centre))
     )
     squares = squared_radii(first, last - first + 1)
     value, rise = _interpolation(np.log(squares / radius[0] ** 2) / (2 * LOG_STEP))
