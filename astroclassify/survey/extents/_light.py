@@ -100,13 +100,14 @@ class Light:
         return total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
 
 
-def smooth_light(camera, modelled, places, radii, scale):
+def smooth_light(camera, modelled, places, scale):
     """
     Expected counts (ny, nx) of what is smooth on a scale [pixels] and is neither background nor ``modelled``: counts
-    smoothed with a Gaussian, but for those within about ``radii`` of places (n, 2) [pixels], where it interpolates.
+    smoothed with a Gaussian, but for those within about a radius of ``places`` ((x, y), radius) [pixels], where it
+    interpolates.
     """
     weight = camera.good.astype(float)
-    for (x, y), radius in zip(places, radii, strict=True):
+    for (x, y), radius in places:
         reach = int(np.ceil(4 * radius))
         window = tuple(
             slice(max(int(middle) - reach, 0), min(max(int(middle) + reach + 1, 0), n))

@@ -38,6 +38,7 @@ def fit_sources(survey):
     _settle(survey, full=False)
     survey.recentre()
     _settle(survey, full=True)
+    survey.find_light(below=False)
     _fit_structures(survey)
 
 

@@ -142,26 +142,54 @@ class Survey:
             # In a window of a hundred thousand pixels, hundreds are at the edge: these are not to depend on a shift.
             rows = [source.row for source in self.structures]
             places[rows] = np.round(places[rows])
-        self.light = self._light()
+        self.find_light()
         for source in self.sources:
             if source.cameras:
                 self._guess(source)
 
-    def _light(self):
+    def find_light(self, *, below=True):
         """
         Light of the structures per camera, in which all other sources are fitted: structure has any shape, so that it
         is counts smoothed, without those of the sources, and not the beta model in the table. Less than a tenth of the
-        background is none.
+        background is none. ``below`` sources it is interpolated; once they are fitted, their models suffice.
         """
-        lights = []
+        self.light = []
         for number, camera in enumerate(self.cameras if self.structures else []):
-            others = [source for source in self.sources if not source.has_children and number in source.cameras]
-            places = self.places[number][[source.row for source in others]]
             half = np.mean([source.half for source in self.structures]) / camera.pixel
-            radii = np.array([CORE * half if s.parent else max(CORE * half, self._seen(s) / camera.pixel) for s in others])
-            light = smooth_light(camera, self.modelled.images[number], places, radii, CHILD_EXT * half)
-            lights.append(light * np.clip((light - FAINT * camera.background) / (FAINT * camera.background + LEAST), 0, 1))
-        return lights
+            others = [source for source in self.sources if not source.has_children and number in source.cameras]
+            radii = [max(CORE * half, 0 if each.parent else self._seen(each) / camera.pixel) for each in others]
+            places = self.places[number][[source.row for source in others]]
+            where = zip(places, radii, strict=True) if below else ()
+            light = smooth_light(camera, self.modelled.images[number], where, CHILD_EXT * half)
+            least = FAINT * camera.background
+            self.light.append(light * np.clip((light - least) / (least + LEAST), 0, 1))
+
+    def measured(self, structure):
+        """
+        Counts of a large structure on the image per camera, their common error, and rate [1/s]: of the light, which a
+        beta model would not describe. Where several structures meet, each has the share of its beta model.
+        """
+        counts, variance, light, exposure = [], 0.0, 0.0, 0.0
+        for number in structure.cameras:
+            camera, share = self.cameras[number], self._share(structure, number)
+            ground, seen = camera.background * share, self.light[number] * share
+            counts.append(seen.sum())
+            lit = seen > 0
+            variance += np.sum((seen + ground)[lit]) + (self.level_error * np.sum(ground[lit])) ** 2
+            light, exposure = light + seen, exposure + camera.exposure
+        lit = light > 0
+        return np.array(counts), float(np.sqrt(variance)), float(np.sum(light[lit] / exposure[lit]))
+
+    def _share(self, structure, number):
+        """Share of a structure in the light of all on the pixels of a camera."""
+        if len(self.structures) == 1:
+            return 1.0
+        images = []
+        for each in self.structures:
+            images.append(np.full(self.cameras[number].counts.shape, LEAST))
+            if number in each.drawings:
+                images[-1][each.drawings[number].window] += each.drawings[number].image
+        return images[self.structures.index(structure)] / sum(images)
 
     def _seen(self, source):
         """Radius within which the search saw a source [arcsec]; zero if there was none."""
@@ -252,4 +280,4 @@ class Survey:
             source.set_model([(x - offset[0], y - offset[1], ext, counts) for x, y, ext, counts in source.parts])
             source.drawings = self.draw(source) if source.form else {}
             self.modelled.add(source.drawings)
-        self.light = self._light()
+        self.find_light()

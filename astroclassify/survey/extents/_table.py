@@ -52,7 +52,7 @@ def fill_table(table, sky, survey, likelihood, common):
         if not source.fits:
             continue
         models[source.row] = best_model(source)
-        for name, value in _results(source, likelihood).items():
+        for name, value in (_results(source, likelihood) | _measured(source, survey)).items():
             values[name][source.row] = value
         row, matrix = source.row, survey.matrices[0][source.row]
         offset = _brightest(source.fits[best_model(source)])[1][:2]
@@ -79,7 +79,8 @@ def fill_table(table, sky, survey, likelihood, common):
         counts = np.full((n, len(survey.cameras)), np.nan)
         for source in survey.sources:
             if source.fits:
-                counts[source.row, source.cameras] = source.fits[best_model(source)].counts
+                best = source.fits[best_model(source)].counts
+                counts[source.row, source.cameras] = survey.measured(source)[0] if source.has_children else best
         table["field_counts"] = counts * u.ct
 
 
@@ -113,6 +114,19 @@ def _results(source, likelihood):
         "epn_share": point_share,
         "background": source.background,
         "fit_radius": source.radius,
+    }
+
+
+def _measured(source, survey):
+    """Counts and rate of a large structure, in place of those of its model."""
+    if not source.has_children:
+        return {}
+    counts, error, rate = survey.measured(source)
+    return {
+        "counts": counts.sum(),
+        "counts_err": error,
+        "rate": rate,
+        "rate_err": rate * error / max(counts.sum(), error),
     }
 
 
