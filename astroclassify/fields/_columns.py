@@ -1,16 +1,17 @@
 """Lines of pixels of deficient response on the chips of EPIC pn, from the counts: dead columns, edges of the chips."""
 
 import numpy as np
-from scipy.ndimage import binary_dilation, median_filter
+from scipy.ndimage import binary_dilation, median_filter, uniform_filter1d
 
 __all__ = ["line_response"]
 
-BIN = 0.5  # pixel, width of a line: in an image that is turned against the chips pixels lie anywhere across a column
+# pixel, width of a line, the wider one for few counts: in an image that is turned pixels lie anywhere across a column
+WIDTHS = 0.5, 1.0
 REACH = 8  # pixels on either side over which the neighbours' run is a median
 PARTS, FEWEST = 10, 3  # parts of a line, at most and at least: most of them hold no bright source
 ENOUGH, LEAST = 15.0, 5.0  # counts in a part of a line, typical and least, for its ratio to the neighbours to be of use
 DEFICIENT = 0.85  # response that is corrected
-SIGNIFICANT, BESIDE = 5.0, 2.0  # sigma; beside a deficient line, as columns do not end where lines do
+SIGNIFICANT, BESIDE = 5.0, 2.0  # sigma, of a line or of three; of each of these, and of one beside a deficient line
 DEAD = 0.3  # response that is too little to divide by
 MEDIAN_ERROR = 1.25  # of a median, over that of a mean
 ROUNDS = 5
@@ -34,11 +35,14 @@ def line_response(counts, exposure, across, along):
 
 def _response(counts, exposure, lines, places):
     """Response of the line of each pixel, from the pixels' places across and along the lines."""
-    _, line = np.unique(np.rint((lines - lines.min()) / BIN), return_inverse=True)
-    number = line.max() + 1
-    parts = min(PARTS, int(np.median(np.bincount(line, counts)) / ENOUGH))
-    if parts < FEWEST:
+    for width in WIDTHS:
+        _, line = np.unique(np.rint((lines - lines.min()) / width), return_inverse=True)
+        parts = min(PARTS, int(np.median(np.bincount(line, counts)) / ENOUGH))
+        if parts >= FEWEST:
+            break
+    else:
         return np.ones(counts.shape)
+    number = line.max() + 1
     window = 2 * int(np.rint(REACH * number / (np.ptp(lines) + 1))) + 1
     edges = np.linspace(places.min(), places.max(), parts + 1)[1:-1]
     cell = line * parts + np.searchsorted(edges, places)
@@ -46,8 +50,10 @@ def _response(counts, exposure, lines, places):
     found = np.zeros(number, bool)
     for _ in range(ROUNDS):
         ratio, error = _ratio(seen, spent, found, window)
-        before, limit = found, np.where(binary_dilation(found), BESIDE, SIGNIFICANT)
-        found = (ratio < DEFICIENT) & (1 - ratio > limit * error)
+        # A column that is not used, or its neighbours with it, lies in more than one line.
+        lack, before = (1 - ratio) / error, found
+        clear = np.maximum(lack, np.sqrt(3) * uniform_filter1d(lack, 3)) > SIGNIFICANT
+        found = (ratio < DEFICIENT) & (lack > BESIDE) & (clear | binary_dilation(found))
         if np.array_equal(found, before):
             break
     return np.where(found, np.where(ratio < DEAD, 0.0, ratio), 1.0)[line]
