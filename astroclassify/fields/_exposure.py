@@ -5,7 +5,8 @@ from scipy.ndimage import label, maximum_filter, uniform_filter
 
 from astroclassify.images._exposure_map import header_time
 
-from ._chips import knows_chips, on_chips
+from ._chips import detector_frame, knows_chips, on_chips
+from ._columns import line_response
 from ._instruments import vignetting
 from ._telescopes import INSTRUMENTS
 
@@ -24,15 +25,19 @@ def instrument_name(header):
 
 def estimate_exposure(counts, mask, off_axis, header, place):
     """
-    Exposure [s], shape (ny, nx): time of the header, vignetting at the angles [arcmin], field of view.
+    Exposure [s], shape (ny, nx): time of the header, vignetting at the angles [arcmin], field of view, dead columns.
 
-    ``place``: celestial WCS, optical axis and side of a pixel [arcsec]; for EPIC pn they say where its chips lie.
+    ``place``: celestial WCS, optical axis and side of a pixel [arcsec]; for EPIC pn they say where its chips lie and
+    how their columns run.
     """
     seen = field_of_view(counts, mask)
     wcs, axis, pixel = place
+    exposure = header_time(header) * vignetting(instrument_name(header), off_axis) * seen
     if knows_chips(header, axis):
-        seen &= on_chips(counts, wcs, axis, pixel, header.position_angle)
-    return header_time(header) * vignetting(instrument_name(header), off_axis) * seen
+        exposure *= on_chips(counts, wcs, axis, pixel, header.position_angle)
+        across, along, _ = detector_frame(wcs, axis, counts.shape, pixel, header.position_angle)
+        exposure *= line_response(counts, np.where(mask, 0.0, exposure), across, along)
+    return exposure
 
 
 def field_of_view(counts, mask):
