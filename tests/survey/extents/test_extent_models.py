@@ -9,10 +9,9 @@ from scipy.optimize import minimize, minimize_scalar
 
 from astroclassify.survey import GaussianPsf, KingPsf
 from astroclassify.survey.extents import _kernels
-from astroclassify.survey.extents._expected import Camera, cut_patch, join, join_pixels
+from astroclassify.survey.extents._expected import Camera, cut_patch, join, join_pixels, set_neighbours
 from astroclassify.survey.extents._models import fit_composite, fit_source
 from astroclassify.survey.extents._profile import profile_table
-from astroclassify.survey.extents._sources import set_neighbours
 
 PSF = KingPsf("EPN")
 PIXEL, OFF_AXIS, SHIFT, LARGEST = 2.5, 4.0, 12.0, 100.0  # arcsec, arcmin, arcsec, arcsec
