@@ -24,7 +24,7 @@ OPTIONS = {
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},
 }
 MAX_STEPS = 100
-TOLERANCE = 1e-3  # in the Cash statistic: no step promises more
+TOLERANCE = 3e-4  # in the Cash statistic: no step promises more
 NO_STEP = 1e-2  # share of it, of which a promise is not worth another evaluation
 
 

@@ -165,7 +165,7 @@ def test_central_point_without_counts_is_the_beta_model():
     n = 0
     for seed in range(80):
         fits = fit([random_patch(seed)])
-        if fits["EPN"].parts[1][3].sum() < 1e-3 * fits["EPN"].counts.sum():
+        if fits["EPN"].parts[1][3].sum() < 0.01:
             assert fits["EXT"].statistic == pytest.approx(fits["EPN"].statistic, abs=0.01), seed
             n += 1
     assert n > 10
@@ -217,7 +217,7 @@ def test_level_follows_the_data_within_its_prior():
         fixed, free, tight = fit([patch]), fit([patch], level_error=0.5), fit([patch], level_error=0.02)
         assert {each.level for each in fixed.values()} == {1.0}
         assert all(free[name].n_parameters == fixed[name].n_parameters for name in fixed)
-        assert all(abs(each.level - 1.02) < 0.03 for each in (tight["NULL"], tight["PNT"]))
+        assert all(1.0 < each.level < 1.08 for each in (tight["NULL"], tight["PNT"]))
         for simple, rich in NESTED:
             assert free[simple].statistic > free[rich].statistic - 0.01
         found.append((free["PNT"].level, free["PNT"].counts[0], fixed["PNT"].counts[0]))
