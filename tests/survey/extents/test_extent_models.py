@@ -51,7 +51,8 @@ def fit(patches, **options):
 def random_patch(seed):
     """A point or extended source, faint to very bright, some on an edge, some with free neighbours."""
     rng = np.random.default_rng(seed)
-    patch = window(rng.choice([35.0, 35.0, 110.0]), 10 ** rng.uniform(-2, -0.3), gap=[None, None, None, -3, 1][seed % 5])
+    gap = [None, None, None, -3, 1][seed % 5]
+    patch = window(rng.choice([35.0, 35.0, 110.0]), 10 ** rng.uniform(-2, -0.3), gap=gap)
     ext = rng.choice([0.0, rng.uniform(3, 10), rng.uniform(10, 40)])
     counts = 1e5 if seed % 7 == 0 else 10 ** rng.uniform(0.8, 3.3)
     sources = [(*rng.uniform(-2.5, 2.5, 2), ext, counts)]
@@ -257,15 +258,15 @@ def test_counts_are_bounded_by_what_the_window_shows():
             assert name == "NULL" or np.isnan(each.share) or 0 <= each.share <= 1.001
 
 
-def test_second_point_is_not_put_where_nothing_is_seen():
-    """The edge of a window is too bright, as by a source beyond: once a second point of 8e8 counts, in a real image."""
-    rng = np.random.default_rng(5)
-    patch = window(60.0, 0.02)
-    glow = 0.5 * np.exp((patch.x - 60.0) / 6.0)
-    patch.counts = rng.poisson(patch.base + glow + 50 * patch.image(0, 0, 0)).astype(float)
+@pytest.mark.parametrize("seed", [4, 14, 28, 84, 120, 133])
+def test_second_point_is_not_put_where_nothing_is_seen(seed):
+    """In gaps and outside the window its wings would make up for what another model misses: of these windows, with
+    60 to 40,000 counts, some would have one of three million."""
+    patch = random_patch(seed)
     double = fit([patch])["DBL"]
-    for x, y, _, counts in double.parts:
-        assert counts[0] == 0 or patch.image(x, y, 0).sum() > 0.1
+    x, y, _, counts = double.parts[1]
+    assert counts[0] == 0 or patch.image(x, y, 0).sum() > 0.1
+    assert double.counts[0] < 11 * patch.counts.sum()
 
 
 @pytest.mark.parametrize("level", [1e-7, 0.05, 0.3])
