@@ -27,7 +27,8 @@ WIDE = 0.95  # share of the largest core radius from which a fit is at that boun
 CHILD_EXT, CHILD_LEVEL = 3.0, 0.3
 CORE = 1.5  # half-energy radii of a point source that are no part of the light of a structure
 FAINT = 0.1  # such light in units of the background, below which it is none
-MARGIN, EDGE = 2.0, 0.25  # it ends at so many of the radii that the search saw, over so many
+# It ends at so many of the radii that the search saw, over so many of them: for sources beside it, and for its counts.
+MARGIN, WHOLE, EDGE = 1.5, 2.5, 0.5
 
 
 @dataclass
@@ -153,7 +154,7 @@ class Survey:
         Light of the structures per camera, in which all other sources are fitted: structure has any shape, so that it
         is counts smoothed, without those of the sources, and not the beta model in the table. It ends where that is
         less than a tenth of the background, and about as far from its middle as the search saw. ``below`` sources it is
-        interpolated; once they are fitted, their models suffice.
+        interpolated; once they are fitted, their models suffice, and it reaches farther.
         """
         self.light = []
         for number, camera in enumerate(self.cameras if self.structures else []):
@@ -164,10 +165,10 @@ class Survey:
             where = zip(places, radii, strict=True) if below else ()
             light = smooth_light(camera, self.modelled.images[number], where, CHILD_EXT * half)
             least = FAINT * camera.background
-            seen = np.clip((light - least) / (least + LEAST), 0, 1) * self._extent(number)
+            seen = np.clip((light - least) / (least + LEAST), 0, 1) * self._extent(number, MARGIN if below else WHOLE)
             self.light.append(light * seen)
 
-    def _extent(self, number):
+    def _extent(self, number, margin):
         """One on the pixels of a camera where the structures are, by the circles that the search saw; zero far off."""
         rows, columns = np.ogrid[tuple(slice(n) for n in self.cameras[number].counts.shape)]
         extent = 0.0
@@ -175,7 +176,7 @@ class Survey:
             x, y = self.places[number][source.row]
             radius = self.segments[source.row, 0] / self.cameras[number].pixel
             far = np.hypot(columns - x, rows - y) / (radius if radius > 0 else np.inf)
-            extent = np.maximum(extent, np.clip((MARGIN - far) / EDGE, 0, 1))
+            extent = np.maximum(extent, np.clip((margin - far) / EDGE, 0, 1))
         return extent
 
     def measured(self, structure):

@@ -170,13 +170,16 @@ def _source_flags(source, survey):
 
 
 def _is_extrapolated(source, survey):
-    """Whether much of the extended model lies where the image does not show it: off the exposed pixels, or in the
-    segment that the search found but far above the counts that it saw there."""
+    """Whether much of the extended model lies where the image does not show it: off the exposed pixels, or far above
+    the counts that the search saw there, in all segments within the core radius (in a child's own alone)."""
     x, y, ext, counts = source.fits["EXT"].parts[0]
     row, number = source.row, source.cameras[0]
-    radius, seen = survey.segments[row]
+    near = np.arange(len(survey.segments)) == row
+    if source.parent is None:
+        near |= np.hypot(*(survey.places[number] - survey.places[number][row]).T) * survey.cameras[number].pixel < ext
+    radius, seen = np.nanmax(survey.segments[near, 0], initial=0.0), np.nansum(survey.segments[near, 1])
     within = 1 - 1 / np.hypot(1.0, radius / max(ext, 1e-3))  # share of a beta model
-    if counts.sum() * within > OVERSHOOT * max(seen, 1.0):  # false where the search is not known
+    if radius > 0 and counts.sum() * within > OVERSHOOT * max(seen, 1.0):
         return True
     camera, place, matrix = survey.cameras[number], survey.places[number][row], survey.matrices[number][row]
     flat = replace(camera, exposure=camera.good.astype(float))
