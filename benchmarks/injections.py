@@ -10,7 +10,6 @@ are made with ``--docs docs/science/measured``. Ten to twenty minutes of one cor
 
 import argparse
 import dataclasses
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from astropy.stats import binom_conf_interval, poisson_conf_interval
+from astropy.stats import poisson_conf_interval
 from astropy.table import QTable, vstack
 from scipy.stats import chi2
 
@@ -30,6 +29,7 @@ from astroclassify.fields import inject_sources
 from astroclassify.schemes import flag_names
 from astroclassify.sim import simulate_field
 from astroclassify.survey import detect, read_field
+from astroclassify.survey.catalogues._classes import NOT_EXTENDED
 from astroclassify.survey.detection._selection_runs import Grid, Places, plan_runs
 
 POINTS = (50.0, 200.0, 1000.0)  # counts
@@ -40,7 +40,6 @@ APART = {"points": 120.0, "models": 240.0}  # arcsec between sources of one run
 CLEARANCE = 16.0  # arcsec from pixels that are not exposed
 REAL = 15.0  # DET_LIKE from which a candidate of the field itself is a neighbour
 ALONE = 40.0  # arcsec to the nearest neighbour of a point that is alone
-INTERVAL = 0.6827
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +71,7 @@ def real_targets(data):
         "W49B 101 ks": Target(lambda: read_field(pn / "W49B_SNR_101.45ks.fits.gz"), w49b),
         "NGC1399 119 ks": Target(lambda: read_field(pn / "NGC1399_Fornax_119.48ks.fits.gz"), ngc1399),
         "A3158 ROSAT": Target(
-            lambda: read_field(
-                rosat / "pyproffit_b_37.fits.gz", exposure=rosat / "pyproffit_expose_mask_37.fits.gz"
-            ),
+            lambda: read_field(rosat / "pyproffit_b_37.fits.gz", exposure=rosat / "pyproffit_expose_mask_37.fits.gz"),
             ((55.718, -53.628, 16.0),),
             psf_ratio,
         ),
@@ -115,7 +112,9 @@ def search(field):
 
 def at(places, x, y):
     """Value of an image at positions; those off the image take its nearest pixel."""
-    rows, columns = (np.clip(np.rint(value).astype(int), 0, n - 1) for value, n in zip((y, x), places.shape, strict=True))
+    rows, columns = (
+        np.clip(np.rint(value).astype(int), 0, n - 1) for value, n in zip((y, x), places.shape, strict=True)
+    )
     return places[rows, columns]
 
 
@@ -184,9 +183,7 @@ def one_run(name, number, field, target, own, sources, rng):
 
 def separations(candidates, sources, pixel):
     """Distance [arcsec] of each candidate (row) from each source (column)."""
-    x, y = (
-        np.subtract.outer(candidates[axis].to_value(u.pix), sources[axis].to_value(u.pix)) for axis in ("x", "y")
-    )
+    x, y = (np.subtract.outer(candidates[axis].to_value(u.pix), sources[axis].to_value(u.pix)) for axis in ("x", "y"))
     return np.hypot(x, y) * pixel
 
 
@@ -218,22 +215,153 @@ def one_field(name, target, folder, n):
     tables.write(vstack(news), paths["new"], overwrite=True)
 
 
+# Fields that are summed up together, by how their names begin: with large structure beside the places used, or without.
+GROUPS = {
+    "20 ks": ("M51 20", "W49B 20"),
+    "68 and 101 ks": ("M51 68", "W49B 101"),
+    "20 ks, large structure": ("NGC1399 20", "A3667 20", "Coma8"),
+    "59 and 119 ks, large structure": ("A3667 59", "NGC1399 119"),
+    "ROSAT 3 ks": ("A3158",),
+    "simulated 20 ks": ("simulated 20",),
+    "simulated 60 ks": ("simulated 60",),
+}
+# Shares of points and the EXT_LIKE that as many exceed if it is zero in half of the cases and else chi2.
+SHARES = {share: chi2.isf(2 * share, 1) for share in (0.1, 0.05, 0.01, 0.001)}
+
+
 def read_rows(folder, what):
-    """All stored tables of one kind, stacked; ``area`` [deg2] by field for those of the fields themselves."""
-    found = [tables.read(path) for path in sorted(folder.glob(f"*-{what}.ecsv"))]
-    area = {path.stem: table.meta.get("area") for path, table in zip(sorted(folder.glob(f"*-{what}.ecsv")), found)}
+    """Stored tables of one kind, by name of the file without the ending."""
+    return {path.stem: tables.read(path) for path in sorted(folder.glob(f"*-{what}.ecsv"))}
+
+
+def stacked(folder, what, group):
+    """Rows of the fields of a group, None if there are none."""
+    found = [table for table in read_rows(folder, what).values() if str(table["field"][0]).startswith(GROUPS[group])]
     for table in found:
         table.meta.clear()
-    return vstack([table for table in found if len(table)]), area
+    return vstack(found) if found else None
 
 
-GROUPS = {
-    "real, 20 ks": ("M51 20", "W49B 20", "NGC1399 20", "A3667 20", "Coma8"),
-    "real, 59 to 119 ks": ("A3667 59", "M51 68", "W49B 101", "NGC1399 119"),
-    "ROSAT, 3 ks": ("A3158",),
-    "simulated, 20 ks": ("simulated 20",),
-    "simulated, 60 ks": ("simulated 60",),
-}
+def is_extended(rows):
+    """Whether each is a C1 or a C2."""
+    return np.isin(rows["x_class"], ["C1", "C2"])
+
+
+def completeness(folder):
+    """Beta models found as C1 / as C1 or C2 / of those put in."""
+    for group in GROUPS:
+        rows = stacked(folder, "models", group)
+        for core in () if rows is None else np.unique(rows["core_radius"].value):
+            yield {"fields": group, "core radius [arcsec]": f"{core:g}"} | {
+                f"{counts:g} ct": f"{np.sum(here['x_class'] == 'C1')} / {np.sum(is_extended(here))} / {len(here)}"
+                for counts in MODELS
+                for here in [rows[(rows["core_radius"].value == core) & (rows["counts"].value == counts)]]
+            }
+
+
+def biases(folder):
+    """EXT and counts over the truth of beta models found as C1 or C2 (median, its error)."""
+    for group in GROUPS:
+        rows = stacked(folder, "models", group)
+        if rows is None:
+            continue
+        rows = rows[is_extended(rows) & (rows["counts"].value >= 200)]
+        for core in (*np.unique(rows["core_radius"].value), None):
+            here = rows if core is None else rows[rows["core_radius"].value == core]
+            yield {
+                "fields": group,
+                "core radius [arcsec]": "all" if core is None else f"{core:g}",
+                "n": len(here),
+                "EXT / truth": median_of(here["measured_ext"] / here["core_radius"].value),
+                "counts / truth": median_of(here["measured_counts"] / here["counts"].value),
+            }
+
+
+def median_of(values):
+    """Median with its error as text."""
+    if len(values) < 4:
+        return "-"
+    low, middle, high = np.percentile(values, [16, 50, 84])
+    return f"{middle:.2f} +- {1.25 * (high - low) / 2 / np.sqrt(len(values)):.2f}"
+
+
+def points(folder):
+    """EXT_LIKE of points that lie alone, beside what is expected; extended ones among all points."""
+    for group in GROUPS:
+        rows = stacked(folder, "points", group)
+        for counts in () if rows is None else (*POINTS, None):
+            here = rows if counts is None else rows[rows["counts"].value == counts]
+            found = here[here["found"]]
+            alone = found[found["neighbour"] > ALONE]
+            like = np.asarray(alone["measured_ext_like"])
+            yield {
+                "fields": group,
+                "counts": "all" if counts is None else f"{counts:g}",
+                "put in": len(here),
+                "found": len(found),
+                "alone": len(alone),
+                "EXT_LIKE 0": f"{np.mean(like == 0):.2f}",
+                **{f"> {limit:.2f} ({100 * share:g} %)": int(np.sum(like > limit)) for share, limit in SHARES.items()},
+                "largest": f"{like.max(initial=0):.1f}",
+                "C1": int(np.sum(found["x_class"] == "C1")),
+                "C2": int(np.sum(found["x_class"] == "C2")),
+            }
+
+
+def thresholds(folder):
+    """Least EXT_LIKE that no more than a share of all points exceed that could be extended (EXT > 5", no flag)."""
+    barred = NOT_EXTENDED.value
+    for group in GROUPS:
+        rows = stacked(folder, "points", group)
+        if rows is None:
+            continue
+        rows = rows[rows["found"]]
+        could = rows[(rows["measured_ext"] > 5) & (np.asarray(rows["flags"]) & barred == 0)]
+        like = np.sort(np.asarray(could["measured_ext_like"]))[::-1]
+        # One-sided limit of 95 % on the share of points above the largest value seen.
+        yield {
+            "fields": group,
+            "points": len(rows),
+            'EXT > 5"': len(could),
+            "1 in 100": f"{np.append(like, np.zeros(len(rows)))[len(rows) // 100]:.1f}",
+            "largest": f"{like.max(initial=0):.1f}",
+            "above it, per 1000 (95 %)": f"< {1000 * 3.0 / len(rows):.0f}",
+        }
+
+
+def own(folder):
+    """Extended candidates of the fields themselves away from their targets, and their brighter points."""
+    for table in read_rows(folder, "own").values():
+        used = table[table["used"]]
+        new = read_rows(folder, "new")
+        name, area = str(table["field"][0]), table.meta["area"]
+        bright = used[(used["det_like"] > 200) & ~is_extended(used)]
+        wrong = np.asarray(used["counts"].value) > 5 * np.maximum(used["filtered_counts"].value, 20)
+        row = {"field": name, "area [deg2]": f"{area:.3f}"}
+        for what in ("C1", "C2"):
+            number = int(np.sum(used["x_class"] == what))
+            low, high = poisson_conf_interval(number, interval="frequentist-confidence") / area
+            row[f"{what} per deg2 (68 %)"] = f"{number / area:.1f} ({low:.1f}-{high:.1f})"
+        runs = [rows for rows in new.values() if len(rows) and str(rows["field"][0]) == name]
+        yield row | {
+            "new C1 and C2 in runs with sources": sum(len(rows) for rows in runs),
+            "counts > 5 x those seen": int(wrong.sum()),
+            "DET_LIKE > 200, not extended": len(bright),
+            "of these EXT_LIKE > 9.55": int(np.sum(bright["ext_like"] > SHARES[0.001])),
+            "of these double": int(sum("double" in text for text in bright["flag_names"])),
+        }
+
+
+def summarise(folder, docs):
+    """Print the tables that sum up what lies in a folder, and write them as CSV to another."""
+    docs.mkdir(parents=True, exist_ok=True)
+    for function in (completeness, biases, points, thresholds, own):
+        rows = list(function(folder))
+        if not rows:
+            continue
+        lines = [",".join(f'"{value}"' for value in line) for line in (rows[0], *(row.values() for row in rows))]
+        (docs / f"injections_{function.__name__}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        print(f"\n{function.__name__}: {function.__doc__}", *lines, sep="\n")
 
 
 def main():
@@ -250,6 +378,7 @@ def main():
     for name, target in (real_targets(arguments.data) | simulated_targets()).items():
         if arguments.fields is None or name.startswith(tuple(arguments.fields)):
             one_field(name, target, folder, {"points": arguments.points, "models": arguments.models})
+    summarise(folder, arguments.docs or arguments.out)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,9 @@ def extents_of_points(field, shifts, counts, spacing, free):
     for number, shift in enumerate(shifts):
         x, y = places(field, spacing, shift, free)
         sources = {"x": x * u.pix, "y": y * u.pix, "counts": np.resize(counts, len(x)) * u.ct}
-        table = detect(inject_sources(field, QTable(sources | {"core_radius": np.zeros(len(x)) * u.arcsec}), rng=number))
+        table = detect(
+            inject_sources(field, QTable(sources | {"core_radius": np.zeros(len(x)) * u.arcsec}), rng=number)
+        )
         distance = np.hypot(np.subtract.outer(x, table["x"].value), np.subtract.outer(y, table["y"].value))
         nearest = distance.argmin(axis=1)[distance.min(axis=1) * field.pixel < 10]
         found.append((len(x), table[nearest]["ext_like"], table[nearest]["x_class"]))
