@@ -53,11 +53,10 @@ class Target:
 
 def real_targets(data):
     """Real fields by name."""
-    pn, psf_ratio = data / "xmm" / "real", 4.0
+    pn, rosat = data / "xmm" / "real", data / "rosat"
     m51 = ((202.470, 47.195, 5.5), (202.498, 47.266, 3.0))
     w49b, ngc1399 = ((287.783, 9.105, 6.0),), ((54.621, -35.451, 6.0), (54.717, -35.594, 3.0))
     a3667 = ((303.16, -56.85, 9.0),)
-    rosat = data / "rosat"
     return {
         "M51 20 ks": Target(lambda: read_field(pn / "M51_galaxy_20ks.fits.gz"), m51),
         "W49B 20 ks": Target(lambda: read_field(pn / "W49B_SNR_20ks.fits.gz"), w49b),
@@ -73,7 +72,7 @@ def real_targets(data):
         "A3158 ROSAT": Target(
             lambda: read_field(rosat / "pyproffit_b_37.fits.gz", exposure=rosat / "pyproffit_expose_mask_37.fits.gz"),
             ((55.718, -53.628, 16.0),),
-            psf_ratio,
+            4.0,
         ),
     }
 
@@ -176,7 +175,7 @@ def one_run(name, number, field, target, own, sources, rng):
     far = separations(extended, sources, field.pixel) > np.maximum(MATCH_EXTENDED * wide, sources["core_radius"].value)
     new = far.all(axis=1) & np.all(separations(extended, own, field.pixel) > MATCH_EXTENDED * wide, axis=1)
     new &= at(allowed(field, target), extended["x"].value, extended["y"].value)
-    rows = own_rows(f"{name}", field, target, extended[new], seconds)
+    rows = own_rows(name, field, target, extended[new], seconds)
     rows["run"] = np.full(len(rows), number)
     return table, rows, seconds
 
@@ -218,9 +217,9 @@ def one_field(name, target, folder, n):
 # Fields that are summed up together, by how their names begin: with large structure beside the places used, or without.
 GROUPS = {
     "20 ks": ("M51 20", "W49B 20"),
-    "68 and 101 ks": ("M51 68", "W49B 101"),
+    "above 50 ks": ("M51 68", "W49B 101"),
     "20 ks, large structure": ("NGC1399 20", "A3667 20", "Coma8"),
-    "59 and 119 ks, large structure": ("A3667 59", "NGC1399 119"),
+    "above 50 ks, large structure": ("A3667 59", "NGC1399 119"),
     "ROSAT 3 ks": ("A3158",),
     "simulated 20 ks": ("simulated 20",),
     "simulated 60 ks": ("simulated 60",),
@@ -322,7 +321,7 @@ def thresholds(folder):
         yield {
             "fields": group,
             "points": len(rows),
-            'EXT > 5"': len(could),
+            "EXT > 5 arcsec": len(could),
             "1 in 100": f"{np.append(like, np.zeros(len(rows)))[len(rows) // 100]:.1f}",
             "largest": f"{like.max(initial=0):.1f}",
             "above it, per 1000 (95 %)": f"< {1000 * 3.0 / len(rows):.0f}",
