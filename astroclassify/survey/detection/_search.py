@@ -238,29 +238,30 @@ def _searched(field):
 
 def _measure(image, segments, searched):
     """Columns of a table of segments (from 1), in their order: lengths in pixels."""
-    n = int(segments.max())
+    n, (ny, nx) = int(segments.max()), image.shape
+    places = np.flatnonzero(segments)
+    rows, columns = np.divmod(places, nx)
+    labels, values = segments.ravel()[places], np.asarray(image.ravel()[places], float)
 
     def per_label(weights):
-        return np.bincount(segments.ravel(), np.ravel(weights), n + 1)[1:]
+        return np.bincount(labels, weights, n + 1)[1:]
 
-    peak = np.zeros(n + 1, image.dtype)
-    np.maximum.at(peak, segments.ravel(), image.ravel())
-    core = np.where(image > 0.5 * peak[segments], image, 0.0)
-    rows, columns = np.indices(image.shape)
+    peak = np.zeros(n + 1)
+    np.maximum.at(peak, labels, values)
+    core = np.where(values > 0.5 * peak[labels], values, 0.0)
     total = np.maximum(per_label(core), np.finfo(float).tiny)
-    edge = np.ones(image.shape, bool)
-    edge[1:-1, 1:-1] = False
-    beside = binary_dilation(~searched, np.ones((3, 3)))
-    flags = np.where(per_label(edge) > 0, Flag.OFF_EDGE.value, 0)
+    at_edge = (rows == 0) | (columns == 0) | (rows == ny - 1) | (columns == nx - 1)
+    beside = binary_dilation(~searched, np.ones((3, 3))).ravel()[places]
+    flags = np.where(per_label(at_edge) > 0, Flag.OFF_EDGE.value, 0)
     flags |= np.where(per_label(beside) > 0, Flag.MASKED.value, 0)
-    regions = label(segments > 0, np.ones((3, 3)))[0]
+    regions = label(segments > 0, np.ones((3, 3)))[0].ravel()[places]
     region_of = np.zeros(n + 1, np.intp)
-    region_of[segments] = regions
+    region_of[labels] = regions
     return {
         "x": per_label(core * columns) / total,
         "y": per_label(core * rows) / total,
-        "counts": per_label(image),
-        "area": per_label(np.ones(image.shape)),
-        "region": np.bincount(regions.ravel())[region_of[1:]].astype(float),
+        "counts": per_label(values),
+        "area": per_label(np.ones(len(places))),
+        "region": np.bincount(regions, minlength=1)[region_of[1:]].astype(float),
         "flags": flags,
     }

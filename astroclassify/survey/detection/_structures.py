@@ -59,7 +59,7 @@ def find_structures(counts, image, background, used, half, error, tail):
     heights = np.where(own, maximum(brightness, parts, numbers), 0.0)
     region_of = regions[tuple(peaks.T)]
     brightest = {region: np.argmax(np.where(region_of == region, heights, -1.0)) for region in set(region_of.tolist())}
-    final = np.array([number if own[number - 1] else 1 + brightest[region] for number, region in zip(numbers, region_of)])
+    final = np.where(own, numbers, [1 + brightest[region] for region in region_of.tolist()])
     final[heights[final - 1] == 0] = 0
     return np.unique(np.append(0, final), return_inverse=True)[1][parts], brightness, compact
 

@@ -188,7 +188,9 @@ class _Tiles:
             table = self.detector(replace(field, axis=self.axis, flags=flags))
         table["x"] += window[1].start * u.pix
         table["y"] += window[0].start * u.pix
-        table["source_id"] = np.array([f"{number}-{name}" for name in table["source_id"]], dtype="U32")
+        for column in ("source_id", "parent_id"):
+            if column in table.colnames:
+                table[column] = np.array([f"{number}-{name}" if name else "" for name in table[column]], dtype="U32")
         return table
 
 
@@ -259,9 +261,16 @@ def _once(table, cores, reach):
             far = np.maximum(side.start - 0.5 - place, place - (side.stop - 0.5))
             beyond = np.where(tile == number, np.maximum(beyond, far), beyond)
     kept = beyond <= reach
+    twin = {}  # of what is left out, what stands for it
     if len(table):
         near = cKDTree(np.column_stack([x, y])).query_ball_point(np.column_stack([x, y]), reach)
         for row in np.argsort(beyond, kind="stable"):
             if kept[row]:
-                kept[[other for other in near[row] if tile[other] != tile[row]]] = False
-    return table[kept]
+                others = [other for other in near[row] if tile[other] != tile[row]]
+                kept[others] = False
+                twin |= dict.fromkeys(table["source_id"][others], table["source_id"][row])
+    table = table[kept]
+    if "parent_id" in table.colnames:
+        # A structure that only a neighbouring tile has, on the other side of the border, is named as it is there.
+        table["parent_id"] = [twin.get(name, name) for name in table["parent_id"]]
+    return table

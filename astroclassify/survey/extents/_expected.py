@@ -9,7 +9,7 @@ import numpy as np
 from ._octaves import intervals
 from ._profile import ProfileTable
 
-__all__ = ["Camera", "Patch", "Scene", "cut_patch", "join", "join_pixels"]
+__all__ = ["Camera", "Patch", "Scene", "cut_patch", "join", "join_pixels", "set_neighbours"]
 
 WORTHWHILE = 1500  # pixels from which joining them is worth its time
 LEAST = 1e-7  # expected counts per pixel: a background of zero would make every photon impossible
@@ -83,6 +83,13 @@ def cut_patch(camera, x, y, radius, matrix, table, reference):
         columns=along + window[1].start,
         table=table,
     )
+
+
+def set_neighbours(patches, free):
+    """Give each patch the images of the free neighbours (for each neighbour a list, one per camera)."""
+    for index, patch in enumerate(patches):
+        patch.neighbours = np.reshape([images[index] for images in free], (len(free), len(patch.counts)))
+
 
 
 class Scene(NamedTuple):

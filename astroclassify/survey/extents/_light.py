@@ -69,9 +69,10 @@ class Light:
         """
         sums = {}
         for number in before.keys() | after.keys():
-            sides = [each[number].window for each in (before, after) if number in each]
+            windows = [each[number].window for each in (before, after) if number in each]
             window = tuple(
-                slice(min(side.start for side in pair), max(side.stop for side in pair)) for pair in zip(*sides, strict=True)
+                slice(min(side.start for side in sides), max(side.stop for side in sides))
+                for sides in zip(*windows, strict=True)
             )
             change = np.zeros([side.stop - side.start for side in window])
             for each, sign in ((before, -1), (after, 1)):

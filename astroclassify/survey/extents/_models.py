@@ -184,11 +184,11 @@ def _fit(window, components, starts, nested=None, edge=None):
 
 
 def _is_hidden(components, n, solution):
-    """Whether the second of two points lies where hardly any of its counts could be seen, in a gap or outside."""
+    """Whether one of two points lies where hardly any of its counts could be seen, in a gap or outside."""
     if len(components) < 2 or components[1][0] == 0:
         return False
-    counts, sums = (each[4:n].reshape(2, -1)[1] for each in (solution.parameters, solution.sums))
-    return counts @ sums < LEAST_SHARE * counts.sum()
+    counts, sums = (each[4:n].reshape(2, -1) for each in (solution.parameters, solution.sums))
+    return bool(np.any((counts * sums).sum(axis=1) < LEAST_SHARE * counts.sum(axis=1)))
 
 
 def _better(window, components, fit, start):

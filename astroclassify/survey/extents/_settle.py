@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._expected import LEAST
+from ._expected import LEAST, set_neighbours
 from ._models import fit_composite, fit_source
 from ._sources import CHILD_LEVEL, NOT_NOISE, WIDE, best_model
 
@@ -24,7 +24,8 @@ CHILD_CONTRAST = 1.0
 SETTLED = 1e-3
 MOST_GAIN = 1e3  # of a source, of which changes are told at that level; brighter ones may move by more
 MAX_TURNS = 30
-# Fits of a source in which the form of its model is chosen; then that is kept, or two sources might go round in circles.
+# Fits of a source in which the form of its model is chosen; then that is kept, or two sources might go round in
+# circles.
 MOST_FORMS = 4
 N_STRUCTURE = 4  # turns of several structures
 
@@ -73,7 +74,7 @@ def _free(survey, source, near, patches):
             for patch, image in zip(patches, images, strict=True):
                 patch.base = np.maximum(patch.base - image, LEAST)
             free.append((other, images))
-    _set_neighbours(patches, [images for _, images in free])
+    set_neighbours(patches, [images for _, images in free])
     return free
 
 
@@ -177,7 +178,7 @@ def _exchange(survey, source, patches, free, fits, shift, level_error):
             drawings[number].at(patch.rows, patch.columns) if number in drawings else np.zeros(len(patch.counts))
             for number, patch in zip(source.cameras, patches, strict=True)
         ]
-        _set_neighbours(patches, [*neighbours[:index], trial, *neighbours[index + 1 :]])
+        set_neighbours(patches, [*neighbours[:index], trial, *neighbours[index + 1 :]])
         exchanged = fit_source(patches, shift=shift, largest=source.largest, level_error=level_error)
         if exchanged["EXT"].statistic < best - EXCHANGE:
             survey.modelled.add(other.drawings, -1)
@@ -185,7 +186,7 @@ def _exchange(survey, source, patches, free, fits, shift, level_error):
             other.drawings, other.stale = drawings, True
             survey.modelled.add(drawings)
             return exchanged
-        _set_neighbours(patches, neighbours)
+        set_neighbours(patches, neighbours)
     return fits
 
 
@@ -209,9 +210,3 @@ def _fit_structures(survey):
     for _ in range(N_STRUCTURE if len(survey.structures) > 1 else 1):
         for source in sorted(survey.structures, key=lambda source: -source.parts[0][3].sum()):
             _fit(survey, source, first=False, full=True)
-
-
-def _set_neighbours(patches, free):
-    """Give each patch the images of the free neighbours (for each neighbour a list, one per camera)."""
-    for index, patch in enumerate(patches):
-        patch.neighbours = np.reshape([images[index] for images in free], (len(free), len(patch.counts)))

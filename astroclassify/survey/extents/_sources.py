@@ -253,13 +253,13 @@ class Survey:
 
     def draw(self, source):
         """Drawings of the current model."""
-        return {
-            number: draw(
-                self.cameras[number], self.places[number][source.row], self.matrices[number][source.row], table, reference,
-                [(x, y, ext, counts[index]) for x, y, ext, counts in source.parts], source.reach,
-            )
-            for index, (number, table, reference) in enumerate(zip(source.cameras, source.tables, source.references, strict=True))
-        }  # fmt: skip
+        drawings = {}
+        for index, number in enumerate(source.cameras):
+            place, matrix = self.places[number][source.row], self.matrices[number][source.row]
+            table, reference = source.tables[index], source.references[index]
+            parts = [(x, y, ext, counts[index]) for x, y, ext, counts in source.parts]
+            drawings[number] = draw(self.cameras[number], place, matrix, table, reference, parts, source.reach)
+        return drawings
 
     def recentre(self):
         """Put each source where its model is now, so that pixels and tables no longer depend on where it began; noise

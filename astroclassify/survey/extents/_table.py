@@ -173,11 +173,12 @@ def _is_extrapolated(source, survey):
     """Whether much of the extended model lies where the image does not show it: off the exposed pixels, or in the
     segment that the search found but far above the counts that it saw there."""
     x, y, ext, counts = source.fits["EXT"].parts[0]
-    radius, seen = survey.segments[source.row]
-    if np.isfinite(radius) and counts.sum() * (1 - 1 / np.hypot(1.0, radius / max(ext, 1e-3))) > OVERSHOOT * max(seen, 1.0):
+    row, number = source.row, source.cameras[0]
+    radius, seen = survey.segments[row]
+    within = 1 - 1 / np.hypot(1.0, radius / max(ext, 1e-3))  # share of a beta model
+    if counts.sum() * within > OVERSHOOT * max(seen, 1.0):  # false where the search is not known
         return True
-    number = source.cameras[0]
-    camera, place, matrix = survey.cameras[number], survey.places[number][source.row], survey.matrices[number][source.row]
+    camera, place, matrix = survey.cameras[number], survey.places[number][row], survey.matrices[number][row]
     flat = replace(camera, exposure=camera.good.astype(float))
     share = draw(flat, place, matrix, source.tables[0], 1.0, [(x, y, ext, 1.0)], LONGEST * max(ext, source.half))
     return share.image.sum() < LEAST_SEEN

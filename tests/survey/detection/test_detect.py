@@ -109,7 +109,8 @@ def test_positions_have_no_bias():
 def test_columns_of_find_sources(field):
     found = find_sources(field, false_alarm=1e-4)
     assert found.colnames == [
-        "source_id", "parent_id", "sky_position", "x", "y", "filtered_counts", "area", "radius", "region_radius", "flags",
+        "source_id", "parent_id", "sky_position", "x", "y", "filtered_counts", "area", "radius", "region_radius",
+        "flags",
     ]  # fmt: skip
     assert [str(name) for name in found["source_id"]] == [str(number) for number in range(1, len(found) + 1)]
     assert np.all(np.diff(found["filtered_counts"].value) <= 0)
