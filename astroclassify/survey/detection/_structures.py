@@ -13,7 +13,7 @@ SIGNIFICANCE = 5.0  # standard deviations of the smoothed counts
 # Multiples of the background's own uncertainty: 5 to 15 % of background left over is no cluster of some arcmin.
 DOUBT = 3.0
 # Least radii of a region of structure and of its parts, in half-energy radii: smaller ones are ordinary sources.
-REGION, PART = 12.0, 6.0
+REGION, PART = 20.0, 6.0
 REACH = 8  # of the tail of a point spread function, in those radii
 LEAST_COVERED = 0.5  # share of the Gaussian on searched pixels
 
