@@ -175,11 +175,13 @@ def _with_structures(field, image, background, segments, area):
     structures, brightness, compact = find_structures(
         counts, image, background, searched, half, field.background_error, tail
     )
-    parents, alone = pieces(image, segments, structures, brightness, compact, background, half, area)
+    parents, alone, peaks = pieces(image, segments, structures, brightness, compact, background, half, area)
     image = np.where(np.append(0, parents)[segments] > 0, compact, image)
     large = np.bincount(structures[searched] > 0, minlength=2)[1] > LARGE * searched.sum()
     large_flag = Flag.LARGE_STRUCTURE.value if large else 0
     first, second = _measure(brightness, structures, searched), _measure(image, segments, searched)
+    for axis in ("x", "y"):  # that of a compact peak is better known
+        first[axis][peaks > 0] = second[axis][peaks[peaks > 0] - 1]
     first["parent"], second["parent"] = np.zeros(len(first["x"]), int), parents
     first["flags"] |= large_flag
     second["flags"] |= np.where(parents > 0, large_flag, 0)

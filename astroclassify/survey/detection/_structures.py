@@ -66,9 +66,10 @@ def find_structures(counts, image, background, used, half, error, tail):
 
 def pieces(image, segments, structures, brightness, compact, background, half, area):
     """
-    For each segment of the filtered ``image`` (from 1) the structure that it lies on (0: none), and whether it is a
-    source of its own there: a compact peak that stands out from the structure by the measure for neighbouring peaks,
-    and not the peak of the structure itself. ``area`` as for `merge_basins`, of the segments.
+    For each segment of the filtered ``image`` (from 1) the structure that it lies on (0: none), whether it is a source
+    of its own there: a compact peak that stands out from the structure by the measure for neighbouring peaks, and not
+    the peak of the structure itself; and for each structure the segment that is its bright peak (0: none). ``area`` as for
+    `merge_basins`, of the segments.
     """
     numbers = np.arange(1, segments.max() + 1)
     places = np.array(maximum_position(image, segments, numbers), int).reshape(-1, 2)
@@ -76,9 +77,13 @@ def pieces(image, segments, structures, brightness, compact, background, half, a
     parents = structures[at]
     least = np.maximum(CONTRAST * image[at], SIGMA * np.sqrt((brightness + background)[at] / area))
     alone = compact[at] > least
+    peaks = []
     for peak in maximum_position(brightness, structures, np.arange(1, structures.max() + 1)):
-        alone &= np.hypot(*(places - peak).T) > _scale(half)
-    return parents, alone | (parents == 0)
+        near = np.hypot(*(places - peak).T) <= _scale(half)
+        tops = np.where(near & alone & (compact[at] > brightness[at]), compact[at], 0.0)
+        peaks.append(int(tops.argmax() + 1 if tops.any() else 0))
+        alone &= ~near
+    return parents, alone | (parents == 0), np.array(peaks, int)
 
 
 def _wings(compact, scale, tail):

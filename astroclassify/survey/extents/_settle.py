@@ -4,7 +4,7 @@ import numpy as np
 
 from ._expected import LEAST, set_neighbours
 from ._models import fit_composite, fit_source
-from ._sources import CHILD_LEVEL, NOT_NOISE, WIDE, best_model
+from ._sources import CHILD_EXT, CHILD_LEVEL, NOT_NOISE, WIDE, best_model
 
 __all__ = ["fit_sources"]
 
@@ -89,6 +89,15 @@ def _radii(survey, source, nearest, first):
     return survey.radius or min(_stepped(source, np.fmax(RADIUS_EXT * source.ext, least)), largest), largest
 
 
+def _shift(source, nearest, radius, pixel):
+    """How far the position may move along each axis [arcsec]: that of a structure as far as the search smoothed it, of
+    others at most half-way to the next source."""
+    if source.has_children:
+        return CHILD_EXT * source.half
+    widest = max(SHIFT * max(source.half, pixel), radius / RADIUS_EXT)
+    return max(min(widest, nearest / 2), pixel / 2)
+
+
 def _stepped(source, radius):
     """Least radius of a fit times a power of `GROWTH`, so that a small change of the source changes no pixel."""
     steps = np.ceil(np.log(max(radius / source.least_radius, 1.0)) / np.log(GROWTH) - 1e-9)
@@ -109,8 +118,7 @@ def _fit(survey, source, *, first, full):
     for _ in range(MAX_GROWTHS):
         patches = survey.patches(source, radius)
         free = _free(survey, source, near, patches)
-        widest = max(SHIFT * max(source.half, pixel), radius / RADIUS_EXT)
-        shift = max(min(widest, nearest / 2), pixel / 2)
+        shift = _shift(source, nearest, radius, pixel)
         fits = fit_source(patches, shift=shift, largest=source.largest, level_error=level_error)
         wanted = min(_stepped(source, RADIUS_EXT * fits["EXT"].ext), largest)
         if survey.radius or fits["EXT"].statistic >= fits["PNT"].statistic or wanted <= radius:
@@ -208,5 +216,5 @@ def _settle(survey, *, full):
 def _fit_structures(survey):
     """Fit the structures beside everything else, together if there are several."""
     for _ in range(N_STRUCTURE if len(survey.structures) > 1 else 1):
-        for source in sorted(survey.structures, key=lambda source: -source.parts[0][3].sum()):
+        for source in sorted(survey.structures, key=lambda source: -survey.segments[source.row, 1]):
             _fit(survey, source, first=False, full=True)

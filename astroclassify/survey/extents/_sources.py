@@ -26,8 +26,8 @@ WIDE = 0.95  # share of the largest core radius from which a fit is at that boun
 # error of the structure's light there.
 CHILD_EXT, CHILD_LEVEL = 3.0, 0.3
 CORE = 1.5  # half-energy radii of a point source that are no part of the light of a structure
-FAINT = 0.2  # such light in units of the background, below which it is none
-MARGIN = 2.0  # it ends at so many of the radii that the search saw
+FAINT = 0.1  # such light in units of the background, below which it is none
+MARGIN, EDGE = 2.0, 0.25  # it ends at so many of the radii that the search saw, over so many
 
 
 @dataclass
@@ -152,7 +152,7 @@ class Survey:
         """
         Light of the structures per camera, in which all other sources are fitted: structure has any shape, so that it
         is counts smoothed, without those of the sources, and not the beta model in the table. It ends where that is less
-        than a fifth of the background, and about as far from its middle as the search saw. ``below`` sources it is interpolated; once they are fitted, their models suffice.
+        than a tenth of the background, and about as far from its middle as the search saw. ``below`` sources it is interpolated; once they are fitted, their models suffice.
         """
         self.light = []
         for number, camera in enumerate(self.cameras if self.structures else []):
@@ -174,7 +174,7 @@ class Survey:
             x, y = self.places[number][source.row]
             radius = self.segments[source.row, 0] / self.cameras[number].pixel
             far = np.hypot(columns - x, rows - y) / (radius if radius > 0 else np.inf)
-            extent = np.maximum(extent, np.clip((MARGIN - far) / (MARGIN - 1), 0, 1))
+            extent = np.maximum(extent, np.clip((MARGIN - far) / EDGE, 0, 1))
         return extent
 
     def measured(self, structure):
