@@ -180,8 +180,10 @@ def _with_structures(field, image, background, segments, area):
     large = np.bincount(structures[searched] > 0, minlength=2)[1] > LARGE * searched.sum()
     large_flag = Flag.LARGE_STRUCTURE.value if large else 0
     first, second = _measure(brightness, structures, searched), _measure(image, segments, searched)
-    for axis in ("x", "y"):  # that of a compact peak is better known
-        first[axis][peaks > 0] = second[axis][peaks[peaks > 0] - 1]
+    for number, peak in enumerate(peaks):  # the place of a compact one is better known
+        place = [second[axis][peak - 1] for axis in ("x", "y")]
+        if peak and np.hypot(place[0] - first["x"][number], place[1] - first["y"][number]) < CHILD_EXT * half:
+            first["x"][number], first["y"][number] = place
     first["parent"], second["parent"] = np.zeros(len(first["x"]), int), parents
     first["flags"] |= large_flag
     second["flags"] |= np.where(parents > 0, large_flag, 0)

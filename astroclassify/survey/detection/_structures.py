@@ -68,8 +68,8 @@ def pieces(image, segments, structures, brightness, compact, background, half, a
     """
     For each segment of the filtered ``image`` (from 1) the structure that it lies on (0: none), whether it is a source
     of its own there: a compact peak that stands out from the structure by the measure for neighbouring peaks, and not
-    the peak of the structure itself; and for each structure the segment that is its bright peak (0: none). ``area`` as for
-    `merge_basins`, of the segments.
+    the peak of the structure itself; and for each structure the segment that is its bright peak (0: none). ``area`` as
+    for `merge_basins`, of the segments.
     """
     numbers = np.arange(1, segments.max() + 1)
     places = np.array(maximum_position(image, segments, numbers), int).reshape(-1, 2)

@@ -151,8 +151,9 @@ class Survey:
     def find_light(self, *, below=True):
         """
         Light of the structures per camera, in which all other sources are fitted: structure has any shape, so that it
-        is counts smoothed, without those of the sources, and not the beta model in the table. It ends where that is less
-        than a tenth of the background, and about as far from its middle as the search saw. ``below`` sources it is interpolated; once they are fitted, their models suffice.
+        is counts smoothed, without those of the sources, and not the beta model in the table. It ends where that is
+        less than a tenth of the background, and about as far from its middle as the search saw. ``below`` sources it is
+        interpolated; once they are fitted, their models suffice.
         """
         self.light = []
         for number, camera in enumerate(self.cameras if self.structures else []):
