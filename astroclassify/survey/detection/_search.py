@@ -95,10 +95,10 @@ def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
     -------
     `~astropy.table.QTable`
         One row per source, the brightest first: ``source_id``, ``parent_id`` (of the large structure that it lies on,
-        or empty), ``sky_position``, ``x``, ``y``, ``filtered_counts``, ``area`` (of the segment), ``radius`` (of a circle
-        of that area), ``region_radius`` (the same of the connected region of which the segment is a part), ``flags``:
-        ``off_edge`` where the segment reaches the edge of the image, ``masked`` where it reaches pixels that are not
-        searched, ``large_structure`` for structures on more than a fifth of the field and what lies on them.
+        or empty), ``sky_position``, ``x``, ``y``, ``filtered_counts``, ``area`` (of the segment), ``radius`` (of a
+        circle of that area), ``region_radius`` (the same of the connected region of which the segment is a part),
+        ``flags``: ``off_edge`` where the segment reaches the edge of the image, ``masked`` where it reaches pixels that
+        are not searched, ``large_structure`` for structures on more than a fifth of the field and what lies on them.
 
     Raises
     ------

@@ -78,14 +78,15 @@ def fit_extent(field, positions, *, likelihood="delta-c", radius=None):
     Model: S(r) ~ [1 + (r/EXT)^2]^-3/2 (beta = 2/3, EXT the core radius), convolved with the point spread function at
     the position and with the pixel, times the exposure relative to that at the position (Pacaud et al. 2006, MNRAS 372,
     578; Faccioli et al. 2018, A&A 620, A9, for the models with a central point and with two points). Statistic: Cash
-    (1979, ApJ 228, 939), minimised by a damped Newton's method. Errors: inverse Fisher matrix (all
-    parameters of the source and the counts of its neighbours); at EXT = 0 the error of EXT is its one-sided scale.
+    (1979, ApJ 228, 939), minimised by a damped Newton's method. Errors: inverse Fisher matrix (all parameters of the
+    source, the counts of its neighbours, and the level); at EXT = 0 the error of EXT is its one-sided scale.
 
-    ``counts`` (but those of large structures) are those of the whole model, integrated to infinity, at the local exposure: a beta model has 80 % of
-    them within five core radii and 95 % within twenty. ``rate`` is per second of exposure equivalent to that on axis;
-    for several fields the mean over the cameras, as after `combine_fields`. ``ext``, ``ext_err`` and ``ext_like`` are
-    of the beta model; position, counts and rate of ``best_model``, the one of least C + k ln n (k parameters, n counts;
-    Schwarz 1978, Ann. Stat. 6, 461); of two points the brighter one's position.
+    ``counts`` (but those of large structures) are those of the whole model, integrated to infinity, at the local
+    exposure: a beta model has 80 % of them within five core radii and 95 % within twenty. ``rate`` is per second of
+    exposure equivalent to that on axis; for several fields the mean over the cameras, as after `combine_fields`.
+    ``ext``, ``ext_err`` and ``ext_like`` are of the beta model; position, counts and rate of ``best_model``, the one of
+    least C + k ln n (k parameters, n counts; Schwarz 1978, Ann. Stat. 6, 461); of two points the brighter one's
+    position.
 
     ``det_like`` compares background (and neighbours) alone with the best model, ``pnt_det_like`` with the point,
     ``ext_like`` the point with the beta model. For true points EXT_LIKE is zero in half of the cases and otherwise
