@@ -60,8 +60,9 @@ def detect(field, *, false_alarm=FALSE_ALARM, scales=None, likelihood="delta-c",
     Notes
     -----
     The steps are those of Pacaud et al. (2006, MNRAS 372, 578, section 2): wavelet filter in the Poisson regime,
-    segmentation, maximum-likelihood fits on the photon image. The search is deliberately permissive: a detection is a
-    source only if its ``det_like`` is high.
+    segmentation, maximum-likelihood fits on the photon image. Structure larger than the wavelets is found before them
+    and stays one source; ``parent_id`` names it for what lies on it (`find_sources`). The search is deliberately
+    permissive: a detection is a source only if its ``det_like`` is high.
 
     Examples
     --------

@@ -94,10 +94,11 @@ def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
     Returns
     -------
     `~astropy.table.QTable`
-        One row per source, the brightest first: ``source_id``, ``sky_position``, ``x``, ``y``, ``filtered_counts``,
-        ``area`` (of the segment), ``radius`` (of a circle of that area), ``region_radius`` (the same of the connected
-        region of which the segment is a part), ``flags``: ``off_edge`` where the segment reaches the edge of the image,
-        ``masked`` where it reaches pixels that are not searched.
+        One row per source, the brightest first: ``source_id``, ``parent_id`` (of the large structure that it lies on,
+        or empty), ``sky_position``, ``x``, ``y``, ``filtered_counts``, ``area`` (of the segment), ``radius`` (of a
+        circle of that area), ``region_radius`` (the same of the connected region of which the segment is a part),
+        ``flags``: ``off_edge`` where the segment reaches the edge of the image, ``masked`` where it reaches pixels that
+        are not searched, ``large_structure`` for structures on more than a fifth of the field and what lies on them.
 
     Raises
     ------
@@ -111,6 +112,10 @@ def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
 
     Notes
     -----
+    Large structure comes first: what is wider than three half-energy radii of the point spread function, stands out by
+    5 sigma, 30% and three times the background's error in counts smoothed on that scale, and is as large as a disc of
+    twenty. Each structure is one source; of the peaks on it those are sources that stand out from it.
+
     Segments of at least 5 connected pixels of the filtered image (`filter_image`) are split along valleys: each pixel
     belongs to the peak at the end of the steepest ascent from it. A peak that rises above the saddle to a higher one by
     less than 30% of its height, or by less than four standard deviations of the noise there, is part of that one.
@@ -126,7 +131,7 @@ def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
     >>> field = simulate_field(rng=1, shape=(200, 200)).field
     >>> sources = find_sources(field)
     >>> sources.colnames[:4]
-    ['source_id', 'sky_position', 'x', 'y']
+    ['source_id', 'parent_id', 'sky_position', 'x']
     """
     check_field(field)
     image, background = _filter(field, false_alarm, scales)

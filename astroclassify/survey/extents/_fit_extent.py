@@ -34,8 +34,9 @@ def fit_extent(field, positions, *, likelihood="delta-c", radius=None):
         common position and core radius, counts of their own.
     positions : `~astropy.coordinates.SkyCoord` or `~astropy.table.Table`
         Where the sources are. Give **all** detected sources, since neighbours are fitted together. Of a table
-        ``sky_position`` is used, and ``region_radius`` and ``radius`` where present (the sizes that `find_sources`
-        measured: the core radius is at most three times the first and ten times the second); other columns are kept.
+        ``sky_position`` is used, and of what `find_sources` measured, where present, ``region_radius`` and ``radius``
+        (the core radius is at most three times the first and ten times the second), ``filtered_counts`` and
+        ``parent_id`` (``source_id`` of the large structure that a row lies on); other columns are kept.
     likelihood : str, optional
         ``"delta-c"``: the gain in the Cash statistic; ``"ln-p"``: -ln P(chi^2 > gain) for as many degrees of freedom as
         the better model has more parameters.
@@ -77,22 +78,30 @@ def fit_extent(field, positions, *, likelihood="delta-c", radius=None):
     Model: S(r) ~ [1 + (r/EXT)^2]^-3/2 (beta = 2/3, EXT the core radius), convolved with the point spread function at
     the position and with the pixel, times the exposure relative to that at the position (Pacaud et al. 2006, MNRAS 372,
     578; Faccioli et al. 2018, A&A 620, A9, for the models with a central point and with two points). Statistic: Cash
-    (1979, ApJ 228, 939), minimised by Fisher scoring with exact derivatives. Errors: inverse Fisher matrix (all
-    parameters of the source and the counts of its neighbours); at EXT = 0 the error of EXT is its one-sided scale.
+    (1979, ApJ 228, 939), minimised by a damped Newton's method. Errors: inverse Fisher matrix (all parameters of the
+    source, the counts of its neighbours, and the level); at EXT = 0 the error of EXT is its one-sided scale.
 
-    ``counts`` are those of the whole model, integrated to infinity, at the local exposure: a beta model has 80 % of
-    them within five core radii and 95 % within twenty. ``rate`` is per second of exposure equivalent to that on axis;
-    for several fields the mean over the cameras, as after `combine_fields`. ``ext``, ``ext_err`` and ``ext_like`` are
-    of the beta model; position, counts and rate of ``best_model``, the one of least C + k ln n (k parameters, n counts;
-    Schwarz 1978, Ann. Stat. 6, 461); of two points the brighter one's position.
+    ``counts`` (but those of large structures) are those of the whole model, integrated to infinity, at the local
+    exposure: a beta model has 80 % of them within five core radii and 95 % within twenty. ``rate`` is per second of
+    exposure equivalent to that on axis; for several fields the mean over the cameras, as after `combine_fields`.
+    ``ext``, ``ext_err`` and ``ext_like`` are of the beta model; position, counts and rate of ``best_model``, the one of
+    least C + k ln n (k parameters, n counts; Schwarz 1978, Ann. Stat. 6, 461); of two points the brighter one's
+    position.
 
     ``det_like`` compares background (and neighbours) alone with the best model, ``pnt_det_like`` with the point,
     ``ext_like`` the point with the beta model. For true points EXT_LIKE is zero in half of the cases and otherwise
     follows chi^2 with one degree of freedom (EXT = 0 is the edge of its range).
 
+    The level of the background is free in each fit, with a Gaussian prior as wide as ``Field.background_error``.
     Neighbours: the counts of sources near each other are fitted together, with positions and core radii from each
-    one's own best fit; this is done four times. A detection that gains less than 15 in the Cash statistic is not a
-    neighbour to others, because a permissive search also finds noise.
+    one's own best fit; sources are fitted again until their surroundings no longer change. A detection that gains less
+    than 15 in the Cash statistic is not a neighbour to others, because a permissive search also finds noise.
+
+    Large structures (rows that are the ``parent_id`` of others) are fitted last and have the counts of their light on
+    the image, not of the model. Rows on them are fitted above that light, as points unless an extended model stands out
+    from it (else ``ext`` and ``ext_like`` are zero). Flags ``at_bound`` and ``extrapolated``: the extent is not
+    measured, because the core radius is at the end of its range, or because most of the model lies off the exposed
+    pixels or far above what the search saw.
 
     Examples
     --------
