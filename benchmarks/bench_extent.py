@@ -109,15 +109,17 @@ def beta_alone(field, position, radius):
     """The beta model from the position to its errors, profiles made: the fit, and processor time [s]."""
     from astroclassify.survey.extents import _fit_extent as _extent
     from astroclassify.survey.extents import _models
-    from astroclassify.survey.extents._sources import Survey, camera_of, set_neighbours
+    from astroclassify.survey.extents._expected import set_neighbours
+    from astroclassify.survey.extents._sources import Survey, camera_of
 
     places, matrices = _extent._local_planes(field.wcs, position)
     camera, times = camera_of(field), []
-    survey = Survey([camera], [matrices], [field.off_axis], [places], np.array([np.inf]))
+    unknown = np.full((1, 2), np.nan)
+    survey = Survey([camera], [matrices], [field.off_axis], [places], np.array([np.inf]), np.array([-1]), unknown, 0.0)
     source, shift = survey.sources[0], 2 * survey.sources[0].half
     for _ in range(3):
         start = time.process_time()
-        patches = survey._patches(source, radius)
+        patches = survey.patches(source, radius)
         set_neighbours(patches, [])
         window = _models.open_window(patches, shift, source.largest, 0.0)
         u, counts = _models._best_beta(window, window.coarse.base, 0.0, 0.0)

@@ -90,12 +90,16 @@ def test_flag_bits_are_frozen():
         "SATURATED": 16384,
         "NO_BACKGROUND": 32768,
         "DOUBLE": 65536,
+        "AT_BOUND": 131072,
+        "EXTRAPOLATED": 262144,
+        "LARGE_STRUCTURE": 524288,
+        "SOURCE_IN_BACKGROUND": 1048576,
     }
 
 
 def test_flag_names():
     assert flag_names(0) == ()
     assert flag_names(sum(Flag)) == tuple(flag.name.lower() for flag in Flag)
-    for bad in (-1, 131072, 131073):
+    for bad in (-1, 2097152, 2097153):
         with pytest.raises(ValueError, match="flags must be a sum of bits"):
             flag_names(bad)

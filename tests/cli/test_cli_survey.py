@@ -266,7 +266,8 @@ def test_cutouts_of_several_fields_and_a_folder_of_plates(files, candidates, tmp
     assert main(["cutouts", str(candidates), "--image", names[0], *cut[-4:], "--out", one]) == 0
     both, single = (Cutout.read(tables.image_paths(each)[0]) for each in (sample, tables.read_sample(one)))
     assert "optical" in both.bands
-    assert np.allclose(both.bands["xray"].data, 2 * single.bands["xray"].data, rtol=1e-6)
+    # Samples on disk are in steps of a thousandth of a count.
+    assert np.allclose(both.bands["xray"].data, 2 * single.bands["xray"].data, rtol=1e-6, atol=0.003)
 
 
 def test_fields_of_two_pointings_are_refused_by_detect(files, tmp_path, capsys):
