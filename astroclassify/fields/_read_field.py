@@ -25,7 +25,7 @@ from astroclassify.images.headers._wcs import is_celestial
 from astroclassify.schemes import Flag
 
 from ._background import background_error, fit_background
-from ._exposure import estimate_exposure, instrument_name
+from ._exposure import estimate_exposure, field_of_view, instrument_name
 from ._field import Field
 from ._given import fit_given
 from ._out_of_time import has_streaks, out_of_time
@@ -50,7 +50,8 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
     exposure : str, path-like, CCDData, HDU, `~numpy.ndarray` or `~astropy.units.Quantity`, optional
         Exposure map [s], vignetting included; on another grid it is interpolated. A map in units of area times time is
         scaled to the image's exposure time; one without a unit must be one that can be in seconds. A Quantity is one
-        time for all pixels. By default the map that came with the image, or one that is estimated.
+        time for the field of view that the counts show. By default the map that came with the image, or one that is
+        estimated; for EPIC pn that knows the gaps and dead columns of the chips.
     background : str, path-like, CCDData, HDU or `~numpy.ndarray`, optional
         Expected counts per pixel of its grid; interpolated like the exposure; where it has no value the pixel is
         masked. It is scaled, or completed, if the counts outside sources say so (see notes). By default the map that
@@ -138,7 +139,7 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
     else:
         # An image that was a field once may carry an estimate, and its flag.
         flags &= ~Flag.NO_EXPOSURE if exposure is not None else flags
-        exposure = _read_exposure(exposure, image)
+        exposure = _read_exposure(exposure, image, unusable)
     unusable |= exposure <= 0
     if unusable.all():
         raise GeometryError("exposure and mask leave no usable pixel: do they cover the image?")
@@ -319,12 +320,13 @@ def _read_background(value, image):
     return np.where(np.isfinite(data), _not_negative("background", data) * (area * factor), np.nan)
 
 
-def _read_exposure(exposure, image):
-    """Exposure [s] on the image's grid."""
+def _read_exposure(exposure, image, unusable):
+    """Exposure [s] on the image's grid; one time holds for the field of view that the counts show."""
     if exposure is None:
         return image.exposure
     if isinstance(exposure, u.Quantity) and exposure.isscalar:
-        return np.full(image.shape, check_quantity("exposure", exposure, u.s, positive=True))
+        seconds = check_quantity("exposure", exposure, u.s, positive=True)
+        return seconds * field_of_view(np.where(unusable, 0.0, image.data), unusable)
     if isinstance(exposure, np.ndarray):
         exposure = SkyImage(exposure, unit=getattr(exposure, "unit", None) or u.dimensionless_unscaled)
     other = _load("exposure", exposure)

@@ -80,7 +80,7 @@ def test_fields_have_them_where_the_chips_are_known(change, dead):
     exposure = read_field(image).exposure
     assert (np.mean(exposure[response == 0] > 0) < 0.2) == dead
     given = read_field(image, exposure=30 * u.ks).exposure
-    assert np.all(given == 3e4)
+    assert set(np.unique(given)) <= {0.0, 3e4}  # one time, for the field of view
 
 
 @pytest.mark.real_data

@@ -138,6 +138,8 @@ def detect_tiles(
     hidden = None if progress is None else not progress
     tables = [each for each in tqdm(found, total=len(items), desc="tiles", disable=hidden) if each is not None]
     reach = float(some.psf.radius(0.5, 0.0)) / some.pixel
+    # Astropy 6 cannot stack positions of none.
+    tables = [each for each in tables if len(each)] or tables[:1]
     return _once(vstack(tables, metadata_conflicts="silent"), dict(items), reach)
 
 
