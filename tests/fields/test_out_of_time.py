@@ -172,7 +172,7 @@ def test_streaks_make_no_clusters():
         found = detect(each, max_off_axis=13 * u.arcmin)
         x, y = (np.rint(found[name].to_value(u.pix)).astype(int) for name in "xy")
         numbers.append(int(np.sum(CUTS["C1"].passed(found) & (streaks[y, x] > field.background[y, x]))))
-    assert numbers[0] >= 3 and numbers[1] == 0
+    assert numbers[0] >= 1 and numbers[1] == 0
 
 
 def test_bad_input_is_named():
