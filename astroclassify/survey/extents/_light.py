@@ -95,9 +95,9 @@ class Light:
         window, total = sums[number]
         ends = []
         for middle, side in zip(place[::-1], window, strict=True):
-            low, high = int(middle - radius) - side.start, int(middle + radius) + 2 - side.start
-            ends.append(np.clip([low, high], 0, side.stop - side.start))
-        (top, bottom), (left, right) = ends
+            for end in (int(middle - radius), int(middle + radius) + 2):
+                ends.append(min(max(end, side.start), side.stop) - side.start)
+        top, bottom, left, right = ends
         return total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
 
 

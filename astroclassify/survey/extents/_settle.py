@@ -135,8 +135,11 @@ def _fit(survey, source, *, first, full):
     source.n_fits += 1
     if source.n_fits <= MOST_FORMS:
         source.held = source.parent is not None and not _stands_out(survey, source, patches)
-        source.form = best_model(source) if source.is_sure else ""
-    source.set_model(list(fits[source.form or best_model(source)].parts))
+    best = best_model(source)
+    source.gain = fits["NULL"].statistic - fits[best].statistic
+    if source.n_fits <= MOST_FORMS:
+        source.form = best if source.is_sure else ""
+    source.set_model(list(fits[source.form or best].parts))
     source.stale = False
     source.drawings = survey.draw(source) if source.form else {}
     if not source.has_children:
@@ -162,7 +165,7 @@ def _tell(survey, source, before):
     for other in survey.sources:
         if other is source or not other.fits or other.stale or other.has_children:
             continue
-        gain = np.clip(other.gain, 1.0, MOST_GAIN)
+        gain = min(max(other.gain, 1.0), MOST_GAIN)
         for number in other.cameras:
             radius = other.radius / survey.cameras[number].pixel
             if gain * survey.modelled.within(change, number, survey.places[number][other.row], radius) > SETTLED:

@@ -57,17 +57,13 @@ class Source:
     fits: dict = field(default_factory=dict)  # `Fit` by name of the model
     radius: float = np.nan  # of the last fit [arcsec]
     n_counts: float = 0.0  # counts on the pixels of the last fit
+    gain: float = 0.0  # of its best model over the background in the Cash statistic
     message: str = ""  # why there is no fit
 
     @property
     def ext(self):
         """Core radius of the current model [arcsec]."""
         return max((part[2] for part in self.parts), default=0.0)
-
-    @property
-    def gain(self):
-        """Gain of the best model over the background in the Cash statistic."""
-        return self.fits["NULL"].statistic - self.fits[best_model(self)].statistic
 
     @property
     def is_sure(self):
