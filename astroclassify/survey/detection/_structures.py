@@ -1,7 +1,7 @@
 """Large-scale structure of a field, found on the coarse scales: what smaller sources lie on, and are no pieces of."""
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, grey_opening, label, maximum, maximum_position, sum_labels
+from scipy.ndimage import gaussian_filter, grey_opening, label, maximum, sum_labels
 from scipy.signal import fftconvolve
 
 from ..extents._sources import CHILD_EXT
@@ -23,15 +23,15 @@ def find_structures(counts, image, background, used, half, error, tail):
     Labels of large structures (from 1; 0: none), their brightness [counts per pixel], and the compact part of the
     filtered ``image``, all (ny, nx).
 
-    A morphological opening of the filtered image with a disc of three half-energy radii, ``half`` [pixels], leaves what
-    is wider than the disc; the rest is compact and taken off the counts, with the ``tail`` of the point spread function
-    (a function of radii [pixels]: per pixel and count within) beyond it. They are then smoothed with a Gaussian of that
-    radius. Structure stands out from the background by 5 sigma, by 30 %, and by three times the background's own
+    A morphological opening of the filtered image with a square as large as a disc of three half-energy radii, ``half``
+    [pixels], leaves what is wider; the rest is compact and taken off the counts, with the ``tail`` of the point spread
+    function (a function of radii [pixels]: per pixel and count within) beyond it. They are then smoothed with a Gaussian
+    of that radius. Structure stands out from the background by 5 sigma, by 30 %, and by three times the background's own
     relative ``error``. Unlike wavelet planes this sees structure that is larger than the coarsest wavelet, in one piece
     across gaps. Peaks of it are split as those of sources are.
     """
     scale = _scale(half)
-    compact = image - grey_opening(image, footprint=_disc(scale))
+    compact = image - grey_opening(image, size=2 * int(scale * np.sqrt(np.pi) / 2) + 1)
     wings = _wings(compact, scale, tail)
     # Gaps are filled with what lies beside them: they do not cut structure into pieces.
     covered, excess, background = (
@@ -52,7 +52,7 @@ def find_structures(counts, image, background, used, half, error, tail):
         return parts, brightness, compact
     # A part that is small, or only the wings of a bright compact source, belongs to the brightest part of its region.
     own = sum_labels(np.ones(parts.shape), parts, numbers) >= np.pi * (PART * half) ** 2
-    peaks = np.array(maximum_position(brightness, parts, numbers))
+    peaks = _peaks(brightness, parts)
     for number, peak in zip(numbers, peaks, strict=True):
         near = _near(parts.shape, peak, scale)
         own[number - 1] &= compact[near].sum() < brightness[parts == number].sum()
@@ -71,14 +71,13 @@ def pieces(image, segments, structures, brightness, compact, background, half, a
     the peak of the structure itself; and for each structure the segment that is its bright peak (0: none). ``area`` as
     for `merge_basins`, of the segments.
     """
-    numbers = np.arange(1, segments.max() + 1)
-    places = np.array(maximum_position(image, segments, numbers), int).reshape(-1, 2)
+    places = _peaks(image, segments)
     at = tuple(places.T)
     parents = structures[at]
     least = np.maximum(CONTRAST * image[at], SIGMA * np.sqrt((brightness + background)[at] / area))
     alone = compact[at] > least
     peaks = []
-    for peak in maximum_position(brightness, structures, np.arange(1, structures.max() + 1)):
+    for peak in _peaks(brightness, structures):
         near = np.hypot(*(places - peak).T) <= _scale(half)
         tops = np.where(near & alone & (compact[at] > brightness[at]), compact[at], 0.0)
         peaks.append(int(tops.argmax() + 1 if tops.any() else 0))
@@ -95,15 +94,18 @@ def _wings(compact, scale, tail):
     return fftconvolve(compact, kernel, mode="same")
 
 
+def _peaks(image, labels):
+    """Row and column of the highest pixel of each label, from 1: (n, 2)."""
+    places = np.flatnonzero(labels)
+    names, heights = labels.ravel()[places], image.ravel()[places]
+    order = np.lexsort((-places, heights, names))
+    last = np.append(names[order][1:] != names[order][:-1], True)[: len(order)]
+    return np.column_stack(np.divmod(places[order][last], image.shape[1]))
+
+
 def _scale(half):
     """What is wider than that [pixels] is structure."""
     return CHILD_EXT * max(half, 1.0)
-
-
-def _disc(radius):
-    reach = int(radius)
-    rows, columns = np.ogrid[-reach : reach + 1, -reach : reach + 1]
-    return np.hypot(rows, columns) <= radius
 
 
 def _near(shape, place, radius):
