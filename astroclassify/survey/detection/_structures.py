@@ -24,11 +24,11 @@ def find_structures(counts, image, background, used, half, error, tail):
     filtered ``image``, all (ny, nx).
 
     A morphological opening of the filtered image with a square as large as a disc of three half-energy radii, ``half``
-    [pixels], leaves what is wider; the rest is compact and taken off the counts, with the ``tail`` of the point spread
-    function (a function of radii [pixels]: per pixel and count within) beyond it. They are then smoothed with a Gaussian
-    of that radius. Structure stands out from the background by 5 sigma, by 30 %, and by three times the background's own
-    relative ``error``. Unlike wavelet planes this sees structure that is larger than the coarsest wavelet, in one piece
-    across gaps. Peaks of it are split as those of sources are.
+    [pixels], leaves what is wider; the rest is compact. It is taken off the counts, with the ``tail`` of the point
+    spread function (a function of radii [pixels]: per pixel and count within) beyond it, and the rest smoothed with a
+    Gaussian of that radius. Structure stands out from the background by 5 sigma, by 30 %, and by three times the
+    background's own relative ``error``. Unlike wavelet planes this sees structure that is larger than the coarsest
+    wavelet, in one piece across gaps. Peaks of it are split as those of sources are.
     """
     scale = _scale(half)
     compact = image - grey_opening(image, size=2 * int(scale * np.sqrt(np.pi) / 2) + 1)
