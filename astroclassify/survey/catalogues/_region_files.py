@@ -307,14 +307,17 @@ def _to_image(place, shape, values, header):
 
 def _inside(place, region, wcs, shape):
     """Pixels whose centres lie in a region; None where it is beside the image."""
-    region = region.to_pixel(wcs) if isinstance(region, SkyRegion) else region
-    corners = getattr(region, "vertices", None) or region.center
-    on_plane = np.isfinite(corners.x) & np.isfinite(corners.y)
+    corners = getattr(region, "vertices", None)
+    corners = region.center if corners is None else corners
+    # Before the region is converted: regions 0.13 and later raise where it cannot be.
+    is_sky = isinstance(region, SkyRegion)
+    x, y = wcs.world_to_pixel(corners) if is_sky else (corners.x, corners.y)
+    on_plane = np.isfinite(x) & np.isfinite(y)
     if not np.any(on_plane):  # on the other side of the sky
         return None
     if not np.all(on_plane):
         raise SchemaError(f"{place} has corners that the projection of the image does not hold")
-    return region.to_mask(mode="center").to_image(shape)
+    return (region.to_pixel(wcs) if is_sky else region).to_mask(mode="center").to_image(shape)
 
 
 def _radius(region):
