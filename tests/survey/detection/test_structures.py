@@ -141,7 +141,7 @@ def fitted(field, sources, seed=None):
 def check_settled(field, seeds=(1, 2)):
     sources = find_sources(field)
     first = fitted(field, sources)
-    likely = first["det_like"] > 15
+    likely = first["det_like"] > 30  # fainter ones have no class; noise beside noise may go uphill elsewhere
     for seed in seeds:
         again = fitted(field, sources, seed)
         assert list(again["x_class"]) == list(first["x_class"])
