@@ -141,10 +141,3 @@ def measure_scatter(counts, model, covered, side):
         # The mean of what the square can be, which is not negative: of a normal distribution cut off at zero.
         square = excess + noise * np.exp(norm.logpdf(excess / noise) - norm.logcdf(excess / noise))
     return float(np.sqrt(square + 1 / expected.sum())), int(expected.size)
-
-
-def _excess(counted, expected):
-    """Square of the relative scatter beyond Poisson noise, and its standard deviation for a model that is right."""
-    whole = np.sum(expected**2)
-    square = np.sum((counted - expected) ** 2 - expected) / whole
-    return square, np.sqrt(np.sum(2 * expected**2 + expected)) / whole

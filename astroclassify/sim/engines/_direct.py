@@ -12,14 +12,12 @@ from functools import lru_cache
 import numpy as np
 from astropy import units as u
 
-from astroclassify._checks import require
-
 from ..physics._absorption import nodes as absorption_nodes
 from ..physics._absorption import transmission
 from ..physics._plasma import components, load_emissivity, table_position
 from ..physics._projection import C_KM_S, largest_doppler, projection
 
-__all__ = ["Gas", "check_installed", "expected", "photon_flux_factor", "prepare", "spectrum"]
+__all__ = ["Gas", "expected", "photon_flux_factor", "prepare", "spectrum"]
 
 # Doppler factors are tabulated this far apart: 7 eV at 7 keV, less than a bin of the emissivity table.
 _DOPPLER_STEP = 1e-3
@@ -27,11 +25,6 @@ _MAX_DOPPLER_NODES = 65
 # Kernels end at this many standard deviations and are normalised to 1 inside: 7e-6 of the counts move inwards.
 N_SIGMA = 4.5
 _CDF_NODES = 4096
-
-
-def check_installed():
-    """Raise `~astroclassify.exceptions.MissingDependencyError` without numba."""
-    require("numba", extra="sim")
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +193,9 @@ def _gaussian_cdf():
 @lru_cache(maxsize=1)
 def _compiled():
     """Compile the loop over cells once; numba keeps the machine code beside this file, or in the user's cache."""
-    return require("numba", extra="sim").njit(nogil=True, cache=True)(_deposit)
+    from numba import njit
+
+    return njit(nogil=True, cache=True)(_deposit)
 
 
 def _deposit(

@@ -135,10 +135,11 @@ def find_sources(field, *, false_alarm=FALSE_ALARM, scales=None):
     """
     check_field(field)
     image, background = _filter(field, false_alarm, scales)
-    segments = segment(image, background, min(_check_scales(scales, field)))
+    finest = min(_check_scales(scales, field))
+    segments = segment(image, background, finest)
     if segments.max() == 0:
         warnings.warn("no sources were found", EmptyResultWarning, stacklevel=2)
-    found = _with_structures(field, image, background, segments, _noise_area(min(_check_scales(scales, field))))
+    found = _with_structures(field, image, background, segments, _noise_area(finest))
     order = np.argsort(-found["counts"], kind="stable")
     found = {name: values[order] for name, values in found.items()}
     names = np.array([str(number) for number in range(1, len(order) + 1)], dtype="U32")

@@ -11,6 +11,7 @@ from astroclassify.fields._field import check_field
 from astroclassify.schemes import Flag
 from astroclassify.tables import plain_table, provenance
 
+from ._light import draw
 from ._profile import profile_table
 from ._settle import fit_sources
 from ._sources import LARGEST, LARGEST_PART, Survey, camera_of, largest_ext, local_exposure
@@ -198,20 +199,12 @@ def model_image(field, x, y, *, counts, ext):
 def _add_source(image, camera, angle, x, y, counts, ext):
     """Add one source to an image in place; lengths in pixels, ``ext`` in arcsec, ``angle`` off axis in arcmin."""
     table = profile_table(camera.psf, angle, camera.pixel, largest_ext(camera))
-    rows = table.at(table.to_u(ext))[:1]
     reach = table.reach(ext, LEAST_IMAGE / counts) if counts > 0 else 0.0
     exposure = local_exposure(camera, table, x, y, angle, max(camera.psf.radius(0.9, angle), 10 * camera.pixel))[0]
     if reach == 0 or exposure <= 0:
         return
-    reach = int(reach / camera.pixel) + 1
-    window = tuple(
-        slice(min(max(int(middle) - reach, 0), n), max(min(int(middle) + reach + 2, n), 0))
-        for middle, n in ((y, image.shape[0]), (x, image.shape[1]))
-    )
-    down, along = (np.arange(part.start, part.stop) for part in window)
-    squared = ((down - y) ** 2)[:, np.newaxis] + (along - x) ** 2
-    shape = table.look_up(rows, squared.ravel() * camera.pixel**2)[0].reshape(squared.shape)
-    image[window] += counts * shape * np.where(camera.good[window], camera.exposure[window] / exposure, 0.0)
+    seen = draw(camera, (x, y), np.eye(2) * camera.pixel, table, exposure, [(0.0, 0.0, ext, counts)], reach)
+    image[seen.window] += seen.image
 
 
 def _read_positions(positions):

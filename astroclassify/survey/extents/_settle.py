@@ -149,7 +149,7 @@ def _fit(survey, source, *, first, full):
 
 def _stands_out(survey, source, patches):
     """Whether the extended model of a child is clearly better than a point, higher than the structure that it lies
-    on, and narrower than what is structure itsurvey."""
+    on, and narrower than what is structure itself."""
     point, extended = source.fits["PNT"], source.fits["EXT"]
     x, y, ext, counts = extended.parts[0]
     if point.statistic - extended.statistic < NOT_NOISE or ext > WIDE * source.largest:
@@ -163,7 +163,7 @@ def _tell(survey, source, before):
     """Mark the sources to which the change of a model matters."""
     change = survey.modelled.change(before, source.drawings)
     for other in survey.sources:
-        if other is source or not other.fits or other.stale or other.has_children:
+        if other is source or not other.fits or other.stale:
             continue
         gain = min(max(other.gain, 1.0), MOST_GAIN)
         for number in other.cameras:
@@ -178,13 +178,12 @@ def _exchange(survey, source, patches, free, fits, shift, level_error):
     source fitted first takes the light of both and would keep it."""
     neighbours = [images for _, images in free]
     for index, (other, _) in enumerate(free):
-        if other.ext <= fits["EXT"].ext or other.has_children:
+        if other.ext <= fits["EXT"].ext:
             continue
         best = min(fits["PNT"].statistic, fits["EXT"].statistic)
-        parts, reach = other.parts, other.reach
-        other.set_model([(*parts[0][:2], 0.0, np.maximum(other.first_counts, 1.0))])
+        before = other.parts, other.reach
+        other.set_model([(*other.parts[0][:2], 0.0, np.maximum(other.first_counts, 1.0))])
         drawings = survey.draw(other)
-        other.parts, other.reach = parts, reach
         trial = [
             drawings[number].at(patch.rows, patch.columns) if number in drawings else np.zeros(len(patch.counts))
             for number, patch in zip(source.cameras, patches, strict=True)
@@ -193,10 +192,10 @@ def _exchange(survey, source, patches, free, fits, shift, level_error):
         exchanged = fit_source(patches, shift=shift, largest=source.largest, level_error=level_error)
         if exchanged["EXT"].statistic < best - EXCHANGE:
             survey.modelled.add(other.drawings, -1)
-            other.set_model([(*parts[0][:2], 0.0, np.maximum(other.first_counts, 1.0))])
             other.drawings, other.stale = drawings, True
             survey.modelled.add(drawings)
             return exchanged
+        other.parts, other.reach = before
         set_neighbours(patches, neighbours)
     return fits
 

@@ -67,8 +67,8 @@ class Source:
 
     @property
     def is_sure(self):
-        """Whether it counts as a neighbour to others, as every source does before its first fit."""
-        return not self.fits or self.gain > NOT_NOISE
+        """Whether it counts as a neighbour to others once it is fitted."""
+        return self.gain > NOT_NOISE
 
     def set_model(self, parts):
         """Set the current model and its reach."""
@@ -276,7 +276,7 @@ class Survey:
         """Put each source where its model is now, so that pixels and tables no longer depend on where it began; noise
         stays where it is, or it would climb from hill to hill."""
         for source in self.sources:
-            if not source.fits or not source.form or source.has_children:
+            if not source.fits or not source.form:
                 continue
             offset = np.array(source.parts[0][:2])
             before, cameras = [places[source.row].copy() for places in self.places], source.cameras

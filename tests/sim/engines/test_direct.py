@@ -14,8 +14,6 @@ from astroclassify.sim.physics._absorption import transmission
 from astroclassify.sim.physics._plasma import load_emissivity
 from astroclassify.sim.physics._response import load_response
 
-if importlib.util.find_spec("numba") is None:
-    pytest.skip("numba is not installed", allow_module_level=True)
 needs_pyxsim = pytest.mark.skipif(importlib.util.find_spec("pyxsim") is None, reason="pyxsim is not installed")
 
 DARK = {"background": 0 * u.ct / u.s / u.arcsec**2, "psf_fwhm": 0 * u.arcsec}

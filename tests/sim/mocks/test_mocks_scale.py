@@ -37,10 +37,8 @@ for needed in ("h5py", "illustris_python"):
     if importlib.util.find_spec(needed) is None:
         pytest.skip(f"{needed} is not installed", allow_module_level=True)
 
-# The direct engine where it can run: these tests are about the folder, not about photons.
-ENGINE = "direct" if importlib.util.find_spec("numba") else "pyxsim"
-if importlib.util.find_spec({"direct": "numba"}.get(ENGINE, "pyxsim")) is None:
-    pytest.skip("no engine is installed", allow_module_level=True)
+# The quick one: these tests are about the folder, not about photons.
+ENGINE = "direct"
 
 SETTINGS = Observation(exposure=20 * u.ks, shape=(48, 48))
 HOW = {"observation": SETTINGS, "engine": ENGINE, "rng": 21, "progress": False}

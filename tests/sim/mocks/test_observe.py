@@ -255,7 +255,6 @@ def test_first_use_writes_nothing_in_the_home_folder(tmp_path):
     [("TNG300-1", 99, 12, "TNG300-1-099-000012"), ("my/../run 1", 4, 1234567, "my____run_1-004-1234567")],
 )
 def test_halo_names_are_fit_for_files(toy_halo, simulation, snapshot, halo_id, name):
-    pytest.importorskip("numba")
     halo = toy_halo([[0, 0, 0]], radius=100, simulation=simulation, snapshot=snapshot, halo_id=halo_id)
     assert expected_counts(halo, Observation(shape=(4, 4))).meta["OBJECT"] == name
 
