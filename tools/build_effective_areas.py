@@ -67,8 +67,8 @@ def main(arguments=None):
         edges,
         {"cycle0": mean_area(folder / "arf_1024.fits", edges), "cycle19": reference * lost},
         "Chandra ACIS-S3 effective area near the aim point, mean in bins of 0.05 keV",
-        "cycle 0: ARF of ObsID 1838 (2000-09-02); cycle 19: ARF of ObsID 9774 (2007-12-06) times the packaged ACIS-I area "
-        "of cycle 19 over that of ObsID 4274 (ACIS-I3, 2003-07-21). ARFs: sherpa/sherpa-test-data@1b026cb",
+        "cycle 0: ARF of ObsID 1838 (2000-09-02); cycle 19: ARF of ObsID 9774 (2007-12-06) times the packaged ACIS-I "
+        "area of cycle 19 over that of ObsID 4274 (ACIS-I3, 2003-07-21). ARFs: sherpa/sherpa-test-data@1b026cb",
     )
     files = {"epn": "PN.arf", "emos1": "M1.arf", "emos2": "M2.arf"}
     write(

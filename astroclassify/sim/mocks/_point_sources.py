@@ -1,4 +1,4 @@
-"""Point sources of the sky and of the halo: where they are, their counts on the image, and what observers do to them."""
+"""Point sources of the sky and of the halo: where they are, their counts, and what observers do to them."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from astroclassify.fields._sky import draw_fluxes, source_counts
 from ..physics._background import CLUSTER_SOURCE_INDEX, SOURCE_INDEX, power_law_rate
 from ..physics._projection import projection, to_pixels
 
-__all__ = ["FAINTEST", "Sources", "find_sources", "sharp_sources", "treat_sources"]
+__all__ = ["FAINTEST", "Sources", "find_sources", "sharp_sources", "sky_sources", "treat_sources"]
 
 FAINTEST = 2.4e-17
 """Flux in 0.5 to 2 keV [erg s-1 cm-2] of the faintest source that is drawn: where the counts of Moretti et al. (2003)
@@ -33,7 +33,7 @@ _CENTRAL = 1.0
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """Point sources: continuous pixel coordinates, expected counts on axis, and whether the halo has it in its middle."""
+    """Continuous pixel coordinates of sources, expected counts on axis, and whether one is in the halo's middle."""
 
     column: np.ndarray
     row: np.ndarray
@@ -43,11 +43,11 @@ class Sources:
 
 def find_sources(halo, observation, telescope, axis, rng):
     """The sources of the sky, drawn at random, and those of the halo along an axis; out of the field and in it."""
-    parts = [_sky_sources(observation, telescope, rng), _halo_sources(halo, observation, axis)]
+    parts = [sky_sources(observation, telescope, rng), _halo_sources(halo, observation, axis)]
     return Sources(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
-def _sky_sources(observation, telescope, rng):
+def sky_sources(observation, telescope, rng):
     """
     Columns of `Sources`. Their number is Poisson, places are uniform over the exposed part of the image and a margin,
     fluxes those of `draw_fluxes` up to ``observation.point_sources``; power laws of photon index 1.4, absorbed.
@@ -166,8 +166,8 @@ def treat_sources(image, sources, telescope, observation, rng=None):
         if not live.any():
             continue
         part, done = image[rows, columns], circles[rows, columns]
-        y, x = np.arange(rows.start, rows.start + part.shape[0]), np.arange(columns.start, columns.start + part.shape[1])
-        distance = np.hypot(y[:, np.newaxis] + 0.5 - row, x + 0.5 - column)
+        y, x = (first + np.arange(side) + 0.5 for first, side in zip((rows.start, columns.start), part.shape, strict=True))
+        distance = np.hypot(y[:, np.newaxis] - row, x - column)
         circle = live & (distance <= radius)
         ring = live & (distance > radius) & (distance <= _RING * radius)
         if observation.source_treatment == "masked":

@@ -1,7 +1,7 @@
 """Effective areas of the instruments that mock images are made for."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from astropy import units as u
@@ -51,7 +51,7 @@ class Response:
         return padded[np.clip(index + 1, 0, len(padded) - 1)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _read(file):
     """Edges [keV] of a packaged table and its areas [cm2], by column."""
     with (DATA / file).open("rb") as stream:
@@ -97,7 +97,8 @@ def load_response(name="acis-i-cycle0", folder=None):
     if name not in RESPONSES:
         raise ValueError(
             f"response must be 'acis-i-cycle0' ... 'acis-i-cycle{_LAST_CYCLE}', 'acis-s-cycle0' ... "
-            f"'acis-s-cycle{_LAST_CYCLE}', {', '.join(map(repr, _EPIC))}, or 'soxs:' and an instrument's name, got {name!r}"
+            f"'acis-s-cycle{_LAST_CYCLE}', {', '.join(map(repr, _EPIC))}, or 'soxs:' and an instrument's name, got "
+            f"{name!r}"
         )
     if folder is not None:
         raise ValueError(f"response_files must be None with response {name!r}, got {folder!r}")

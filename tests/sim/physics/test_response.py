@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from astroclassify.sim.physics._absorption import cross_section, transmission
 from astroclassify.sim.physics._plasma import load_emissivity
-from astroclassify.sim.physics._response import RESPONSES, Response, load_response
+from astroclassify.sim.physics._response import Response, load_response
 
 
 def morrison_mccammon(energy):
