@@ -32,6 +32,7 @@ OUTER_SLOPE_RANGE = (0.3, 2.2)
 # T ~ r^-0.5, about what is seen out to R200 (Ghirardini et al. 2019, A&A 621, A41, figure 3).
 T_R500_RANGE = (0.5, 0.95)
 OUTER_TEMPERATURE_SLOPE = -0.5
+_MASS_SLOPE = 1.67  # of M500 by temperature
 
 
 def r_500_of(m_500):
@@ -42,6 +43,16 @@ def r_500_of(m_500):
 def virial_temperature(m_500):
     """T500 = mu m_p G M500 / (2 R500) in keV."""
     return 0.5 * MU * PROTON_KEV * GRAVITY * m_500 / r_500_of(m_500)
+
+
+def mass_of_temperature(temperature):
+    """M500 [Msun] of a temperature [keV] at z = 0: Sun et al. (2009, ApJ 693, 1142), table 6, groups and clusters."""
+    return 1.27e14 / HUBBLE * (np.asarray(temperature) / 3.0) ** _MASS_SLOPE
+
+
+def temperature_of_mass(m_500):
+    """The inverse of `mass_of_temperature`: keV of Msun."""
+    return 3.0 * (np.asarray(m_500) * HUBBLE / 1.27e14) ** (1.0 / _MASS_SLOPE)
 
 
 def gas_fraction(m_500):
@@ -147,15 +158,6 @@ def mass_function():
     return log_mass, per_log * HUBBLE**3
 
 
-def draw_m_500(rng, low=13.75, high=15.06):
-    """One M500 [Msun] from `mass_function` between two values of log10 M500."""
-    log_mass, density = mass_function()
-    grid = np.linspace(low, high, 400)
-    weight = np.exp(np.interp(grid, log_mass, np.log(density)))
-    cumulative = np.concatenate([[0.0], np.cumsum(0.5 * (weight[1:] + weight[:-1]))])
-    return float(10 ** np.interp(rng.random() * cumulative[-1], cumulative, grid))
-
-
 @dataclass(frozen=True)
 class EntropyProfile:
     """K(r) = k_0 + k_100 (r / 100 kpc)^alpha [keV cm2] out to ``r_break`` [kpc], a power law beyond."""
@@ -173,18 +175,27 @@ class EntropyProfile:
 
 @dataclass(frozen=True)
 class GasProfile:
-    """Gas in a potential: density [Msun/kpc3] and temperature [keV] by radius [kpc], and its entropy profile."""
+    """Density [Msun/kpc3] and temperature [keV] of gas by radius [kpc]; the entropy profile of hydrostatic gas."""
 
     radius: np.ndarray
     density: np.ndarray
     temperature: np.ndarray
-    entropy: EntropyProfile
+    entropy: EntropyProfile | None = None
+
+    @property
+    def central_entropy(self):
+        """k T n_e^(-2/3) in the innermost shell [keV cm2]."""
+        return float(self.temperature[0] * (self.density[0] / ELECTRON_TO_DENSITY) ** (-2 / 3))
 
     def enclosed(self):
         """Gas mass inside each radius of the grid [Msun]."""
         log_r = np.log(self.radius)
         integral = cumulative_simpson(4 * np.pi * self.radius**3 * self.density, x=log_r, initial=0.0)
         return integral + 4 / 3 * np.pi * self.radius[0] ** 3 * self.density[0]
+
+    def mass_within(self, radius):
+        """Gas mass inside one radius [Msun]."""
+        return float(np.interp(radius, self.radius, self.enclosed()))
 
 
 class _Atmosphere:
