@@ -239,7 +239,8 @@ def _pressure_preserving(cluster, position, rng):
         values = _sampled(field, position, r_500)[0] + weight * _sampled(field, position, small * r_500)[0]
         radius = _length(position) / r_500
         local = rms * np.minimum(0.6 + radius, 1.8) / np.sqrt(1 + weight**2)
-        log_factor += local * values - 0.5 * local**2 * (1 + weight**2)
+        # observed densities come from emission: the mean of the squared factor is one
+        log_factor += local * values - local**2 * (1 + weight**2)
         log_factor += 0.05 * rng.standard_normal(len(position))
     if disturbances.spiral > 0:
         log_factor += _spiral(disturbances, position, r_500)

@@ -12,6 +12,9 @@ from ._real import draw_real_gas
 from ._sources import draw_sources
 
 _COLD_ENTROPY = 40.0  # keV cm2; below about 30 there is cold gas in the core (Cavagnolo et al. 2008, ApJ 683, L107)
+# Shift of log10 c of parametric cool cores, and of the others the other way: relaxed halos are more concentrated than
+# all by 0.07 (Duffy et al. 2008, MNRAS 390, L64, table 1: 6.71 against 5.71), and cool cores are the relaxed clusters.
+_CONCENTRATION_SHIFT = 0.05
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,12 @@ def _direction(rng):
     return vector / np.sqrt(np.sum(vector**2))
 
 
-def _main_mass(m_500, ratio, distance, c_main, c_second):
-    """Mass of the main body so that main and second together have M500 inside R500 around the main one."""
+def _main_mass(m_500, ratio, distance):
+    """Mass of the main body so that both together have M500 inside R500 around the main one, to two per cent."""
     if ratio == 0.0:
         return m_500
     radius = float(physics.r_500_of(m_500))
+    c_main, c_second = (physics.concentration_500(share * m_500) for share in (1.0, ratio))
 
     def excess(mass):
         main = physics.Nfw(mass, c_main)
@@ -75,13 +79,17 @@ def _main_mass(m_500, ratio, distance, c_main, c_second):
     return brentq(excess, 0.3 * m_500, m_500)
 
 
-def _body(rng, m_500, c_500, recipe, **place):
+def _body(rng, m_500, recipe, **place):
     """A body with gas: whole real profiles, or hydrostatic with a gas fraction scattered by 12 per cent."""
-    halo = physics.Nfw(m_500, c_500)
+    r_500 = float(physics.r_500_of(m_500))
+    # scatter of log10 c: 0.11 (Dutton & Maccio 2014) [from memory]
+    scatter = 0.11 * np.clip(rng.standard_normal(), -2.5, 2.5)
     if recipe.real:
-        gas, *names = draw_real_gas(rng, m_500, halo.r_500, recipe.part)
-        return Body(halo, gas, tuple(names), **place)
-    entropy, name = draw_entropy(rng, m_500, halo.r_500, recipe.class_fractions, recipe.part)
+        gas, *names = draw_real_gas(rng, m_500, r_500, recipe.part)
+        return Body(physics.Nfw(m_500, physics.concentration_500(m_500, scatter)), gas, tuple(names), **place)
+    entropy, name = draw_entropy(rng, m_500, r_500, recipe.class_fractions, recipe.part)
+    scatter += _CONCENTRATION_SHIFT if entropy.k_0 < _COLD_ENTROPY else -_CONCENTRATION_SHIFT
+    halo = physics.Nfw(m_500, physics.concentration_500(m_500, scatter), physics.central_galaxy(m_500))
     fraction = physics.gas_fraction(m_500) * np.exp(0.12 * np.clip(rng.standard_normal(), -2.5, 2.5))
     gas = physics.solve_hydrostatic(halo, entropy, min(fraction, 0.157) * m_500)
     return Body(halo, gas, (name,), **place)
@@ -129,10 +137,15 @@ def _draw_clumps(rng, m_500, r_500):
 
 
 def _draw_metals(rng, entropy):
-    """Metallicity: a flat outside and a central peak, higher in cool cores (De Grandi & Molendi 2001, ApJ 551, 153)."""
+    """
+    Metallicity: a flat outside and a central peak, higher in cool cores (De Grandi & Molendi 2001, ApJ 551, 153).
+
+    ACCEPT's cooling functions say the same: medians within 40 kpc of 0.6 to 0.8 below 1 Gyr, 0.45 to 0.65 below 7.7
+    Gyr, 0.13 to 0.32 above (shells of 2 to 8 keV), 0.25 to 0.55 at 40 to 100 kpc, and 0.2 to 0.35 beyond.
+    """
     outer = np.clip(0.28 + 0.06 * rng.standard_normal(), 0.12, 0.5)
     coolness = 1.0 / (1.0 + entropy / 40.0)
-    centre = outer + np.clip(0.12 + 0.45 * coolness + 0.15 * rng.standard_normal(), 0.0, 1.2)
+    centre = outer + np.clip(0.05 + 0.5 * coolness + 0.15 * rng.standard_normal(), 0.0, 1.2)
     return float(outer), float(centre), float(rng.uniform(0.04, 0.12)), 0.15
 
 
@@ -151,12 +164,10 @@ class Recipe:
 def draw_cluster(rng, m_500, recipe, *, relaxed=False):
     """Plan of one cluster of M500 [Msun]. ``relaxed`` makes one sphere and nothing else."""
     r_500 = float(physics.r_500_of(m_500))
-    # scatter of log10 c: 0.11 for relaxed halos, 0.15 for all (Duffy et al. 2008, section 3)
-    c_500 = physics.concentration_500(m_500, 0.12 * np.clip(rng.standard_normal(), -2.5, 2.5))
     if relaxed:
-        bodies, disturbances, sources = (_body(rng, m_500, c_500, recipe),), Disturbances(), np.zeros((0, 4))
+        bodies, disturbances, sources = (_body(rng, m_500, recipe),), Disturbances(), np.zeros((0, 4))
     else:
-        bodies = _draw_bodies(rng, m_500, r_500, c_500, recipe)
+        bodies = _draw_bodies(rng, m_500, r_500, recipe)
         entropy = bodies[0].gas.central_entropy
         disturbances = _draw_disturbances(rng, m_500, r_500, entropy, len(bodies) > 1)
         sources = draw_sources(rng, m_500, r_500, entropy < _COLD_ENTROPY)
@@ -164,18 +175,17 @@ def draw_cluster(rng, m_500, recipe, *, relaxed=False):
     return Cluster(m_500, r_500, bodies, disturbances, sources, truth)
 
 
-def _draw_bodies(rng, m_500, r_500, c_500, recipe):
+def _draw_bodies(rng, m_500, r_500, recipe):
     """The main body, and in a quarter of the clusters a merging one."""
     merging = rng.random() < 0.25
     ratio = float(np.exp(rng.uniform(np.log(0.1), np.log(0.8)))) if merging else 0.0
     distance = rng.uniform(0.15, 1.2) * r_500
-    c_second = physics.concentration_500(max(ratio, 0.1) * m_500, 0.12 * np.clip(rng.standard_normal(), -2.5, 2.5))
-    main = _body(rng, _main_mass(m_500, ratio, distance, c_500, c_second), c_500, recipe)
+    main = _body(rng, _main_mass(m_500, ratio, distance), recipe)
     if not merging:
         return (main,)
     speed = rng.uniform(0.6, 1.3) * np.sqrt(2 * physics.GRAVITY * m_500 / max(distance, 0.5 * r_500))
     place = {"centre": distance * _direction(rng), "velocity": speed * _direction(rng)}
-    return main, _body(rng, ratio * main.halo.m_500, c_second, recipe, **place)
+    return main, _body(rng, ratio * main.halo.m_500, recipe, **place)
 
 
 def _draw_disturbances(rng, m_500, r_500, entropy, merging):
@@ -209,7 +219,7 @@ def _truth(m_500, recipe, bodies, disturbances, sources):
         "kind": "real" if recipe.real else "parametric",
         "profile": main.profiles[0],
         "profile_mixed": main.profiles[-1] if recipe.real else "",
-        "profiles_merger": "+".join(second.profiles) if second else "",
+        "profiles_merger": "/".join(second.profiles) if second else "",
         "m_500": m_500,
         "m_500_main": main.halo.m_500,
         "c_500": main.halo.c_500,

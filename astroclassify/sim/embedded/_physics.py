@@ -33,6 +33,7 @@ OUTER_SLOPE_RANGE = (0.3, 2.2)
 T_R500_RANGE = (0.5, 0.95)
 OUTER_TEMPERATURE_SLOPE = -0.5
 _MASS_SLOPE = 1.67  # of M500 by temperature
+_HERNQUIST_RADIUS = 11.0  # kpc; half of the light within 20 kpc on the sky
 
 
 def r_500_of(m_500):
@@ -70,10 +71,14 @@ def _nfw_shape(x):
 
 @dataclass(frozen=True)
 class Nfw:
-    """A halo of Navarro, Frenk & White (1997), by its M500 [Msun] and concentration R500 / r_s."""
+    """
+    A halo of Navarro, Frenk & White (1997), by its M500 [Msun] and concentration R500 / r_s, which may include the
+    stars of a central galaxy [Msun], a sphere of Hernquist (1990, ApJ 356, 359).
+    """
 
     m_500: float
     c_500: float
+    stars: float = 0.0
 
     @property
     def r_500(self):
@@ -82,8 +87,12 @@ class Nfw:
 
     def mass(self, radius):
         """Mass inside a radius [kpc], in Msun."""
-        x = np.asarray(radius) * (self.c_500 / self.r_500)
-        return self.m_500 * _nfw_shape(x) / _nfw_shape(self.c_500)
+        radius = np.asarray(radius)
+        dark = self.m_500 - self._stars(self.r_500)
+        return dark * _nfw_shape(radius * (self.c_500 / self.r_500)) / _nfw_shape(self.c_500) + self._stars(radius)
+
+    def _stars(self, radius):
+        return self.stars * (radius / (radius + _HERNQUIST_RADIUS)) ** 2
 
     def gravity(self, radius):
         """G M(<r) / r^2 in (km/s)^2/kpc."""
@@ -99,14 +108,22 @@ class Nfw:
         return float(np.sum(shells * share))
 
 
+def central_galaxy(m_500):
+    """
+    Stars of the brightest galaxy of a cluster [Msun], without the light far out: 5e11 (M500 / 1e14 Msun)^0.4, about
+    Kravtsov, Vikhlinin & Meshcheryakov (2018, Astronomy Letters 44, 8) [from memory].
+    """
+    return 5e11 * (m_500 / 1e14) ** 0.4
+
+
 def concentration_500(m_500, scatter=0.0):
     """
-    R500 / r_s of a halo of M500 [Msun] at z = 0: c200 = 5.71 (M200 / 2e12 Msun/h)^-0.084 (Duffy et al. 2008, MNRAS 390,
-    L64, table 1: NFW, full sample), times 10^scatter, converted along the profile.
+    R500 / r_s of a halo of M500 [Msun] at z = 0: log c200 = 0.905 - 0.101 log(M200 / 1e12 Msun/h) (Dutton & Maccio
+    2014, MNRAS 441, 3359, equation 8: NFW, Planck) [from memory], plus scatter, converted along the profile.
     """
     m_200 = 1.4 * m_500
     for _ in range(8):
-        c_200 = 5.71 * (m_200 * HUBBLE / 2e12) ** -0.084 * 10**scatter
+        c_200 = 10 ** (0.905 - 0.101 * np.log10(m_200 * HUBBLE / 1e12) + scatter)
         target = 2.5 * _nfw_shape(c_200) / c_200**3
         c_500 = brentq(lambda c, t=target: _nfw_shape(c) / c**3 - t, 0.05 * c_200, c_200)
         m_200 = m_500 * _nfw_shape(c_200) / _nfw_shape(c_500)
