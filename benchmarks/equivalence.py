@@ -21,7 +21,7 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import _stock
@@ -33,7 +33,7 @@ from scipy.stats import chi2 as chi2_distribution
 from scipy.stats import kstwo
 
 from astroclassify import tables
-from astroclassify.sim import Observation, open_snapshot, write_embedded_snapshot
+from astroclassify.sim import EmbeddedPopulation, Observation
 from astroclassify.sim.engines import _direct, _pyxsim
 from astroclassify.sim.engines._photon_source import bin_events, detected_events
 from astroclassify.sim.physics._telescope import make_telescope
@@ -160,12 +160,11 @@ def main():
     rows = []
     home = os.getcwd()
     with tempfile.TemporaryDirectory() as folder:
-        base = write_embedded_snapshot(Path(folder) / "s", n_halos=6, rng=SEED, max_cells=int(options.cells))
-        snapshot = open_snapshot(base)
+        population = EmbeddedPopulation(6, rng=SEED, max_cells=int(options.cells))
         os.chdir(folder)
         try:
             for name, halo_id in HALOS.items():
-                halo = replace(snapshot.read_halo(halo_id), abundances=None)  # pyXSIM's loop gets one metallicity
+                halo = population.read_halo(halo_id)
                 for level in levels:
                     start = time.perf_counter()
                     with quiet():

@@ -10,7 +10,7 @@ from astropy import units as u
 from scipy.stats import chi2 as chi2_distribution
 from scipy.stats import ks_2samp
 
-from astroclassify.sim import Observation, make_mocks, open_snapshot, write_embedded_snapshot
+from astroclassify.sim import EmbeddedPopulation, Observation, make_mocks
 from astroclassify.sim.engines import _pyxsim
 from astroclassify.sim.engines._direct import photon_flux_factor
 from astroclassify.sim.engines._spectral_model import SpectralModel
@@ -263,13 +263,9 @@ CHANCE = 0.001
 
 
 @pytest.fixture(scope="module")
-def halos(tmp_path_factory):
-    for needed in ("h5py", "illustris_python"):
-        pytest.importorskip(needed)
-    folder = tmp_path_factory.mktemp("population") / "snapshot"
-    snapshot = open_snapshot(write_embedded_snapshot(folder, n_halos=6, rng=1, max_cells=20_000))
-    # pyXSIM's loop gets one metallicity
-    return {name: replace(snapshot.read_halo(number), abundances=None) for name, number in CLUSTERS.items()}
+def halos():
+    population = EmbeddedPopulation(6, rng=1, max_cells=20_000)
+    return {name: population.read_halo(number) for name, number in CLUSTERS.items()}
 
 
 def draw(halo, seed):
