@@ -42,8 +42,8 @@ from astroclassify.sim.physics._xray_packages import quiet
 AXIS = "z"
 AREA = 660.0  # more than the response has anywhere [cm2]
 SEED = 1
-# of the population of SEED, by its truth table: entropy 3 and 117 keV cm2 at the centre, a merger of 1 to 0.43
-HALOS = {"cool core": 2, "non-cool core": 4, "merger": 5}
+# of the population of SEED, by its truth table: entropy 16 and 246 keV cm2 at the centre, a merger of 1 to 0.12
+HALOS = {"cool core": 5, "non-cool core": 1, "merger": 4}
 STEP = 0.01  # keV
 BLUR = 0.105  # keV, standard deviation: FWHM of 248 eV in acisi_aimpt_cy0.rmf at 1 keV
 

@@ -7,9 +7,10 @@ real ones are spheres of ACCEPT's own shells, neither mixed nor disturbed, extra
 cooling time is that of the same gas. In each range of cooling times the
 clusters of the population are weighted to the masses of the real ones there. Central measures are within 0.012 R500.
 
-Prints the table, writes it (``--out``) and draws the figure (``--figure``).
+Prints the table, writes it and draws the figure of the documentation:
 
-Usage: python benchmarks/population.py accept_main_table.txt.gz --halos 300 --out table.ecsv --figure figure.png
+python benchmarks/population.py accept_main_table.txt.gz --csv docs/science/measured/population.csv
+--figure docs/_static/population_accept.png
 """
 
 import argparse
@@ -136,6 +137,17 @@ def compared(rows):
     return QTable(made)
 
 
+def write_csv(table, path):
+    """Median and scatter of every sample as text, one line per measure and range of cooling times."""
+    names = {"accept": "ACCEPT", "accept_all": "ACCEPT, all", "real": "real", "parametric": "parametric"}
+    lines = [",".join(["measure", "t_cool [Gyr]", *(f'"{name}"' for name in names.values())])]
+    for measure, label in MEASURES.items():
+        for row in table[table["measure"] == measure]:
+            cells = [f"{row[name]:.3g} ({row[f'{name}_dex']:.2f}; {row[f'n_{name}']})" for name in names]
+            lines.append(",".join([f'"{label}"', row["t_cool"], *cells]))
+    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def draw(rows, path):
     """Each measure against the cooling time."""
     from matplotlib.figure import Figure
@@ -161,7 +173,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.strip().split("\n\n")[0])
     parser.add_argument("accept", help="ACCEPT main table, gzipped")
     parser.add_argument("--halos", type=int, default=300, help="clusters of each kind (default: %(default)s)")
-    parser.add_argument("--out", help="table to write (.ecsv); that of all clusters goes beside it, *_rows.ecsv")
+    parser.add_argument("--out", help="table of all clusters to write (.ecsv)")
+    parser.add_argument("--csv", help="the comparison to write, for the documentation")
     parser.add_argument("--figure", help="figure to write")
     options = parser.parse_args()
     observation = Observation()
@@ -177,10 +190,11 @@ def main():
         if table[name].dtype.kind == "f":
             table[name].info.format = ".2f" if name.endswith("_dex") else ".3g"
     table.pprint_all()
-    table.meta = tables.provenance(seed=SEED, halos=options.halos, max_cells=CELLS, observation=observation.to_meta())
+    rows.meta = tables.provenance(seed=SEED, halos=options.halos, max_cells=CELLS, observation=observation.to_meta())
     if options.out:
-        tables.write(table, options.out, overwrite=True)
-        tables.write(rows, Path(options.out).with_name(f"{Path(options.out).stem}_rows.ecsv"), overwrite=True)
+        tables.write(rows, options.out, overwrite=True)
+    if options.csv:
+        write_csv(table, options.csv)
     if options.figure:
         draw(rows, options.figure)
 

@@ -258,7 +258,7 @@ def test_cells_out_of_sight_along_every_axis_are_left_out(toy_halo):
 PAIR = Observation(background=0 * u.ct / u.s / u.arcsec**2, exposure=40 * u.ks)
 COLLECTING = 500.0
 # by what the truth table of this population says of them
-CLUSTERS = {"cool core": 2, "non-cool core": 4, "merger": 5}
+CLUSTERS = {"cool core": 5, "non-cool core": 1, "merger": 4}
 CHANCE = 0.001
 
 
