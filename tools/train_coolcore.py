@@ -17,6 +17,7 @@ import json
 import logging
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,8 @@ def samplers():
     plain = ObservationSampler(
         Observation(), redshift=(0.03, 0.3), exposure=(5, 200) * u.ks, background=(1 / 3, 3), centring=50 * u.kpc
     )
-    return {"wide": ObservationSampler.wide(), "plain": plain}
+    # Pixels of one of the detector's would be averaged on the way to the network: images of 1024 pixels for nothing.
+    return {"wide": replace(ObservationSampler.wide(), binning=(2, 4, 8)), "plain": plain}
 
 
 def simulate(folder, *, seed, scale, workers):
