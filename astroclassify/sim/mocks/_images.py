@@ -170,7 +170,7 @@ def _background(observation, cosmology):
 
 def _c_sb(image, background, halo, messages):
     """Concentration above the background that was put in; NaN where the image is too small or too faint for it."""
-    if image.exposure is not None:
+    if image.exposure is not None or np.ndim(background):
         image, background = _flat(image, background), 0.0
     try:
         return concentration(image, background=background, cosmology=halo.cosmology)
@@ -180,9 +180,11 @@ def _c_sb(image, background, halo, messages):
 
 
 def _flat(image, background):
-    """Counts above the background over the relative exposure; NaN (masked) where that is too small."""
-    relative = image.exposure / image.exposure.max()
-    relative = np.where(relative < _MIN_EXPOSURE, math.nan, relative)
+    """Counts above the background over the relative exposure, if it is known; NaN (masked) where that is too small."""
+    relative = 1.0
+    if image.exposure is not None:
+        relative = image.exposure / image.exposure.max()
+        relative = np.where(relative < _MIN_EXPOSURE, math.nan, relative)
     meta = {"REDSHIFT": image.meta["REDSHIFT"]}
     return SkyImage((image.data - background) / relative, unit=image.unit, mask=image.mask, wcs=image.wcs, meta=meta)
 
@@ -194,6 +196,7 @@ def _drawn(observation):
         "exposure": float(observation.exposure.to_value(u.s)),
         "nh_column": float(observation.nh_column.to_value(u.cm**-2)),
         "off_axis": float(np.hypot(*offset)),
+        "response": observation.response,
     }
 
 
