@@ -74,12 +74,13 @@ def run_engine(halo, engine):
     from astroclassify.sim import Observation
     from astroclassify.sim.mocks import _observe
 
+    # what is loaded or compiled once
     small = Observation(exposure=observation().exposure / 1e4)
-    with _observe.observing(halo, small, engine=engine, seed=1) as image_along:  # what is loaded or compiled once
+    with _observe.observing(halo, small, engine=engine, seed=1, axes=AXES) as image_along:
         image_along(AXES[0])
     seconds = dict.fromkeys(STAGES, 0.0)
     start = time.perf_counter()
-    with _observe.observing(halo, observation(), engine=engine, seed=1) as image_along:
+    with _observe.observing(halo, observation(), engine=engine, seed=1, axes=AXES) as image_along:
         middle = time.perf_counter()
         counts = sum(float(image_along(axis).data.sum(dtype=float)) for axis in AXES)
     end = time.perf_counter()

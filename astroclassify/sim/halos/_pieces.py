@@ -11,10 +11,13 @@ from astropy.cosmology import FLRW
 from ._snapshot_files import Group, Paths, gas_names, gas_pieces
 from ._tng_gas import SUMMARY_FIELDS, TngGroup
 
-__all__ = ["HaloPieces", "gas_within", "pieces_of"]
+__all__ = ["MANY_CELLS", "HaloPieces", "gas_within"]
 
 N_CELLS = 2_000_000
 """Cells of a piece, those that are left out included."""
+
+MANY_CELLS = 4_000_000
+"""Halos of more gas cells than this are read in pieces where that is possible."""
 
 _MEASURED = ("position", "mass", "density", "volume", "n_e", "n_h", "temperature", "metallicity")
 
@@ -24,8 +27,8 @@ class HaloPieces:
     """
     One halo of a snapshot on disk whose gas is read piece by piece, whenever it is needed; from `Snapshot.open_halo`.
 
-    It takes the place of a `Halo` in `observe`, `expected_counts` and `expected_spectrum` (with the direct engine) and
-    in `measure_core` and `measure_halo`, with the same result to the last bit.
+    It takes the place of a `Halo` in `observe` and `expected_counts` with the direct engine, and in `measure_core` and
+    `measure_halo`, with the same result to the last bit.
 
     Attributes
     ----------
@@ -96,8 +99,3 @@ def _inner(halo, radius):
 def gas_within(halo, radius):
     """The gas of a halo, of one in pieces that within a radius [kpc]."""
     return halo.within(radius) if isinstance(halo, HaloPieces) else halo
-
-
-def pieces_of(halo):
-    """The pieces of a halo, or the halo itself as the only one."""
-    return halo.pieces() if isinstance(halo, HaloPieces) else (halo,)

@@ -15,8 +15,8 @@ from astroclassify._checks import check_bool, check_integer, check_number, check
 from astroclassify.exceptions import EmptyResultWarning, SnapshotError
 
 from ._hdf5 import opened, whole_number
-from ._snapshot_files import CONTAMINATION, PRIMARY, Paths, gas_of, group_of, groups_above
 from ._pieces import HaloPieces
+from ._snapshot_files import CONTAMINATION, PRIMARY, Paths, gas_of, group_of, groups_above
 from ._tng_gas import TngGroup, check_header, cosmology_of, decoded
 from ._tng_units import CodeUnits
 
