@@ -22,6 +22,7 @@ from pathlib import Path
 AXES = "xyz"
 SEED = 7  # of the embedded population: its first cluster is relaxed, with M500 = 2.9e14 Msun
 AREA = 700.0
+THREADS = 2  # for all contenders; pyXSIM and SOXS run on one nearly all the time
 CONTENDERS = ("stock", "pyxsim", "direct", "stock photons", "pyxsim photons")
 STAGES = ("load", "photons", "project", "instrument", "image")
 
@@ -146,8 +147,7 @@ def child(contender, path):
 
 def start(*arguments):
     """Run this script for one step; what it reports."""
-    # one thread, so that a ratio is one of work and not of cores
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "NUMBA_NUM_THREADS": str(THREADS)}
     command = [sys.executable, str(Path(__file__).resolve()), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:

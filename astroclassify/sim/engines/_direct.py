@@ -121,8 +121,9 @@ def prepare(halo, observation):
 
 def _temperature_position(halo):
     """Where each cell's temperature lies in the table; beyond its ends the end counts."""
-    kT = np.asarray(load_emissivity().temperature)
-    return table_position(kT, np.clip(halo.temperature.to_value(u.keV), kT[0], kT[-1]))
+    from ._direct_loops import table_places
+
+    return table_places(load_emissivity().temperature, halo.temperature.to_value(u.keV))
 
 
 def _doppler_nodes(velocity):
