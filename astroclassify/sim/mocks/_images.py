@@ -17,8 +17,9 @@ from astroclassify.images._standardise import LOW_COUNTS
 from astroclassify.samples._writer import DIGEST_KEY, SampleWriter, digest_of, one_line, rounded
 from astroclassify.schemes import Flag
 
-from ..halos import _measures
+from ..halos import _measures, _pieces
 from ..halos._labels import classify_t_cool, measure_core
+from ..halos._snapshot import Snapshot
 from ..physics._projection import axis_name
 from ..physics._telescope import make_telescope
 from ._header import group_id
@@ -97,12 +98,13 @@ class MockJob:
 def mock_halo(job, item):
     """Images and rows of one halo along some axes; runs in a worker."""
     halo_id, axes = item
-    halo = job.snapshot.read_halo(halo_id)
+    halo = _read(job, halo_id)
     values, messages = _halo_values(job, halo)
     with contextlib.ExitStack() as stack:
         image_along = None
         if not job.drawn:  # one set of photons for all axes
-            image_along = stack.enter_context(observing(halo, job.observation, engine=job.engine, seed=job.seed))
+            settings = {"engine": job.engine, "seed": job.seed, "axes": axes}
+            image_along = stack.enter_context(observing(halo, job.observation, **settings))
         rows = []
         for axis in axes:
             try:
@@ -111,6 +113,15 @@ def mock_halo(job, item):
                 log.debug("traceback of %s", job.source(halo_id, axis), exc_info=True)
                 rows.append(failed_row(job, halo_id, axis, f"{type(error).__name__}: {error}"))
     return rows
+
+
+def _read(job, halo_id):
+    """The halo; one of many cells in pieces, where snapshot and engine can do that."""
+    if job.engine == "direct" and isinstance(job.snapshot, Snapshot):
+        halo = job.snapshot.open_halo(halo_id)
+        if halo.meta["n_gas"] > _pieces.MANY_CELLS:
+            return halo
+    return job.snapshot.read_halo(halo_id)
 
 
 def _halo_values(job, halo):
@@ -138,7 +149,7 @@ def _mock_image(job, halo, axis, image_along, values, messages):
     """Make, measure and write one image; return its row."""
     observation = job.observation_of(halo.halo_id, axis)
     if image_along is None:
-        with observing(halo, observation, engine=job.engine, seed=job.seed) as image_along:
+        with observing(halo, observation, engine=job.engine, seed=job.seed, axes=[axis]) as image_along:
             image = image_along(axis)
     else:
         image = image_along(axis)

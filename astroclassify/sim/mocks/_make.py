@@ -119,7 +119,13 @@ def make_mocks(
 
     A run that ends early, however it ends, is resumed by the same call. Every file appears whole, under its own name,
     or not at all, and none holds a time: the folder is then, byte for byte, that of a run that was not interrupted.
-    Failed images are tried again. There is no lock. Two runs of the same sample at once do no harm (they write the
+    Failed images are tried again.
+
+    With engine ``"direct"`` a halo of more than four million gas cells is read from its snapshot in pieces, as by
+    `Snapshot.open_halo`: memory is bounded, and no bit of the sample differs. Its gas is read once to find its motion,
+    once for the labels (twice with ``measures``), and once for the images of all axes (of each with a sampler).
+
+    There is no lock. Two runs of the same sample at once do no harm (they write the
     same files, twice); a run with other settings is refused.
 
     Examples
