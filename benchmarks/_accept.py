@@ -10,7 +10,7 @@ measure and the detector, which are the package's, is independent of its engines
 import gzip
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from astroclassify.batch import derive_rng
 from astroclassify.images import DEFAULT_COSMOLOGY, SkyImage
 from astroclassify.schemes import COOL_CORE
 from astroclassify.sim import Halo, classify_t_cool, expected_counts, expected_spectrum
-from astroclassify.sim.embedded._physics import virial_temperature
+from astroclassify.sim.embedded._physics import r_500_of, virial_temperature
 from astroclassify.sim.physics._telescope import make_telescope
 
 __all__ = ["APERTURE", "Cluster", "accept_images", "lumpy_halo", "read_accept", "sphere_halo"]
@@ -34,9 +34,9 @@ LEAST_RADIUS = 120.0  # kpc: a cluster whose outermost shell lies nearer says to
 APERTURE = 0.012  # R500
 METALLICITY = 0.3  # solar: what ACCEPT's cooling function stands for
 ELECTRONS_PER_HYDROGEN = 1.2  # ACCEPT's
-# Beyond the last shell the density is a power law fitted to the shells outside this fraction of its radius, its slope
-# within what beta models have there; the temperature stays that of the last shell.
-_OUTER, _SLOPES = 0.5, (1.5, 2.7)
+# Beyond the last shell the density is a power law of the slope of the shells outside this fraction of its radius, kept
+# within what clusters have between there and R500; the temperature stays that of the last shell.
+_OUTER, _SLOPES = 0.5, (1.5, 3.0)
 
 _EDGES = np.append(0.0, np.geomspace(0.3, 3000.0, 1500))  # kpc, of the spheres that a profile is cut into
 _RADII = np.append(0.0, np.geomspace(0.2, 1200.0, 420))  # kpc, at which a projected profile is known
@@ -46,15 +46,27 @@ _TEMPERATURES = np.geomspace(0.2, 30.0, 40)  # keV
 
 @dataclass(frozen=True, eq=False)
 class Cluster:
-    """A cluster of ACCEPT: shells from the inside out, radii of their middles [kpc], n_e [cm-3], T [keV], t [Gyr]."""
+    """
+    A cluster of ACCEPT: shells from the inside out, edges [kpc], n_e and its error [cm-3], T [keV], t_cool [Gyr].
+
+    ``test``: of the public third. ``fitted``: the power law outside the shells goes through what is fitted to the outer
+    ones, not through the last one.
+    """
 
     name: str
-    radius: np.ndarray
+    r_in: np.ndarray
+    r_out: np.ndarray
     n_e: np.ndarray
     n_e_err: np.ndarray
     temperature: np.ndarray
     t_shells: np.ndarray
-    test: bool  # one of the public third: names in sorted order, numbers 0, 3, 6 ...
+    test: bool
+    fitted: bool = False
+
+    @property
+    def radius(self):
+        """Middles of the shells [kpc]."""
+        return 0.5 * (self.r_in + self.r_out)
 
     @property
     def m_500(self):
@@ -65,31 +77,36 @@ class Cluster:
     @property
     def r_500(self):
         """R500 [kpc] of `m_500` at z = 0."""
-        from astroclassify.sim.embedded._physics import r_500_of
-
         return float(r_500_of(self.m_500))
 
     def density(self, radius):
-        """n_e [cm-3]: straight in the logarithms between the shells, constant inside the first, a power law outside."""
-        log_r, log_n = np.log(self.radius), np.log(self.n_e)
+        """n_e [cm-3]: that of the shell (inside the first one, of the first), outside the last one a power law."""
+        start, slope = self._outskirts
+        outside = start * (np.maximum(radius, self.radius[-1]) / self.radius[-1]) ** slope
+        return np.where(radius > self.r_out[-1], outside, self.n_e[self._shell(radius)])
+
+    @cached_property
+    def _outskirts(self):
+        """Density in the middle of the last shell, and slope, of the power law outside."""
         outer = self.radius >= _OUTER * self.radius[-1]
-        weight = (self.n_e / np.maximum(self.n_e_err, 0.01 * self.n_e))[outer]
-        x = log_r[outer] - log_r[-1]
-        slope = np.polyfit(x, log_n[outer], 1, w=weight)[0] if np.ptp(x) > 0 else -2.0
-        slope = -np.clip(-slope, *_SLOPES)
-        end = np.average(log_n[outer] - slope * x, weights=weight**2)
-        log = np.log(np.maximum(radius, 1e-3))
-        return np.exp(np.where(log > log_r[-1], end + slope * (log - log_r[-1]), np.interp(log, log_r, log_n)))
+        x, y = np.log(self.radius[outer] / self.radius[-1]), np.log(self.n_e[outer])
+        slope = np.clip(np.polyfit(x, y, 1)[0], -_SLOPES[1], -_SLOPES[0])
+        return float(np.exp(np.mean(y - slope * x))) if self.fitted else self.n_e[-1], slope
+
+    def _shell(self, radius):
+        return np.minimum(np.searchsorted(self.r_out, radius, side="right"), len(self.n_e) - 1)
 
     def kT(self, radius):
-        """Temperature [keV], straight in log r between the shells, constant outside."""
+        """Temperature [keV], straight in log r between the middles of the shells, constant outside."""
         return np.interp(np.log(np.maximum(radius, 1e-3)), np.log(self.radius), self.temperature)
 
     def _core(self, values):
-        """Mean of a quantity of the shells within 0.012 R500, weighted by gas mass."""
+        """Mean within 0.012 R500, weighted by gas mass, of a quantity of the shells, interpolated in the logarithms."""
         radius = (np.arange(200) + 0.5) / 200 * APERTURE * self.r_500
-        inside = np.exp(np.interp(np.log(radius), np.log(self.radius), np.log(values)))
-        return float(np.average(inside, weights=self.density(radius) * radius**2))
+        inside, n_e = (
+            np.exp(np.interp(np.log(radius), np.log(self.radius), np.log(each))) for each in (values, self.n_e)
+        )
+        return float(np.average(inside, weights=n_e * radius**2))
 
     @property
     def t_cool(self):
@@ -108,11 +125,12 @@ class Cluster:
         return float(np.interp(-0.5, -profile / profile[0], _RADII))
 
 
-def read_accept(data):
+def read_accept(data, *, fitted=False):
     """
-    Clusters of ACCEPT that reach beyond 120 kpc, sorted by name; ``data`` is the folder of the shared data.
+    Clusters of ACCEPT whose outermost shell is centred beyond 120 kpc, by name; ``data``: folder of the shared data.
 
-    Shells without a positive n_e, temperature and cooling time are left out. 212 of 242 clusters are left.
+    Shells without a positive n_e, temperature and cooling time are left out. 212 of 242 clusters are left, 70 of them
+    of the public third.
     """
     shells = defaultdict(list)
     with gzip.open(Path(data) / TABLE, "rt", encoding="utf-8") as lines:
@@ -125,9 +143,10 @@ def read_accept(data):
         rows = np.array(sorted(shells[name]))
         needed = rows[:, [_N_E, _T, _T_COOL]]
         rows = rows[np.all(np.isfinite(needed) & (needed > 0), axis=1)]
-        radius = 500.0 * (rows[:, _R_IN] + rows[:, _R_OUT])
-        if len(rows) and radius[-1] > LEAST_RADIUS:
-            clusters.append(Cluster(name, radius, *rows[:, [_N_E, _N_E_ERR, _T, _T_COOL]].T, number % 3 == 0))
+        r_in, r_out = 1e3 * rows[:, _R_IN], 1e3 * rows[:, _R_OUT]
+        if len(rows) and 0.5 * (r_in[-1] + r_out[-1]) > LEAST_RADIUS:
+            values = rows[:, [_N_E, _N_E_ERR, _T, _T_COOL]].T
+            clusters.append(Cluster(name, r_in, r_out, *values, test=number % 3 == 0, fitted=fitted))
     return clusters
 
 
