@@ -25,7 +25,9 @@ from astroclassify.sim import Halo, classify_t_cool, expected_counts, expected_s
 from astroclassify.sim.embedded._physics import r_500_of, virial_temperature
 from astroclassify.sim.physics._telescope import make_telescope
 
-__all__ = ["APERTURE", "Cluster", "accept_images", "lumpy_halo", "read_accept", "sphere_halo"]
+__all__ = [
+    "APERTURE", "Cluster", "accept_images", "background_counts", "lumpy_halo", "profiles", "read_accept", "sphere_halo",
+]  # fmt: skip
 
 TABLE = Path("profiles", "accept_main_table.txt.gz")
 # Columns after the name: radii [Mpc], n_e [cm-3] and its error, T [keV], tcool3/2 [Gyr].
@@ -41,6 +43,7 @@ _OUTER, _SLOPES = 0.5, (1.5, 3.0)
 _EDGES = np.append(0.0, np.geomspace(0.3, 3000.0, 1500))  # kpc, of the spheres that a profile is cut into
 _RADII = np.append(0.0, np.geomspace(0.2, 1200.0, 420))  # kpc, at which a projected profile is known
 _SIGMAS = 6  # widths of the PSF between which an image interpolates, where it varies
+_SKIES = 8  # different fields of point sources, which the clusters share
 _TEMPERATURES = np.geomspace(0.2, 30.0, 40)  # keV
 
 
@@ -63,18 +66,18 @@ class Cluster:
     test: bool
     fitted: bool = False
 
-    @property
+    @cached_property
     def radius(self):
         """Middles of the shells [kpc]."""
         return 0.5 * (self.r_in + self.r_out)
 
-    @property
+    @cached_property
     def m_500(self):
         """Mass [Msun] whose virial temperature mu m_p G M500 / (2 R500) is the median one of the shells."""
         masses = np.geomspace(1e12, 1e16, 2000)
         return float(np.interp(np.median(self.temperature), virial_temperature(masses), masses))
 
-    @property
+    @cached_property
     def r_500(self):
         """R500 [kpc] of `m_500` at z = 0."""
         return float(r_500_of(self.m_500))
@@ -108,17 +111,17 @@ class Cluster:
         )
         return float(np.average(inside, weights=n_e * radius**2))
 
-    @property
+    @cached_property
     def t_cool(self):
         """Cooling time [Gyr] within 0.012 R500: ACCEPT's own tcool3/2, averaged by gas mass."""
         return self._core(self.t_shells)
 
-    @property
+    @cached_property
     def central_n_e(self):
         """Electron density [cm-3] within 0.012 R500, averaged by gas mass."""
         return self._core(self.n_e)
 
-    @property
+    @cached_property
     def core_radius(self):
         """Projected radius [kpc] at which the surface brightness is half the central one."""
         profile = _chords() @ self.density(_middles()) ** 2
@@ -154,38 +157,47 @@ def accept_images(clusters, observation, *, rng=1, exposures=None, offset=0 * u.
     """
     Images of clusters through an observation: a SAMPLE table without files, and a list of `SkyImage`.
 
-    ``exposures``: several times for which the same expectation is drawn; the result is then a dict of them. ``offset``:
-    how far from the cluster's middle, in a direction drawn for each, the centre of the image is. The table has, besides
-    the columns of SAMPLE, ``test`` (of the public third), ``counts``, ``source_counts`` (expected, without background)
-    and ``core_radius`` [kpc]. The class is ACCEPT's: nothing of an image enters it.
+    ``exposures``: several times for which the same expectation is drawn; the result is then a dict of them [ks].
+    ``offset``: how far from the cluster's middle, in a direction drawn for each, the middle of the image is. The table
+    has, besides the columns of SAMPLE, ``test`` (of the public third), ``counts``, ``source_counts`` (expected, without
+    background) and ``core_radius``. The class is ACCEPT's: nothing of an image enters it.
     """
     times = [observation.exposure] if exposures is None else list(exposures)
     longest = replace(observation, exposure=max(times))
-    templates = [_template(cluster, longest, rng) for cluster in clusters]
-    places = [_shift(cluster, offset, rng) for cluster in clusters]
+    skies = [_empty(longest, n, rng) for n in range(1 if longest.point_sources is None else _SKIES)]
     if lumpy:
-        sources = (_lumpy_source(*pair, longest, rng) for pair in zip(clusters, templates, strict=True))
+        sources = (_lumpy_source(cluster, longest, rng) for cluster in clusters)
     else:
-        sources = _sources(clusters, longest, places, templates)
+        sources = _sources(clusters, longest, [_shift(cluster, offset, rng) for cluster in clusters])
     drawn = {float(time.to_value(u.ks)): ([], []) for time in times}
-    for cluster, template, source in zip(clusters, templates, sources, strict=True):
-        for time in times:
-            factor = float(time / longest.exposure)
-            draws = derive_rng(rng, "accept counts", cluster.name, f"{time.to_value(u.s):g}")
-            counts = draws.poisson(factor * (source + template.data)).astype(np.float32)
-            exposed = None if template.exposure is None else factor * template.exposure
-            mask = None if template.mask is None else template.mask.copy()
-            meta = {**template.meta, "OBJECT": cluster.name, "EXPOSURE": float(time.to_value(u.s))}
-            meta.pop("HALO_ID")  # by which it would be named
-            image = SkyImage(counts, unit=u.ct, wcs=template.wcs, mask=mask, exposure=exposed, meta=meta)
-            rows, images = drawn[float(time.to_value(u.ks))]
-            images.append(image)
-            rows.append(_row(cluster, observation, counts, factor * source.sum()))
-    results = {time: (_table(rows), images) for time, (rows, images) in drawn.items()}
+    for number, (cluster, source) in enumerate(zip(clusters, sources, strict=True)):
+        row, sky = _row(cluster, observation), skies[number % len(skies)]
+        for ks, (rows, images) in drawn.items():
+            part = float(ks * u.ks / longest.exposure)
+            draws = derive_rng(rng, "accept counts", cluster.name, f"{ks:g}")
+            counts = draws.poisson(part * (source + sky.data)).astype(np.float32)
+            images.append(_as_image(counts, sky, cluster.name, part))
+            rows.append({**row, "counts": counts.sum() * u.ct, "source_counts": part * source.sum() * u.ct})
+    results = {ks: (_table(rows), images) for ks, (rows, images) in drawn.items()}
     return next(iter(results.values())) if exposures is None else results
 
 
-def _row(cluster, observation, counts, expected):
+def background_counts(observation):
+    """Expected counts per pixel of sky and particles, without point sources, (rows, columns)."""
+    return _empty(replace(observation, point_sources=None), 0, 0).data
+
+
+def _as_image(counts, sky, name, part):
+    """Counts with the coordinates, mask, header and ``part`` of the exposure of the image of an empty sky."""
+    meta = sky.meta.copy()
+    del meta["HALO_ID"]  # by which it would be named
+    meta["OBJECT"], meta["EXPOSURE"] = name, part * meta["EXPOSURE"]
+    exposed = None if sky.exposure is None else part * sky.exposure
+    mask = None if sky.mask is None else sky.mask.copy()
+    return SkyImage(counts, unit=u.ct, wcs=sky.wcs, mask=mask, exposure=exposed, meta=meta)
+
+
+def _row(cluster, observation):
     return {
         "source_id": cluster.name,
         "group_id": cluster.name,
@@ -198,8 +210,6 @@ def _row(cluster, observation, counts, expected):
         "flags": 0,
         "test": cluster.test,
         "core_radius": cluster.core_radius * u.kpc,
-        "counts": float(counts.sum()) * u.ct,
-        "source_counts": float(expected) * u.ct,
     }
 
 
@@ -209,15 +219,9 @@ def _table(rows):
     return table
 
 
-def _template(cluster, observation, rng):
-    """Expected counts, header, mask and exposure map of the observation of a cluster without any gas."""
-    if observation.point_sources is None:
-        return _empty(observation, 0, 0)
-    return _empty.__wrapped__(observation, int(derive_rng(rng, "accept sky", cluster.name).integers(2**31)), rng)
-
-
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2 * _SKIES)
 def _empty(observation, halo_id, rng):
+    """The observation of a cluster without gas: expected background, header, mask, exposure map."""
     return expected_counts(_halo(np.zeros((1, 3)), [0.0], [1.0], [1.0], halo_id=halo_id), observation, rng=rng)
 
 
@@ -331,8 +335,8 @@ def _shift(cluster, offset, rng):
     return (round(distance * np.cos(angle), 6), round(distance * np.sin(angle), 6))
 
 
-def _sources(clusters, observation, places, templates):
-    """Expected counts of each cluster alone, (rows, columns), one after the other."""
+def _sources(clusters, observation, places):
+    """Expected counts of each cluster alone, (rows, columns), one after the other; ``places`` [kpc, right and up]."""
     telescope = make_telescope(observation, DEFAULT_COSMOLOGY)
     rows, columns = np.mgrid[: observation.shape[0], : observation.shape[1]] + 0.5
     sigma = np.broadcast_to(telescope.psf_sigma(columns, rows), observation.shape).ravel() * observation.pixel_kpc
@@ -362,7 +366,7 @@ def sphere_halo(cluster, *, n_cells=60_000, rng=1):
     return _cells(cluster, derive_rng(rng, "accept cells", cluster.name), n_cells)[0]
 
 
-def lumpy_halo(cluster, *, rng=1, n_cells=60_000):
+def lumpy_halo(cluster, *, rng=1, n_cells=40_000):
     """
     The cluster as gas cells, triaxial (axes 1 to 0.6, of the same volume) and clumpy: its density times a lognormal
     field of 60 plane waves between 30 and 600 kpc long, power rising as the length, of rms 0.1 to 0.3, in pressure
@@ -406,8 +410,7 @@ def _cells(cluster, draws, n_cells):
     return _halo(*arrays), arrays
 
 
-def _lumpy_source(cluster, template, observation, rng):
-    """Expected counts of a lumpy cluster alone, along an axis of the box (it is turned at random)."""
+def _lumpy_source(cluster, observation, rng):
+    """Expected counts of a lumpy cluster alone; it is turned at random already."""
     quiet = replace(observation, point_sources=None)
-    image = expected_counts(lumpy_halo(cluster, rng=rng), quiet, axis="z")
-    return image.data - _empty(quiet, 0, 0).data
+    return expected_counts(lumpy_halo(cluster, rng=rng), quiet).data - background_counts(quiet)
