@@ -26,7 +26,8 @@ from astroclassify.sim.embedded._physics import r_500_of, virial_temperature
 from astroclassify.sim.physics._telescope import make_telescope
 
 __all__ = [
-    "APERTURE", "Cluster", "accept_images", "background_counts", "lumpy_halo", "profiles", "read_accept", "sphere_halo",
+    "APERTURE", "RADII", "Cluster", "accept_images", "background_counts", "lumpy_halo", "profiles", "read_accept",
+    "sphere_halo",
 ]  # fmt: skip
 
 TABLE = Path("profiles", "accept_main_table.txt.gz")
@@ -41,7 +42,7 @@ ELECTRONS_PER_HYDROGEN = 1.2  # ACCEPT's
 _OUTER, _SLOPES = 0.5, (1.5, 3.0)
 
 _EDGES = np.append(0.0, np.geomspace(0.3, 3000.0, 1500))  # kpc, of the spheres that a profile is cut into
-_RADII = np.append(0.0, np.geomspace(0.2, 1200.0, 420))  # kpc, at which a projected profile is known
+RADII = np.append(0.0, np.geomspace(0.2, 1200.0, 420))  # kpc, at which a projected profile is known
 _SIGMAS = 6  # widths of the PSF between which an image interpolates, where it varies
 _SKIES = 8  # different fields of point sources, which the clusters share
 _TEMPERATURES = np.geomspace(0.2, 30.0, 40)  # keV
@@ -125,7 +126,7 @@ class Cluster:
     def core_radius(self):
         """Projected radius [kpc] at which the surface brightness is half the central one."""
         profile = _chords() @ self.density(_middles()) ** 2
-        return float(np.interp(-0.5, -profile / profile[0], _RADII))
+        return float(np.interp(-0.5, -profile / profile[0], RADII))
 
 
 def read_accept(data, *, fitted=False):
@@ -260,7 +261,7 @@ def _middles():
 @lru_cache(maxsize=1)
 def _chords():
     """Length [kpc] of the line of sight at each projected radius within each sphere, (radii, spheres)."""
-    half = np.sqrt(np.maximum(_EDGES[np.newaxis, :] ** 2 - _RADII[:, np.newaxis] ** 2, 0.0))
+    half = np.sqrt(np.maximum(_EDGES[np.newaxis, :] ** 2 - RADII[:, np.newaxis] ** 2, 0.0))
     return 2.0 * np.diff(half, axis=1)
 
 
@@ -276,7 +277,7 @@ def photons(observation):
 
 
 def profiles(clusters, observation):
-    """Projected counts per kpc2 at `_RADII`, before the PSF, (clusters, radii)."""
+    """Projected counts per kpc2 at `RADII`, before the PSF, (clusters, radii)."""
     radius, per_volume = _middles(), photons(observation)
     emitted = [
         cluster.density(radius) ** 2
@@ -289,11 +290,11 @@ def profiles(clusters, observation):
 
 def _weights(radius):
     """Matrix (places, radii) that interpolates a profile in radius."""
-    index = np.clip(np.searchsorted(_RADII, radius, side="right") - 1, 0, len(_RADII) - 2)
-    share = np.clip((radius - _RADII[index]) / (_RADII[index + 1] - _RADII[index]), 0.0, 1.0)
+    index = np.clip(np.searchsorted(RADII, radius, side="right") - 1, 0, len(RADII) - 2)
+    share = np.clip((radius - RADII[index]) / (RADII[index + 1] - RADII[index]), 0.0, 1.0)
     rows = np.arange(len(radius))
     entries = np.concatenate([1.0 - share, share]), (np.tile(rows, 2), np.concatenate([index, index + 1]))
-    return sparse.csr_array(entries, shape=(len(radius), len(_RADII)))
+    return sparse.csr_array(entries, shape=(len(radius), len(RADII)))
 
 
 def _smoothing(sigma, nodes=16):
@@ -303,7 +304,7 @@ def _smoothing(sigma, nodes=16):
     matrix = 0.0
     for along, w in zip(x, weight, strict=True):
         for across, v in zip(x[x > 0], weight[x > 0], strict=True):  # both sides of the radius are alike
-            matrix = matrix + 2.0 * w * v * _weights(np.hypot(_RADII + sigma * along, sigma * across))
+            matrix = matrix + 2.0 * w * v * _weights(np.hypot(RADII + sigma * along, sigma * across))
     return matrix
 
 
