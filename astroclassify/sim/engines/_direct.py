@@ -130,7 +130,7 @@ def expected(gas, observation, telescope, axis):
     rows, columns = observation.shape
     pixel = observation.pixel_kpc
     basis = np.stack([up / pixel, right / pixel, sight])
-    middle = np.array([0.5 * rows, 0.5 * columns])
+    middle = observation.middle
     if telescope.growth:
         places = gas.position @ basis[:2].T + middle
         psf = telescope.psf_sigma(places[:, 1], places[:, 0])
@@ -153,8 +153,8 @@ def spectrum(halo, observation, axis, edges):
     """
     right, up, sight = projection(axis)
     position = halo.position.to_value(u.kpc)
-    half = observation.half_size_kpc
-    inside = (np.abs(position @ right) < half[0]) & (np.abs(position @ up) < half[1])
+    half, middle = observation.half_size_kpc, observation.centre_offset.to_value(u.kpc)
+    inside = (np.abs(position @ right - middle[0]) < half[0]) & (np.abs(position @ up - middle[1]) < half[1])
     velocity = halo.velocity.to_value(u.km / u.s)
     beta = velocity / C_KM_S
     doppler = (1.0 + beta @ sight) / np.sqrt(1.0 - np.einsum("ij,ij->i", beta, beta))

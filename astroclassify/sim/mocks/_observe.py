@@ -19,7 +19,7 @@ from ..physics._telescope import make_telescope
 from ..physics._xray_packages import check_pyxsim
 from ._header import as_sky_image, image_header
 from ._observation import Observation
-from ._point_sources import draw_point_sources
+from ._point_sources import find_sources, sharp_sources, treat_sources
 
 __all__ = [
     "ENGINES",
@@ -31,6 +31,7 @@ __all__ = [
     "expected_spectrum",
     "observe",
     "observing",
+    "sources_along",
 ]
 
 ENGINES = ("pyxsim", "direct")
@@ -84,12 +85,15 @@ def observe(halo, observation, *, axis="z", engine="pyxsim", rng=None):
     Returns
     -------
     `~astroclassify.images.SkyImage`
-        Counts (whole numbers, float32), shape ``observation.shape``, the halo's centre in the middle, TAN coordinates
-        with right ascension to the left. Without an observatory's detector there is no mask; with one, pixels that it
-        never sees are masked and ``exposure`` holds the exposure of each pixel [s], vignetting included.
+        Counts (whole numbers, float32), shape ``observation.shape``, the halo's centre in the middle (unless
+        ``observation.centre_offset`` says otherwise), TAN coordinates with right ascension to the left. Without an
+        observatory's detector there is no mask; with one, pixels that it never sees are masked and ``exposure`` holds
+        the exposure of each pixel [s], vignetting included, unless ``observation.exposure_map`` is False. Masked
+        sources are neither exposed nor seen.
         ``meta`` holds FITS keywords: TELESCOP, INSTRUME, EXPOSURE [s], REDSHIFT, E_MIN and E_MAX [keV], NH [cm-2],
         WIDTH [kpc], BKGRATE and SKYRATE [ct s-1 arcsec-2], PTSRCMAX [erg s-1 cm-2], PSFFWHM [arcsec], RESPONSE,
-        DETECTOR, OFFSET_X, OFFSET_Y [arcmin] and ROLL [deg], OBJECT, HALO_ID, SIMNAME, SNAPNUM, M500 [Msun],
+        DETECTOR, OFFSET_X, OFFSET_Y [arcmin], ROLL [deg], CENTRE_X, CENTRE_Y [kpc] and SOURCES (their treatment),
+        OBJECT, HALO_ID, SIMNAME, SNAPNUM, M500 [Msun],
         R500 [kpc], AXIS, ENGINE, SEED, CREATOR.
 
     Raises
@@ -162,10 +166,11 @@ def expected_counts(halo, observation, *, axis="z", rng=None):
     axis = check_axis(axis)
     seed = 0 if observation.point_sources is None else master_seed(rng)
     telescope = make_telescope(observation, halo.cosmology)
-    source = _direct_source(halo, observation, telescope)(axis)
-    source += expected_background(halo, observation, telescope, seed, axis)
+    sources = sources_along(halo, observation, telescope, seed, axis)
+    image = _direct_source(halo, observation, telescope)(axis, sources)
+    image, circles = treat_sources(image, sources, telescope, observation)
     meta = image_header(halo, observation, axis=axis, engine="direct", seed=seed)
-    return as_sky_image(source, halo, observation, telescope, meta)
+    return as_sky_image(image, halo, observation, telescope, circles, meta)
 
 
 def draw_counts(expected, *, exposure=None, rng=None):
@@ -269,33 +274,40 @@ def observing(halo, observation, *, engine, seed):
         def image_along(axis):
             axis = check_axis(axis)
             rng = derive_rng(seed, "events", *identity, axis_name(axis))
-            background = expected_background(halo, observation, telescope, seed, axis)
+            sources = sources_along(halo, observation, telescope, seed, axis)
             if engine == "direct":
-                counts = rng.poisson(source(axis) + background)
+                counts = rng.poisson(source(axis, sources))
             else:
-                counts = bin_events(source(axis, rng), observation.shape) + rng.poisson(background)
+                counts = bin_events(source(axis, rng), observation.shape)
+                counts += rng.poisson(expected_background(sources, telescope))
+            filling = derive_rng(seed, "filled sources", *identity, axis_name(axis))
+            counts, circles = treat_sources(counts.astype(np.float32), sources, telescope, observation, filling)
             meta = image_header(halo, observation, axis=axis, engine=engine, seed=seed)
-            return as_sky_image(counts.astype(np.float32), halo, observation, telescope, meta)
+            return as_sky_image(counts, halo, observation, telescope, circles, meta)
 
         yield image_along
 
 
 def _direct_source(halo, observation, telescope):
-    """Function of the axis: the expected counts of the gas."""
+    """Function of the axis and the point sources: the expected counts of everything."""
     if observation.response_files is not None:
         raise ValueError(f"response {observation.response!r} needs engine 'pyxsim', got engine 'direct'")
 
-    gas = _direct.prepare(halo, observation)
+    gas, around = _direct.prepare(halo, observation), observation.enlarged(telescope.margin)
 
-    def source(axis):
-        return _direct.expected(gas, observation, telescope, axis) * telescope.fraction
+    def source(axis, sources):
+        sharp = _direct.expected(gas, around, telescope, axis) + sharp_sources(sources, telescope)
+        return telescope.blur(sharp) * telescope.fraction + telescope.background
 
     return source
 
 
-def expected_background(halo, observation, telescope, seed, axis):
-    """Expected counts per pixel of background and point sources; those differ for each halo and axis."""
-    if observation.point_sources is None:
-        return telescope.background
+def sources_along(halo, observation, telescope, seed, axis):
+    """Point sources of the sky, which differ for each halo and axis, and of the halo."""
     rng = derive_rng(seed, "point sources", halo.simulation, halo.snapshot, halo.halo_id, axis_name(axis))
-    return telescope.background + draw_point_sources(observation, telescope, rng)
+    return find_sources(halo, observation, telescope, axis, rng)
+
+
+def expected_background(sources, telescope):
+    """Expected counts per pixel of background and point sources."""
+    return telescope.blur(sharp_sources(sources, telescope)) * telescope.fraction + telescope.background
