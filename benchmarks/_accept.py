@@ -43,7 +43,7 @@ _OUTER, _SLOPES = 0.5, (1.5, 3.0)
 
 _EDGES = np.append(0.0, np.geomspace(0.3, 3000.0, 1500))  # kpc, of the spheres that a profile is cut into
 RADII = np.append(0.0, np.geomspace(0.2, 1200.0, 420))  # kpc, at which a projected profile is known
-_SIGMAS = 6  # widths of the PSF between which an image interpolates, where it varies
+_ANGLES, _RINGS, _PHASES = 6, 32, 12  # off-axis angles, and places, at which the PSF is taken
 _SKIES = 8  # different fields of point sources, which the clusters share
 _TEMPERATURES = np.geomspace(0.2, 30.0, 40)  # keV
 
@@ -159,7 +159,7 @@ def accept_images(clusters, observation, *, rng=1, exposures=None, offset=0 * u.
     Images of clusters through an observation: a SAMPLE table without files, and a list of `SkyImage`.
 
     ``exposures``: several times for which the same expectation is drawn; the result is then a dict of them [ks].
-    ``offset``: how far from the cluster's middle, in a direction drawn for each, the middle of the image is. The table
+    ``offset``: how far from the cluster's middle, in one of eight directions, the middle of the image is. The table
     has, besides the columns of SAMPLE, ``test`` (of the public third), ``counts``, ``source_counts`` (expected, without
     background) and ``core_radius``. The class is ACCEPT's: nothing of an image enters it.
     """
@@ -297,15 +297,36 @@ def _weights(radius):
     return sparse.csr_array(entries, shape=(len(radius), len(RADII)))
 
 
-def _smoothing(sigma, nodes=16):
-    """Matrix (radii, radii) of a Gaussian PSF [kpc], by Gauss-Hermite quadrature over the plane of the sky."""
-    x, weight = np.polynomial.hermite_e.hermegauss(nodes)
-    weight = weight / weight.sum()
-    matrix = 0.0
-    for along, w in zip(x, weight, strict=True):
-        for across, v in zip(x[x > 0], weight[x > 0], strict=True):  # both sides of the radius are alike
-            matrix = matrix + 2.0 * w * v * _weights(np.hypot(RADII + sigma * along, sigma * across))
-    return matrix
+def _smoothing(rings):
+    """Matrix (radii, radii) of a PSF by the radii [kpc] of rings that hold equal shares of its light."""
+    phase = (np.arange(_PHASES) + 0.5) * np.pi / _PHASES  # both sides of the line to the centre are alike
+    places = (np.hypot(RADII + r * np.cos(angle), r * np.sin(angle)) for r in rings for angle in phase)
+    return sum(_weights(place) for place in places) / (len(rings) * _PHASES)
+
+
+def _rings(telescope, observation):
+    """Off-axis angles [arcmin] and, for each, the radii [kpc] of rings of equal light of the PSF."""
+    theta, sigma = _angles(telescope), _sigma(telescope)
+    varies = telescope.king is not None or telescope.growth > 0
+    angles = np.linspace(theta.min(), theta.max(), _ANGLES if varies else 1)
+    share = (np.arange(_RINGS) + 0.5) / _RINGS
+    for angle in angles:
+        if telescope.king is None:
+            pixels = sigma.flat[np.argmin(np.abs(theta - angle))] * np.sqrt(-2.0 * np.log1p(-share))
+        else:
+            pixels = telescope.king.radius(share, np.full(share.shape, angle)) / telescope.pixel_arcsec
+        yield angle, pixels * observation.pixel_kpc
+
+
+def _angles(telescope):
+    """Off-axis angle of every pixel [arcmin]."""
+    rows, columns = np.indices(telescope.fraction.shape) + 0.5
+    return telescope.off_axis(columns, rows)
+
+
+def _sigma(telescope):
+    rows, columns = np.indices(telescope.fraction.shape) + 0.5
+    return np.broadcast_to(telescope.psf_sigma(columns, rows), rows.shape)
 
 
 def _pixel_matrix(observation, place):
@@ -330,8 +351,8 @@ def _pixel_matrix(observation, place):
 
 
 def _shift(cluster, offset, rng):
-    """Where the cluster lies on its image [kpc, right and up]."""
-    angle = derive_rng(rng, "accept shift", cluster.name).uniform(0, 2 * np.pi)
+    """Where the cluster lies on its image [kpc, right and up], in one of eight directions."""
+    angle = (derive_rng(rng, "accept shift", cluster.name).integers(8) + 0.5) * np.pi / 4
     distance = float(offset.to_value(u.kpc))
     return (round(distance * np.cos(angle), 6), round(distance * np.sin(angle), 6))
 
@@ -339,24 +360,16 @@ def _shift(cluster, offset, rng):
 def _sources(clusters, observation, places):
     """Expected counts of each cluster alone, (rows, columns), one after the other; ``places`` [kpc, right and up]."""
     telescope = make_telescope(observation, DEFAULT_COSMOLOGY)
-    rows, columns = np.mgrid[: observation.shape[0], : observation.shape[1]] + 0.5
-    sigma = np.broadcast_to(telescope.psf_sigma(columns, rows), observation.shape).ravel() * observation.pixel_kpc
-    widths = np.unique(np.linspace(sigma.min(), sigma.max(), _SIGMAS if np.ptp(sigma) > 1e-9 else 1))
-    flat = profiles(clusters, observation)
-    smooth = [_smoothing(width) for width in widths]
-    pixels = {}
-    for cluster_number, place in enumerate(places):
-        if place not in pixels:
-            pixels = {place: _pixel_matrix(observation, place)}  # one at a time: they are large
-        image = np.zeros(sigma.size)
-        for number, matrix in enumerate(smooth):
-            share = np.clip(1.0 - np.abs(sigma - widths[number]) / _step(widths), 0.0, 1.0)
-            image += share * (pixels[place] @ (matrix @ flat[cluster_number]))
+    angles, rings = zip(*_rings(telescope, observation), strict=True)
+    smooth = [_smoothing(radii) for radii in rings]
+    step = angles[1] - angles[0] if len(angles) > 1 else np.inf
+    theta = _angles(telescope).ravel()
+    shares = [np.clip(1.0 - np.abs(theta - angle) / step, 0.0, 1.0) for angle in angles]
+    matrices = {place: _pixel_matrix(observation, place) for place in set(places)}
+    for profile, place in zip(profiles(clusters, observation), places, strict=True):
+        pixels = matrices[place]
+        image = sum(share * (pixels @ (matrix @ profile)) for share, matrix in zip(shares, smooth, strict=True))
         yield image.reshape(observation.shape) * observation.pixel_kpc**2 * telescope.fraction
-
-
-def _step(widths):
-    return widths[1] - widths[0] if len(widths) > 1 else np.inf
 
 
 # --- Cells ------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ import warnings
 
 import numpy as np
 from astropy import units as u
-from astropy.table import QTable
 from astropy.wcs.utils import proj_plane_pixel_scales
 from photutils.aperture import CircularAperture
 from scipy.stats import spearmanr
@@ -20,7 +19,7 @@ from astroclassify.nn import (
 from astroclassify.schemes import COOL_CORE, Flag
 
 __all__ = [
-    "as_table", "auc", "c_sb", "classified", "conventional", "expected_class", "is_right", "largest_p", "score_row",
+    "auc", "c_sb", "classified", "conventional", "expected_class", "is_right", "largest_p", "score_row",
     "sure_and_wrong", "unfamiliar",
 ]  # fmt: skip
 
@@ -141,9 +140,3 @@ def auc(positive, negative, *, n_bootstrap=N_BOOTSTRAP):
     resampled = [area(*(draws.choice(group, len(group)) for group in (positive, negative))) for _ in range(n_bootstrap)]
     low, high = np.percentile(resampled, [2.5, 97.5]) if n_bootstrap else (np.nan, np.nan)
     return _interval("auc", area(positive, negative), low, high)
-
-
-def as_table(rows):
-    """Rows with different keys as a table, empty where a row has none."""
-    names = list(dict.fromkeys(key for row in rows for key in row))
-    return QTable({name: [row.get(name, "") for row in rows] for name in names}) if rows else QTable()

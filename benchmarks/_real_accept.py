@@ -86,7 +86,11 @@ def _bin_rows(sample, predictions, rivals):
 
 def instruments():
     """Name -> function of the redshift that gives an `Observation`."""
-    return {"ACIS-I": lambda z: Observation.acis_i(redshift=z)}
+    return {
+        "ACIS-I": lambda z: Observation.acis_i(redshift=z),
+        "ACIS-S": lambda z: Observation.acis_s(redshift=z),
+        "EPIC pn": lambda z: Observation.epic("pn", redshift=z),
+    }
 
 
 def _settings(quick):

@@ -30,7 +30,7 @@ def limits(rows):
     return figure
 
 
-def failures(sample, images, predictions, *, most=12):
+def failures(sample, images, predictions, *, most=8):
     """Images of what is wrong and most sure of it, one scale of colours each, with truth and answer."""
     order = np.argsort(-np.where(is_right(predictions), 0.0, largest_p(predictions)), kind="stable")
     chosen = [number for number in order[:most] if not is_right(predictions)[number]]
@@ -49,20 +49,19 @@ def failures(sample, images, predictions, *, most=12):
 
 
 def maps(images, cells, rows):
-    """Images with the evidence for their predicted class as contours of colour."""
+    """Images; contours, at 0.1, 0.3 and 0.6 of the most, of the evidence for (red) and against their predicted class."""
     n_rows = -(-len(images) // 4)
     figure = Figure(figsize=(8.0, 2.2 * n_rows), layout="constrained")
     axes = np.ravel(figure.subplots(n_rows, 4))
     for axis, image, evidence, row in zip(axes, images, cells, rows, strict=False):
         _show(axis, image.data)
         corners = image.wcs.world_to_pixel(
-            evidence.wcs.pixel_to_world([-0.5, evidence.shape[1] - 0.5], [-0.5, evidence.shape[0] - 0.5])
+            evidence.wcs.pixel_to_world([0, evidence.shape[1] - 1], [0, evidence.shape[0] - 1])
         )
-        extent = (*corners[0], *corners[1])
-        limit = np.abs(evidence.data).max() or 1.0
-        axis.imshow(
-            evidence.data, origin="lower", extent=extent, cmap="RdBu_r", alpha=0.45, vmin=-limit, vmax=limit, zorder=2
-        )
+        x, y = (np.linspace(*ends, n) for ends, n in zip(corners, evidence.shape[::-1], strict=True))
+        most = float(np.max(np.abs(evidence.data))) or 1.0
+        for sign, colour in ((1, "tab:red"), (-1, "tab:blue")):
+            axis.contour(x, y, sign * evidence.data / most, levels=(0.1, 0.3, 0.6), colors=colour, linewidths=0.8)
         axis.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(-0.5, image.shape[0] - 0.5))
         axis.set_title(f"{row['image']}\n{row['class']} {row['p']:.2f}, core {row['core']:.0%}", fontsize=7)
     for axis in axes:
@@ -72,7 +71,7 @@ def maps(images, cells, rows):
 
 def _show(axis, data):
     """An image on a logarithmic scale, pixels joined so that the file stays small."""
-    step = max(1, min(data.shape) // 128)
+    step = max(1, min(data.shape) // 64)
     rows, columns = (size // step * step for size in data.shape)
     joined = data[:rows, :columns].reshape(rows // step, step, -1, step).sum(axis=(1, 3))
     shown = np.log10(np.maximum(joined, 0) + max(np.percentile(joined, 20), 1e-3))

@@ -14,7 +14,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import QTable
 from astropy.wcs import WCS
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, uniform_filter
 
 from astroclassify.images import DEFAULT_COSMOLOGY, SkyImage, concentration
 from astroclassify.schemes import flag_names
@@ -23,7 +23,7 @@ from astroclassify.sim import Observation
 __all__ = ["from_indices", "others", "picture_images", "pictures", "to_indices", "xmm"]
 
 # --- Pictures ---------------------------------------------------------------------------------------------------------
-STRETCH, SMOOTHING, PERCENTILES = 0.08, 2.0, (5.0, 99.7)  # of the pictures; see the INDEX of the data
+STRETCH, SMOOTHING = 0.08, 2.0  # of the pictures, the latter in pixels; see the INDEX of the data
 TOTAL = 1e5  # ct in the field, to which the relative brightness is scaled: a choice, there are no counts
 MOCK_EXPOSURE = 50 * u.ks  # of mock images that are made into pictures: a choice
 SPLIT, COOL, WARM = 0.12, 30.0, 60.0  # redshift; K0 [keV cm2]
@@ -48,11 +48,16 @@ REFUSED = 0.01  # p of being a cluster below which an image is refused
 N_THINNED = 20
 
 
-def to_indices(image):
-    """Colour indices 0 to 255 of a background-subtracted image, as the pictures were made."""
-    smooth = gaussian_filter(np.asarray(image, dtype=float), SMOOTHING)
-    low, high = np.percentile(smooth, PERCENTILES)
-    relative = np.clip((smooth - low) / max(high - low, 1e-300), 0.0, 1.0)
+def to_indices(image, saturated=0.003, exposed=True):
+    """
+    Colour indices 0 to 255 of a background-subtracted image, as the pictures were made.
+
+    They are stretched between the 5 and 99.7 percentiles of a whole mosaic. More than 5% of it is without exposure, so
+    that the lower end is zero; the upper one is where the share ``saturated`` of the part that is shown lies above.
+    """
+    smooth = np.where(exposed, gaussian_filter(np.asarray(image, dtype=float), SMOOTHING), 0.0)
+    high = np.quantile(smooth, 1.0 - saturated)
+    relative = np.clip(smooth / max(high, 1e-300), 0.0, 1.0)
     return np.round(255 * np.arcsinh(relative / STRETCH) / np.arcsinh(1 / STRETCH)).astype(np.uint8)
 
 
@@ -81,7 +86,7 @@ def picture_images(data, *, every=1):
             cards = {"OBJECT": row["name"], "REDSHIFT": float(row["z"])}
             images.append(_as_counts(picture, header, **cards))
             cluster = known.get(_plain(row["name"]))
-            mocks.append(None if cluster is None else _as_counts(_mock_picture(cluster, header), header, **cards))
+            mocks.append(None if cluster is None else _as_counts(_mock_picture(cluster, picture, header), header, **cards))
     return QTable(rows=index), images, mocks
 
 
@@ -91,8 +96,8 @@ def _plain(name):
     return re.sub(r"(?<![0-9.])0+(?=[0-9])", "", letters)
 
 
-def _mock_picture(cluster, header):
-    """Indices of a picture of a cluster of ACCEPT, as large, coarse and far from the middle as a real one."""
+def _mock_picture(cluster, picture, header):
+    """Indices of a picture of a cluster of ACCEPT, as large, coarse, saturated and partly exposed as the real one."""
     redshift = header["REDSHIFT"]
     scale = DEFAULT_COSMOLOGY.kpc_proper_per_arcmin(redshift).to_value(u.kpc / u.deg) * abs(header["CDELT1"])
     observation = Observation(redshift=_near(redshift), exposure=MOCK_EXPOSURE)
@@ -105,7 +110,8 @@ def _mock_picture(cluster, header):
     background = (observation.background * observation.exposure).to_value(u.ct / u.arcsec**2) * area
     draws = np.random.default_rng(len(cluster.name) + round(1e4 * redshift))
     counts = draws.poisson(np.interp(radius, RADII, per_arcsec2) * area + background)
-    return to_indices(counts - background)
+    exposed = uniform_filter((picture > 0).astype(float), 15) > 0.2
+    return to_indices(counts - background, np.mean(picture == 255), exposed)
 
 
 def _near(redshift):
@@ -122,12 +128,13 @@ def pictures(model, data, *, quick=False):
     for kind, chosen in (("real", images), ("mock", mocks)):
         there = np.array([image is not None for image in chosen])
         found = [image for image in chosen if image is not None]
-        predictions = _classify(model, found)
+        centres = SkyCoord(*(np.array(index[name], dtype=float)[there] for name in ("ra", "dec")), unit=u.deg)
+        predictions = _classify(model, found, centre=centres)
         measured = {
             "network, -p_NCC": -np.asarray(predictions["p_NCC"]),
             "network, p_CC": np.asarray(predictions["p_CC"]),
             "network, expected class": -expected_class(predictions),
-            "C_SB of the picture": np.array([_concentration(image) for image in found]),
+            "C_SB of the picture": np.array([_concentration(*pair) for pair in zip(found, centres, strict=True)]),
         }
         kept = kept or (images, predictions)
         z, k = redshift[there], k_0[there]
@@ -143,10 +150,12 @@ def pictures(model, data, *, quick=False):
     return rows, kept
 
 
-def _concentration(image):
-    """C_SB of an image, NaN if it is too small."""
+def _concentration(image, centre):
+    """C_SB about a place, NaN if the image is too small."""
+    column, row = np.round(image.wcs.world_to_pixel(centre)).astype(int)
+    reach = min(column, row, image.shape[1] - 1 - column, image.shape[0] - 1 - row)
     try:
-        return concentration(image)
+        return concentration(image[row - reach : row + reach + 1, column - reach : column + reach + 1])
     except ValueError:
         return np.nan
 

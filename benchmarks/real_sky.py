@@ -20,6 +20,7 @@ real images are for testing only: nothing may be chosen by what this writes.
 
 import argparse
 import csv
+import io
 import time
 from pathlib import Path
 
@@ -27,8 +28,8 @@ import _real_accept
 import _real_figures
 import _real_observed
 import numpy as np
-from _judge import as_table
 from astropy import units as u
+from PIL import Image
 
 from astroclassify.nn import load_classifier, reliability
 from astroclassify.plots import plot_reliability
@@ -68,14 +69,17 @@ class Card:
 
     def write(self, name, rows):
         """Rows as a csv file, numbers with three digits after the point or three significant ones."""
-        table = as_table(rows)
+        names = list(dict.fromkeys(key for row in rows for key in row))
         with (self.out / f"real_sky_{name}.csv").open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(table.colnames)
-            writer.writerows([_text(value) for value in row] for row in table)
+            writer.writerow(names)
+            writer.writerows([_text(row.get(name, "")) for name in names] for row in rows)
 
     def figure(self, name, figure):
-        figure.savefig(self.out / f"real_sky_{name}.png", dpi=90)
+        """A figure as a small file: of 64 colours."""
+        buffer = io.BytesIO()
+        figure.savefig(buffer, dpi=90)
+        Image.open(buffer).convert("RGB").quantize(64).save(self.out / f"real_sky_{name}.png", optimize=True)
 
     def asked(self, part, claim, value, wanted, met):
         """One line of the verdict."""
