@@ -49,7 +49,7 @@ def failures(sample, images, predictions, *, most=8):
 
 
 def maps(images, cells, rows):
-    """Images; contours, at 0.1, 0.3 and 0.6 of the most, of the evidence for (red) and against their predicted class."""
+    """Images; contours (0.1, 0.3, 0.6 of the most) of the evidence for (red) and against their predicted class."""
     n_rows = -(-len(images) // 4)
     figure = Figure(figsize=(8.0, 2.2 * n_rows), layout="constrained")
     axes = np.ravel(figure.subplots(n_rows, 4))

@@ -23,8 +23,9 @@ from astroclassify.sim import Observation
 __all__ = ["from_indices", "others", "picture_images", "pictures", "to_indices", "xmm"]
 
 # --- Pictures ---------------------------------------------------------------------------------------------------------
-STRETCH, SMOOTHING = 0.08, 2.0  # of the pictures, the latter in pixels; see the INDEX of the data
-TOTAL = 1e5  # ct in the field, to which the relative brightness is scaled: a choice, there are no counts
+# Of the pictures: stretch, smoothing [pixel], share of pixels below the brightest colour; see the INDEX of the data.
+STRETCH, SMOOTHING, UPPER = 0.08, 2.0, 0.997
+TOTAL = 1e6  # ct in the field, to which brightness is scaled: about what a cluster of ACCEPT has at z = 0.05
 MOCK_EXPOSURE = 50 * u.ks  # of mock images that are made into pictures: a choice
 SPLIT, COOL, WARM = 0.12, 30.0, 60.0  # redshift; K0 [keV cm2]
 
@@ -48,15 +49,15 @@ REFUSED = 0.01  # p of being a cluster below which an image is refused
 N_THINNED = 20
 
 
-def to_indices(image, saturated=0.003, exposed=True):
+def to_indices(image, exposed=True):
     """
     Colour indices 0 to 255 of a background-subtracted image, as the pictures were made.
 
-    They are stretched between the 5 and 99.7 percentiles of a whole mosaic. More than 5% of it is without exposure, so
-    that the lower end is zero; the upper one is where the share ``saturated`` of the part that is shown lies above.
+    They are stretched between the 5 and 99.7 percentiles; more than 5% of a mosaic is without exposure, so that the
+    lower end is zero.
     """
     smooth = np.where(exposed, gaussian_filter(np.asarray(image, dtype=float), SMOOTHING), 0.0)
-    high = np.quantile(smooth, 1.0 - saturated)
+    high = np.quantile(smooth, UPPER)
     relative = np.clip(smooth / max(high, 1e-300), 0.0, 1.0)
     return np.round(255 * np.arcsinh(relative / STRETCH) / np.arcsinh(1 / STRETCH)).astype(np.uint8)
 
@@ -78,7 +79,7 @@ def picture_images(data, *, every=1):
     folder = Path(data) / "chandra_pictures"
     with (folder / "index.csv").open(encoding="utf-8") as stream:
         index = list(csv.DictReader(stream))[::every]
-    known = {_plain(cluster.name): cluster for cluster in read_accept(data)}
+    known = {_plain(cluster.name): cluster for cluster in read_accept(data, fitted=True)}
     images, mocks = [], []
     for row in index:
         with fits.open(folder / f"{row['name']}.fits.gz") as hdus:
@@ -97,7 +98,7 @@ def _plain(name):
 
 
 def _mock_picture(cluster, picture, header):
-    """Indices of a picture of a cluster of ACCEPT, as large, coarse, saturated and partly exposed as the real one."""
+    """Indices of a picture of a cluster of ACCEPT, as large, coarse and partly exposed as the real one."""
     redshift = header["REDSHIFT"]
     scale = DEFAULT_COSMOLOGY.kpc_proper_per_arcmin(redshift).to_value(u.kpc / u.deg) * abs(header["CDELT1"])
     observation = Observation(redshift=_near(redshift), exposure=MOCK_EXPOSURE)
@@ -111,7 +112,7 @@ def _mock_picture(cluster, picture, header):
     draws = np.random.default_rng(len(cluster.name) + round(1e4 * redshift))
     counts = draws.poisson(np.interp(radius, RADII, per_arcsec2) * area + background)
     exposed = uniform_filter((picture > 0).astype(float), 15) > 0.2
-    return to_indices(counts - background, np.mean(picture == 255), exposed)
+    return to_indices(counts - background, exposed)
 
 
 def _near(redshift):
