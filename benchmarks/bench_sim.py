@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 AXES = "xyz"
-SEED = 7  # of the embedded population: its first cluster is relaxed, with M500 = 2.9e14 Msun
+SEED = 7  # of the embedded population: its first cluster is no merger, with M500 = 2.9e14 Msun
 AREA = 700.0
 CONTENDERS = ("stock", "pyxsim", "direct", "stock photons", "pyxsim photons")
 STAGES = ("load", "photons", "project", "instrument", "image")
@@ -39,13 +39,12 @@ def write_halo(n_cells, path):
     """One embedded cluster, only the cells that the field can see (along some axis of the box), as a pickle."""
     from dataclasses import fields, replace
 
-    from astroclassify.sim import open_snapshot, write_embedded_snapshot
+    from astroclassify.sim import EmbeddedPopulation
     from astroclassify.sim.engines._pyxsim import in_field
 
-    with tempfile.TemporaryDirectory() as folder:
-        # two thirds of this cluster's cells are in sight
-        base = write_embedded_snapshot(Path(folder) / "snapshot", n_halos=1, rng=SEED, max_cells=int(1.47 * n_cells))
-        halo = open_snapshot(base).read_halo(0)
+    # two thirds of this cluster's cells are in sight
+    population = EmbeddedPopulation(1, rng=SEED, real_share=0, log_mass=(14.45, 14.47), max_cells=int(1.47 * n_cells))
+    halo = population.read_halo(0)
     cells = in_field(halo, observation())
     per_cell = {
         item.name: getattr(halo, item.name)[cells]

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = attach(
     {
         ".samples._relabel": ("to_binary",),
         ".workflows._simulated_surveys": ("label_candidates", "simulate_survey"),
+        "embedded._population": ("EmbeddedPopulation",),
         "embedded._write": ("write_embedded_snapshot",),
         "halos._fetch": ("fetch_halo",),
         "halos._halo": ("Halo",),

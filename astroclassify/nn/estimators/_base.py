@@ -13,7 +13,8 @@ from astroclassify._checks import first_line, require
 from astroclassify.exceptions import ModelError
 from astroclassify.images import Geometry
 
-from ..inputs._preprocess import STRETCHES
+from ..inputs._brightness import BRIGHTNESS
+from ..inputs._preprocess import STRETCHES, n_planes
 from ..models import _store
 from ..models._inference import OnnxNetwork, Predictor
 from ..networks import _build as _networks
@@ -81,16 +82,20 @@ class _CutoutEstimator(BaseEstimator):
     )
     stretch: str = parameter(
         "log", choice(STRETCHES), """
-        What is done to counts first: ``"log"`` log10(1 + counts), ``"sqrt"``, ``"linear"``. The training set's mean
-        and standard deviation then bring each band to zero mean and unit variance. Our choice: Su et al.'s is
-        unknown.""",
+        What is done to counts first: ``"log"`` log10(1 + counts), ``"sqrt"``, ``"linear"``; or ``"brightness"``, for
+        one band on a grid in kpc: the logarithm of the counts that Su et al.'s setting (ACIS-I, 100 ks, z = 0.05)
+        would have, by instrument, band, exposure (map), redshift and date of each image, and beside it planes that
+        tell exposure, depth, redshift and sharpness; without exposure or instrument the shape alone is judged. The
+        training set's mean and standard deviation then bring each band to zero mean and unit variance. Our choice: Su
+        et al.'s is unknown.""",
     )  # fmt: skip
     augmentation: tuple = parameter(
         ("flip", "turn", "shift"), lambda name, value: None, """
         How training images are changed at random, before the stretch: ``"flip"``, ``"turn"`` (by 90 degrees),
         ``"rotate"`` (by any angle), ``"shift"`` (up to 1/32 of the side, wrapping), ``"thin"`` (counts kept with a
-        chance from 0.5 to 1, as by a shorter exposure), ``"brightness"`` (bands without counts). In all of them counts
-        stay whole and noise stays Poisson noise.""",
+        chance from 0.5 to 1, as by a shorter exposure), ``"brightness"`` (bands without counts), ``"depth"`` (with
+        stretch ``"brightness"``: an exposure known to 10 %, or not at all). In all of them counts stay whole and noise
+        stays Poisson noise.""",
     )  # fmt: skip
     epochs: int = parameter(30, integer(1, 10**6), "How long to train: passes over the training set.")
     iterations: int | None = parameter(
@@ -151,7 +156,11 @@ class _CutoutEstimator(BaseEstimator):
             raise ValueError(f"decay must be 0 with schedule 'one-cycle', got {self.decay!r}")
         if self.schedule == "plateau" and self.least_rate > self.learning_rate:
             raise ValueError(f"least_rate must not exceed learning_rate {self.learning_rate}, got {self.least_rate!r}")
-        check_augmentation(self.augmentation, counts=self._holds_counts())
+        calibrated = self.stretch == BRIGHTNESS
+        if calibrated and (self._holds_counts() != (True,) or not self.geometry.is_physical):
+            due = f"bands {tuple(self.bands)} on {self.geometry.width}"
+            raise ValueError(f"stretch {BRIGHTNESS!r} is for one band of counts on a grid in kpc, got {due}")
+        check_augmentation(self.augmentation, counts=self._holds_counts(), calibrated=calibrated)
 
     def _task(self):
         """What the network is to learn: `ClassTask` or `TargetTask`."""
@@ -168,7 +177,7 @@ class _CutoutEstimator(BaseEstimator):
         return self.predictor_
 
     def _make_predictor(self, onnx, rule, temperature=1.0):
-        shape = (len(self.bands), *self.geometry.shape)
+        shape = (n_planes(self.bands, self.stretch), *self.geometry.shape)
         network = OnnxNetwork(onnx, input_shape=shape, n_classes=self._task().n_outputs)
         return Predictor(
             network, bands=tuple(self.bands), geometry=self.geometry, preprocessing=rule, training=self.training_,
@@ -185,7 +194,7 @@ class _CutoutEstimator(BaseEstimator):
         Returns
         -------
         `torch.nn.Module`
-            Takes preprocessed images (n, n_bands, ny, nx), gives what the last layer gives: for a classifier logits
+            Takes preprocessed images (n, n_planes, ny, nx), gives what the last layer gives: for a classifier logits
             (n, n_classes). In evaluation mode if fitted.
 
         Raises

@@ -326,7 +326,7 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         from ..doubt._calibration import fit_temperature
 
         predictor, task = self._fitted(), self._task()
-        rules = {"task": task, "bands": predictor.bands, "geometry": predictor.geometry}
+        rules = {"task": task, "bands": predictor.bands, "geometry": predictor.geometry, "stretch": self.stretch}
         known = load_training_set(X, y, groups, **rules, name="X")
         task.learn(known, least_classes=1)
         logits, weight = _fitting.raw_logits(predictor, known.counts), task.targets(known).sum(axis=1)

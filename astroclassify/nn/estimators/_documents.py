@@ -68,8 +68,10 @@ def from_document(cls, folder, document, weights, onnx):
 def _check_training(training):
     """The description of the training set, if the entries that flags are made from are usable."""
     pairs, energy = training.get("instruments") or [], training.get("energy_range")
+    own = training.get("energy_ranges") or {}
     if not all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(t, str) for t in pair) for pair in pairs):
         raise ValueError(f"instruments must be pairs of texts, got {pairs!r}")
-    if energy is not None and not (len(energy) == 2 and 0 <= float(energy[0]) < float(energy[1])):
-        raise ValueError(f"energy_range must be None or two rising numbers, got {energy!r}")
+    for band in [energy, *own.values()]:
+        if band is not None and not (len(band) == 2 and 0 <= float(band[0]) < float(band[1])):
+            raise ValueError(f"energy_range must be None or two rising numbers, got {band!r}")
     return training

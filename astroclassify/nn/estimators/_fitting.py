@@ -13,7 +13,7 @@ from astroclassify.tables import provenance
 from ..doubt._novelty import Novelty
 from ..doubt._statistics import image_statistics
 from ..inputs._dataset import load_training_set
-from ..inputs._preprocess import Preprocessing
+from ..inputs._preprocess import Preprocessing, n_planes
 from ..models._checkpoints import Checkpoint, fingerprint, stored_seed
 from ..models._inference import feature_source, novelty_features
 from ..networks import _build as _networks
@@ -29,7 +29,7 @@ _LEAST_REFERENCE = 30
 
 def split(model, task, X, y, groups, validation, sample_weight, seed):
     """Training set, and validation set to choose the epoch on or None; the arguments are those of ``fit``."""
-    rules = {"task": task, "bands": tuple(model.bands), "geometry": model.geometry}
+    rules = {"task": task, "bands": tuple(model.bands), "geometry": model.geometry, "stretch": model.stretch}
     training = load_training_set(X, y, groups, **rules, name="X", weights=sample_weight)
     if validation is not None:
         images, answers = (validation, None) if isinstance(validation, Table) else validation
@@ -46,10 +46,14 @@ def _choose_seed(random_state, checkpoint):
     return batch.master_seed(random_state) if stored is None else stored
 
 
+def _n_planes(model):
+    return n_planes(model.bands, model.stretch)
+
+
 def untrained(model, n_outputs, seed):
     """Network of an estimator with start values."""
     return _networks.build(
-        model.architecture, n_bands=len(model.bands), n_classes=n_outputs, shape=model.geometry.shape,
+        model.architecture, n_bands=_n_planes(model), n_classes=n_outputs, shape=model.geometry.shape,
         n_filters=model.n_filters, dropout=model.dropout, seed=seed % 2**63,
     )  # fmt: skip
 
@@ -133,12 +137,12 @@ def _keep_network(model, network, rule, seed):
     model.n_parameters_ = sum(parameter.numel() for parameter in network.parameters())
     model.versions_ = provenance(torch=torch.__version__, seed=seed)
     model.weights_ = safetensors.save({name: tensor.numpy() for name, tensor in network.state_dict().items()})
-    onnx = _networks.export_onnx(network, n_bands=len(model.bands), shape=model.geometry.shape)
+    onnx = _networks.export_onnx(network, n_bands=_n_planes(model), shape=model.geometry.shape)
     model.predictor_ = model._make_predictor(onnx, rule)
 
 
 def raw_logits(predictor, counts):
-    """Logits (n, n_classes) of counts (n, n_bands, ny, nx) as the network gives them, before any temperature."""
+    """Logits (n, n_classes) of counts (n, n_planes, ny, nx) as the network gives them, before any temperature."""
     parts = [counts[start : start + _CHUNK] for start in range(0, len(counts), _CHUNK)]
     return np.concatenate([predictor.network.logits(predictor.preprocessing(part)) for part in parts])
 
@@ -151,7 +155,7 @@ def _described(predictor, data):
         counts = data.counts[start : start + _CHUNK]
         (values,) = network.run(predictor.preprocessing(counts), (source,))
         features.append(novelty_features({source: values}))
-        statistics.append(image_statistics(counts, exposures[start : start + _CHUNK]))
+        statistics.append(image_statistics(counts[:, : len(predictor.bands)], exposures[start : start + _CHUNK]))
     return np.concatenate(features), np.concatenate(statistics)
 
 

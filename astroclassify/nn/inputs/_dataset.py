@@ -10,6 +10,7 @@ from astroclassify.tables import plain_column
 
 from ._items import as_items, group_names
 from ._pixels import load_pixels
+from ._preprocess import n_planes
 
 __all__ = ["TrainingSet", "load_training_set"]
 
@@ -17,7 +18,7 @@ __all__ = ["TrainingSet", "load_training_set"]
 @dataclass(frozen=True)
 class TrainingSet:
     """
-    Training images: ``counts`` (n, n_bands, ny, nx) float32, ``answers`` (n, k) soft labels or targets.
+    Training images: ``counts`` (n, n_planes, ny, nx) float32, ``answers`` (n, k) soft labels or targets.
 
     ``weights``, ``groups`` (text), ``headers`` and ``redshifts`` (objects) are (n,); ``n_left_out`` rows had no answer
     or could not be read.
@@ -43,15 +44,21 @@ class TrainingSet:
         """Description in plain types, for ``model.json``; ``in_counts``: which bands hold counts."""
         headers = [header for header in self.headers if header is not None]
         instruments = sorted({(header.telescope or "", header.instrument or "") for header in headers} - {("", "")})
-        energies = {tuple(header.energy_range or ()) for header in headers}
-        totals = self.counts.sum(axis=(2, 3), dtype=float)[:, np.array(in_counts, dtype=bool)].sum(axis=1)
+        energies = {}
+        for header in headers:
+            energies.setdefault(header.instrument or "", set()).add(tuple(header.energy_range or ()))
+        bands = set.union(*energies.values(), set())
+        own = {name: list(*found) for name, found in sorted(energies.items()) if len(found) == 1 and all(found)}
+        totals = self.counts.sum(axis=(2, 3), dtype=float)[:, : len(in_counts)]
+        totals = totals[:, np.array(in_counts, dtype=bool)].sum(axis=1)
         return {
             "n_images": len(self),
             "n_groups": len(np.unique(self.groups)),
             "n_left_out": self.n_left_out,
             **extra,
             "instruments": [list(pair) for pair in instruments],
-            "energy_range": list(energies.pop()) or None if len(energies) == 1 else None,
+            "energy_range": list(*bands) or None if len(bands) == 1 else None,
+            **({"energy_ranges": own} if len(bands) > 1 and own else {}),
             "exposure_range": _span([header.exposure for header in headers]),
             "redshift_range": _span(self.redshifts),
             "counts_range": _span(totals) if any(in_counts) else None,
@@ -72,7 +79,7 @@ def _sample_weights(weights, n, name):
     return values
 
 
-def load_training_set(X, y, groups, *, task, bands, geometry, name, weights=None):
+def load_training_set(X, y, groups, *, task, bands, geometry, stretch, name, weights=None):
     """
     Read all images with an answer from ``y`` or the table ``X``; others and unreadable ones cause one warning.
 
@@ -86,14 +93,14 @@ def load_training_set(X, y, groups, *, task, bands, geometry, name, weights=None
     groups = group_names(groups)
     if len(items) != len(groups):
         raise ValueError(f"groups must be one per image ({len(items)}), got {len(groups)}")
-    counts = np.empty((len(items), len(bands), *geometry.shape), dtype=np.float32)
+    counts = np.empty((len(items), n_planes(bands, stretch), *geometry.shape), dtype=np.float32)
     rows, headers, reason = [], [], f"no {task.answer}"
     for index, item in enumerate(items):
         if not known[index]:
             continue
         try:
             # Written at the next free place, so that left-out rows cost no second copy of the others.
-            counts[len(rows)], _, header = load_pixels(item, bands=bands, geometry=geometry)
+            counts[len(rows)], _, header = load_pixels(item, bands=bands, geometry=geometry, stretch=stretch)
         except (OSError, ValueError, TypeError) as error:
             reason = f"{item.source_id}: {error}"
             continue

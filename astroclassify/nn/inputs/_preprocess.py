@@ -6,9 +6,21 @@ import numpy as np
 
 from astroclassify._checks import check_choice
 
-__all__ = ["STRETCHES", "Preprocessing", "stretch_counts"]
+from ._brightness import BRIGHTNESS, PLANES, brightness
 
-STRETCHES = {"log": "log10(1 + counts)", "sqrt": "sqrt(counts)", "linear": "counts"}
+__all__ = ["STRETCHES", "Preprocessing", "n_planes", "stretch_counts"]
+
+STRETCHES = {
+    "log": "log10(1 + counts)",
+    "sqrt": "sqrt(counts)",
+    "linear": "counts",
+    BRIGHTNESS: "log10(1 + counts / (exposure fraction * 10^depth)), and planes " + ", ".join(PLANES[1:]),
+}
+
+
+def n_planes(bands, stretch):
+    """Number of planes that a network gets of an image of so many bands."""
+    return len(PLANES) if stretch == BRIGHTNESS else len(bands)
 
 
 def stretch_counts(counts, stretch):
@@ -27,7 +39,7 @@ def stretch_counts(counts, stretch):
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Stretch, and the mean and standard deviation of the stretched training pixels, one per band."""
+    """Stretch, and the mean and standard deviation of the stretched training pixels, one per band of the image."""
 
     stretch: str
     mean: tuple
@@ -35,18 +47,23 @@ class Preprocessing:
 
     @classmethod
     def measure(cls, counts, stretch):
-        """Measure the statistics of a training set: counts of shape (n, n_bands, ny, nx)."""
-        sums = np.zeros((2, counts.shape[1]))
+        """Measure the statistics of a training set: counts of shape (n, n_planes, ny, nx)."""
+        sums = np.zeros((2, 1 if stretch == BRIGHTNESS else counts.shape[1]))
         for image in counts:  # image by image: a second array of the size of the training set would not be bounded
-            stretched = stretch_counts(image, stretch).astype(float)
-            sums += stretched.sum(axis=(1, 2)), (stretched**2).sum(axis=(1, 2))
+            stretched = brightness(image)[np.newaxis] if stretch == BRIGHTNESS else stretch_counts(image, stretch)
+            stretched = stretched.astype(float)
+            sums += stretched.sum(axis=(-2, -1)), (stretched**2).sum(axis=(-2, -1))
         mean, square = sums / (counts.shape[0] * counts.shape[2] * counts.shape[3])
         std = np.sqrt(np.maximum(square - mean**2, 0.0))
         std[std == 0] = 1.0  # a constant band carries nothing; dividing by zero would turn it into NaN
         return cls(stretch, tuple(map(float, mean)), tuple(map(float, std)))
 
     def __call__(self, counts):
-        """Apply the rule to counts of shape (n, n_bands, ny, nx): float32, same shape."""
+        """Apply the rule to counts of shape (n, n_planes, ny, nx): float32, same shape."""
+        if self.stretch == BRIGHTNESS:
+            pixels = np.array(counts, dtype=np.float32)
+            pixels[:, 0] = (brightness(pixels) - np.float32(self.mean[0])) / np.float32(self.std[0])
+            return pixels
         pixels = stretch_counts(counts, self.stretch)
         pixels -= np.float32(self.mean).reshape(-1, 1, 1)
         pixels /= np.float32(self.std).reshape(-1, 1, 1)

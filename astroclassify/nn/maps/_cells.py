@@ -126,7 +126,7 @@ def load_one(predictor, image, *, redshift, centre, pixel_scale=None):
     (item,), _ = as_items(
         [image], bands=bands, shape=geometry.shape, redshift=redshift, centre=centre, pixel_scale=pixel_scale
     )
-    item = opened(item, bands, predictor.training.get("energy_range"))
+    item = opened(item, bands, predictor.energy)
     value = item.value
     counts, flags = predictor.load(item)
     meta = {"SOURCEID": item.source_id, "FLAGS": int(flags)}

@@ -94,7 +94,7 @@ def activation_map(classifier, image, class_name, *, redshift=None, centre=None,
 
 def load_counts(predictor, items):
     """Indices of the items that can be loaded, their counts (n, n_bands, ny, nx), and an error text for the others."""
-    kept, counts, failed = [], [np.zeros((0, len(predictor.bands), *predictor.geometry.shape), np.float32)], []
+    kept, counts, failed = [], [np.zeros((0, *predictor.network.input_shape), np.float32)], []
     for index, item in enumerate(items):
         loaded, message = attempt(predictor.load, item)
         if message:
@@ -199,7 +199,7 @@ def mean_activation_maps(classifier, sample, *, p_min=0.9):
     source, scheme = MapSource(classifier), get_scheme(classifier.scheme)
     predictor = source.predictor
     items, n_unlabelled = _labelled_items(sample, predictor, scheme)
-    blank = np.zeros((1, len(predictor.bands), *predictor.geometry.shape), np.float32)
+    blank = np.zeros((1, *predictor.network.input_shape), np.float32)
     shape = source(blank, lambda logits: [0])[1][0].shape
     means = [_GroupedMean(shape) for _ in scheme.classes]
     n_wrong, n_unsure, failed = np.zeros(scheme.n_classes, int), np.zeros(scheme.n_classes, int), []

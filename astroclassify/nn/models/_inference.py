@@ -49,39 +49,50 @@ class Predictor:
         self.novelty = novelty
 
     def load(self, item):
-        """Counts on the grid, float32, shape (n_bands, ny, nx), and flags of one item."""
+        """Counts on the grid, float32, shape (n_planes, ny, nx), and flags of one item."""
         return self._load(item)[:2]
 
     def _load(self, item):
         """Counts, flags and exposure (s, or None)."""
-        energy = self.training.get("energy_range")
-        pixels, flags, header = load_pixels(item, bands=self.bands, geometry=self.geometry, energy=energy)
+        pixels, flags, header = load_pixels(
+            item, bands=self.bands, geometry=self.geometry, energy=self.energy, stretch=self.preprocessing.stretch
+        )
         if header is None:
             return pixels, flags, None
         return pixels, flags | self._strangeness(header), header.exposure
 
+    @property
+    def energy(self):
+        """Band [keV] of the training images, or a dict of those of their instruments; None where it is not known."""
+        return self.training.get("energy_range") or self.training.get("energy_ranges")
+
     def _strangeness(self, header):
         """Flags of an image that is not, or not known to be, of the kind seen in training."""
         flags = Flag(0)
-        known = self.training.get("instruments") or []
-        if known and [header.telescope or "", header.instrument or ""] not in [list(pair) for pair in known]:
+        known = {tuple(pair) for pair in self.training.get("instruments") or []}
+        names = (header.instrument or "").split("+")
+        # Not all headers say which array of ACIS it was.
+        names = ["ACIS-I" if name == "ACIS" and ("CHANDRA", name) not in known else name for name in names]
+        if known and not {(header.telescope or "", name) for name in names} <= known:
             flags |= Flag.OTHER_INSTRUMENT
-        energy = self.training.get("energy_range")
+        energy = self.energy
+        if isinstance(energy, dict):
+            energy = energy.get(names[0])
         if energy and (header.energy_range is None or not np.allclose(header.energy_range, energy, rtol=0.05)):
             flags |= Flag.OTHER_BAND
         return int(flags)
 
     def logits(self, counts):
-        """Logits (n, n_classes) of counts (n, n_bands, ny, nx), divided by the temperature."""
+        """Logits (n, n_classes) of counts (n, n_planes, ny, nx), divided by the temperature."""
         return self.network.logits(self.preprocessing(counts)) / np.float32(self.temperature)
 
     def probabilities(self, counts):
-        """Probabilities (n, n_classes) of counts (n, n_bands, ny, nx), in scheme order."""
+        """Probabilities (n, n_classes) of counts (n, n_planes, ny, nx), in scheme order."""
         return softmax(self.logits(counts).astype(float), axis=1)
 
     def decisive(self):
         """What decides its answers, in plain types and bytes: two predictors with the same one give the same rows."""
-        known = {key: self.training.get(key) for key in ("instruments", "energy_range")}
+        known = {key: self.training.get(key) for key in ("instruments", "energy_range", "energy_ranges")}
         rules = [self.bands, self.geometry.to_dict(), self.preprocessing.to_dict(), known, self.temperature]
         rules.append(None if self.novelty is None else self.novelty.to_dict())
         return rules, self.network.data
@@ -89,7 +100,7 @@ class Predictor:
     def load_batch(self, items):
         """
         Read items: a list of Row without probabilities, one per item, also where reading failed; and a dict of place in
-        that list to (counts of shape (n_bands, ny, nx), exposure in s or None).
+        that list to (counts of shape (n_planes, ny, nx), exposure in s or None).
         """
         rows, images = [], {}
         for place, item in enumerate(items):
@@ -144,7 +155,7 @@ class Predictor:
         if "features" in self.novelty.kinds:
             known["features"] = novelty_features(outputs)
         if "statistics" in self.novelty.kinds:
-            known["statistics"] = image_statistics(counts, exposure)
+            known["statistics"] = image_statistics(counts[:, : len(self.bands)], exposure)
         return self.novelty.unfamiliar(**known)
 
     def run(self, items, *, extras=()):

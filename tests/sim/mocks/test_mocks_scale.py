@@ -24,6 +24,7 @@ from astroclassify.exceptions import OutputError
 from astroclassify.images import read_image
 from astroclassify.schemes import Flag
 from astroclassify.sim import (
+    EmbeddedPopulation,
     Observation,
     ObservationSampler,
     make_mocks,
@@ -48,7 +49,8 @@ HOW = {"observation": SETTINGS, "engine": ENGINE, "rng": 21, "progress": False}
 def snapshot(tmp_path_factory):
     """Four small clusters; after them two groups, the last of which (number 5) has no gas."""
     folder = tmp_path_factory.mktemp("embedded") / "box"
-    return open_snapshot(write_embedded_snapshot(folder, n_halos=4, rng=3, max_cells=1500))
+    population = EmbeddedPopulation(4, rng=3, log_mass=(13.75, 15.06), max_cells=1500)
+    return open_snapshot(write_embedded_snapshot(folder, population))
 
 
 @pytest.fixture(scope="module")
