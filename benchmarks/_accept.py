@@ -26,8 +26,8 @@ from astroclassify.sim.embedded._physics import r_500_of, virial_temperature
 from astroclassify.sim.physics._telescope import make_telescope
 
 __all__ = [
-    "APERTURE", "RADII", "Cluster", "accept_images", "background_counts", "lumpy_halo", "profiles", "read_accept",
-    "sphere_halo",
+    "APERTURE", "RADII", "Cluster", "accept_images", "background_counts", "counts_per_emission", "lumpy_halo",
+    "profiles", "read_accept", "sphere_halo",
 ]  # fmt: skip
 
 TABLE = Path("profiles", "accept_main_table.txt.gz")
@@ -265,6 +265,7 @@ def _chords():
     return 2.0 * np.diff(half, axis=1)
 
 
+@lru_cache(maxsize=32)
 def photons(observation):
     """Counts on axis, of the whole exposure, per kpc3 of gas of n_e n_H = 1 cm-6, at `_TEMPERATURES`."""
     unit = _halo(np.zeros((1, 3)), [1.0], [1.0], [1.0])
@@ -274,6 +275,12 @@ def photons(observation):
         spectrum = expected_spectrum(replace(unit, temperature=[kT] * u.keV), observation, bin_width=width)
         counts.append(float(spectrum["counts"].value.sum()))
     return np.array(counts) * ELECTRONS_PER_HYDROGEN
+
+
+def counts_per_emission(observation, kT=5.0):
+    """Count rate on axis per emission measure of gas of a temperature [keV], a Quantity [ct cm3 / s]."""
+    counts = np.interp(kT, _TEMPERATURES, photons(observation)) / (u.kpc**3).to(u.cm**3)
+    return counts / observation.exposure.to_value(u.s) * u.ct * u.cm**3 / u.s
 
 
 def profiles(clusters, observation):

@@ -19,13 +19,14 @@ from astroclassify.nn import (
 from astroclassify.schemes import COOL_CORE, Flag
 
 __all__ = [
-    "auc", "c_sb", "classified", "conventional", "expected_class", "is_right", "largest_p", "score_row",
+    "T_COOL_IMAGE", "auc", "c_sb", "classified", "conventional", "expected_class", "is_right", "largest_p", "score_row",
     "sure_and_wrong", "unfamiliar",
 ]  # fmt: skip
 
 CLASSES = COOL_CORE.classes
 SURE = 0.9
 N_BOOTSTRAP, SEED = 1000, 1
+T_COOL_IMAGE = "cooling time of the image"
 INNER, OUTER = 40.0, 400.0  # kpc, of C_SB (Su et al. 2020, section 3)
 LEAST_EXPOSURE = 0.1  # of the largest one: other pixels do not count
 
@@ -60,16 +61,17 @@ def c_sb(images, *, redshift, background=None):
 
 def conventional(sample, measures):
     """
-    PREDICTIONS by name of the method. ``measures``: name -> values, high in cool cores. Ranked methods are told the
-    class fractions of the very sample; the fixed cuts are those of Su et al. (2020) for the first measure.
+    PREDICTIONS by name of the method, of measures by name: high in cool cores, but for `T_COOL_IMAGE` [Gyr].
+
+    Ranked methods are told the class fractions of the very sample; the fixed cuts are those of Su et al. (2020).
     """
     results = {}
-    for number, (name, values) in enumerate(measures.items()):
-        table = sample.copy()
-        table["c_sb"] = values
-        if number == 0:
-            results[f"{name}, fixed cuts"] = ThresholdClassifier("c_sb").classify(table)
-        results[f"{name}, ranked"] = RankClassifier("c_sb").fit(table).classify(table)
+    for name, values in measures.items():
+        table, column = sample.copy(), "t_cool" if name == T_COOL_IMAGE else "c_sb"
+        table[column] = values * u.Gyr if name == T_COOL_IMAGE else values
+        if name in (T_COOL_IMAGE, "C_SB"):
+            results[f"{name}, fixed cuts"] = ThresholdClassifier(column).classify(table)
+        results[f"{name}, ranked"] = RankClassifier(column).fit(table).classify(table)
     return results
 
 

@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
-from _accept import accept_images, background_counts, read_accept
-from _judge import c_sb, classified, conventional, is_right, score_row
+from _accept import accept_images, background_counts, counts_per_emission, read_accept
+from _judge import T_COOL_IMAGE, c_sb, classified, conventional, is_right, score_row
 from astropy import units as u
 
 from astroclassify.images import DEFAULT_COSMOLOGY
+from astroclassify.morphology import core_measures
 from astroclassify.sim import Observation
+from astroclassify.workflows import image_cooling_time
 
 __all__ = ["accept", "evidence", "grid", "instruments", "wanted"]
 
@@ -31,13 +33,11 @@ def accept(model, data, *, quick=False):
         observation = Observation()
         sample, images = accept_images(clusters, observation, **options)
         predictions = classified(model, sample, images)
-        rivals = conventional(sample, _measures(images, observation))
+        measures = {**_concentrations(images, observation), **_core_measures(sample, images, observation)}
+        rivals = conventional(sample, measures)
         for subset, chosen in (("all", slice(None)), ("public third", np.array(sample["test"]))):
-            # ranked with the fractions of the part itself
-            there = {key: image for key, image in zip(sample["source_id"], images, strict=True)}
-            part = sample[chosen]
-            own = conventional(part, _measures([there[key] for key in part["source_id"]], observation))
-            rows += _method_rows(f"{subset}{name}", part, predictions[chosen], own)
+            part = {key: values[chosen] for key, values in measures.items()}  # ranked with its own fractions
+            rows += _method_rows(subset + name, sample[chosen], predictions[chosen], conventional(sample[chosen], part))
         if kept is None:
             kept = sample, images, predictions
             bins = [*_bin_rows(sample, predictions, rivals)]
@@ -49,13 +49,27 @@ def _sets(quick):
     return dict(list(sets.items())[: 1 if quick else None])
 
 
-def _measures(images, observation):
-    """Conventional measures, high in cool cores; the background taken off is the true one, an upper limit of skill."""
+def _concentrations(images, observation):
+    """C_SB with the background in, and without: the true one is taken off, which no observer knows as well."""
     background = background_counts(observation)
     return {
         "C_SB": c_sb(images, redshift=observation.redshift),
         "C_SB without background": c_sb(images, redshift=observation.redshift, background=background),
     }
+
+
+def _core_measures(sample, images, observation):
+    """
+    Measures of the deprojected images: cuspiness, told the true R500; and cooling time [Gyr], told nothing of the
+    cluster. Both know the true background.
+    """
+    level = float(np.mean(background_counts(observation)))
+    cusp, times = [], []
+    for image, r_500 in zip(images, sample["r_500"], strict=True):
+        cusp.append(core_measures(image, r_500=r_500, background=level)["cuspiness_image"][0])
+        found = image_cooling_time(image, counts_per_emission=counts_per_emission(observation), background=level)
+        times.append(found["t_cool_image"][0].to_value(u.Gyr))
+    return {"cuspiness": np.array(cusp), T_COOL_IMAGE: np.array(times)}
 
 
 def _method_rows(name, sample, predictions, rivals):
@@ -168,14 +182,14 @@ def evidence(model, images, labels, redshifts):
                 "cell_kpc": size,
                 "core": float(np.sum(positive * near) / max(positive.sum(), 1e-12)),
                 "core area": float(near.mean()),
-                "gaps": gap_ratio(cells, image, size) if size <= 100.0 else np.nan,
+                "gaps": gap_ratio(cells, image) if size <= 100.0 else np.nan,
             }
         )
         maps.append(cells)
     return rows, maps
 
 
-def gap_ratio(cells, image, size):
+def gap_ratio(cells, image):
     """Mean absolute evidence of gap pixels over that of others at the same distances; NaN without gaps."""
     if getattr(image, "exposure", None) is None:
         return np.nan

@@ -87,7 +87,8 @@ def picture_images(data, *, every=1):
             cards = {"OBJECT": row["name"], "REDSHIFT": float(row["z"])}
             images.append(_as_counts(picture, header, **cards))
             cluster = known.get(_plain(row["name"]))
-            mocks.append(None if cluster is None else _as_counts(_mock_picture(cluster, picture, header), header, **cards))
+            mock = None if cluster is None else _mock_picture(cluster, picture, header)
+            mocks.append(None if mock is None else _as_counts(mock, header, **cards))
     return QTable(rows=index), images, mocks
 
 
@@ -122,7 +123,7 @@ def _near(redshift):
 
 
 def pictures(model, data, *, quick=False):
-    """Rows of areas under the curve of K0 < 30 against > 60 keV cm2, real and mock; the images and their predictions."""
+    """Rows of areas under the curve of K0 < 30 against > 60 keV cm2, real and mock; the images and predictions."""
     index, images, mocks = picture_images(data, every=3 if quick else 1)
     k_0, redshift = (np.array(index[name], dtype=float) for name in ("K0_keVcm2", "z"))
     rows, kept = [], None

@@ -4,13 +4,14 @@ How a cool-core classifier does on real clusters: tables, figures and a verdict,
 ``python benchmarks/real_sky.py --data SHARED_DATA --out OUT`` reads the real data that lie beside the checkout and
 writes into ``OUT``, with ``--model`` (a packaged model or a folder) for another model than `coolcore`:
 
-- ``real_sky_accept.csv``, ``_bins.csv``: images of ACCEPT's clusters (z = 0.05, 100 ks, ACIS-I), all and the public
-  third, also with other outskirts and as lumpy, triaxial clusters; beside C_SB with fixed cuts, and ranked;
+- ``real_sky_accept.csv``, ``_leads_short.csv``, ``_bins.csv``: images of ACCEPT's clusters (z = 0.05, 100 ks, ACIS-I),
+  all and the public third, also with other outskirts and as lumpy, triaxial clusters; beside C_SB with fixed cuts and
+  ranked, cuspiness, and the cooling time that the image gives;
 - ``real_sky_grid.csv``: the same clusters at other redshifts, exposures, instruments, backgrounds, and off the middle;
 - ``real_sky_pictures.csv``: published pictures of Chandra, and mock images made into such pictures;
 - ``real_sky_xmm.csv``, ``real_sky_others.csv``: images of XMM-Newton and ROSAT, and what is no cluster;
 - ``real_sky_maps.csv``: where the evidence lies;
-- ``real_sky_verdict.csv``: what was asked for, and whether it is met;
+- ``real_sky_verdict.csv``: what was asked for, and whether it is met; ``real_sky_model.txt``: of which model;
 - ``real_sky_<name>.png``: reliability, limits, failures, maps.
 
 What is there is replaced. ``--parts`` does some of it, ``--quick`` all with fewer images. Run it with
@@ -22,6 +23,7 @@ import argparse
 import csv
 import io
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import _real_accept
@@ -37,6 +39,16 @@ from astroclassify.sim import Observation
 
 PARTS = ("accept", "grid", "pictures", "xmm", "others", "maps")
 RIVALS = ("C_SB, ranked", "C_SB without background, ranked")
+ACCEPT_COLUMNS = {
+    "clusters": "clusters", "method": "method", "n": "n", "macro-F1": "f1", "recall CC": "recall CC",
+    "WCC": "recall WCC", "NCC": "recall NCC", "ECE": "ece", "if exact": "ece_exact", "sure and wrong": "sure and wrong",
+    "Spearman": "spearman",
+}  # fmt: skip
+GRID_COLUMNS = {
+    "instrument": "instrument", "z": "redshift", "ks": "exposure_ks", "background": "background",
+    "shift [kpc]": "shift_kpc", "counts": "counts", "PSF [kpc]": "psf_kpc", "wanted": "wanted", "network": "f1",
+    "C_SB, ranked": "C_SB, ranked", "without background": "C_SB without background, ranked",
+}  # fmt: skip
 MAPPED = 16  # images of which maps are drawn
 
 
@@ -57,6 +69,10 @@ def main():
         start = time.process_time()
         getattr(card, part)()
         print(f"{part}: {time.process_time() - start:.0f} s", flush=True)
+    (arguments.out / "real_sky_model.txt").write_text(
+        f"{arguments.model}, astroclassify {version('astroclassify')}{', quick' if arguments.quick else ''}\n",
+        encoding="utf-8",
+    )
     card.write("verdict", [row for part in parts for row in card.verdicts.get(part, [])])
 
 
@@ -75,6 +91,11 @@ class Card:
             writer.writerow(names)
             writer.writerows([_text(row.get(name, "")) for name in names] for row in rows)
 
+    def write_short(self, name, rows, columns):
+        """Some columns of rows for the documentation: title -> key, a value with its interval where there is one."""
+        shown = ({title: _with_interval(row, key) for title, key in columns.items()} for row in rows)
+        self.write(f"{name}_short", list(shown))
+
     def figure(self, name, figure):
         """A figure as a small file: of 64 colours."""
         buffer = io.BytesIO()
@@ -92,6 +113,8 @@ class Card:
     def accept(self):
         rows, bins, (sample, images, predictions) = _real_accept.accept(self.model, self.data, quick=self.quick)
         self.write("accept", rows)
+        self.write_short("accept", rows, ACCEPT_COLUMNS)
+        self.write_short("leads", [row for row in rows if row["method"] == "network"], _lead_columns(rows))
         self.write("bins", bins)
         diagram = reliability(predictions, n_bins=5)
         self.figure("reliability", plot_reliability(diagram[diagram["class"] == "top"]))
@@ -116,6 +139,7 @@ class Card:
     def grid(self):
         rows = list(_real_accept.grid(self.model, self.data, quick=self.quick))
         self.write("grid", rows)
+        self.write_short("grid", rows, GRID_COLUMNS)
         self.figure("limits", _real_figures.limits(rows))
         wanted = [row for row in rows if np.isfinite(row["wanted"])]
         good = sum(row["f1"] >= row["wanted"] for row in wanted)
@@ -170,6 +194,20 @@ class Card:
         if np.isfinite(gaps).any():
             ratio = float(np.nanmedian(gaps))
             self.asked("maps", "evidence of gap pixels over others, median", ratio, "0.5 to 1.5", 0.5 <= ratio <= 1.5)
+
+
+def _lead_columns(rows):
+    """Title -> key of the differences of macro-F1 between the network and each ranked method."""
+    keys = [key for key in rows[0] if key.startswith("over ") and not key.endswith(("_lo", "_hi"))]
+    return {"clusters": "clusters", **{key: key for key in keys}}
+
+
+def _with_interval(row, key):
+    """Text of a value, with its interval where the row has one."""
+    value = row.get(key, "")
+    if f"{key}_lo" not in row:
+        return _text(value)
+    return f"{value:.2f} ({row[f'{key}_lo']:.2f} to {row[f'{key}_hi']:.2f})"
 
 
 def _text(value):
