@@ -9,7 +9,7 @@ from astropy import units as u
 from astropy.cosmology import FLRW
 
 from ._snapshot_files import Group, Paths, gas_names, gas_pieces
-from ._tng_gas import SUMMARY_FIELDS, TngGroup
+from ._tng_gas import GAS_FIELDS, SUMMARY_FIELDS, TngGroup
 
 __all__ = ["MANY_CELLS", "HaloPieces", "gas_within"]
 
@@ -72,8 +72,11 @@ class HaloPieces:
         SnapshotError
             As `Snapshot.read_halo`.
         """
+        yield from self._halos(gas_names(self._paths, self.halo_id, self._entry))
+
+    def _halos(self, names):
+        """The pieces, of these fields."""
         summary = self._summary
-        names = gas_names(self._paths, self.halo_id, self._entry)
         for gas in gas_pieces(self._paths, self.halo_id, self._entry, names=names, size=N_CELLS):
             cells = self._group.cells(gas)
             if np.any(cells.kept):
@@ -82,7 +85,7 @@ class HaloPieces:
     def within(self, radius):
         """The cells within a radius [kpc], and perhaps more, as arrays of the names that measures need."""
         if radius not in self._spheres:
-            parts = [_inner(piece, radius) for piece in self.pieces()]
+            parts = [_inner(piece, radius) for piece in self._halos(GAS_FIELDS)]
             self._spheres.clear()  # one at a time: they may be large
             self._spheres[radius] = SimpleNamespace(
                 r_500=self.r_500, **{name: np.concatenate([part[name] for part in parts]) for name in _MEASURED}
