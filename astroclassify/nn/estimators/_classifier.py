@@ -10,7 +10,7 @@ from sklearn.base import ClassifierMixin
 from astroclassify.exceptions import ArgumentError, ModelError
 from astroclassify.schemes import COOL_CORE, ClassScheme, get_scheme
 
-from ..inputs._dataset import load_training_set
+from ..inputs._dataset import TrainingSet, load_training_set
 from ..models import _store
 from ..models._inference import classify, probabilities
 from . import _documents, _fitting
@@ -326,8 +326,9 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         from ..doubt._calibration import fit_temperature
 
         predictor, task = self._fitted(), self._task()
-        rules = {"task": task, "bands": predictor.bands, "geometry": predictor.geometry, "stretch": self.stretch}
-        known = load_training_set(X, y, groups, **rules, name="X")
+        rules = {"task": task, "bands": predictor.bands, "geometry": predictor.geometry}
+        rules["rule"] = predictor.preprocessing
+        known = X if isinstance(X, TrainingSet) else load_training_set(X, y, groups, **rules, name="X")
         task.learn(known, least_classes=1)
         logits, weight = _fitting.raw_logits(predictor, known.counts), task.targets(known).sum(axis=1)
         self.temperature_ = float(fit_temperature(logits, known.answers, groups=known.groups, sample_weight=weight))

@@ -7,7 +7,7 @@ from astroclassify.fields._sensitivity import sensitivity
 from astroclassify.fields._telescopes import half_energy_width
 from astroclassify.images import DEFAULT_COSMOLOGY
 
-__all__ = ["BRIGHTNESS", "LEAST_EXPOSURE", "PLANES", "brightness", "shape_alone", "with_conditions"]
+__all__ = ["BRIGHTNESS", "LEAST_EXPOSURE", "PLANES", "brightness", "log_depth_of_shape", "shape_alone", "with_conditions"]
 
 BRIGHTNESS = "brightness"
 
@@ -38,12 +38,17 @@ def brightness(planes):
     return np.log1p(np.where(seen, np.maximum(counts, 0) / scale, 0)) * np.float32(1 / np.log(10))
 
 
-def shape_alone(planes):
+def log_depth_of_shape(planes, area=1.0):
+    """The depth that is given to an image (n_planes, ny, nx) whose own is not known; ``area`` of its pixels."""
+    counts, exposure = planes[:2]
+    total = np.sum(np.where(exposure >= LEAST_EXPOSURE, np.maximum(counts, 0), 0) * area, dtype=float)
+    return np.log10(max(total, 1.0) / _SHAPE_COUNTS)
+
+
+def shape_alone(planes, area=1.0):
     """Planes of one image as if neither exposure time nor instrument were known."""
     planes = planes.copy()
-    counts, exposure = planes[:2]
-    total = np.sum(np.where(exposure >= LEAST_EXPOSURE, np.maximum(counts, 0), 0), dtype=float)
-    planes[2], planes[5] = np.log10(max(total, 1.0) / _SHAPE_COUNTS), 0
+    planes[2], planes[5] = log_depth_of_shape(planes, area), 0
     return planes
 
 

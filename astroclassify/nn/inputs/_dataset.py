@@ -10,7 +10,6 @@ from astroclassify.tables import plain_column
 
 from ._items import as_items, group_names
 from ._pixels import load_pixels
-from ._preprocess import n_planes
 
 __all__ = ["TrainingSet", "load_training_set"]
 
@@ -18,7 +17,7 @@ __all__ = ["TrainingSet", "load_training_set"]
 @dataclass(frozen=True)
 class TrainingSet:
     """
-    Training images: ``counts`` (n, n_planes, ny, nx) float32, ``answers`` (n, k) soft labels or targets.
+    Training images: ``counts`` (n, n_planes, ny, nx) float32, perhaps reduced, ``answers`` (n, k) soft labels or targets.
 
     ``weights``, ``groups`` (text), ``headers`` and ``redshifts`` (objects) are (n,); ``n_left_out`` rows had no answer
     or could not be read.
@@ -30,6 +29,7 @@ class TrainingSet:
     groups: np.ndarray
     headers: np.ndarray
     redshifts: np.ndarray
+    totals: np.ndarray
     n_left_out: int
 
     def __len__(self):
@@ -40,6 +40,12 @@ class TrainingSet:
         columns = [getattr(self, field.name)[rows] for field in fields(self)[:-1]]
         return TrainingSet(*columns, self.n_left_out)
 
+    @classmethod
+    def joined(cls, parts):
+        """One set of several."""
+        columns = [np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)[:-1]]
+        return cls(*columns, sum(part.n_left_out for part in parts))
+
     def describe(self, in_counts, **extra):
         """Description in plain types, for ``model.json``; ``in_counts``: which bands hold counts."""
         headers = [header for header in self.headers if header is not None]
@@ -49,8 +55,7 @@ class TrainingSet:
             energies.setdefault(header.instrument or "", set()).add(tuple(header.energy_range or ()))
         bands = set.union(*energies.values(), set())
         own = {name: list(*found) for name, found in sorted(energies.items()) if len(found) == 1 and all(found)}
-        totals = self.counts.sum(axis=(2, 3), dtype=float)[:, : len(in_counts)]
-        totals = totals[:, np.array(in_counts, dtype=bool)].sum(axis=1)
+        totals = self.totals[:, np.array(in_counts, dtype=bool)].sum(axis=1)
         return {
             "n_images": len(self),
             "n_groups": len(np.unique(self.groups)),
@@ -79,11 +84,12 @@ def _sample_weights(weights, n, name):
     return values
 
 
-def load_training_set(X, y, groups, *, task, bands, geometry, stretch, name, weights=None):
+def load_training_set(X, y, groups, *, task, bands, geometry, rule, name, weights=None):
     """
     Read all images with an answer from ``y`` or the table ``X``; others and unreadable ones cause one warning.
 
-    ``task`` is a `ClassTask` or `TargetTask`, ``name`` that of the argument in messages.
+    ``task`` is a `ClassTask` or `TargetTask`, ``rule`` a `Preprocessing`, which reduces images where it can, ``name``
+    that of the argument in messages.
     """
     items, _ = as_items(X, bands=bands, shape=geometry.shape)
     answers, known = task.answers(X, y, items, name)
@@ -93,17 +99,21 @@ def load_training_set(X, y, groups, *, task, bands, geometry, stretch, name, wei
     groups = group_names(groups)
     if len(items) != len(groups):
         raise ValueError(f"groups must be one per image ({len(items)}), got {len(groups)}")
-    counts = np.empty((len(items), n_planes(bands, stretch), *geometry.shape), dtype=np.float32)
+    counts, totals = None, np.zeros((len(items), len(bands)))
     rows, headers, reason = [], [], f"no {task.answer}"
     for index, item in enumerate(items):
         if not known[index]:
             continue
         try:
-            # Written at the next free place, so that left-out rows cost no second copy of the others.
-            counts[len(rows)], _, header = load_pixels(item, bands=bands, geometry=geometry, stretch=stretch)
+            planes, _, header = load_pixels(item, bands=bands, geometry=geometry, stretch=rule.stretch)
+            reduced = rule.reduce(planes)
         except (OSError, ValueError, TypeError) as error:
             reason = f"{item.source_id}: {error}"
             continue
+        if counts is None:
+            counts = np.empty((len(items), *reduced.shape), dtype=np.float32)
+        # Written at the next free place, so that left-out rows cost no second copy of the others.
+        counts[len(rows)], totals[len(rows)] = reduced, planes[: len(bands)].sum(axis=(1, 2), dtype=float)
         rows.append(index)
         headers.append(header)
     n_left_out = len(items) - len(rows)
@@ -115,7 +125,7 @@ def load_training_set(X, y, groups, *, task, bands, geometry, stretch, name, wei
     redshifts = [items[row].redshift for row in rows]
     return TrainingSet(
         counts[: len(rows)], answers[rows], weights[rows], groups[rows], _objects(headers), _objects(redshifts),
-        n_left_out,
+        totals[: len(rows)], n_left_out,
     )  # fmt: skip
 
 

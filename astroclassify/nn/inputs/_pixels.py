@@ -14,8 +14,9 @@ from astroclassify._checks import first_line
 from astroclassify.exceptions import GeometryError
 from astroclassify.schemes import Flag
 
-from ._brightness import BRIGHTNESS, with_conditions
+from ._brightness import with_conditions
 from ._forms import plain_counts
+from ._preprocess import CALIBRATED
 from ._reader import read_file
 
 __all__ = ["attempt", "load_pixels", "opened"]
@@ -105,7 +106,7 @@ def load_pixels(item, *, bands, geometry, energy=None, stretch="log"):
 
     Returns float32 counts (n_planes, ny, nx), zero where masked (``optical`` in any unit), flags of the image and the
     resampling, and the `Header` of the first band of counts, None for an array on the grid. Event lists are read in the
-    band ``energy`` [keV], or that of their instrument where it is a dict. With ``stretch`` "brightness" the other
+    band ``energy`` [keV], or that of their instrument where it is a dict. With a ``stretch`` of `CALIBRATED` the other
     `PLANES` follow the counts.
     """
     shape = tuple(geometry.shape)
@@ -114,7 +115,7 @@ def load_pixels(item, *, bands, geometry, energy=None, stretch="log"):
         raise GeometryError("centre is for images with a celestial WCS, which an array has not")
     if isinstance(item.value, np.ndarray):
         pixels, flags = _array_pixels(item, bands, shape)
-        if stretch == BRIGHTNESS:
+        if stretch in CALIBRATED:
             pixels = with_conditions(pixels[0], redshift=item.redshift)
         return pixels, flags, None
     centre = None if item.centre is None else SkyCoord(*item.centre, unit=u.deg)
@@ -128,7 +129,7 @@ def load_pixels(item, *, bands, geometry, energy=None, stretch="log"):
         planes.append(plane)
     counts = [band for band in bands if band not in _NOT_COUNTS]
     header = headers[counts[0] if counts else bands[0]]
-    if stretch == BRIGHTNESS:
+    if stretch in CALIBRATED:
         return with_conditions(planes[0], grid, header, _known_redshift(grid)), flags, header
     return np.stack(planes), flags, header
 

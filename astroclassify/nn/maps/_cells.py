@@ -23,6 +23,7 @@ _LAYOUTS = {
     "mobilenet_v2": _STRIDED,
     "kosiba2020": (32, 15.5),
     "attention": (4, 1.5),
+    "profile": (4, 1.5),
 }
 
 

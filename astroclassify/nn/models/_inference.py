@@ -14,6 +14,7 @@ from astroclassify.schemes import Flag
 from ..inputs._items import as_items, open_folder
 from ..inputs._pixels import attempt, load_pixels
 from ..inputs._predictions import prediction_table
+from ..inputs._preprocess import n_planes
 from ._kept_rows import KeptRows, Row, fingerprints
 from ._onnx_network import BATCH, OnnxNetwork, lanes
 
@@ -60,6 +61,11 @@ class Predictor:
         if header is None:
             return pixels, flags, None
         return pixels, flags | self._strangeness(header), header.exposure
+
+    @property
+    def shape(self):
+        """Shape of the planes of an image, (n_planes, ny, nx)."""
+        return n_planes(self.bands, self.preprocessing.stretch), *self.geometry.shape
 
     @property
     def energy(self):

@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from ..inputs._brightness import shape_alone
+from ..inputs._profile import RING_AREAS
 
 __all__ = ["AUGMENTATIONS", "augment", "check_augmentation", "rotate", "rotation_of", "thin"]
 
@@ -16,7 +17,7 @@ AUGMENTATIONS = {
     "shift": "shifted by up to 1/32 of the side; what leaves at one edge comes back at the other",
     "thin": "counts kept with a chance between 0.5 and 1: a shorter exposure",
     "brightness": "bands that hold no counts: multiplied by 0.8 to 1.25, offset by up to 0.1 of their spread",
-    "depth": "with stretch 'brightness': the depth wrong by 10 % (1 sigma), and in a quarter of the cases unknown",
+    "depth": "with stretch 'brightness' or 'profile': the depth wrong by 10 % (1 sigma), and in a quarter of the cases unknown",
 }
 
 _SHIFT = 32
@@ -29,10 +30,10 @@ _DEPTH_ERROR, _UNKNOWN_DEPTH = 0.04, 0.25
 _ROUNDING = 1e-3
 
 
-def check_augmentation(names, *, counts, calibrated=False):
+def check_augmentation(names, *, counts, calibrated=False, profile=False):
     """
     Names as a tuple, each known, given once, and with a band to act on (``counts``: which bands hold counts;
-    ``calibrated``: whether planes of the observation follow).
+    ``calibrated``: whether planes of the observation follow; ``profile``: whether pixels are rings).
     """
     if isinstance(names, str) or not all(isinstance(name, str) and name in AUGMENTATIONS for name in names):
         raise ValueError(f"augmentation must be a tuple of names among {sorted(AUGMENTATIONS)}, got {names!r}")
@@ -44,7 +45,9 @@ def check_augmentation(names, *, counts, calibrated=False):
     if "brightness" in names and all(counts):
         raise ValueError("augmentation 'brightness' needs a band that holds no counts: counts are made fewer by 'thin'")
     if "depth" in names and not calibrated:
-        raise ValueError("augmentation 'depth' is for stretch 'brightness', which knows the depth of an image")
+        raise ValueError("augmentation 'depth' is for stretches 'brightness' and 'profile', which know the depth")
+    if profile and set(names) - {"depth"}:
+        raise ValueError(f"augmentation may only be 'depth' with stretch 'profile', which knows no place, got {names}")
     return names
 
 
@@ -133,7 +136,7 @@ def _depth(image, rng):
     """Planes of an image whose exposure, or instrument, is not quite known, or not at all."""
     error, unknown = rng.normal(0, _DEPTH_ERROR), rng.random() < _UNKNOWN_DEPTH
     if unknown or not image[5].any():
-        return shape_alone(image)
+        return shape_alone(image, RING_AREAS if image.shape[1:] == (1, len(RING_AREAS)) else 1.0)
     return np.concatenate([image[:2], image[2:3] + image.dtype.type(error), image[3:]])
 
 
