@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = attach(
         "halos._halo": ("Halo",),
         "halos._labels": ("CoreMeasures", "classify_t_cool", "cooling_time", "measure_core"),
         "halos._measures": ("measure_halo",),
+        "halos._pieces": ("HaloPieces",),
         "halos._snapshot": ("Snapshot", "open_snapshot"),
         "mocks._events": ("write_events",),
         "mocks._make": ("make_mocks",),

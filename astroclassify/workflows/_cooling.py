@@ -65,8 +65,8 @@ def image_cooling_time(
     -------
     dict
         Name -> (value, error), Quantities: ``t_cool_image`` [Gyr], ``n_e_image`` [cm-3], ``temperature`` [keV] and
-        ``r_500`` [kpc]. The error of the cooling time is that of the density and of the temperature together; where both
-        temperature and R500 are given, that of the density.
+        ``r_500`` [kpc]. The error of the cooling time is that of the density and of the temperature together, or of the
+        density alone where the temperature is given.
 
     Raises
     ------

@@ -160,7 +160,7 @@ def _sorted(counts, background, seconds, valid, at, edges, arcsec, pixel, centre
     low = np.maximum(np.floor(at - edges[-1] / pixel).astype(int), 0)
     high = np.minimum(np.ceil(at + edges[-1] / pixel).astype(int) + 1, size)
     part = np.s_[low[1] : max(high[1], low[1]), low[0] : max(high[0], low[0])]
-    dy, dx = (np.indices(counts[part].shape).T + low - at)[..., ::-1].T
+    dy, dx = np.indices(counts[part].shape) + (low - at)[::-1, np.newaxis, np.newaxis]
     distance = np.hypot(dx, dy)
     annulus = np.searchsorted(edges / pixel, distance, side="right") - 1
     used = (annulus >= 0) & (annulus < len(edges) - 1) & valid[part]

@@ -178,6 +178,7 @@ def fit_emission(counts, background, exposed, edges, psf, background_error):
     if psf is not None:
         seen = light_shares(edges, psf) @ seen
     response = (exposed / area) @ seen
+    lit = exposed.any(axis=1)
     rows = spline.rows(np.cbrt(0.5 * (edges[1:] ** 3 + edges[:-1] ** 3)))
     n = spline.n
     precision = np.zeros((n + 1, n + 1))
@@ -187,7 +188,7 @@ def fit_emission(counts, background, exposed, edges, psf, background_error):
 
     def expected(state):
         shells = np.exp(rows @ state[:n])
-        return response @ shells + background * max(1 + state[n], 0.0), shells
+        return np.where(lit, response @ shells + background * max(1 + state[n], 0.0), 1.0), shells
 
     def worth(state, model):
         return counts @ np.log(model) - model.sum() - 0.5 * state @ precision @ state + pull @ state
@@ -218,4 +219,4 @@ def fit_emission(counts, background, exposed, edges, psf, background_error):
         if gain < _TOLERANCE:
             break
     covariance = np.linalg.inv(fisher)
-    return Emission(spline, state[:n], covariance[:n, :n], edges, model, 1 + state[n])
+    return Emission(spline, state[:n], covariance[:n, :n], edges, np.where(lit, model, 0.0), 1 + state[n])

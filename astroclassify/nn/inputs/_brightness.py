@@ -98,9 +98,10 @@ def _depth(header, image, redshift, seconds):
 
 
 def _psf_kpc(header, image, redshift):
-    """Half-energy width on axis at the cluster [kpc]; for a Gaussian (PSFFWHM of a mock) it is the full width."""
-    width = None if image is None else image.meta.get("PSFFWHM")
-    if not isinstance(width, (int, float)) or not width > 0:
-        width = (None if header is None else half_energy_width(header.instrument)) or _HALF_ENERGY_WIDTH
+    """Half-energy width on axis at the cluster [kpc]; that of a Gaussian, which a mock of Chandra names, is its FWHM."""
+    width = None if header is None else half_energy_width(header.instrument)
+    if header is not None and header.telescope == "CHANDRA":
+        stated = image.meta.get("PSFFWHM")
+        width = stated if isinstance(stated, (int, float)) and stated > 0 else width
     per_arcsec = DEFAULT_COSMOLOGY.kpc_proper_per_arcmin(np.clip(redshift or _REDSHIFT, *_REDSHIFTS))
-    return float((width * u.arcsec * per_arcsec).to_value(u.kpc))
+    return float(((width or _HALF_ENERGY_WIDTH) * u.arcsec * per_arcsec).to_value(u.kpc))

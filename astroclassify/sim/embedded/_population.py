@@ -12,7 +12,7 @@ from astroclassify import batch, tables
 from astroclassify._checks import check_choice, check_integer, check_number, check_quantity
 from astroclassify.exceptions import EmptyResultWarning
 
-from ..halos._tng_gas import cosmology_of, halo_from_gas
+from ..halos._tng_gas import TngGroup, cosmology_of
 from . import _physics as physics
 from ._accept import PARTS
 from ._cells import draw_cells
@@ -222,8 +222,7 @@ class EmbeddedPopulation:
         """
         halo_id = check_integer("halo_id", halo_id, 0, self.n_halos - 1)
         gas, group, cluster = self.gas_of(halo_id)
-        halo = halo_from_gas(
-            gas,
+        halo = TngGroup(
             group,
             header=common_header(self.name),
             halo_id=halo_id,
@@ -231,7 +230,7 @@ class EmbeddedPopulation:
             snapshot=self.snapshot,
             cosmology=self.cosmology,
             origin=self.name,
-        )
+        ).whole(gas)
         halo.meta.update(cluster.truth)
         halo.meta["point_sources"] = QTable(
             {"position": cluster.sources[:, :3] * u.kpc, "luminosity": cluster.sources[:, 3] * (u.erg / u.s)}

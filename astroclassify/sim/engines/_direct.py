@@ -121,8 +121,9 @@ def prepare(halo, observation):
 
 def _temperature_position(halo):
     """Where each cell's temperature lies in the table; beyond its ends the end counts."""
-    kT = np.asarray(load_emissivity().temperature)
-    return table_position(kT, np.clip(halo.temperature.to_value(u.keV), kT[0], kT[-1]))
+    from ._direct_loops import table_places
+
+    return table_places(load_emissivity().temperature, halo.temperature.to_value(u.keV))
 
 
 def _doppler_nodes(velocity):
@@ -156,9 +157,10 @@ def _side_by_side(*calls, n_cells):
         return list(pool.map(lambda call: call(), calls))
 
 
-def expected(gas, observation, telescope, axis):
+def expected(gas, observation, telescope, axis, image=None):
     """
-    Expected counts of the gas on every pixel, point spread function included, before the exposure map.
+    Expected counts of the gas on every pixel, point spread function included, before the exposure map; added to
+    ``image`` where there is one.
 
     Every thread has its own rows of the image and goes through all cells: a pixel gets them in their order, so that no
     bit depends on the number of threads.
@@ -176,7 +178,7 @@ def expected(gas, observation, telescope, axis):
         psf = telescope.psf_sigma(column, row)
     else:
         psf = np.atleast_1d(telescope.psf_sigma(middle[1], middle[0]))
-    image = np.zeros((rows, columns))
+    image = np.zeros((rows, columns)) if image is None else image
 
     def fill(low, high):
         deposit(

@@ -1,5 +1,6 @@
 """
-The compiled loop of the direct engine: the counts of every cell on the pixels of some rows of an image.
+The compiled loops of the direct engine: the counts of every cell on the pixels of some rows of an image, and the place
+of its temperature in the table.
 
 This module imports numba, so others import it where they need it. Compiling takes some seconds, once: numba keeps the
 machine code in ``__pycache__`` beside this file or in the user's cache folder, and notices changes of this file only.
@@ -11,7 +12,7 @@ from numba import njit
 
 from ..physics._projection import C_KM_S
 
-__all__ = ["deposit"]
+__all__ = ["deposit", "table_places"]
 
 # Kernels end at this many standard deviations and are normalised to 1 inside: 7e-6 of the counts move inwards.
 N_SIGMA = 4.5
@@ -41,11 +42,43 @@ _DOUBLE = tuple(float(p) for p in _kernel_integral())
 _SINGLE = tuple(np.float32(p) for p in _kernel_integral())
 
 
+# The first bits of a number, its exponent and three digits more, say in which eighth of an octave it lies.
+_SHIFT = 49
+
+
+def table_places(nodes, values):
+    """
+    Node of a table below each value, and the weight of the node above, as `table_position`; the value of the nearest
+    end beyond the table. ``nodes`` and ``values`` are positive.
+    """
+    nodes = np.ascontiguousarray(nodes)
+    first, last = nodes[[0, -1]].view(np.int64) >> _SHIFT
+    eighths = (np.arange(first, last + 1) << _SHIFT).view(np.float64)
+    starts = np.clip(np.searchsorted(nodes, eighths, side="right") - 1, 0, len(nodes) - 2)
+    lower, weight = np.empty(len(values), np.int64), np.empty(len(values))
+    _table_places(nodes, np.ascontiguousarray(values), starts, first, lower, weight)
+    return lower, weight
+
+
+@njit(**OPTIONS)
+def _table_places(nodes, values, starts, first, lower, weight):
+    """Fill ``lower`` and ``weight``: the nodes are looked for from the ``starts`` of the eighths of octaves on."""
+    bits = values.view(np.int64)
+    for i in range(values.size):
+        value = min(max(values[i], nodes[0]), nodes[-1])
+        eighth = (bits[i] >> _SHIFT) - first
+        node = starts[min(max(eighth, 0), starts.size - 1)]
+        while node < nodes.size - 2 and nodes[node + 1] <= value:
+            node += 1
+        lower[i] = node
+        weight[i] = (value - nodes[node]) / (nodes[node + 1] - nodes[node])
+
+
 @njit(**OPTIONS)
 def _shares(shares, integral, steps, p, number, start, step):
     """Shares of ``number`` pixels in a kernel from -1 to 1, the first of which begins at ``start``."""
     one = steps[1]
-    # groups of whole vectors: what lies beyond is computed as well, and not used
+    # whole vectors; what lies beyond is computed as well, and not used
     for k in range(_VECTOR * (number // _VECTOR + 1)):
         y = min(max(start + steps[k] * step, -one), one)
         s = (y + y) * y - one

@@ -70,7 +70,7 @@ def as_sky_image(counts, halo, observation, telescope, circles, meta):
     mask = circles if observation.source_treatment == "masked" else np.zeros(observation.shape, bool)
     exposure = None
     if observation.exposure_map and (observation.detector != "uniform" or mask.any()):
-        exposure = np.where(mask, 0.0, telescope.fraction) * observation.exposure.to_value(u.s)
+        exposure = np.where(mask, 0.0, telescope.fraction * observation.exposure.to_value(u.s)).astype(np.float32)
         mask = exposure <= 0
     wcs = tan_wcs(observation.shape, observation.pixel_scale(halo.cosmology))
     mask = mask if mask.any() else None

@@ -321,7 +321,7 @@ class Observation:
         >>> observation = Observation.acis_s(exposure=50 * u.ks)
         >>> chip = (1024 * 0.492 * u.arcsec) ** 2
         >>> print(f"{observation.background * chip:.3f}, {observation.sky_background * chip:.3f}")
-        0.448 ct / s, 0.048 ct / s
+        0.448 ct / s, 0.045 ct / s
         """
         return cls._observatory("acis-s", {"psf_fwhm": 1.1 * u.arcsec, "response": "acis-s-cycle0", **changes})
 

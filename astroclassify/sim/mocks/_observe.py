@@ -1,6 +1,7 @@
 """Mock observations of a halo: an engine gives the source, the telescope's steps and the header are here."""
 
 import contextlib
+from functools import partial
 
 import numpy as np
 from astropy import units as u
@@ -14,6 +15,7 @@ from astroclassify.images import SkyImage, as_image
 from ..engines import _direct
 from ..engines._photon_source import bin_events, photon_source
 from ..halos._halo import Halo
+from ..halos._pieces import HaloPieces
 from ..physics._projection import axis_name, check_axis
 from ..physics._telescope import make_telescope
 from ..physics._xray_packages import check_pyxsim
@@ -45,10 +47,10 @@ def check_engine(engine):
     return engine
 
 
-def check_arguments(halo, observation):
+def check_arguments(halo, observation, *, engine="pyxsim"):
     """Raise unless both have their type and the response is known over the whole band."""
-    if not isinstance(halo, Halo):
-        raise TypeError(f"halo must be a Halo, got {type(halo).__name__}")
+    if not isinstance(halo, Halo | HaloPieces if engine == "direct" else Halo):
+        raise TypeError(f"halo must be a Halo for engine {engine!r}, got {type(halo).__name__}")
     if not isinstance(observation, Observation):
         raise TypeError(f"observation must be an Observation, got {type(observation).__name__}")
     response = observation.load_response()
@@ -67,7 +69,7 @@ def observe(halo, observation, *, axis="z", engine="pyxsim", rng=None):
 
     Parameters
     ----------
-    halo : Halo
+    halo : Halo or, for engine ``"direct"``, HaloPieces
         The halo; it is moved to ``observation.redshift``, its lengths kept.
     observation : Observation
         Settings of the observation.
@@ -125,7 +127,7 @@ def observe(halo, observation, *, axis="z", engine="pyxsim", rng=None):
     >>> image = observe(halo, Observation(), axis="x", engine="direct", rng=1)  # doctest: +SKIP
     """
     check_axis(axis)
-    with observing(halo, observation, engine=engine, seed=master_seed(rng)) as image_along:
+    with observing(halo, observation, engine=engine, seed=master_seed(rng), axes=[axis]) as image_along:
         return image_along(axis)
 
 
@@ -135,7 +137,7 @@ def expected_counts(halo, observation, *, axis="z", rng=None):
 
     Parameters
     ----------
-    halo : Halo
+    halo : Halo or HaloPieces
         The halo.
     observation : Observation
         Settings of the observation.
@@ -162,12 +164,12 @@ def expected_counts(halo, observation, *, axis="z", rng=None):
     >>> short, long = (draw_counts(expected, exposure=t, rng=1) for t in (10 * u.ks, 200 * u.ks))  # doctest: +SKIP
     """
     check_engine("direct")
-    check_arguments(halo, observation)
+    check_arguments(halo, observation, engine="direct")
     axis = check_axis(axis)
     seed = 0 if observation.point_sources is None else master_seed(rng)
     telescope = make_telescope(observation, halo.cosmology)
     sources = sources_along(halo, observation, telescope, seed, axis)
-    image = _direct_source(halo, observation, telescope)(axis, sources)
+    image = _direct_source(halo, observation, telescope, [axis])(axis, sources)
     image, circles = treat_sources(image, sources, telescope, observation)
     meta = image_header(halo, observation, axis=axis, engine="direct", seed=seed)
     return as_sky_image(image, halo, observation, telescope, circles, meta)
@@ -254,20 +256,20 @@ def expected_spectrum(halo, observation, *, axis="z", bin_width=0.05 * u.keV):
 
 
 @contextlib.contextmanager
-def observing(halo, observation, *, engine, seed):
+def observing(halo, observation, *, engine, seed, axes):
     """
-    Prepare a halo once; yields a function of an axis that gives the image, see `observe`.
+    Prepare a halo once; yields a function of one of the axes that gives the image, see `observe`.
 
     The photons depend on the master seed and on the halo, each image on the axis as well. Which axes are asked for, and
     in which order, changes nothing.
     """
     check_engine(engine)
-    check_arguments(halo, observation)
+    check_arguments(halo, observation, engine=engine)
     telescope = make_telescope(observation, halo.cosmology)
     identity = (halo.simulation, halo.snapshot, halo.halo_id)
     with contextlib.ExitStack() as stack:
         if engine == "direct":
-            source = _direct_source(halo, observation, telescope)
+            source = _direct_source(halo, observation, telescope, axes)
         else:
             source = stack.enter_context(photon_source(halo, observation, telescope, seed))
 
@@ -288,15 +290,24 @@ def observing(halo, observation, *, engine, seed):
         yield image_along
 
 
-def _direct_source(halo, observation, telescope):
-    """Function of the axis and the point sources: the expected counts of everything."""
+def _direct_source(halo, observation, telescope, axes):
+    """Function of one of the axes and of the point sources: the expected counts of everything."""
     if observation.response_files is not None:
         raise ValueError(f"response {observation.response!r} needs engine 'pyxsim', got engine 'direct'")
-
-    gas, around = _direct.prepare(halo, observation), observation.enlarged(telescope.margin)
+    around = observation.enlarged(telescope.margin)
+    if isinstance(halo, Halo):
+        gas = _direct.prepare(halo, observation)
+        gas_along = partial(_direct.expected, gas, around, telescope)
+    else:
+        sums = {check_axis(axis): np.zeros(around.shape) for axis in axes}
+        for piece in halo.pieces():
+            gas = _direct.prepare(piece, observation)
+            for axis, image in sums.items():
+                _direct.expected(gas, around, telescope, axis, image)
+        gas_along = sums.get
 
     def source(axis, sources):
-        sharp = _direct.expected(gas, around, telescope, axis) + sharp_sources(sources, telescope)
+        sharp = gas_along(axis) + sharp_sources(sources, telescope)
         return telescope.blur(sharp) * telescope.fraction + telescope.background
 
     return source

@@ -155,7 +155,8 @@ def treat_sources(image, sources, telescope, observation, rng=None):
     seen = telescope.fraction > 0
     chosen = np.flatnonzero((sources.counts > _SIGNIFICANCE) & (observation.treat_central | ~sources.central))
     chosen = chosen[np.argsort(-sources.counts[chosen], kind="stable")]
-    radii = np.maximum(_CIRCLE * telescope.half_energy_radius(sources.column[chosen], sources.row[chosen]), 1.0)
+    # half a pixel's diagonal more, as pixels count by their middles
+    radii = _CIRCLE * telescope.half_energy_radius(sources.column[chosen], sources.row[chosen]) + np.sqrt(0.5)
     for source, radius in zip(chosen, radii, strict=True):
         column, row = sources.column[source], sources.row[source]
         rows, columns = (
@@ -166,8 +167,8 @@ def treat_sources(image, sources, telescope, observation, rng=None):
         if not live.any():
             continue
         part, done = image[rows, columns], circles[rows, columns]
-        y, x = (first + np.arange(side) + 0.5 for first, side in zip((rows.start, columns.start), part.shape, strict=True))
-        distance = np.hypot(y[:, np.newaxis] - row, x - column)
+        y, x = np.indices(part.shape, sparse=True)
+        distance = np.hypot(y + rows.start + 0.5 - row, x + columns.start + 0.5 - column)
         circle = live & (distance <= radius)
         ring = live & (distance > radius) & (distance <= _RING * radius)
         if observation.source_treatment == "masked":

@@ -283,5 +283,5 @@ def test_bad_arguments_are_named(ball):
         draw_counts(expected_counts(ball, FINE), exposure=-1 * u.s, rng=1)
     with pytest.raises(TypeError, match="rng"):
         draw_counts(expected_counts(ball, FINE), rng="1")
-    with observing(ball, FINE, engine="direct", seed=1) as image_along:
+    with observing(ball, FINE, engine="direct", seed=1, axes="x") as image_along:
         assert np.array_equal(image_along("x").data, observe(ball, FINE, axis="x", engine="direct", rng=1).data)

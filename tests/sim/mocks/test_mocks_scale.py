@@ -290,7 +290,8 @@ SAMPLER = ObservationSampler(
 def test_settings_are_drawn_for_each_image(snapshot, tmp_path):
     how = {**HOW, "observation": SAMPLER}
     sample = make_mocks(snapshot, [0, 1, 5], out=tmp_path / "a", **how)
-    assert sample.colnames == [*tables.SAMPLE.kinds(), "counts", "exposure", "nh_column", "off_axis", "message"]
+    drawn = ["exposure", "nh_column", "off_axis", "response"]
+    assert sample.colnames == [*tables.SAMPLE.kinds(), "counts", *drawn, "message"]
     for name in ("redshift", "exposure", "nh_column"):
         assert len(set(sample[name])) == 9  # those that failed as well
     assert np.all((sample["exposure"] >= 10 * u.ks) & (sample["exposure"] <= 50 * u.ks))
