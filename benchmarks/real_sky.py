@@ -70,7 +70,8 @@ def main():
         getattr(card, part)()
         print(f"{part}: {time.process_time() - start:.0f} s", flush=True)
     what = f"{arguments.model}, astroclassify {version('astroclassify').partition('+')[0]}"
-    (arguments.out / "real_sky_model.txt").write_text(f"{what}{', quick' if arguments.quick else ''}\n", encoding="utf-8")
+    what += ", quick\n" if arguments.quick else "\n"
+    (arguments.out / "real_sky_model.txt").write_text(what, encoding="utf-8")
     card.write("verdict", [row for part in parts for row in card.verdicts.get(part, [])])
 
 
