@@ -81,6 +81,7 @@ def expected_class(predictions):
 
 
 def largest_p(predictions):
+    """Probability of the most probable class of each row."""
     return np.max([np.asarray(predictions[f"p_{name}"]) for name in CLASSES], axis=0)
 
 

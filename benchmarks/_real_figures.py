@@ -2,6 +2,7 @@
 
 import numpy as np
 from _judge import is_right, largest_p, sure_and_wrong
+from _real_accept import CORE, DEEP, SHALLOW
 from matplotlib.figure import Figure
 
 __all__ = ["failures", "limits", "maps"]
@@ -14,16 +15,17 @@ def limits(rows):
     figure = Figure(figsize=(7.0, 4.4), layout="constrained")
     axis = figure.subplots()
     names = list(dict.fromkeys(row["instrument"] for row in rows))
-    top = max(row["psf_kpc"] for row in rows) / 40.0
+    top = max(row["psf_kpc"] for row in rows) / CORE
     for name, marker in zip(names, MARKERS, strict=False):
         chosen = [row for row in rows if row["instrument"] == name]
         counts = [row["counts"] for row in chosen]
-        shades = {"c": [row["psf_kpc"] / 40.0 for row in chosen], "cmap": "viridis", "vmin": 0.0, "vmax": max(top, 0.1)}
+        shades = {"c": [row["psf_kpc"] / CORE for row in chosen], "cmap": "viridis", "vmin": 0.0, "vmax": max(top, 0.1)}
         axis.scatter(counts, [row["C_SB, ranked"] for row in chosen], marker="x", color="0.6", s=18, zorder=1)
         drawn = axis.scatter(counts, [row["f1"] for row in chosen], marker=marker, label=name, s=32, zorder=2, **shades)
     axis.scatter([], [], marker="x", color="0.6", s=18, label="C_SB, ranked")
-    for counts, level in ((5000, 0.78), (1000, 0.70)):
-        axis.plot([counts, axis.get_xlim()[1]], [level, level], color="0.4", lw=0.8, ls="--")
+    most = max(row["counts"] for row in rows)
+    for counts, level in (DEEP, SHALLOW):
+        axis.plot([counts, most], [level, level], color="0.4", lw=0.8, ls="--")
     axis.set(xscale="log", xlabel="median counts of the clusters in 1 Mpc", ylabel="macro-F1")
     axis.legend(fontsize=8)
     figure.colorbar(drawn, label="FWHM of the point spread function / 40 kpc")
@@ -60,8 +62,8 @@ def maps(images, cells, rows):
         )
         x, y = (np.linspace(*ends, n) for ends, n in zip(corners, evidence.shape[::-1], strict=True))
         most = float(np.max(np.abs(evidence.data))) or 1.0
-        for sign, colour in ((1, "tab:red"), (-1, "tab:blue")):
-            axis.contour(x, y, sign * evidence.data / most, levels=(0.1, 0.3, 0.6), colors=colour, linewidths=0.8)
+        for sign, colour in ((1, "red"), (-1, "deepskyblue")):
+            axis.contour(x, y, sign * evidence.data / most, levels=(0.1, 0.3, 0.6), colors=colour, linewidths=1.0)
         axis.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(-0.5, image.shape[0] - 0.5))
         axis.set_title(f"{row['image']}\n{row['class']} {row['p']:.2f}, core {row['core']:.0%}", fontsize=7)
     for axis in axes:

@@ -23,8 +23,9 @@ from astroclassify.sim import Observation
 __all__ = ["from_indices", "others", "picture_images", "pictures", "to_indices", "xmm"]
 
 # --- Pictures ---------------------------------------------------------------------------------------------------------
-# Of the pictures: stretch, smoothing [pixel], share of pixels below the brightest colour; see the INDEX of the data.
-STRETCH, SMOOTHING, UPPER = 0.08, 2.0, 0.997
+# Of the pictures: stretch and smoothing [pixel], see the INDEX of the data; the drawn axes [pixel]; and the share of
+# pixels below the brightest colour: about the clusters 0.12% are saturated (median).
+STRETCH, SMOOTHING, FRAME, UPPER = 0.08, 2.0, 6, 0.9988
 TOTAL = 1e6  # ct in the field, to which brightness is scaled: about what a cluster of ACCEPT has at z = 0.05
 MOCK_EXPOSURE = 50 * u.ks  # of mock images that are made into pictures: a choice
 SPLIT, COOL, WARM = 0.12, 30.0, 60.0  # redshift; K0 [keV cm2]
@@ -53,8 +54,7 @@ def to_indices(image, exposed=True):
     """
     Colour indices 0 to 255 of a background-subtracted image, as the pictures were made.
 
-    They are stretched between the 5 and 99.7 percentiles; more than 5% of a mosaic is without exposure, so that the
-    lower end is zero.
+    The lower end of the stretch is the 5 percentile: zero, as more than 5% of a mosaic is without exposure.
     """
     smooth = np.where(exposed, gaussian_filter(np.asarray(image, dtype=float), SMOOTHING), 0.0)
     high = np.quantile(smooth, UPPER)
@@ -68,10 +68,11 @@ def from_indices(index):
 
 
 def _as_counts(index, header, **cards):
-    """A picture as an image of `TOTAL` counts without exposure."""
-    relative = from_indices(index)
+    """A picture, without the axes drawn about it, as an image of `TOTAL` counts without exposure."""
+    inside = slice(FRAME, -FRAME), slice(FRAME, -FRAME)
+    relative = from_indices(index[inside])
     meta = {"TELESCOP": "CHANDRA", "INSTRUME": "ACIS", **cards}
-    return SkyImage(relative * (TOTAL / relative.sum()), unit=u.ct, wcs=WCS(header), meta=meta)
+    return SkyImage(relative * (TOTAL / relative.sum()), unit=u.ct, wcs=WCS(header)[inside], meta=meta)
 
 
 def picture_images(data, *, every=1):
@@ -138,7 +139,9 @@ def pictures(model, data, *, quick=False):
             "network, expected class": -expected_class(predictions),
             "C_SB of the picture": np.array([_concentration(*pair) for pair in zip(found, centres, strict=True)]),
         }
-        kept = kept or (images, predictions)
+        if kind == "real":
+            measured["C_SB of the index"] = np.array(index["csb_clipped"], dtype=float)
+            kept = images, predictions
         z, k = redshift[there], k_0[there]
         for name, part in ((f"z < {SPLIT}", z < SPLIT), (f"z > {SPLIT}", z >= SPLIT)):
             for method, values in measured.items():
