@@ -59,7 +59,7 @@ class Conformal:
     >>> conformal = Conformal.fit(table, scheme="cluster")
     >>> conformal.thresholds(0.8)
     array([0.447214, 0.447214])
-    >>> conformal.label_sets(table[[25, 15, 5]], coverage=0.8, scheme="cluster")["label_set"].tolist()
+    >>> conformal.label_sets(table[[25, 11, 5]], coverage=0.8, scheme="cluster")["label_set"].tolist()
     ['cluster', 'cluster|other', 'other']
     """
 
