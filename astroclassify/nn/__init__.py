@@ -6,7 +6,10 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "doubt._calibration": ("correct_prior", "expected_calibration_error", "fit_temperature", "reliability"),
+        "doubt._conformal": ("Conformal",),
+        "doubt._familiarity": ("Familiarity",),
         "doubt._novelty": ("Novelty",),
+        "doubt._populations": ("class_fractions", "for_population", "list_populations"),
         "doubt._spread": ("spread",),
         "estimators._classifier": ("CutoutClassifier", "load_classifier"),
         "estimators._conventional": (
