@@ -28,6 +28,7 @@ def to_document(model):
         "doubt": {
             "temperature": getattr(model, "temperature_", 1.0),  # a regressor has none
             "novelty": None if model.novelty_ is None else model.novelty_.to_dict(),
+            "conformal": None if getattr(model, "conformal_", None) is None else model.conformal_.to_dict(),
         },
         "history": model.history_,
         "card": model.card_,
