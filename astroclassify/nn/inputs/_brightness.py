@@ -14,7 +14,8 @@ BRIGHTNESS = "brightness"
 PLANES = ("counts", "exposure", "depth", "redshift", "psf", "calibrated")
 """Planes of an image: its counts, and the exposure of each pixel over that on axis; then, the same in all pixels:
 ``depth``, log10 of the counts from an emission measure over those in the setting of Su et al. (2020), ACIS-I in its
-first year, 0.5 to 7 keV, 100 ks, z = 0.05; log10(z / 0.1); log10 of the half-energy width over 5 kpc; and whether the
+first year, 0.5 to 7 keV, 100 ks, z = 0.05; log10(z / 0.1); log10 of the half-energy width of the telescope and the
+pixels of the file over 5 kpc; and whether the
 depth is known (1) or is set by the counts themselves (0), so that the shape alone can tell."""
 
 _REFERENCE = ("ACIS-I", (0.5, 7.0), 0.05, "acis-i-cycle0", 1e5)
@@ -25,6 +26,9 @@ _SHAPE_COUNTS = 2e5
 # Where nothing is known: the middle of the training images.
 _REDSHIFT, _HALF_ENERGY_WIDTH, _PSF_KPC = 0.1, 2.0, 5.0
 _REDSHIFTS, _PSFS_KPC = (0.002, 0.6), (0.2, 100.0)
+
+# Full width at half maximum of the Gaussian as wide as a square of side 1: sqrt(8 ln 2 / 12).
+_WIDTH_OF_PIXEL = 0.680
 
 LEAST_EXPOSURE = 0.1
 """Pixels exposed for a smaller part than this are blank to the network."""
@@ -52,19 +56,19 @@ def shape_alone(planes, area=1.0):
     return planes
 
 
-def with_conditions(counts, image=None, header=None, redshift=None):
+def with_conditions(counts, image=None, header=None, redshift=None, pixel=0.0):
     """
     All planes of counts (ny, nx) on the grid: float32 (n_planes, ny, nx).
 
-    ``image``: the SkyImage that they come from (its exposure map and mask are used); ``header``: that of the file.
-    Without these, an array's, the whole grid is exposed and the shape alone is judged.
+    ``image``: the SkyImage that they come from (its exposure map and mask are used); ``header``: that of the file;
+    ``pixel``: side of its pixels [arcsec]. Without these, an array's, the whole grid is exposed and the shape alone is judged.
     """
     seconds, fraction = _exposures(counts, image, header)
     depth = None if header is None or redshift is None else _depth(header, image, redshift, seconds)
     values = (
         0.0 if depth is None else depth,
         np.log10(np.clip(redshift or _REDSHIFT, *_REDSHIFTS) / 0.1),
-        np.log10(np.clip(_psf_kpc(header, image, redshift), *_PSFS_KPC) / _PSF_KPC),
+        np.log10(np.clip(_psf_kpc(header, image, redshift, pixel), *_PSFS_KPC) / _PSF_KPC),
         depth is not None,
     )
     flat = np.broadcast_to(np.reshape(np.array(values, np.float32), (-1, 1, 1)), (len(values), *counts.shape))
@@ -102,11 +106,15 @@ def _depth(header, image, redshift, seconds):
     return np.log10(rate * seconds / (sensitivity(*setting, response=response) * exposure))
 
 
-def _psf_kpc(header, image, redshift):
-    """Half-energy width on axis at the cluster [kpc]; that of a Gaussian, which a mock of Chandra names, is its FWHM."""
+def _psf_kpc(header, image, redshift, pixel):
+    """
+    Half-energy width on axis and of pixels [arcsec], at the cluster [kpc]; that of a Gaussian, which a mock of Chandra
+    names, is its FWHM.
+    """
     width = None if header is None else half_energy_width(header.instrument)
     if header is not None and header.telescope == "CHANDRA":
         stated = image.meta.get("PSFFWHM")
         width = stated if isinstance(stated, (int, float)) and stated > 0 else width
     per_arcsec = DEFAULT_COSMOLOGY.kpc_proper_per_arcmin(np.clip(redshift or _REDSHIFT, *_REDSHIFTS))
-    return float(((width or _HALF_ENERGY_WIDTH) * u.arcsec * per_arcsec).to_value(u.kpc))
+    width = np.hypot(width or _HALF_ENERGY_WIDTH, _WIDTH_OF_PIXEL * pixel)
+    return float((width * u.arcsec * per_arcsec).to_value(u.kpc))

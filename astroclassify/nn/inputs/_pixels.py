@@ -12,6 +12,7 @@ from astropy.nddata import CCDData
 from astroclassify import images as _images
 from astroclassify._checks import first_line
 from astroclassify.exceptions import GeometryError
+from astroclassify.images._checks import celestial, pixel_area
 from astroclassify.schemes import Flag
 
 from ._brightness import with_conditions
@@ -119,7 +120,7 @@ def load_pixels(item, *, bands, geometry, energy=None, stretch="log"):
             pixels = with_conditions(pixels[0], redshift=item.redshift)
         return pixels, flags, None
     centre = None if item.centre is None else SkyCoord(*item.centre, unit=u.deg)
-    flags, headers, planes = item.flags, {}, []
+    flags, headers, planes, pixel = item.flags, {}, [], 0.0
     for image, band in zip(_bands_of(item, bands), bands, strict=True):
         headers[band] = _images.read_header(image.meta)
         plane, plane_flags, grid = _on_grid(image, band, geometry, redshift=item.redshift, centre=centre)
@@ -127,10 +128,11 @@ def load_pixels(item, *, bands, geometry, energy=None, stretch="log"):
             raise GeometryError(f"image {item.source_id!r} must be finite and of shape {shape} on the model's grid")
         flags |= plane_flags
         planes.append(plane)
+        pixel = 3600 * float(np.sqrt(pixel_area(celestial(image))))
     counts = [band for band in bands if band not in _NOT_COUNTS]
     header = headers[counts[0] if counts else bands[0]]
     if stretch in CALIBRATED:
-        return with_conditions(planes[0], grid, header, _known_redshift(grid)), flags, header
+        return with_conditions(planes[0], grid, header, _known_redshift(grid), pixel), flags, header
     return np.stack(planes), flags, header
 
 

@@ -17,7 +17,8 @@ AUGMENTATIONS = {
     "shift": "shifted by up to 1/32 of the side; what leaves at one edge comes back at the other",
     "thin": "counts kept with a chance between 0.5 and 1: a shorter exposure",
     "brightness": "bands that hold no counts: multiplied by 0.8 to 1.25, offset by up to 0.1 of their spread",
-    "depth": "with stretch 'brightness' or 'profile': the depth wrong by 10 % (1 sigma), and in a quarter of the cases unknown",
+    "depth": "with stretch 'brightness' or 'profile': the depth wrong by 10 % (1 sigma), and in a quarter of the cases "
+    "unknown; half of these profiles become those of pictures, clipped and without background",
 }
 
 _SHIFT = 32
@@ -26,6 +27,8 @@ _GAIN = 1.25
 _OFFSET = 0.1
 # Effective areas, column densities and dates are known to about this (dex); so often the exposure is not known at all.
 _DEPTH_ERROR, _UNKNOWN_DEPTH = 0.04, 0.25
+# Pictures are clipped at the brightness of one of so many rings, the innermost 68 kpc.
+_CLIPPED_RINGS = 8
 # A pixel of 2.9999998 holds three counts: grids are computed in single precision.
 _ROUNDING = 1e-3
 
@@ -132,11 +135,27 @@ def _brightness(plane, rng):
     return (plane * gain + offset).astype(plane.dtype)
 
 
+def _picture(profile, rng):
+    """
+    Profile of a published picture: on any scale, some or all of the light of the last ring taken off everywhere, clipped
+    at the brightness of one of the inner rings.
+    """
+    counts, exposure = profile[:2, 0]
+    rate = np.divide(counts, exposure, out=np.zeros_like(counts), where=exposure > 0)
+    rate = np.maximum(rate - rng.uniform(0, 1) * rate[exposure > 0][-1:].sum(), 0)
+    rate = np.minimum(rate, rate[rng.integers(_CLIPPED_RINGS)])
+    picture = profile.copy()
+    picture[0, 0] = rate * exposure * profile.dtype.type(10 ** rng.uniform(-1, 1))
+    return picture
+
+
 def _depth(image, rng):
     """Planes of an image whose exposure, or instrument, is not quite known, or not at all."""
     error, unknown = rng.normal(0, _DEPTH_ERROR), rng.random() < _UNKNOWN_DEPTH
     if unknown or not image[5].any():
-        return shape_alone(image, RING_AREAS if image.shape[1:] == (1, len(RING_AREAS)) else 1.0)
+        if image.shape[1:] != (1, len(RING_AREAS)):
+            return shape_alone(image)
+        return shape_alone(_picture(image, rng) if rng.random() < 0.5 else image, RING_AREAS)
     return np.concatenate([image[:2], image[2:3] + image.dtype.type(error), image[3:]])
 
 
