@@ -194,7 +194,7 @@ class _CutoutEstimator(BaseEstimator):
         network = OnnxNetwork(onnx, input_shape=self._input_shape(), n_classes=self._task().n_outputs)
         return Predictor(
             network, bands=tuple(self.bands), geometry=self.geometry, preprocessing=rule, training=self.training_,
-            temperature=temperature, novelty=self.novelty_,
+            temperature=temperature, novelty=self.novelty_, familiarity=self.familiarity_,
         )  # fmt: skip
 
     def _model_name(self):

@@ -4,6 +4,7 @@ from astroclassify._checks import first_line
 from astroclassify.exceptions import ModelError
 from astroclassify.images import Geometry
 
+from ..doubt._familiarity import Familiarity
 from ..doubt._novelty import Novelty
 from ..inputs._preprocess import Preprocessing
 from ..models import _store
@@ -28,6 +29,7 @@ def to_document(model):
         "doubt": {
             "temperature": getattr(model, "temperature_", 1.0),  # a regressor has none
             "novelty": None if model.novelty_ is None else model.novelty_.to_dict(),
+            "familiarity": None if model.familiarity_ is None else model.familiarity_.to_dict(),
             "conformal": None if getattr(model, "conformal_", None) is None else model.conformal_.to_dict(),
         },
         "history": model.history_,
@@ -55,6 +57,8 @@ def from_document(cls, folder, document, weights, onnx):
         model.n_parameters_ = int(document["n_parameters"])
         novelty = document["doubt"]["novelty"]
         model.novelty_ = None if novelty is None else Novelty.from_dict(novelty)
+        familiarity = document["doubt"].get("familiarity")
+        model.familiarity_ = None if familiarity is None else Familiarity.from_dict(familiarity)
         model._read_own(document)
     except (KeyError, TypeError, ValueError) as error:
         text = f"{type(error).__name__}: {first_line(error)}"

@@ -117,7 +117,7 @@ def fit(model, task, X, y, *, groups, validation, sample_weight, checkpoint, sta
         checkpoint=saved, loss=task.loss, score=task.score,
     )  # fmt: skip
     model.history_ = [{name.replace("_f1", f"_{task.score_name}"): n for name, n in entry.items()} for entry in history]
-    model.training_, model.card_, model.novelty_ = description, {}, None
+    model.training_, model.card_, model.novelty_, model.familiarity_ = description, {}, None, None
     _keep_network(model, network, rule, seed)
     model.predictor_.novelty = model.novelty_ = fit_novelty(model.predictor_, training, held, task.kinds(training))
     return held

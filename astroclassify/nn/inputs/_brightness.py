@@ -7,7 +7,7 @@ from astroclassify.fields._sensitivity import sensitivity
 from astroclassify.fields._telescopes import half_energy_width
 from astroclassify.images import DEFAULT_COSMOLOGY
 
-__all__ = ["BRIGHTNESS", "LEAST_EXPOSURE", "PLANES", "brightness", "log_depth_of_shape", "shape_alone", "with_conditions"]
+__all__ = ["BRIGHTNESS", "LEAST_EXPOSURE", "PLANES", "brightness", "log_depth_of_shape", "resolution_of", "shape_alone", "with_conditions"]
 
 BRIGHTNESS = "brightness"
 
@@ -74,6 +74,11 @@ def with_conditions(counts, image=None, header=None, redshift=None, pixel=0.0):
     flat = np.broadcast_to(np.reshape(np.array(values, np.float32), (-1, 1, 1)), (len(values), *counts.shape))
     planes = np.concatenate([np.stack([counts, fraction]), flat]).astype(np.float32)
     return shape_alone(planes) if depth is None else planes
+
+
+def resolution_of(planes, pixel):
+    """Full width at half maximum [kpc] of a point source on the grid with pixels of a side [kpc]."""
+    return float(np.hypot(_PSF_KPC * 10.0 ** planes[4, 0, 0], _WIDTH_OF_PIXEL * pixel))
 
 
 def _exposures(counts, image, header):

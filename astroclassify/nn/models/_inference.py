@@ -11,6 +11,8 @@ from astroclassify import batch
 from astroclassify.exceptions import ModelError, SchemaError
 from astroclassify.schemes import Flag
 
+from ..doubt._novelty import FALSE_ALARM_RATE
+from ..inputs._brightness import resolution_of
 from ..inputs._items import as_items, open_folder
 from ..inputs._pixels import attempt, load_pixels
 from ..inputs._predictions import prediction_table
@@ -40,7 +42,9 @@ class Predictor:
     ``instruments`` and ``energy_range`` of the description ``training`` decide about flags.
     """
 
-    def __init__(self, network, *, bands, geometry, preprocessing, training, temperature=1.0, novelty=None):
+    def __init__(
+        self, network, *, bands, geometry, preprocessing, training, temperature=1.0, novelty=None, familiarity=None
+    ):
         self.network = network
         self.bands = tuple(bands)
         self.geometry = geometry
@@ -48,6 +52,7 @@ class Predictor:
         self.training = training
         self.temperature = temperature
         self.novelty = novelty
+        self.familiarity = familiarity
 
     def load(self, item):
         """Counts on the grid, float32, shape (n_planes, ny, nx), and flags of one item."""
@@ -100,7 +105,7 @@ class Predictor:
         """What decides its answers, in plain types and bytes: two predictors with the same one give the same rows."""
         known = {key: self.training.get(key) for key in ("instruments", "energy_range", "energy_ranges")}
         rules = [self.bands, self.geometry.to_dict(), self.preprocessing.to_dict(), known, self.temperature]
-        rules.append(None if self.novelty is None else self.novelty.to_dict())
+        rules += [None if each is None else each.to_dict() for each in (self.novelty, self.familiarity)]
         return rules, self.network.data
 
     def load_batch(self, items):
@@ -144,12 +149,26 @@ class Predictor:
         for number, place in enumerate(images):
             flags = rows[place].flags
             if finite[number]:
-                flags |= int(Flag.UNFAMILIAR) if unfamiliar[number] else 0
-                rows[place] = Row(p[number], flags, "", {name: outputs[name][number] for name in extras})
+                p_familiar = self._p_familiar(counts[number])
+                flags |= int(Flag.UNFAMILIAR) if unfamiliar[number] or p_familiar < FALSE_ALARM_RATE else 0
+                kept = {name: outputs[name][number] for name in extras}
+                rows[place] = Row(p[number], flags, "", kept, p_familiar)
             else:
                 message = "ModelError: the network gives no finite numbers for it"
                 rows[place] = self._no_answer(flags | int(Flag.FAILED), message)
         return rows
+
+    def _p_familiar(self, planes):
+        """How often images of the training population look at least as odd as one (n_planes, ny, nx), or NaN."""
+        if self.familiarity is None:
+            return float("nan")
+        counts, exposure = planes[:2]
+        # Without a map the exposure is not known where there is none: places without counts are taken for such.
+        exposure = None if np.all((exposure == 0) | (exposure == 1)) else exposure
+        return self.familiarity.p(
+            counts, exposure=exposure, resolution=resolution_of(planes, self.preprocessing.pixel),
+            poisson=bool(planes[5, 0, 0]),
+        )  # fmt: skip
 
     def _unfamiliar(self, outputs, counts, exposure):
         """Which images are unlike those of training; none where nothing was learned of these."""
@@ -264,6 +283,7 @@ def classify(
         [row.message for row in rows],
         scheme,
         sample=images if hasattr(images, "colnames") else None,
+        p_familiar=None if predictor.familiarity is None else [row.p_familiar for row in rows],
         model=model,
     )
 
