@@ -1,13 +1,13 @@
 """How far an image is from those that a network was trained on."""
 
-import base64
-import binascii
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.covariance import ledoit_wolf_shrinkage
 
 from astroclassify.batch import derive_rng
+
+from ._packed import pack, unpack
 
 __all__ = ["FALSE_ALARM_RATE", "Novelty"]
 
@@ -22,7 +22,6 @@ _N_QUANTILES = 200
 # Differences of this size are never strange: 12% in counts or exposure, and this share of the features' rms spread.
 _FLOOR = 0.05
 _LEAST_REFERENCE = 20
-_MAX_NUMBERS = 1 << 22  # in one array of a stored score
 
 
 @dataclass(frozen=True)
@@ -138,12 +137,12 @@ class _Part:
 
     def to_dict(self):
         arrays = {name: getattr(self.gaussians, name) for name in _ARRAYS} | {"quantiles": self.quantiles}
-        packed = {name: _pack(array) for name, array in arrays.items()}
+        packed = {name: pack(array) for name, array in arrays.items()}
         return {"n": self.n, "mean_excess": self.mean_excess, "rest": self.gaussians.rest, **packed}
 
     @classmethod
     def from_dict(cls, mapping):
-        g = {name: _unpack(mapping[name], name) for name in (*_ARRAYS, "quantiles")}
+        g = {name: unpack(mapping[name], f"{name} of a novelty score") for name in (*_ARRAYS, "quantiles")}
         n, rest, excess = mapping["n"], float(mapping["rest"]), float(mapping["mean_excess"])
         k, m = g["scale"].size, g["variances"].size
         shapes = {"scale": (k,), "means": (len(g["means"]), k), "directions": (m, k), "variances": (m,)}
@@ -159,24 +158,6 @@ class _Part:
         if not good or np.any(g["scale"] < 0) or np.any(g["variances"] <= 0):
             raise ValueError("spreads of a novelty score must be finite and positive")
         return cls(_Gaussians(**g, rest=rest), n, quantiles, excess)
-
-
-def _pack(array):
-    data = np.ascontiguousarray(array, dtype="<f4")
-    return {"shape": list(data.shape), "float32": base64.b64encode(data.tobytes()).decode("ascii")}
-
-
-def _unpack(mapping, name):
-    try:
-        shape = tuple(mapping["shape"])
-        if not all(type(size) is int and size >= 0 for size in shape):
-            raise ValueError(f"shape {shape}")
-        array = np.frombuffer(base64.b64decode(mapping["float32"], validate=True), dtype="<f4").reshape(shape)
-    except (KeyError, TypeError, ValueError, binascii.Error) as error:
-        raise ValueError(f"{name} of a novelty score is not an array: {error}") from None
-    if not 1 <= array.ndim <= 2 or array.size > _MAX_NUMBERS or not np.all(np.isfinite(array)):
-        raise ValueError(f"{name} of a novelty score must hold at most {_MAX_NUMBERS} finite numbers")
-    return array.astype(float)
 
 
 def _table(values, n, name, *, allow_nan):
