@@ -191,7 +191,7 @@ def acis_image(**cards):
 )
 def test_packaged_model_knows_a_real_acis_header(cards, other):
     """ACIS-I of CIAO (the array is in DETNAM) is the instrument of the training images, and ENERGYLO/HI their band."""
-    row = load_classifier("coolcore-embedded").classify(acis_image(**cards))[0]
+    row = load_classifier("coolcore").classify(acis_image(**cards))[0]
     assert {"other_instrument", "other_band"} & set(flag_names(row["flags"])) == other
 
 

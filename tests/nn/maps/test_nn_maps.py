@@ -121,7 +121,7 @@ def write_sample(folder, images, labels, groups):
 
 @pytest.fixture(scope="module")
 def packaged():
-    return load_classifier("coolcore-embedded")
+    return load_classifier("coolcore")
 
 
 def beta_model(size, core, n, seed):
@@ -425,7 +425,7 @@ sys.meta_path.insert(0, Block())
 import numpy as np
 from astropy import units as u
 from astroclassify.nn import load_classifier, occlusion_map
-model = load_classifier("coolcore-embedded")
+model = load_classifier("coolcore")
 image = np.random.default_rng(0).poisson(2.0, (256, 256)).astype(float)
 found = model.activation_map(image, "NCC")
 assert found.shape == (64, 64) and occlusion_map(model, image, "NCC", size=125 * u.kpc).shape == (8, 8)

@@ -158,7 +158,7 @@ def test_a_field_that_is_no_multiple_of_the_patch():
 
 
 def test_the_same_source_gives_the_same_map_twice():
-    classifier, image = load_classifier("coolcore-embedded"), beta_model(256, 8.0, 3e5, 0)
+    classifier, image = load_classifier("coolcore"), beta_model(256, 8.0, 3e5, 0)
     first, second = (occlusion_map(classifier, image, "CC", size=250 * u.kpc) for _ in range(2))
     assert np.array_equal(first.data, second.data)
 
@@ -194,7 +194,7 @@ def test_rank_correlation_is_spearmans():
 def test_random_weights_destroy_the_map():
     """The packaged network: correlation 1 as trained, then about zero from the last layer to the first."""
     pytest.importorskip("torch")
-    classifier = load_classifier("coolcore-embedded")
+    classifier = load_classifier("coolcore")
     images = np.array([beta_model(256, core, 4e5, seed) for seed, core in enumerate((4.0, 10.0, 24.0))])
     before = classifier.weights_
     table = randomisation_check(classifier, images, 3, n_draws=3)

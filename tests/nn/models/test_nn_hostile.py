@@ -22,7 +22,7 @@ from astroclassify.nn.models._file_checks import check_safetensors, read_json_li
 from astroclassify.nn.models._onnx_check import check_onnx
 from astroclassify.nn.models._onnx_network import OnnxNetwork
 
-PACKAGED = Path(astroclassify.__file__).parent / "data" / "models" / "coolcore-embedded"
+PACKAGED = Path(astroclassify.__file__).parent / "data" / "models" / "coolcore"
 SHAPE = (1, 16, 16)
 W, B = np.ones((1, 3)), np.zeros(3)
 I64 = np.int64
@@ -332,7 +332,7 @@ def test_only_foreign_networks_are_tried(onnx_writer, monkeypatch, tmp_path):
     monkeypatch.setattr(_onnx_trial, "_SCRIPT", "import os; os.abort()")
     for other in (pickle.loads(pickle.dumps(network)), OnnxNetwork(data, input_shape=SHAPE, n_classes=3)):
         other.start()
-    load_classifier("coolcore-embedded")
+    load_classifier("coolcore")
     load_classifier(folder(tmp_path))
 
 
@@ -438,7 +438,7 @@ def test_a_hostile_network_in_a_folder_costs_neither_time_nor_memory(tmp_path, o
         "import resource, sys, time\n"
         "from astroclassify.exceptions import ModelError\n"
         "from astroclassify.nn import load_classifier\n"
-        "load_classifier('coolcore-embedded').predict_proba([])\n"
+        "load_classifier('coolcore').predict_proba([])\n"
         "peak = lambda who=resource.RUSAGE_SELF: resource.getrusage(who).ru_maxrss\n"
         "before, start = peak(), time.process_time()\n"
         "for folder in sys.argv[1:]:\n"

@@ -13,7 +13,7 @@ from astroclassify.nn import list_classifiers, load_classifier, score
 from astroclassify.schemes import Flag
 
 FOLDER = Path(astroclassify.__file__).parent / "data" / "models"
-NAMES = ["cluster-embedded", "coolcore-embedded"]
+NAMES = ["cluster-embedded", "coolcore"]
 
 
 def test_list():
@@ -71,6 +71,6 @@ def test_rosat_image_is_unlike_mock_chandra_images(shared_data, with_exposure):
     folder = shared_data / "rosat"
     exposure = folder / "pyproffit_expose_mask_37.fits.gz" if with_exposure else None
     image = read_image(folder / "pyproffit_b_37.fits.gz", exposure=exposure)
-    predictions = load_classifier("coolcore-embedded").classify(image, redshift=0.0597)
+    predictions = load_classifier("coolcore").classify(image, redshift=0.0597)
     flags = Flag(int(predictions["flags"][0]))
     assert Flag.UNFAMILIAR in flags and Flag.OTHER_INSTRUMENT in flags
