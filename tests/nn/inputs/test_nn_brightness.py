@@ -153,7 +153,7 @@ def test_profile_of_a_peak_off_the_middle():
     middle, off = (to_profile(planes_of(image_of(beta_model(at=at))), KPC) for at in ((0, 0), (18, -24)))
     inner = EDGES_KPC[1:] < 450
     assert off[0, 0, inner] == pytest.approx(middle[0, 0, inner], rel=0.06)
-    assert middle[1, 0, inner] == pytest.approx(1.0, abs=0.02) and np.all(off[1, 0, inner] > 0.95)
+    assert middle[1, 0, inner] == pytest.approx(1.0, abs=0.05) and np.all(off[1, 0, inner] > 0.95)
     assert off[1, 0, -1] < 0.99, "a part of the last ring is off the image"
 
 
