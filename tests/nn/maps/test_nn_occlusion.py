@@ -198,13 +198,13 @@ def test_random_weights_destroy_the_map():
     plate = np.random.default_rng(0).normal(1.0, 0.1, (178, 178))
     images = np.array([[beta_model(178, core, 4e3, seed), plate] for seed, core in enumerate((4.0, 10.0, 24.0))])
     before = classifier.weights_
-    table = randomisation_check(classifier, images, 3, n_draws=3)
+    table = randomisation_check(classifier, images, 3, n_draws=6)
     assert table["layer"][0] == "trained" and table["rank_correlation"][0] == 1.0
     # The apertures' own parameters come first. They alone change little: where they look is fixed by their start.
     assert list(table["layer"][1:4]) == ["(network)", "fc", "laterals.0"] and table["layer"][-1] == "stem.0"
     rows = table[2:]
     assert np.all(np.abs(rows["rank_correlation"]) < 0.7) and abs(np.mean(rows["rank_correlation"])) < 0.3
-    assert table.meta["n_cells"] == 64**2 and table.meta["abs_by_chance"] == pytest.approx(0.0125, abs=1e-4)
+    assert table.meta["n_cells"] == 44**2 and table.meta["abs_by_chance"] == pytest.approx(0.0181, abs=1e-4)
     assert classifier.weights_ is before
     again, same, other = (
         randomisation_check(classifier, images[:1], seed, n_draws=1)["rank_correlation"] for seed in (3, 3, 4)
