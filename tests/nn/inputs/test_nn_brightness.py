@@ -136,8 +136,8 @@ def test_an_array_is_judged_by_its_shape():
 
 def test_sharpness_is_that_of_the_instrument():
     """
-    Half-energy width of a King profile: 2 r_c (2^(1 / (alpha - 1)) - 1)^1/2, less a little for its cut at 300"; for ACIS
-    what the mock image says.
+    Half-energy width of a King profile: 2 r_c (2^(1 / (alpha - 1)) - 1)^1/2, less a little for its cut at 300"; for
+    ACIS what the mock image says.
     """
     counts = np.ones((SIZE, SIZE))
     core, slope = KingPsf("EPN").parameters(0.0)
@@ -162,7 +162,7 @@ def test_profile_keeps_counts_and_follows_the_model():
     profile = to_profile(planes_of(image_of(sky)), KPC)
     within = np.hypot(Y, X) * KPC < EDGES_KPC[-1]
     assert np.sum(profile[0, 0] * RING_AREAS) == pytest.approx(sky[within].sum(), rel=1e-4)
-    # Mean of a beta model (beta = 2/3) over a ring: the integral of (1 + r^2 / core^2)^-1.5 is -2 pi core^2 / sqrt(...).
+    # Mean of a beta model (beta = 2/3) over a ring: that of (1 + r^2 / core^2)^-1.5 has a closed form.
     growth = 1 - (1 + (EDGES_KPC / 80) ** 2) ** -0.5
     shape = np.diff(growth) / np.diff(EDGES_KPC**2)
     ratio = profile[0, 0] / shape
