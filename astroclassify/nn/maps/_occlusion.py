@@ -126,7 +126,7 @@ def occlusion_map(classifier, image, class_name, *, size=None, fill="azimuthal",
     >>> from astropy import units as u
     >>> from astroclassify.nn import load_classifier, occlusion_map
     >>> counts = np.random.default_rng(0).poisson(2.0, (256, 256))
-    >>> occlusion_map(load_classifier("coolcore-embedded"), counts, "CC", size=500 * u.kpc).shape
+    >>> occlusion_map(load_classifier("coolcore"), counts, "CC", size=500 * u.kpc).shape
     (2, 2)
     """
     index = get_scheme(classifier.scheme).index(class_name)
