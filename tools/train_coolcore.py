@@ -57,6 +57,8 @@ NETWORK = {
     "stretch": "profile",
     "augmentation": ("depth",),
     "class_weight": None,
+    "n_filters": 192,
+    "dropout": 0.3,
     "learning_rate": 2e-3,
     "batch_size": 64,
     "epochs": 60,
