@@ -150,7 +150,9 @@ def occlusion_map(classifier, image, class_name, *, size=None, fill="azimuthal",
     changed = []
     for start in range(0, len(patches), _CHUNK):
         images = [
-            _occluded(counts, len(predictor.bands), patch, fill, rings, batch.derive_rng(0, meta["SOURCEID"], start + number))
+            _occluded(
+                counts, len(predictor.bands), patch, fill, rings, batch.derive_rng(0, meta["SOURCEID"], start + number)
+            )
             for number, patch in enumerate(patches[start : start + _CHUNK])
         ]
         changed.append(answers(np.stack(images)))
