@@ -21,7 +21,7 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import _stock
@@ -33,7 +33,7 @@ from scipy.stats import chi2 as chi2_distribution
 from scipy.stats import kstwo
 
 from astroclassify import tables
-from astroclassify.sim import Observation, open_snapshot, write_embedded_snapshot
+from astroclassify.sim import EmbeddedPopulation, Observation
 from astroclassify.sim.engines import _direct, _pyxsim
 from astroclassify.sim.engines._photon_source import bin_events, detected_events
 from astroclassify.sim.physics._telescope import make_telescope
@@ -42,8 +42,8 @@ from astroclassify.sim.physics._xray_packages import quiet
 AXIS = "z"
 AREA = 660.0  # more than the response has anywhere [cm2]
 SEED = 1
-# of the population of SEED, by its truth table: entropy 3 and 117 keV cm2 at the centre, a merger of 1 to 0.43
-HALOS = {"cool core": 2, "non-cool core": 4, "merger": 5}
+# of the population of SEED, by its truth table: entropy 16 and 246 keV cm2 at the centre, a merger of 1 to 0.12
+HALOS = {"cool core": 5, "non-cool core": 1, "merger": 4}
 STEP = 0.01  # keV
 BLUR = 0.105  # keV, standard deviation: FWHM of 248 eV in acisi_aimpt_cy0.rmf at 1 keV
 
@@ -160,12 +160,11 @@ def main():
     rows = []
     home = os.getcwd()
     with tempfile.TemporaryDirectory() as folder:
-        base = write_embedded_snapshot(Path(folder) / "s", n_halos=6, rng=SEED, max_cells=int(options.cells))
-        snapshot = open_snapshot(base)
+        population = EmbeddedPopulation(6, rng=SEED, max_cells=int(options.cells))
         os.chdir(folder)
         try:
             for name, halo_id in HALOS.items():
-                halo = replace(snapshot.read_halo(halo_id), abundances=None)  # pyXSIM's loop gets one metallicity
+                halo = population.read_halo(halo_id)
                 for level in levels:
                     start = time.perf_counter()
                     with quiet():

@@ -1,12 +1,8 @@
 """Verb that makes mock images: simulate."""
 
 import logging
-from pathlib import Path
 
 from astropy import units as u
-
-from astroclassify import tables
-from astroclassify.exceptions import OutputError
 
 from ._tools import add_seed, add_verb, add_workers, check_folder, count, executor_of, failure_status
 
@@ -19,9 +15,9 @@ def add_simulate(verbs):
     parser = add_verb(verbs, "simulate", _simulate, help_text, resumes=True)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--base-path", help="simulation output folder, as illustris_python takes it")
-    source.add_argument("--embedded", type=count, metavar="N", help="make N synthetic clusters first, in OUT-snapshot")
+    source.add_argument("--embedded", type=count, metavar="N", help="N synthetic clusters, made in memory")
     parser.add_argument("--snapshot", type=int, default=99, help="snapshot number (default: %(default)s)")
-    parser.add_argument("--m500-min", type=float, default=10**13.75, help="least M500 in Msun (default: %(default).4g)")
+    parser.add_argument("--m500-min", type=float, help="least M500 in Msun (default: 10^13.75, embedded 10^13.5)")
     parser.add_argument("--axes", default="xyz", help="lines of sight (default: %(default)s)")
     parser.add_argument("--redshift", type=float, default=0.05, help="redshift of the halos (default: %(default)s)")
     parser.add_argument("--exposure", type=float, default=100.0, help="exposure in ks (default: %(default)s)")
@@ -53,17 +49,20 @@ def add_simulate(verbs):
 
 
 def _simulate(arguments):
-    from astroclassify.sim import Observation, make_mocks, open_snapshot
+    from astroclassify.sim import EmbeddedPopulation, Observation, make_mocks, open_snapshot
 
     make = Observation.acis_i if arguments.acis_i else Observation
     observation = make(redshift=arguments.redshift, exposure=arguments.exposure * u.ks, response=arguments.response)
     if arguments.vary:
         observation = _sampler(observation, arguments.vary)
     check_folder(out=arguments.out)
-    base_path = _embedded(arguments) if arguments.embedded else arguments.base_path
     logging.getLogger("astroclassify.sim").setLevel(logging.INFO)  # the summary at the end
-    snapshot = open_snapshot(base_path, snapshot=arguments.snapshot)
-    halos = snapshot.select_halos(m_500_min=arguments.m500_min * u.Msun)
+    if arguments.embedded:
+        snapshot = EmbeddedPopulation(arguments.embedded, rng=arguments.seed, max_cells=arguments.max_cells)
+    else:
+        snapshot = open_snapshot(arguments.base_path, snapshot=arguments.snapshot)
+    least = {} if arguments.m500_min is None else {"m_500_min": arguments.m500_min * u.Msun}
+    halos = snapshot.select_halos(**least)
     with executor_of(arguments.workers) as executor:
         sample = make_mocks(
             snapshot,
@@ -78,25 +77,6 @@ def _simulate(arguments):
         )
     hint = f"; the rows in {arguments.out} say why, and the same command tries them again"
     return failure_status(sample, "images", hint)
-
-
-def _embedded(arguments):
-    """Base path of a snapshot of synthetic clusters, made unless it is there."""
-    from astroclassify.sim import write_embedded_snapshot
-
-    folder = Path(f"{arguments.out}-snapshot")
-    check_folder(out=folder)
-    asked = {"clusters": arguments.embedded, "seed": arguments.seed, "max_cells": arguments.max_cells}
-    if not (folder / "output").exists():
-        return write_embedded_snapshot(
-            folder, n_halos=arguments.embedded, rng=arguments.seed, max_cells=arguments.max_cells
-        )
-    truth = tables.read(folder / "embedded_truth.ecsv")
-    found = {"clusters": len(truth), **{name: truth.meta.get(name) for name in ("seed", "max_cells")}}
-    for name, value in asked.items():
-        if found[name] != value:
-            raise OutputError(f"{str(folder)!r} has {name} {found[name]}, not {value}: choose another --out")
-    return folder / "output"
 
 
 def _sampler(observation, texts):

@@ -18,11 +18,15 @@ EPN_OUT_OF_TIME = {"PRIMEFULLWINDOW": 0.063, "PRIMEFULLWINDOWEXTENDED": 0.023}
 EPN_OOTFRAC = 0.0636  # the same in full-frame mode, to one more digit: OOTFRAC of OBSID 0827340901
 
 # --- Chandra ----------------------------------------------------------------------------------------------------------
-# Geometry of ACIS-I, as in SOXS 5.3 (instrument_registry.py, chandra_acisi_cy0): side of a pixel [arcsec]; along either
-# axis, pixels from the middle of the four chips to the inner and outer edge of a chip; the optical axis from there.
+# Geometry of ACIS, as in SOXS 5.3 (instrument_registry.py: chandra_acisi_cy0, chandra_aciss_cy0): side of a pixel
+# [arcsec]; edges of the chips along either axis, and the optical axis, in pixels from the middle of the chips. Of
+# ACIS-S the chips S1 to S4; S3, which the optical axis meets, is the third.
 ACIS_PIXEL = 0.492
-ACIS_I_CHIP_EDGES = (11.0, 1035.0)
-ACIS_I_AIM_POINT = (86.0, 57.0)
+ACIS_CHIPS = {
+    "ACIS-I": (((-1035.0, -11.0), (11.0, 1035.0)),) * 2,
+    "ACIS-S": (((-2075.0, -1051.0), (-1033.0, -9.0), (9.0, 1033.0), (1051.0, 2075.0)), ((-512.0, 512.0),)),
+}
+ACIS_AIM_POINT = {"ACIS-I": (86.0, 57.0), "ACIS-S": (206.0, 0.0)}
 # Amplitude of the Lissajous figure along either axis [arcsec]: 16" from end to end for ACIS (Chandra Proposers'
 # Observatory Guide, section 5.8.2 [from memory]; the default of SOXS as well).
 ACIS_DITHER = 8.0
@@ -62,6 +66,25 @@ def field_radius(instrument):
 
 
 # --- XMM-Newton EPIC --------------------------------------------------------------------------------------------------
+# MOS: chips of 600 x 600 pixels of 1.1", as they lie in the sky once rotated by 90 deg - PA_PNT, from the optical axis
+# [arcsec]: lower and upper end along x, along y. Measured on masks of OBSID 0827340901 (2018; a test compares them), on
+# which MOS1 has neither CCD 3 nor CCD 6 (lost in 2012 and 2005) and part of a third. Round field: middle and radius.
+EMOS_PIXEL = 1.1  # arcsec
+EMOS_CHIPS = {
+    "EMOS1": (
+        (-383, 260, -396, 254), (-920, -396, -564, -84), (-920, -396, -78, 582), (291, 801, -722, -82),
+        (281, 801, -74, 584),
+    ),
+    "EMOS2": (
+        (-384, 265, -402, 245), (-920, -394, -403, 251), (283, 798, -401, 254), (-718, -63, 263, 790),
+        (-53, 597, 263, 790), (-718, -62, -924, -414), (-54, 592, -924, -411),
+    ),
+}  # fmt: skip
+EMOS_FIELD = (-60.0, -66.0, 857.0)
+# Background in 0.5 to 2 keV [ct s-1 arcmin-2]: sky on axis (the Galaxy and faint sources), particles (not vignetted).
+# pn from memory, +-30 %. MOS: the sky by the ratio of the packaged areas; together 0.44 of the rate of pn, as in
+# background spectra of the three cameras from one pointing (36 ks, +-8 %: renecotyfanboy/jaxspec@e91b60f).
+EPIC_BACKGROUND = {"EPN": (1.6e-3, 1.0e-3), "EMOS1": (3.1e-4, 8.3e-4), "EMOS2": (3.1e-4, 8.3e-4)}
 # Effective area of the cameras relative to a MOS, 1 keV on axis, thin and medium filter (Users' Handbook [from
 # memory]): weights of their point spread functions where their counts are added.
 EPIC_AREAS = {"EPN": 2.5, "EMOS1": 1.0, "EMOS2": 1.0}
@@ -121,3 +144,17 @@ def epn_on_chips(x, y, dead=()):
         if np.any(column):
             live &= ~(column & (along >= low) & ((y > 0) == upper))
     return live
+
+
+def epic_on_chips(camera, x, y):
+    """
+    Whether places [arcsec from the optical axis, in the frame of the chips] lie on a chip of an EPIC camera.
+
+    The frame is that of the sky (right, up) turned counter-clockwise by 90 deg - PA_PNT.
+    """
+    if camera == "EPN":
+        return epn_on_chips(x + EPN_AXIS[0], y + EPN_AXIS[1])
+    live = np.zeros(np.broadcast_shapes(np.shape(x), np.shape(y)), bool)
+    for left, right, low, high in EMOS_CHIPS[camera]:
+        live |= (x > left) & (x < right) & (y > low) & (y < high)
+    return live & ((x - EMOS_FIELD[0]) ** 2 + (y - EMOS_FIELD[1]) ** 2 < EMOS_FIELD[2] ** 2)

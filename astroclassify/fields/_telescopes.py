@@ -9,7 +9,7 @@ from astroclassify._checks import check_quantity
 from ._instruments import CHANDRA_R90_GROWTH, EPIC_AREAS, R90_PER_SIGMA
 from ._psf import FWHM, GaussianPsf, MixedPsf, Psf
 
-__all__ = ["INSTRUMENTS", "KingPsf", "default_psf"]
+__all__ = ["INSTRUMENTS", "KingPsf", "default_psf", "half_energy_width"]
 
 # Core radius [arcsec] and slope: each a constant, and factors of E [keV], theta [arcmin] and E theta (XRT*_XPSF).
 KING = {
@@ -229,3 +229,15 @@ def default_psf(instrument, energy=1 * u.keV):
     if set(cameras) <= set(EPIC_AREAS):
         return MixedPsf([KingPsf(name, energy) for name in cameras], [EPIC_AREAS[name] for name in cameras])
     raise ValueError(f"instrument must be one of {INSTRUMENTS}, got {instrument!r}")
+
+
+def half_energy_width(instrument, off_axis=0.0):
+    """
+    Diameter [arcsec] that encircles half the light at 1 keV, at an angle [arcmin]; None for an instrument not known.
+
+    Names as in `Header`: both arrays of ACIS are one here.
+    """
+    names = [name.removesuffix("-I").removesuffix("-S") for name in (instrument or "").split("+")]
+    if not set(names) <= set(INSTRUMENTS):
+        return None
+    return 2.0 * float(default_psf("+".join(names)).radius(0.5, off_axis))

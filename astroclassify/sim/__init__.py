@@ -7,11 +7,13 @@ __getattr__, __dir__, __all__ = attach(
     {
         ".samples._relabel": ("to_binary",),
         ".workflows._simulated_surveys": ("label_candidates", "simulate_survey"),
+        "embedded._population": ("EmbeddedPopulation",),
         "embedded._write": ("write_embedded_snapshot",),
         "halos._fetch": ("fetch_halo",),
         "halos._halo": ("Halo",),
         "halos._labels": ("CoreMeasures", "classify_t_cool", "cooling_time", "measure_core"),
         "halos._measures": ("measure_halo",),
+        "halos._pieces": ("HaloPieces",),
         "halos._snapshot": ("Snapshot", "open_snapshot"),
         "mocks._events": ("write_events",),
         "mocks._make": ("make_mocks",),

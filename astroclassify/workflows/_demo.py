@@ -44,7 +44,7 @@ def run_demo(out, *, n_halos, seed, executor=None):
         If the folder is not empty or cannot be written.
     """
     from astroclassify.nn import load_classifier
-    from astroclassify.sim import Observation, make_mocks, open_snapshot, write_embedded_snapshot
+    from astroclassify.sim import EmbeddedPopulation, Observation, make_mocks
 
     out = Path(out)
     try:
@@ -55,12 +55,16 @@ def run_demo(out, *, n_halos, seed, executor=None):
     if any(out.iterdir()):
         raise OutputError(f"out: {str(out)!r} is not empty; choose another folder")
     classifier = load_classifier(MODEL)
-    log.info("1/4 %d synthetic clusters in the format of TNG snapshots (synthetic, not IllustrisTNG)", n_halos)
-    base_path = write_embedded_snapshot(out / "snapshot", n_halos=n_halos, rng=seed, max_cells=MAX_CELLS)
-    snapshot = open_snapshot(base_path)
+    log.info("1/4 %d synthetic clusters (not IllustrisTNG)", n_halos)
+    population = EmbeddedPopulation(n_halos, rng=seed, max_cells=MAX_CELLS)
     log.info("2/4 mock Chandra ACIS-I images along x, y, z, with labels from the central cooling time")
     sample = make_mocks(
-        snapshot, snapshot.select_halos(), observation=Observation(), out=out / "sample", executor=executor, rng=seed
+        population,
+        population.select_halos(),
+        observation=Observation(),
+        out=out / "sample",
+        executor=executor,
+        rng=seed,
     )
     log.info("3/4 classes from the packaged model %s", MODEL)
     predictions = classifier.classify(sample, progress=True)
@@ -77,7 +81,7 @@ def run_demo(out, *, n_halos, seed, executor=None):
     for name, figure in figures.items():
         tables.write_beside(out / f"{name}.png", lambda path, figure=figure: figure.savefig(path, dpi=110))
     names = ", ".join(f"{name}.png" for name in figures)
-    log.info("done: %s/ holds predictions.ecsv, scores.ecsv, %s, sample/, snapshot/", out, names)
+    log.info("done: %s/ holds predictions.ecsv, scores.ecsv, %s, sample/", out, names)
     log.info("These are synthetic clusters: the scores show that the steps work together, nothing about TNG or the sky")
     return predictions, scores
 

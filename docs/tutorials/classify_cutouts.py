@@ -15,13 +15,12 @@ from astroclassify.images import Cutout, cut, read_image, standardise, write_ima
 from astroclassify.nn import correct_prior, load_classifier, spread
 from astroclassify.schemes import Flag, flag_names
 from astroclassify.sim import (
+    EmbeddedPopulation,
     Observation,
     classify_t_cool,
     measure_core,
     observe,
-    open_snapshot,
     simulate_candidates,
-    write_embedded_snapshot,
 )
 
 REPORT = {}  # name of a text file -> its lines
@@ -49,9 +48,8 @@ settings = {
     "delta": Observation(energy_range=(0.5, 2.0) * u.keV),
     "epsilon": Observation(redshift=0.4, exposure=1 * u.ks),
 }
-write_embedded_snapshot("snapshot", n_halos=6, rng=5, max_cells=100_000)
-snapshot = open_snapshot("snapshot")
-halos = [snapshot.read_halo(number) for number in snapshot.select_halos()["halo_id"]]
+population = EmbeddedPopulation(6, rng=5, max_cells=100_000)
+halos = [population.read_halo(number) for number in range(6)]
 archive = Path("archive")
 archive.mkdir()
 

@@ -9,21 +9,17 @@ from astropy import units as u
 from matplotlib.colors import LogNorm
 
 from astroclassify.sim import (
+    EmbeddedPopulation,
     Observation,
     draw_counts,
     expected_counts,
     expected_spectrum,
     observe,
-    open_snapshot,
-    write_embedded_snapshot,
 )
 
 # --- A halo ---------------------------------------------------------------------------------------------------------
-# A small embedded snapshot; with TNG on disk, open_snapshot("TNG300-1/output") takes its place.
-folder = Path("snapshot")
-if not folder.exists():
-    write_embedded_snapshot(folder, n_halos=4, rng=3, max_cells=200_000)
-snapshot = open_snapshot(folder)
+# A few synthetic clusters; with TNG on disk, open_snapshot("TNG300-1/output") takes their place.
+snapshot = EmbeddedPopulation(4, rng=3)
 halos = snapshot.select_halos()
 halo = snapshot.read_halo(halos["halo_id"][np.argmax(halos["m_500"])])
 print(halo)

@@ -23,18 +23,16 @@ from astroclassify.nn import (
     randomisation_check,
     reliability,
 )
-from astroclassify.sim import Observation, make_mocks, open_snapshot, write_embedded_snapshot
+from astroclassify.sim import EmbeddedPopulation, Observation, make_mocks
 from astroclassify.tables import image_paths
 
 lines = []  # the numbers of the page
 
 # --- Clusters and a model -------------------------------------------------------------------------------------------
-if not Path("snapshot").exists():
-    write_embedded_snapshot("snapshot", n_halos=16, rng=2021, max_cells=20_000, class_fractions=(0.35, 0.3, 0.35))
-snapshot = open_snapshot("snapshot/output")
-halos = snapshot.select_halos()
+population = EmbeddedPopulation(16, rng=2021, max_cells=20_000)
+halos = population.select_halos()
 sample = make_mocks(
-    snapshot, halos, observation=Observation(), axes="xyz", out="mocks", engine="direct", rng=1, progress=False
+    population, halos, observation=Observation(), axes="xyz", out="mocks", engine="direct", rng=1, progress=False
 )
 classifier = load_classifier("coolcore-embedded")
 predictions = classifier.classify(sample)

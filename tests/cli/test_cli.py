@@ -157,9 +157,11 @@ def test_simulate_names_a_missing_chunk(tmp_path, capsys):
     for name in ("pyxsim", "illustris_python", "h5py"):
         if importlib.util.find_spec(name) is None:
             pytest.skip("needs the extra sim")
-    from astroclassify.sim import write_embedded_snapshot
+    from astroclassify.sim import EmbeddedPopulation, write_embedded_snapshot
 
-    base = write_embedded_snapshot(tmp_path / "snapshot", n_halos=4, rng=1, cell_mass=1e10 * u.Msun)
+    base = write_embedded_snapshot(
+        tmp_path / "snapshot", EmbeddedPopulation(4, rng=1, log_mass=(13.8, 15), cell_mass=1e10 * u.Msun)
+    )
     (base / "snapdir_099" / "snap_099.1.hdf5").unlink()
     out = tmp_path / "sample"
     assert main(["simulate", "--base-path", str(base), "--out", str(out), "--axes", "z", "--exposure", "1"]) == 1

@@ -116,7 +116,7 @@ def no_work(monkeypatch):
     for room, names in (
         (nn, ("load_classifier",)),
         (people, ("read_votes", "stored_votes", "write_report")),
-        (sim, ("open_snapshot", "make_mocks", "write_embedded_snapshot")),
+        (sim, ("open_snapshot", "make_mocks", "EmbeddedPopulation")),
         (survey, ("read_catalogue", "read_field", "detect")),
         (workflows, ("run_demo", "reproduce")),
     ):

@@ -29,7 +29,7 @@ from astroclassify.images import (
 )
 from astroclassify.nn import load_classifier
 from astroclassify.schemes import flag_names
-from astroclassify.sim import Observation, observe, open_snapshot, write_embedded_snapshot
+from astroclassify.sim import EmbeddedPopulation, Observation, observe
 
 N = 64
 TAN = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 32.5, "CRPIX2": 32.5, "CRVAL1": 150.0, "CRVAL2": 2.0}
@@ -379,10 +379,7 @@ def test_whole_numbers_of_x_ray_telescopes_are_counts(kind, tmp_path):
 
 def test_a_perfect_acis_image_as_ciao_writes_it_has_no_flag(tmp_path):
     """A mock of the model's own population: no BUNIT, int16, chips in DETNAM, band in ENERGYLO and the filters."""
-    pytest.importorskip("h5py")
-    write_embedded_snapshot(tmp_path / "snapshot", n_halos=1, rng=3, max_cells=40_000)
-    snapshot = open_snapshot(tmp_path / "snapshot")
-    halo = snapshot.read_halo(snapshot.select_halos()["halo_id"][0])
+    halo = EmbeddedPopulation(1, rng=3, max_cells=40_000).read_halo(0)
     settings = {"exposure": 100 * u.ks, "redshift": 0.05, "width": 1 * u.Mpc, "shape": (256, 256)}
     mock = observe(halo, Observation(energy_range=(0.5, 7.0) * u.keV, **settings), engine="direct", rng=1)
     cards = mock.wcs.to_header()

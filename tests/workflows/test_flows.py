@@ -21,14 +21,13 @@ needs_sim = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def sample_folder(tmp_path_factory):
     """A sample of coarse embedded clusters in small images."""
-    from astroclassify.sim import Observation, make_mocks, open_snapshot, write_embedded_snapshot
+    from astroclassify.sim import EmbeddedPopulation, Observation, make_mocks
 
     folder = tmp_path_factory.mktemp("flow")
-    base = write_embedded_snapshot(folder / "snapshot", n_halos=8, rng=4, cell_mass=1e8 * u.Msun, max_cells=4000)
-    snapshot = open_snapshot(base)
+    population = EmbeddedPopulation(8, rng=4, cell_mass=1e8 * u.Msun, max_cells=4000)
     observation = Observation(exposure=20 * u.ks, shape=(64, 64))
-    halos = snapshot.select_halos()
-    make_mocks(snapshot, halos, observation=observation, axes="xz", out=folder / "sample", rng=4, progress=False)
+    halos = population.select_halos()
+    make_mocks(population, halos, observation=observation, axes="xz", out=folder / "sample", rng=4, progress=False)
     return folder / "sample"
 
 

@@ -11,7 +11,15 @@ from .._geometry import DEFAULT_COSMOLOGY
 from . import _moments as core
 from ._scene import NotMeasurable, find_scene
 
-__all__ = ["COLUMNS", "centroid_shift", "image_measures", "photon_asymmetry", "power_ratios", "scaled_concentration"]
+__all__ = [
+    "COLUMNS",
+    "Measures",
+    "centroid_shift",
+    "image_measures",
+    "photon_asymmetry",
+    "power_ratios",
+    "scaled_concentration",
+]
 
 COLUMNS = {
     "c_sb_500": u.dimensionless_unscaled,
@@ -257,12 +265,13 @@ def photon_asymmetry(
     return _value("photon_asymmetry", core.asymmetry(scene.pixels, scene.outer)[0], scene)
 
 
-class _Measures(dict):
-    """Name -> (value, error), with the reasons for what is NaN, the outer radius and the seed of the bootstrap."""
+class Measures(dict):
+    """Name -> (value, error), with the reasons for what is NaN; further attributes say how they were measured."""
 
-    def __init__(self, values, *, reasons, outer, seed):
+    def __init__(self, values, *, reasons, **how):
         super().__init__(values)
-        self.reasons, self.outer, self.seed = reasons, outer, seed
+        self.reasons = reasons
+        vars(self).update(how)
 
 
 def image_measures(
@@ -339,7 +348,7 @@ def image_measures(
         scene = find_scene(image, r_500, redshift, background, centre, outer, cosmology)
     except NotMeasurable as error:
         nothing = dict.fromkeys(COLUMNS, (np.nan, np.nan))
-        return _Measures(nothing, reasons=dict.fromkeys(COLUMNS, str(error)), outer=np.nan, seed=seed)
+        return Measures(nothing, reasons=dict.fromkeys(COLUMNS, str(error)), outer=np.nan, seed=seed)
     ratios, middle = core.power_ratios(scene.pixels, scene.outer, scene.log_radius, None, 50)
     values = _all(scene.pixels, scene, ratios)
     patch = scene.patch.binned(int(1 / (DRAW_PIXELS * scene.patch.step)))
@@ -355,7 +364,7 @@ def image_measures(
         found[name] = (float(value[0]), error if np.isfinite(value[0]) else np.nan)
         if np.isnan(value[0]):
             reasons[name] = _reason(name, scene)
-    return _Measures(found, reasons=reasons, outer=scene.outer, seed=seed)
+    return Measures(found, reasons=reasons, outer=scene.outer, seed=seed)
 
 
 def _all(pixels, scene, ratios):

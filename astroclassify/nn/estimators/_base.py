@@ -13,7 +13,8 @@ from astroclassify._checks import first_line, require
 from astroclassify.exceptions import ModelError
 from astroclassify.images import Geometry
 
-from ..inputs._preprocess import STRETCHES
+from ..inputs._preprocess import CALIBRATED, STRETCHES, input_shape
+from ..inputs._profile import PROFILE
 from ..models import _store
 from ..models._inference import OnnxNetwork, Predictor
 from ..networks import _build as _networks
@@ -57,7 +58,7 @@ class _CutoutEstimator(BaseEstimator):
     architecture: str | Callable = parameter(
         "resnet18", _check_architecture, kw_only=False, text="""
         ``"resnet18"`` (the network of Su et al. 2020), ``"kosiba2020"``, ``"mobilenet"``, ``"mobilenet_v2"``,
-        ``"attention"``, or a function ``f(n_bands, n_classes, shape)`` that gives a `torch.nn.Module`.""",
+        ``"attention"``, ``"profile"``, or a function ``f(n_bands, n_classes, shape)`` that gives a `torch.nn.Module`.""",
     )  # fmt: skip
     geometry: Geometry = parameter(
         Geometry(1 * u.Mpc, (256, 256)), _check_geometry,
@@ -81,16 +82,21 @@ class _CutoutEstimator(BaseEstimator):
     )
     stretch: str = parameter(
         "log", choice(STRETCHES), """
-        What is done to counts first: ``"log"`` log10(1 + counts), ``"sqrt"``, ``"linear"``. The training set's mean
-        and standard deviation then bring each band to zero mean and unit variance. Our choice: Su et al.'s is
-        unknown.""",
+        What is done to counts first: ``"log"`` log10(1 + counts), ``"sqrt"``, ``"linear"``; or ``"brightness"``, for
+        one band on a grid in kpc: the logarithm of the counts that Su et al.'s setting (ACIS-I, 100 ks, z = 0.05)
+        would have, by instrument, band, exposure (map), redshift and date of each image, and beside it planes that
+        tell exposure, depth, redshift and sharpness; without exposure or instrument the shape alone is judged. Or
+        ``"profile"``: the same in rings about the peak, for the architecture of that name. The
+        training set's mean and standard deviation then bring each band to zero mean and unit variance. Our choice: Su
+        et al.'s is unknown.""",
     )  # fmt: skip
     augmentation: tuple = parameter(
         ("flip", "turn", "shift"), lambda name, value: None, """
         How training images are changed at random, before the stretch: ``"flip"``, ``"turn"`` (by 90 degrees),
         ``"rotate"`` (by any angle), ``"shift"`` (up to 1/32 of the side, wrapping), ``"thin"`` (counts kept with a
-        chance from 0.5 to 1, as by a shorter exposure), ``"brightness"`` (bands without counts). In all of them counts
-        stay whole and noise stays Poisson noise.""",
+        chance from 0.5 to 1, as by a shorter exposure), ``"brightness"`` (bands without counts), ``"depth"`` (with
+        stretch ``"brightness"``: an exposure known to 10 %, or not at all). In all of them counts stay whole and noise
+        stays Poisson noise.""",
     )  # fmt: skip
     epochs: int = parameter(30, integer(1, 10**6), "How long to train: passes over the training set.")
     iterations: int | None = parameter(
@@ -151,7 +157,16 @@ class _CutoutEstimator(BaseEstimator):
             raise ValueError(f"decay must be 0 with schedule 'one-cycle', got {self.decay!r}")
         if self.schedule == "plateau" and self.least_rate > self.learning_rate:
             raise ValueError(f"least_rate must not exceed learning_rate {self.learning_rate}, got {self.least_rate!r}")
-        check_augmentation(self.augmentation, counts=self._holds_counts())
+        calibrated, profile = self.stretch in CALIBRATED, self.stretch == PROFILE
+        if calibrated and (self._holds_counts() != (True,) or not self.geometry.is_physical):
+            due = f"bands {tuple(self.bands)} on {self.geometry.width}"
+            raise ValueError(f"stretch {self.stretch!r} is for one band of counts on a grid in kpc, got {due}")
+        if isinstance(self.architecture, str) and (self.architecture == PROFILE) != profile:
+            raise ValueError(
+                f"architecture {PROFILE!r} is for stretch {PROFILE!r} and the other way round, got architecture "
+                f"{self.architecture!r} and stretch {self.stretch!r}"
+            )
+        check_augmentation(self.augmentation, counts=self._holds_counts(), calibrated=calibrated, profile=profile)
 
     def _task(self):
         """What the network is to learn: `ClassTask` or `TargetTask`."""
@@ -159,6 +174,14 @@ class _CutoutEstimator(BaseEstimator):
 
     def _holds_counts(self):
         return tuple(band in self.count_bands for band in self.bands)
+
+    def _input_shape(self):
+        return input_shape(self.bands, self.stretch, self.geometry.shape)
+
+    def _pixel(self):
+        """Side of a pixel of the grid [kpc], None on one in angles."""
+        geometry = self.geometry
+        return geometry.width.to_value(u.kpc) / geometry.shape[1] if geometry.is_physical else None
 
     def _fitted(self):
         if not hasattr(self, "predictor_"):
@@ -168,11 +191,10 @@ class _CutoutEstimator(BaseEstimator):
         return self.predictor_
 
     def _make_predictor(self, onnx, rule, temperature=1.0):
-        shape = (len(self.bands), *self.geometry.shape)
-        network = OnnxNetwork(onnx, input_shape=shape, n_classes=self._task().n_outputs)
+        network = OnnxNetwork(onnx, input_shape=self._input_shape(), n_classes=self._task().n_outputs)
         return Predictor(
             network, bands=tuple(self.bands), geometry=self.geometry, preprocessing=rule, training=self.training_,
-            temperature=temperature, novelty=self.novelty_,
+            temperature=temperature, novelty=self.novelty_, familiarity=self.familiarity_,
         )  # fmt: skip
 
     def _model_name(self):
@@ -185,7 +207,7 @@ class _CutoutEstimator(BaseEstimator):
         Returns
         -------
         `torch.nn.Module`
-            Takes preprocessed images (n, n_bands, ny, nx), gives what the last layer gives: for a classifier logits
+            Takes preprocessed images (n, n_planes, ny, nx), gives what the last layer gives: for a classifier logits
             (n, n_classes). In evaluation mode if fitted.
 
         Raises

@@ -125,4 +125,9 @@ class ClassTask:
     def describe(self, training):
         """Entries of the description of the training set."""
         kinds = self.kinds(training)
-        return {"class_counts": {name: int(np.sum(kinds == i)) for i, name in enumerate(self.scheme.classes)}}
+        found = {"class_counts": {name: int(np.sum(kinds == i)) for i, name in enumerate(self.scheme.classes)}}
+        if self._weights is not None:  # what the probabilities are for: the classes as the loss weighs them
+            sums = self.targets(training).sum(axis=0, dtype=float)
+            if np.all(sums > 0):
+                found["class_fractions"] = [round(float(share), 6) for share in sums / sums.sum()]
+        return found

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.base import ClassifierMixin
 
 from astroclassify.exceptions import ArgumentError, ModelError
 from astroclassify.schemes import COOL_CORE, ClassScheme, get_scheme
 
-from ..inputs._dataset import load_training_set
+from ..doubt._conformal import Conformal
+from ..doubt._populations import class_fractions, for_population
+from ..inputs._dataset import TrainingSet, load_training_set
+from ..inputs._predictions import prediction_table
 from ..models import _store
 from ..models._inference import classify, probabilities
 from . import _documents, _fitting
@@ -48,6 +52,8 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         What it was trained on.
     temperature_ : float
         What logits are divided by, see `calibrate`.
+    conformal_ : Conformal or None
+        What `calibrate` learned for sets of classes.
     novelty_ : object or None
         What the training images look like to the network; images unlike them get the flag ``unfamiliar``.
     card_ : dict
@@ -107,6 +113,8 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         self.temperature_ = float(document["doubt"]["temperature"])
         if not 1e-3 <= self.temperature_ <= 1e3:
             raise ValueError(f"temperature must lie between 0.001 and 1000, got {self.temperature_}")
+        conformal = document["doubt"].get("conformal")
+        self.conformal_ = None if conformal is None else Conformal.from_dict(conformal)
         self.classes_ = sorted_classes(self.scheme)
 
     @classmethod
@@ -187,7 +195,7 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
             self, task, X, y, groups=groups, validation=validation, sample_weight=sample_weight, checkpoint=checkpoint,
             start=start,
         )  # fmt: skip
-        self.classes_, self.temperature_ = task.classes, 1.0
+        self.classes_, self.temperature_, self.conformal_ = task.classes, 1.0, None
         return self
 
     def predict_proba(self, X):
@@ -229,7 +237,8 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         return self.classes_[best]
 
     def classify(
-        self, images, *, redshift=None, centre=None, pixel_scale=None, executor=None, progress=None, checkpoint=None
+        self, images, *, redshift=None, centre=None, pixel_scale=None, population=None, coverage=None, executor=None,
+        progress=None, checkpoint=None,
     ):
         """
         Classify images, with flags for doubtful ones.
@@ -256,6 +265,13 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
             Centre of the field, one for all or one for each; by default that of the table, or the middle of the image.
         pixel_scale : `~astropy.units.Quantity`, optional
             Side of a pixel of arrays, an angle such as ``4 * u.arcsec``; north is up. The redshift makes it kpc.
+        population : str, mapping or sequence of float, optional
+            Population that the images are from, see `class_fractions`: ``"tng300"``, ``"x-ray-selected"``,
+            ``"sz-selected"``, or class fractions of one's own. By default that of the training images, whose class
+            fractions are in ``meta["class_fractions"]``.
+        coverage : float, optional
+            Adds the column ``label_set``: the classes that hold the true one with at least this chance, see
+            `Conformal`. For a classifier that was calibrated.
         executor : `~concurrent.futures.Executor`, optional
             Where to run; by default on the cores of this machine.
         progress : bool, optional
@@ -295,15 +311,30 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         Files that are packed (gzip) or hold tile-compressed images are read by a process of its own: a damaged one can
         kill its reader, and then has a row that failed like any other.
         """
-        return classify(
-            self._fitted(), images, scheme=get_scheme(self.scheme), redshift=redshift, centre=centre,
-            pixel_scale=pixel_scale, executor=executor, progress=progress, checkpoint=checkpoint,
-            model=self._model_name(),
+        predictor, scheme = self._fitted(), get_scheme(self.scheme)
+        # Tried before images are read.
+        wanted = None if population is None else class_fractions(population, scheme=scheme)
+        if coverage is not None:
+            if self.conformal_ is None:
+                raise ValueError("coverage is for a classifier that was calibrated on labelled images: see calibrate")
+            self.conformal_.thresholds(coverage)
+        fractions = self.training_.get("class_fractions")
+        if wanted is not None and fractions is None:
+            raise ValueError("population is for a classifier that knows the class fractions of its training images")
+        table = classify(
+            predictor, images, scheme=scheme, redshift=redshift, centre=centre, pixel_scale=pixel_scale,
+            executor=executor, progress=progress, checkpoint=checkpoint, model=self._model_name(),
         )  # fmt: skip
+        if fractions is not None:
+            table.meta["class_fractions"] = list(fractions)
+        if population is not None:
+            table = for_population(table, population, scheme=scheme)
+        return table if coverage is None else self.conformal_.label_sets(table, coverage=coverage, scheme=scheme)
 
     def calibrate(self, X, y=None, *, groups=None):
         """
-        Choose the temperature by which logits are divided, so that probabilities agree with frequencies.
+        Choose the temperature by which logits are divided, so that probabilities agree with frequencies, and learn
+        which sets of classes hold the true one.
 
         Parameters
         ----------
@@ -321,18 +352,34 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
 
         References
         ----------
-        Guo et al. 2017, ICML (arXiv:1706.04599).
+        Guo et al. 2017, ICML (arXiv:1706.04599); for the sets see `Conformal`.
         """
         from ..doubt._calibration import fit_temperature
 
         predictor, task = self._fitted(), self._task()
         rules = {"task": task, "bands": predictor.bands, "geometry": predictor.geometry}
-        known = load_training_set(X, y, groups, **rules, name="X")
+        rules["rule"] = predictor.preprocessing
+        known = X if isinstance(X, TrainingSet) else load_training_set(X, y, groups, **rules, name="X")
         task.learn(known, least_classes=1)
         logits, weight = _fitting.raw_logits(predictor, known.counts), task.targets(known).sum(axis=1)
         self.temperature_ = float(fit_temperature(logits, known.answers, groups=known.groups, sample_weight=weight))
         predictor.temperature = self.temperature_
+        self.conformal_ = self._learn_sets(logits, known)
         return self
+
+    def _learn_sets(self, logits, known):
+        """`Conformal` of labelled images; None where a class has none, or labels are soft."""
+        scheme, hard = get_scheme(self.scheme), np.all(np.isin(known.answers, (0.0, 1.0)))
+        if not hard or not known.answers.any(axis=0).all():
+            return None
+        p = softmax(logits.astype(float) / self.temperature_, axis=1)
+        names = [str(number) for number in range(len(p))]
+        table = prediction_table(names, p, np.zeros(len(p), int), [""] * len(p), scheme)
+        table["label"] = np.array(scheme.classes)[known.answers.argmax(axis=1)]
+        table["group_id"] = known.groups
+        if (fractions := self.training_.get("class_fractions")) is not None:
+            table.meta["class_fractions"] = list(fractions)
+        return Conformal.fit(table, scheme=scheme)
 
     def activation_map(self, image, class_name, *, redshift=None, centre=None, pixel_scale=None):
         """

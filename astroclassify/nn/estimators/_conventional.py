@@ -22,7 +22,17 @@ SU2020_THRESHOLDS = MappingProxyType(
 )
 """Cuts between CC and WCC and between WCC and NCC (Su et al. 2020, MNRAS 498, 5620, section 2)."""
 
-_UNITS = {measure: cuts.unit for measure, cuts in SU2020_THRESHOLDS.items()}
+# Measures of an image take the cuts of the true ones; there are none of Su et al. for the cuspiness.
+_CUTS = {
+    **SU2020_THRESHOLDS,
+    "c_sb_corrected": SU2020_THRESHOLDS["c_sb"],
+    "n_e_image": SU2020_THRESHOLDS["n_e"],
+    "t_cool_image": SU2020_THRESHOLDS["t_cool"],
+    "cuspiness_image": None,
+}
+_UNITS = {name: u.dimensionless_unscaled if cuts is None else cuts.unit for name, cuts in _CUTS.items()}
+# A short cooling time, but a high value of every other measure, makes a cool core.
+_LOW_FIRST = ("t_cool", "t_cool_image")
 
 
 def _values(table, measure):
@@ -128,8 +138,12 @@ class _TableClassifier(ClassifierMixin, BaseEstimator):
             sample["source_id"].astype(str).tolist(), _one_hot(indices, scheme.n_classes),
             flags | np.where(missing, int(Flag.FAILED), 0),
             [f"{self.measure} is not finite" if bad else "" for bad in missing], scheme, sample=sample,
-            model=f"{type(self).__name__}({self.measure!r})",
+            **self._provenance(),
         )  # fmt: skip
+
+    def _provenance(self):
+        """What ``meta`` of predictions says of the method."""
+        return {"model": f"{type(self).__name__}({self.measure!r})"}
 
 
 class ThresholdClassifier(_TableClassifier):
@@ -139,10 +153,13 @@ class ThresholdClassifier(_TableClassifier):
     Parameters
     ----------
     measure : str, optional
-        Column to cut: ``"n_e"``, ``"c_sb"`` or ``"t_cool"``.
+        Column to cut: ``"n_e"``, ``"c_sb"`` or ``"t_cool"`` of a sample, or what is measured on images by
+        `~astroclassify.morphology.core_measures` and `~astroclassify.workflows.image_cooling_time`:
+        ``"c_sb_corrected"``, ``"n_e_image"``, ``"cuspiness_image"`` or ``"t_cool_image"``.
     thresholds : `~astropy.units.Quantity` or sequence of float, optional
-        Cuts between neighbouring classes in the order of the scheme, rising or falling; a plain sequence only for
-        ``"c_sb"``. By default those of Su et al. (2020), `SU2020_THRESHOLDS`.
+        Cuts between neighbouring classes in the order of the scheme, rising or falling; a plain sequence only where the
+        measure has no unit. By default those of Su et al. (2020), `SU2020_THRESHOLDS`, also for the measure of an
+        image; ``"cuspiness_image"`` has none.
     scheme : ClassScheme or str, optional
         The classes.
 
@@ -196,7 +213,9 @@ class ThresholdClassifier(_TableClassifier):
     def _cuts(self):
         check_choice("measure", self.measure, _UNITS)
         scheme, unit = get_scheme(self.scheme), _UNITS[self.measure]
-        cuts = SU2020_THRESHOLDS[self.measure] if self.thresholds is None else self.thresholds
+        cuts = _CUTS[self.measure] if self.thresholds is None else self.thresholds
+        if cuts is None:
+            raise ValueError(f"thresholds must be given for {self.measure!r}")
         if not isinstance(cuts, u.Quantity) and unit == u.dimensionless_unscaled:
             cuts = u.Quantity(cuts)
         cuts = np.atleast_1d(check_quantity("thresholds", cuts, unit))
@@ -210,7 +229,7 @@ class ThresholdClassifier(_TableClassifier):
         if len(cuts) > 1:
             rising = cuts[1] > cuts[0]
         else:
-            rising = self.measure == "t_cool"  # a short cooling time, but a high density, makes a cool core
+            rising = self.measure in _LOW_FIRST
         if not rising:
             values, cuts = -values, -cuts
         # A value on a cut of the first half has passed it, on one of the second half has not.
@@ -221,16 +240,18 @@ class ThresholdClassifier(_TableClassifier):
 
 class RankClassifier(_TableClassifier):
     """
-    Classes by rank: the rows are sorted by a measure and cut at given class fractions.
+    Classes by rank, **told how many rows of each class there are**: rows are sorted and cut at given class fractions.
 
-    **It uses the class fractions of the set it classifies**: the class of a row depends on the other rows given. Su et
-    al. (2020) do this for C_SB (mean F1 0.64; with fixed cuts 0.33): fit on the sample, classify the same sample. In
-    `cross_validate` each test fold is ranked by itself with the fractions of its training folds.
+    No observer knows these fractions, and no other classifier of the package is told them: its scores are not to be
+    compared with theirs as if it were. The class of a row also depends on the other rows given. Su et al. (2020) do
+    this for C_SB (mean F1 0.64; with fixed cuts 0.33): fit on the sample, classify the same sample. In `cross_validate`
+    each test fold is ranked by itself with the fractions of its training folds. Predictions say so in ``meta``: in the
+    name ``model`` and in ``uses_class_fractions``.
 
     Parameters
     ----------
     measure : str, optional
-        Column to rank: ``"c_sb"``, ``"n_e"`` (high first) or ``"t_cool"`` (low first).
+        Column to rank, as for `ThresholdClassifier`: a cooling time low first, anything else high first.
     class_fractions : sequence of float, optional
         Fraction of each class in the order of the scheme, sum 1; by default that of the labels given to `fit`.
     scheme : ClassScheme or str, optional
@@ -298,11 +319,19 @@ class RankClassifier(_TableClassifier):
         self.class_fractions_ = fractions
         return self
 
+    def _provenance(self):
+        fractions = dict(zip(get_scheme(self.scheme).classes, self.class_fractions_.tolist(), strict=True))
+        told = ", ".join(f"{name} {fraction:.3g}" for name, fraction in fractions.items())
+        return {
+            "model": f"RankClassifier({self.measure!r}, told the fractions {told})",
+            "uses_class_fractions": fractions,
+        }
+
     def _indices(self, X):
         if not hasattr(self, "class_fractions_"):
             raise NotFittedError("this RankClassifier is not fitted: call fit")
         values = _values(X, self.measure)
-        order = np.argsort(values if self.measure == "t_cool" else -values, kind="stable")  # NaN come last
+        order = np.argsort(values if self.measure in _LOW_FIRST else -values, kind="stable")  # NaN come last
         n = int(np.sum(~np.isnan(values)))
         edges = np.round(np.cumsum(self.class_fractions_)[:-1] * n).astype(int)
         indices = np.full(len(values), -1, dtype=np.int64)
@@ -312,7 +341,7 @@ class RankClassifier(_TableClassifier):
 
 def classify_conventional(sample):
     """
-    Classify a sample by the conventional methods of Su et al.
+    Classify a sample by conventional methods, those of Su et al. first.
 
     Parameters
     ----------
@@ -322,9 +351,12 @@ def classify_conventional(sample):
     Returns
     -------
     dict
-        Name of the method, as in the paper's table (see `paper_table`) -> PREDICTIONS: ``"central n_e"`` and
-        ``"C_SB (fixed cuts)"`` with the cuts of `SU2020_THRESHOLDS`, ``"C_SB (ranked)"`` with the class fractions of
-        this very sample. A method whose measure has no finite value in the sample is left out.
+        Name of the method -> PREDICTIONS. As in the paper's table (see `paper_table`): ``"central n_e"`` and
+        ``"C_SB (fixed cuts)"`` with the cuts of `SU2020_THRESHOLDS`, ``"C_SB (ranked)"``. Where the sample has the
+        columns of `~astroclassify.morphology.core_measures` and `~astroclassify.workflows.image_cooling_time`: the same
+        cuts on ``n_e_image`` and ``t_cool_image``, and both, ``c_sb_corrected`` and ``cuspiness_image`` ranked. What is
+        ranked is **told the class fractions of this very sample** (`RankClassifier`). A method whose measure has no
+        finite value in the sample is left out.
 
     References
     ----------
@@ -338,8 +370,17 @@ def classify_conventional(sample):
     >>> list(classify_conventional(sample))
     ['C_SB (fixed cuts)', 'C_SB (ranked)']
     """
-    methods = {"central n_e": ThresholdClassifier("n_e"), "C_SB (fixed cuts)": ThresholdClassifier("c_sb")}
-    methods["C_SB (ranked)"] = RankClassifier("c_sb")
+    methods = {
+        "central n_e": ThresholdClassifier("n_e"),
+        "C_SB (fixed cuts)": ThresholdClassifier("c_sb"),
+        "C_SB (ranked)": RankClassifier("c_sb"),
+        "C_SB without PSF (ranked)": RankClassifier("c_sb_corrected"),
+        "n_e of the image (fixed cuts)": ThresholdClassifier("n_e_image"),
+        "n_e of the image (ranked)": RankClassifier("n_e_image"),
+        "cuspiness (ranked)": RankClassifier("cuspiness_image"),
+        "t_cool of the image (fixed cuts)": ThresholdClassifier("t_cool_image"),
+        "t_cool of the image (ranked)": RankClassifier("t_cool_image"),
+    }
     return {
         name: method.fit(sample).classify(sample)
         for name, method in methods.items()

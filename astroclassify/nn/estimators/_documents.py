@@ -4,6 +4,7 @@ from astroclassify._checks import first_line
 from astroclassify.exceptions import ModelError
 from astroclassify.images import Geometry
 
+from ..doubt._familiarity import Familiarity
 from ..doubt._novelty import Novelty
 from ..inputs._preprocess import Preprocessing
 from ..models import _store
@@ -28,6 +29,8 @@ def to_document(model):
         "doubt": {
             "temperature": getattr(model, "temperature_", 1.0),  # a regressor has none
             "novelty": None if model.novelty_ is None else model.novelty_.to_dict(),
+            "familiarity": None if model.familiarity_ is None else model.familiarity_.to_dict(),
+            "conformal": None if getattr(model, "conformal_", None) is None else model.conformal_.to_dict(),
         },
         "history": model.history_,
         "card": model.card_,
@@ -49,11 +52,13 @@ def from_document(cls, folder, document, weights, onnx):
         parameters = {name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()}
         model = cls(document["architecture"], **parameters)
         model._check()
-        rule = Preprocessing.from_dict(document["preprocessing"], n_bands=len(model.bands))
+        rule = Preprocessing.from_dict(document["preprocessing"], n_bands=len(model.bands), pixel=model._pixel())
         model.training_ = _check_training(document["training"])
         model.n_parameters_ = int(document["n_parameters"])
         novelty = document["doubt"]["novelty"]
         model.novelty_ = None if novelty is None else Novelty.from_dict(novelty)
+        familiarity = document["doubt"].get("familiarity")
+        model.familiarity_ = None if familiarity is None else Familiarity.from_dict(familiarity)
         model._read_own(document)
     except (KeyError, TypeError, ValueError) as error:
         text = f"{type(error).__name__}: {first_line(error)}"
@@ -68,8 +73,10 @@ def from_document(cls, folder, document, weights, onnx):
 def _check_training(training):
     """The description of the training set, if the entries that flags are made from are usable."""
     pairs, energy = training.get("instruments") or [], training.get("energy_range")
+    own = training.get("energy_ranges") or {}
     if not all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(t, str) for t in pair) for pair in pairs):
         raise ValueError(f"instruments must be pairs of texts, got {pairs!r}")
-    if energy is not None and not (len(energy) == 2 and 0 <= float(energy[0]) < float(energy[1])):
-        raise ValueError(f"energy_range must be None or two rising numbers, got {energy!r}")
+    for band in [energy, *own.values()]:
+        if band is not None and not (len(band) == 2 and 0 <= float(band[0]) < float(band[1])):
+            raise ValueError(f"energy_range must be None or two rising numbers, got {band!r}")
     return training

@@ -12,8 +12,9 @@ from astroclassify.tables import provenance
 
 from ..doubt._novelty import Novelty
 from ..doubt._statistics import image_statistics
-from ..inputs._dataset import load_training_set
+from ..inputs._dataset import TrainingSet, load_training_set
 from ..inputs._preprocess import Preprocessing
+from ..inputs._profile import PROFILE
 from ..models._checkpoints import Checkpoint, fingerprint, stored_seed
 from ..models._inference import feature_source, novelty_features
 from ..networks import _build as _networks
@@ -29,7 +30,10 @@ _LEAST_REFERENCE = 30
 
 def split(model, task, X, y, groups, validation, sample_weight, seed):
     """Training set, and validation set to choose the epoch on or None; the arguments are those of ``fit``."""
-    rules = {"task": task, "bands": tuple(model.bands), "geometry": model.geometry}
+    rule = Preprocessing(model.stretch, (0.0,), (1.0,), model._pixel())
+    rules = {"task": task, "bands": tuple(model.bands), "geometry": model.geometry, "rule": rule}
+    if isinstance(X, TrainingSet):  # our own script reads its images once, in many processes
+        return X, validation
     training = load_training_set(X, y, groups, **rules, name="X", weights=sample_weight)
     if validation is not None:
         images, answers = (validation, None) if isinstance(validation, Table) else validation
@@ -48,8 +52,9 @@ def _choose_seed(random_state, checkpoint):
 
 def untrained(model, n_outputs, seed):
     """Network of an estimator with start values."""
+    n_planes, *shape = model._input_shape()
     return _networks.build(
-        model.architecture, n_bands=len(model.bands), n_classes=n_outputs, shape=model.geometry.shape,
+        model.architecture, n_bands=n_planes, n_classes=n_outputs, shape=tuple(shape),
         n_filters=model.n_filters, dropout=model.dropout, seed=seed % 2**63,
     )  # fmt: skip
 
@@ -98,7 +103,7 @@ def fit(model, task, X, y, *, groups, validation, sample_weight, checkpoint, sta
     rule = None
     if start is not None:
         rule, description["start"] = _start_from(model, network, start)
-    rule = rule or Preprocessing.measure(training.counts, model.stretch)
+    rule = rule or Preprocessing.measure(training.counts, model.stretch, model._pixel())
     settings = _settings_of(model)
     targets = task.targets(training)
     checked = None if held is None else (held.counts, task.targets(held), task.truth(held))
@@ -112,7 +117,7 @@ def fit(model, task, X, y, *, groups, validation, sample_weight, checkpoint, sta
         checkpoint=saved, loss=task.loss, score=task.score,
     )  # fmt: skip
     model.history_ = [{name.replace("_f1", f"_{task.score_name}"): n for name, n in entry.items()} for entry in history]
-    model.training_, model.card_, model.novelty_ = description, {}, None
+    model.training_, model.card_, model.novelty_, model.familiarity_ = description, {}, None, None
     _keep_network(model, network, rule, seed)
     model.predictor_.novelty = model.novelty_ = fit_novelty(model.predictor_, training, held, task.kinds(training))
     return held
@@ -133,12 +138,13 @@ def _keep_network(model, network, rule, seed):
     model.n_parameters_ = sum(parameter.numel() for parameter in network.parameters())
     model.versions_ = provenance(torch=torch.__version__, seed=seed)
     model.weights_ = safetensors.save({name: tensor.numpy() for name, tensor in network.state_dict().items()})
-    onnx = _networks.export_onnx(network, n_bands=len(model.bands), shape=model.geometry.shape)
+    n_planes, *shape = model._input_shape()
+    onnx = _networks.export_onnx(network, n_bands=n_planes, shape=tuple(shape))
     model.predictor_ = model._make_predictor(onnx, rule)
 
 
 def raw_logits(predictor, counts):
-    """Logits (n, n_classes) of counts (n, n_bands, ny, nx) as the network gives them, before any temperature."""
+    """Logits (n, n_classes) of counts (n, n_planes, ny, nx) as the network gives them, before any temperature."""
     parts = [counts[start : start + _CHUNK] for start in range(0, len(counts), _CHUNK)]
     return np.concatenate([predictor.network.logits(predictor.preprocessing(part)) for part in parts])
 
@@ -151,8 +157,9 @@ def _described(predictor, data):
         counts = data.counts[start : start + _CHUNK]
         (values,) = network.run(predictor.preprocessing(counts), (source,))
         features.append(novelty_features({source: values}))
-        statistics.append(image_statistics(counts, exposures[start : start + _CHUNK]))
-    return np.concatenate(features), np.concatenate(statistics)
+        if predictor.preprocessing.stretch != PROFILE:  # rings have no pixels next to each other
+            statistics.append(image_statistics(counts[:, : len(predictor.bands)], exposures[start : start + _CHUNK]))
+    return np.concatenate(features), np.concatenate(statistics) if statistics else None
 
 
 def fit_novelty(predictor, training, held, kinds):

@@ -18,14 +18,28 @@ __all__ = ["main", "read_here"]
 
 
 def read_here(path, bands, energy):
-    """The image (or Cutout, for several bands or a file of one) in a file; of an event list in a band [keV]."""
+    """
+    The image (or Cutout, for several bands or a file of one) in a file; of an event list in a band [keV], or that of
+    its instrument in a dict.
+    """
     if len(bands) > 1 or _is_cutout_file(path):
         return images.Cutout.read(path)
+    if isinstance(energy, dict):
+        energy = energy.get(_instrument_of(path))
     if energy is not None:
         # A list without energies, or none in this band, is taken whole; that it has another band is flagged.
         with contextlib.suppress(GeometryError):
             return images.read_image(path, energy=energy * u.keV)
     return images.read_image(path)
+
+
+def _instrument_of(path):
+    """Instrument of a file that may hold events; None where its header cannot be read."""
+    try:
+        with fits.open(path, lazy_load_hdus=True) as hdus:
+            return next((images.read_header(hdu.header).instrument for hdu in hdus if "INSTRUME" in hdu.header), None)
+    except Exception:  # a damaged file: the reader, which comes next, has the better message
+        return None
 
 
 def _is_cutout_file(path):

@@ -17,7 +17,7 @@ __all__ = ["TrainingSet", "load_training_set"]
 @dataclass(frozen=True)
 class TrainingSet:
     """
-    Training images: ``counts`` (n, n_bands, ny, nx) float32, ``answers`` (n, k) soft labels or targets.
+    Training images: ``counts`` (n, n_planes, ny, nx) float32, perhaps reduced, ``answers`` (n, k) soft labels or targets.
 
     ``weights``, ``groups`` (text), ``headers`` and ``redshifts`` (objects) are (n,); ``n_left_out`` rows had no answer
     or could not be read.
@@ -29,6 +29,7 @@ class TrainingSet:
     groups: np.ndarray
     headers: np.ndarray
     redshifts: np.ndarray
+    totals: np.ndarray
     n_left_out: int
 
     def __len__(self):
@@ -39,19 +40,30 @@ class TrainingSet:
         columns = [getattr(self, field.name)[rows] for field in fields(self)[:-1]]
         return TrainingSet(*columns, self.n_left_out)
 
+    @classmethod
+    def joined(cls, parts):
+        """One set of several."""
+        columns = [np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)[:-1]]
+        return cls(*columns, sum(part.n_left_out for part in parts))
+
     def describe(self, in_counts, **extra):
         """Description in plain types, for ``model.json``; ``in_counts``: which bands hold counts."""
         headers = [header for header in self.headers if header is not None]
         instruments = sorted({(header.telescope or "", header.instrument or "") for header in headers} - {("", "")})
-        energies = {tuple(header.energy_range or ()) for header in headers}
-        totals = self.counts.sum(axis=(2, 3), dtype=float)[:, np.array(in_counts, dtype=bool)].sum(axis=1)
+        energies = {}
+        for header in headers:
+            energies.setdefault(header.instrument or "", set()).add(tuple(header.energy_range or ()))
+        bands = set.union(*energies.values(), set())
+        own = {name: list(*found) for name, found in sorted(energies.items()) if len(found) == 1 and all(found)}
+        totals = self.totals[:, np.array(in_counts, dtype=bool)].sum(axis=1)
         return {
             "n_images": len(self),
             "n_groups": len(np.unique(self.groups)),
             "n_left_out": self.n_left_out,
             **extra,
             "instruments": [list(pair) for pair in instruments],
-            "energy_range": list(energies.pop()) or None if len(energies) == 1 else None,
+            "energy_range": list(*bands) or None if len(bands) == 1 else None,
+            **({"energy_ranges": own} if len(bands) > 1 and own else {}),
             "exposure_range": _span([header.exposure for header in headers]),
             "redshift_range": _span(self.redshifts),
             "counts_range": _span(totals) if any(in_counts) else None,
@@ -72,11 +84,12 @@ def _sample_weights(weights, n, name):
     return values
 
 
-def load_training_set(X, y, groups, *, task, bands, geometry, name, weights=None):
+def load_training_set(X, y, groups, *, task, bands, geometry, rule, name, weights=None):
     """
     Read all images with an answer from ``y`` or the table ``X``; others and unreadable ones cause one warning.
 
-    ``task`` is a `ClassTask` or `TargetTask`, ``name`` that of the argument in messages.
+    ``task`` is a `ClassTask` or `TargetTask`, ``rule`` a `Preprocessing`, which reduces images where it can, ``name``
+    that of the argument in messages.
     """
     items, _ = as_items(X, bands=bands, shape=geometry.shape)
     answers, known = task.answers(X, y, items, name)
@@ -86,17 +99,21 @@ def load_training_set(X, y, groups, *, task, bands, geometry, name, weights=None
     groups = group_names(groups)
     if len(items) != len(groups):
         raise ValueError(f"groups must be one per image ({len(items)}), got {len(groups)}")
-    counts = np.empty((len(items), len(bands), *geometry.shape), dtype=np.float32)
+    counts, totals = None, np.zeros((len(items), len(bands)))
     rows, headers, reason = [], [], f"no {task.answer}"
     for index, item in enumerate(items):
         if not known[index]:
             continue
         try:
-            # Written at the next free place, so that left-out rows cost no second copy of the others.
-            counts[len(rows)], _, header = load_pixels(item, bands=bands, geometry=geometry)
+            planes, _, header = load_pixels(item, bands=bands, geometry=geometry, stretch=rule.stretch)
+            reduced = rule.reduce(planes)
         except (OSError, ValueError, TypeError) as error:
             reason = f"{item.source_id}: {error}"
             continue
+        if counts is None:
+            counts = np.empty((len(items), *reduced.shape), dtype=np.float32)
+        # Written at the next free place, so that left-out rows cost no second copy of the others.
+        counts[len(rows)], totals[len(rows)] = reduced, planes[: len(bands)].sum(axis=(1, 2), dtype=float)
         rows.append(index)
         headers.append(header)
     n_left_out = len(items) - len(rows)
@@ -108,7 +125,7 @@ def load_training_set(X, y, groups, *, task, bands, geometry, name, weights=None
     redshifts = [items[row].redshift for row in rows]
     return TrainingSet(
         counts[: len(rows)], answers[rows], weights[rows], groups[rows], _objects(headers), _objects(redshifts),
-        n_left_out,
+        totals[: len(rows)], n_left_out,
     )  # fmt: skip
 
 

@@ -12,9 +12,12 @@ from astropy.nddata import CCDData
 from astroclassify import images as _images
 from astroclassify._checks import first_line
 from astroclassify.exceptions import GeometryError
+from astroclassify.images._checks import celestial, pixel_area
 from astroclassify.schemes import Flag
 
+from ._brightness import with_conditions
 from ._forms import plain_counts
+from ._preprocess import CALIBRATED
 from ._reader import read_file
 
 __all__ = ["attempt", "load_pixels", "opened"]
@@ -61,7 +64,7 @@ def _content_flags(values, band):
 
 
 def _on_grid(image, band, geometry, *, redshift, centre):
-    """One band on the grid: pixels (float32, zero where masked) and flags."""
+    """One band on the grid: pixels (float32, zero where masked), flags, and the image that they are of."""
     valid = image.data if image.mask is None else image.data[~np.broadcast_to(image.mask, image.shape)]
     flags = _content_flags(valid[np.isfinite(valid)], band)
     if band in _NOT_COUNTS:
@@ -72,7 +75,7 @@ def _on_grid(image, band, geometry, *, redshift, centre):
         plane = np.asarray(image.data, dtype=np.float32)
     if image.mask is not None:
         plane = np.where(image.mask, np.float32(0), plane)
-    return plane, int(flags & _OF_ANY_BAND if band in _NOT_COUNTS else flags)
+    return plane, int(flags & _OF_ANY_BAND if band in _NOT_COUNTS else flags), image
 
 
 def _array_pixels(item, bands, shape):
@@ -98,31 +101,44 @@ def _array_pixels(item, bands, shape):
     return pixels, flags
 
 
-def load_pixels(item, *, bands, geometry, energy=None):
+def load_pixels(item, *, bands, geometry, energy=None, stretch="log"):
     """
     Read one image and put it on the grid of a model.
 
-    Returns float32 counts (n_bands, ny, nx), zero where masked (``optical`` in any unit), flags of the image and the
+    Returns float32 counts (n_planes, ny, nx), zero where masked (``optical`` in any unit), flags of the image and the
     resampling, and the `Header` of the first band of counts, None for an array on the grid. Event lists are read in the
-    band ``energy`` [keV].
+    band ``energy`` [keV], or that of their instrument where it is a dict. With a ``stretch`` of `CALIBRATED` the other
+    `PLANES` follow the counts.
     """
     shape = tuple(geometry.shape)
     item = opened(item, bands, energy)
     if item.centre is not None and (isinstance(item.value, np.ndarray) or not item.on_sky):
         raise GeometryError("centre is for images with a celestial WCS, which an array has not")
     if isinstance(item.value, np.ndarray):
-        return *_array_pixels(item, bands, shape), None
+        pixels, flags = _array_pixels(item, bands, shape)
+        if stretch in CALIBRATED:
+            pixels = with_conditions(pixels[0], redshift=item.redshift)
+        return pixels, flags, None
     centre = None if item.centre is None else SkyCoord(*item.centre, unit=u.deg)
-    flags, headers, planes = item.flags, {}, []
+    flags, headers, planes, pixel = item.flags, {}, [], 0.0
     for image, band in zip(_bands_of(item, bands), bands, strict=True):
         headers[band] = _images.read_header(image.meta)
-        plane, plane_flags = _on_grid(image, band, geometry, redshift=item.redshift, centre=centre)
+        plane, plane_flags, grid = _on_grid(image, band, geometry, redshift=item.redshift, centre=centre)
         if plane.shape != shape or not np.all(np.isfinite(plane)):
             raise GeometryError(f"image {item.source_id!r} must be finite and of shape {shape} on the model's grid")
         flags |= plane_flags
         planes.append(plane)
+        pixel = 3600 * float(np.sqrt(pixel_area(celestial(image))))
     counts = [band for band in bands if band not in _NOT_COUNTS]
-    return np.stack(planes), flags, headers[counts[0] if counts else bands[0]]
+    header = headers[counts[0] if counts else bands[0]]
+    if stretch in CALIBRATED:
+        return with_conditions(planes[0], grid, header, _known_redshift(grid), pixel), flags, header
+    return np.stack(planes), flags, header
+
+
+def _known_redshift(image):
+    """Redshift of an image on a grid in kpc, which `standardise` has checked."""
+    return float(image.meta["REDSHIFT"])
 
 
 def attempt(function, item):

@@ -6,9 +6,32 @@ import numpy as np
 
 from astroclassify._checks import check_choice
 
-__all__ = ["STRETCHES", "Preprocessing", "stretch_counts"]
+from ._brightness import BRIGHTNESS, PLANES, brightness
+from ._profile import N_RINGS, PROFILE, profile_input, to_profile
 
-STRETCHES = {"log": "log10(1 + counts)", "sqrt": "sqrt(counts)", "linear": "counts"}
+__all__ = ["CALIBRATED", "STRETCHES", "Preprocessing", "input_shape", "n_planes", "stretch_counts"]
+
+CALIBRATED = (BRIGHTNESS, PROFILE)
+"""Stretches that know how an image was taken: `PLANES` follow its counts."""
+
+STRETCHES = {
+    "log": "log10(1 + counts)",
+    "sqrt": "sqrt(counts)",
+    "linear": "counts",
+    BRIGHTNESS: "log10(1 + counts / (exposure fraction * 10^depth)), and planes " + ", ".join(PLANES[1:]),
+    PROFILE: "log10(0.001 + counts / (exposure fraction * 10^depth)) and log10(1 + counts) in rings about the peak, and "
+    "planes " + ", ".join(PLANES[1:]),
+}
+
+
+def n_planes(bands, stretch):
+    """Number of planes that an image of some bands has, before the stretch."""
+    return len(PLANES) if stretch in CALIBRATED else len(bands)
+
+
+def input_shape(bands, stretch, shape):
+    """Shape of what a network gets of an image of some bands on a grid."""
+    return (len(PLANES) + 1, 1, N_RINGS) if stretch == PROFILE else (n_planes(bands, stretch), *shape)
 
 
 def stretch_counts(counts, stretch):
@@ -27,26 +50,53 @@ def stretch_counts(counts, stretch):
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Stretch, and the mean and standard deviation of the stretched training pixels, one per band."""
+    """
+    Stretch, and the mean and standard deviation of the stretched training pixels, one per band of the image.
+
+    ``pixel``: side of a pixel of the grid [kpc], which the profile needs.
+    """
 
     stretch: str
     mean: tuple
     std: tuple
+    pixel: float | None = None
 
     @classmethod
-    def measure(cls, counts, stretch):
-        """Measure the statistics of a training set: counts of shape (n, n_bands, ny, nx)."""
-        sums = np.zeros((2, counts.shape[1]))
+    def measure(cls, counts, stretch, pixel=None):
+        """Measure the statistics of a training set: counts (n, n_planes, ny, nx), or what `reduce` makes of them."""
+        empty = cls(stretch, (0.0,), (1.0,), pixel)
+        if stretch == PROFILE:
+            values = profile_input(counts)[:, 0].astype(float)
+            return cls(stretch, (float(values.mean()),), (float(values.std()) or 1.0,), pixel)
+        sums = np.zeros((2, 1 if stretch == BRIGHTNESS else counts.shape[1]))
         for image in counts:  # image by image: a second array of the size of the training set would not be bounded
-            stretched = stretch_counts(image, stretch).astype(float)
-            sums += stretched.sum(axis=(1, 2)), (stretched**2).sum(axis=(1, 2))
+            stretched = empty.bands_of(image).astype(float)
+            sums += stretched.sum(axis=(-2, -1)), (stretched**2).sum(axis=(-2, -1))
         mean, square = sums / (counts.shape[0] * counts.shape[2] * counts.shape[3])
         std = np.sqrt(np.maximum(square - mean**2, 0.0))
         std[std == 0] = 1.0  # a constant band carries nothing; dividing by zero would turn it into NaN
-        return cls(stretch, tuple(map(float, mean)), tuple(map(float, std)))
+        return cls(stretch, tuple(map(float, mean)), tuple(map(float, std)), pixel)
+
+    def bands_of(self, planes):
+        """The bands of one image (n_planes, ny, nx), stretched but not scaled."""
+        return brightness(planes)[np.newaxis] if self.stretch == BRIGHTNESS else stretch_counts(planes, self.stretch)
+
+    def reduce(self, planes):
+        """What an image (n_planes, ny, nx) can be replaced by, to save memory in training: its profile, or itself."""
+        return to_profile(planes, self.pixel) if self.stretch == PROFILE else planes
 
     def __call__(self, counts):
-        """Apply the rule to counts of shape (n, n_bands, ny, nx): float32, same shape."""
+        """What the network sees of counts (n, n_planes, ny, nx), or of what `reduce` makes of them: float32."""
+        if self.stretch == PROFILE:
+            if counts.shape[2:] != (1, N_RINGS):
+                counts = np.stack([self.reduce(planes) for planes in counts])
+            pixels = profile_input(counts)
+            pixels[:, 0] = (pixels[:, 0] - np.float32(self.mean[0])) / np.float32(self.std[0])
+            return pixels
+        if self.stretch == BRIGHTNESS:
+            pixels = np.array(counts, dtype=np.float32)
+            pixels[:, 0] = (brightness(pixels) - np.float32(self.mean[0])) / np.float32(self.std[0])
+            return pixels
         pixels = stretch_counts(counts, self.stretch)
         pixels -= np.float32(self.mean).reshape(-1, 1, 1)
         pixels /= np.float32(self.std).reshape(-1, 1, 1)
@@ -58,10 +108,10 @@ class Preprocessing:
         return {"stretch": self.stretch, "formula": formula, "mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
-    def from_dict(cls, mapping, *, n_bands):
+    def from_dict(cls, mapping, *, n_bands, pixel=None):
         """Build a rule from the result of `to_dict`, for ``n_bands`` bands; ValueError if it does not hold one."""
         stretch = check_choice("stretch", mapping["stretch"], STRETCHES)
         mean, std = (tuple(float(value) for value in mapping[name]) for name in ("mean", "std"))
         if not len(mean) == len(std) == n_bands or not np.all(np.isfinite([*mean, *std])) or min(std) <= 0:
             raise ValueError(f"mean and std must be {n_bands} finite numbers each, std positive, got {mean}, {std}")
-        return cls(stretch, mean, std)
+        return cls(stretch, mean, std, pixel)

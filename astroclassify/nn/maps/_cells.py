@@ -23,6 +23,7 @@ _LAYOUTS = {
     "mobilenet_v2": _STRIDED,
     "kosiba2020": (32, 15.5),
     "attention": (4, 1.5),
+    "profile": (4, 1.5),
 }
 
 
@@ -126,7 +127,7 @@ def load_one(predictor, image, *, redshift, centre, pixel_scale=None):
     (item,), _ = as_items(
         [image], bands=bands, shape=geometry.shape, redshift=redshift, centre=centre, pixel_scale=pixel_scale
     )
-    item = opened(item, bands, predictor.training.get("energy_range"))
+    item = opened(item, bands, predictor.energy)
     value = item.value
     counts, flags = predictor.load(item)
     meta = {"SOURCEID": item.source_id, "FLAGS": int(flags)}

@@ -15,12 +15,15 @@ from astroclassify.tables import provenance
 
 from ..inputs._items import as_items
 from ..inputs._pixels import attempt
+from ..inputs._profile import PROFILE, painted
 from ._cells import cells_of, load_one, map_image, map_meta
 from ._gradients import torch_maps
 
 __all__ = ["MapSource", "activation_map", "load_counts", "mean_activation_maps", "radial_profiles"]
 
 _CHUNK = 32
+# Pixels along a side of the cells on which the parts of rings are painted.
+_CELL = 4
 # Points along each side of a cell at which its distance from the middle is taken.
 _POINTS = 16
 
@@ -49,7 +52,11 @@ class MapSource:
         if self.method == "exact":
             logits, maps = network.run(pixels, ("logits", "class_maps"))
             wanted = np.asarray(choose(logits))
-            return logits.astype(float), {int(row): maps[row, wanted[row]] for row in np.flatnonzero(wanted >= 0)}
+            chosen = {int(row): maps[row, wanted[row]] for row in np.flatnonzero(wanted >= 0)}
+            if self.predictor.preprocessing.stretch == PROFILE:
+                pixel = self.predictor.preprocessing.pixel
+                chosen = {row: painted(values[0], counts[row], pixel, _CELL) for row, values in chosen.items()}
+            return logits.astype(float), chosen
         logits = network.logits(pixels)
         wanted = np.asarray(choose(logits))
         rows = np.flatnonzero(wanted >= 0)
@@ -94,7 +101,7 @@ def activation_map(classifier, image, class_name, *, redshift=None, centre=None,
 
 def load_counts(predictor, items):
     """Indices of the items that can be loaded, their counts (n, n_bands, ny, nx), and an error text for the others."""
-    kept, counts, failed = [], [np.zeros((0, len(predictor.bands), *predictor.geometry.shape), np.float32)], []
+    kept, counts, failed = [], [np.zeros((0, *predictor.shape), np.float32)], []
     for index, item in enumerate(items):
         loaded, message = attempt(predictor.load, item)
         if message:
@@ -199,7 +206,7 @@ def mean_activation_maps(classifier, sample, *, p_min=0.9):
     source, scheme = MapSource(classifier), get_scheme(classifier.scheme)
     predictor = source.predictor
     items, n_unlabelled = _labelled_items(sample, predictor, scheme)
-    blank = np.zeros((1, len(predictor.bands), *predictor.geometry.shape), np.float32)
+    blank = np.zeros((1, *predictor.shape), np.float32)
     shape = source(blank, lambda logits: [0])[1][0].shape
     means = [_GroupedMean(shape) for _ in scheme.classes]
     n_wrong, n_unsure, failed = np.zeros(scheme.n_classes, int), np.zeros(scheme.n_classes, int), []

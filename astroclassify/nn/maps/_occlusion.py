@@ -53,10 +53,10 @@ def _fill_local(plane, patch, rng):
     return rng.choice(plane[frame][outside[frame]], size=plane[patch].shape)
 
 
-def _occluded(counts, patch, fill, rings, rng):
-    """Copy of an image (n_bands, ny, nx) with one patch filled."""
+def _occluded(counts, n_bands, patch, fill, rings, rng):
+    """Copy of an image (n_planes, ny, nx) with one patch of its bands filled."""
     result = counts.copy()
-    for plane in result:
+    for plane in result[:n_bands]:
         plane[patch] = _fill_local(plane, patch, rng) if fill == "local" else _fill_azimuthal(plane, patch, rings, rng)
     return result
 
@@ -150,7 +150,7 @@ def occlusion_map(classifier, image, class_name, *, size=None, fill="azimuthal",
     changed = []
     for start in range(0, len(patches), _CHUNK):
         images = [
-            _occluded(counts, patch, fill, rings, batch.derive_rng(0, meta["SOURCEID"], start + number))
+            _occluded(counts, len(predictor.bands), patch, fill, rings, batch.derive_rng(0, meta["SOURCEID"], start + number))
             for number, patch in enumerate(patches[start : start + _CHUNK])
         ]
         changed.append(answers(np.stack(images)))

@@ -11,9 +11,12 @@ from astroclassify import batch
 from astroclassify.exceptions import ModelError, SchemaError
 from astroclassify.schemes import Flag
 
+from ..doubt._novelty import FALSE_ALARM_RATE
+from ..inputs._brightness import resolution_of
 from ..inputs._items import as_items, open_folder
 from ..inputs._pixels import attempt, load_pixels
 from ..inputs._predictions import prediction_table
+from ..inputs._preprocess import n_planes
 from ._kept_rows import KeptRows, Row, fingerprints
 from ._onnx_network import BATCH, OnnxNetwork, lanes
 
@@ -39,7 +42,9 @@ class Predictor:
     ``instruments`` and ``energy_range`` of the description ``training`` decide about flags.
     """
 
-    def __init__(self, network, *, bands, geometry, preprocessing, training, temperature=1.0, novelty=None):
+    def __init__(
+        self, network, *, bands, geometry, preprocessing, training, temperature=1.0, novelty=None, familiarity=None
+    ):
         self.network = network
         self.bands = tuple(bands)
         self.geometry = geometry
@@ -47,49 +52,66 @@ class Predictor:
         self.training = training
         self.temperature = temperature
         self.novelty = novelty
+        self.familiarity = familiarity
 
     def load(self, item):
-        """Counts on the grid, float32, shape (n_bands, ny, nx), and flags of one item."""
+        """Counts on the grid, float32, shape (n_planes, ny, nx), and flags of one item."""
         return self._load(item)[:2]
 
     def _load(self, item):
         """Counts, flags and exposure (s, or None)."""
-        energy = self.training.get("energy_range")
-        pixels, flags, header = load_pixels(item, bands=self.bands, geometry=self.geometry, energy=energy)
+        pixels, flags, header = load_pixels(
+            item, bands=self.bands, geometry=self.geometry, energy=self.energy, stretch=self.preprocessing.stretch
+        )
         if header is None:
             return pixels, flags, None
         return pixels, flags | self._strangeness(header), header.exposure
 
+    @property
+    def shape(self):
+        """Shape of the planes of an image, (n_planes, ny, nx)."""
+        return n_planes(self.bands, self.preprocessing.stretch), *self.geometry.shape
+
+    @property
+    def energy(self):
+        """Band [keV] of the training images, or a dict of those of their instruments; None where it is not known."""
+        return self.training.get("energy_range") or self.training.get("energy_ranges")
+
     def _strangeness(self, header):
         """Flags of an image that is not, or not known to be, of the kind seen in training."""
         flags = Flag(0)
-        known = self.training.get("instruments") or []
-        if known and [header.telescope or "", header.instrument or ""] not in [list(pair) for pair in known]:
+        known = {tuple(pair) for pair in self.training.get("instruments") or []}
+        names = (header.instrument or "").split("+")
+        # Not all headers say which array of ACIS it was.
+        names = ["ACIS-I" if name == "ACIS" and ("CHANDRA", name) not in known else name for name in names]
+        if known and not {(header.telescope or "", name) for name in names} <= known:
             flags |= Flag.OTHER_INSTRUMENT
-        energy = self.training.get("energy_range")
+        energy = self.energy
+        if isinstance(energy, dict):
+            energy = energy.get(names[0])
         if energy and (header.energy_range is None or not np.allclose(header.energy_range, energy, rtol=0.05)):
             flags |= Flag.OTHER_BAND
         return int(flags)
 
     def logits(self, counts):
-        """Logits (n, n_classes) of counts (n, n_bands, ny, nx), divided by the temperature."""
+        """Logits (n, n_classes) of counts (n, n_planes, ny, nx), divided by the temperature."""
         return self.network.logits(self.preprocessing(counts)) / np.float32(self.temperature)
 
     def probabilities(self, counts):
-        """Probabilities (n, n_classes) of counts (n, n_bands, ny, nx), in scheme order."""
+        """Probabilities (n, n_classes) of counts (n, n_planes, ny, nx), in scheme order."""
         return softmax(self.logits(counts).astype(float), axis=1)
 
     def decisive(self):
         """What decides its answers, in plain types and bytes: two predictors with the same one give the same rows."""
-        known = {key: self.training.get(key) for key in ("instruments", "energy_range")}
+        known = {key: self.training.get(key) for key in ("instruments", "energy_range", "energy_ranges")}
         rules = [self.bands, self.geometry.to_dict(), self.preprocessing.to_dict(), known, self.temperature]
-        rules.append(None if self.novelty is None else self.novelty.to_dict())
+        rules += [None if each is None else each.to_dict() for each in (self.novelty, self.familiarity)]
         return rules, self.network.data
 
     def load_batch(self, items):
         """
         Read items: a list of Row without probabilities, one per item, also where reading failed; and a dict of place in
-        that list to (counts of shape (n_bands, ny, nx), exposure in s or None).
+        that list to (counts of shape (n_planes, ny, nx), exposure in s or None).
         """
         rows, images = [], {}
         for place, item in enumerate(items):
@@ -127,12 +149,26 @@ class Predictor:
         for number, place in enumerate(images):
             flags = rows[place].flags
             if finite[number]:
-                flags |= int(Flag.UNFAMILIAR) if unfamiliar[number] else 0
-                rows[place] = Row(p[number], flags, "", {name: outputs[name][number] for name in extras})
+                p_familiar = self._p_familiar(counts[number])
+                flags |= int(Flag.UNFAMILIAR) if unfamiliar[number] or p_familiar < FALSE_ALARM_RATE else 0
+                kept = {name: outputs[name][number] for name in extras}
+                rows[place] = Row(p[number], flags, "", kept, p_familiar)
             else:
                 message = "ModelError: the network gives no finite numbers for it"
                 rows[place] = self._no_answer(flags | int(Flag.FAILED), message)
         return rows
+
+    def _p_familiar(self, planes):
+        """How often images of the training population look at least as odd as one (n_planes, ny, nx), or NaN."""
+        if self.familiarity is None:
+            return float("nan")
+        counts, exposure = planes[:2]
+        # Without a map the exposure is not known where there is none: places without counts are taken for such.
+        exposure = None if np.all((exposure == 0) | (exposure == 1)) else exposure
+        return self.familiarity.p(
+            counts, exposure=exposure, resolution=resolution_of(planes, self.preprocessing.pixel),
+            poisson=bool(planes[5, 0, 0]),
+        )  # fmt: skip
 
     def _unfamiliar(self, outputs, counts, exposure):
         """Which images are unlike those of training; none where nothing was learned of these."""
@@ -144,7 +180,7 @@ class Predictor:
         if "features" in self.novelty.kinds:
             known["features"] = novelty_features(outputs)
         if "statistics" in self.novelty.kinds:
-            known["statistics"] = image_statistics(counts, exposure)
+            known["statistics"] = image_statistics(counts[:, : len(self.bands)], exposure)
         return self.novelty.unfamiliar(**known)
 
     def run(self, items, *, extras=()):
@@ -247,6 +283,7 @@ def classify(
         [row.message for row in rows],
         scheme,
         sample=images if hasattr(images, "colnames") else None,
+        p_familiar=None if predictor.familiarity is None else [row.p_familiar for row in rows],
         model=model,
     )
 

@@ -24,12 +24,16 @@ _SECONDS = 5.0
 
 
 class Row(NamedTuple):
-    """Result for one image: probabilities (NaN if it failed), flags, message if it failed, other outputs by name."""
+    """
+    Result for one image: probabilities (NaN if it failed), flags, message if it failed, other outputs by name, p-value
+    of being familiar (NaN if it is not known).
+    """
 
     probabilities: np.ndarray
     flags: int
     message: str = ""
     extras: dict[str, Any] = {}
+    p_familiar: float = float("nan")
 
 
 def fingerprints(items, predictor):
@@ -62,7 +66,7 @@ class KeptRows:
     """
     Rows by the number of their item: those found in a file, and those added, which the file has a line for at once.
 
-    A line is ``[fingerprint, probabilities, flags]``. Lines of other images or another model are left alone, one cut
+    A line is ``[fingerprint, probabilities, flags, p_familiar or null]``. Lines of other images or another model are left alone, one cut
     off by the end of a process is removed; rows that failed are not kept: they are tried again.
     """
 
@@ -119,7 +123,8 @@ class KeptRows:
         self.rows[number] = row
         if row.message:
             return
-        line = json.dumps([self._keys[number], [float(p) for p in row.probabilities], int(row.flags)])
+        familiar = float(row.p_familiar) if np.isfinite(row.p_familiar) else None
+        line = json.dumps([self._keys[number], [float(p) for p in row.probabilities], int(row.flags), familiar])
         try:
             self._file.write(line.encode() + b"\n")
             self._file.flush()
@@ -136,9 +141,9 @@ class KeptRows:
 def _row_of(line, n_classes):
     """Key and row of a line; None for the row where it does not hold one."""
     try:
-        key, probabilities, flags = json.loads(line)
-        p = np.array(probabilities, dtype=float)
+        key, probabilities, flags, familiar = json.loads(line)
+        p, familiar = np.array(probabilities, dtype=float), float("nan" if familiar is None else familiar)
         good = isinstance(key, str) and isinstance(flags, int) and p.shape == (n_classes,) and np.all(np.isfinite(p))
     except (ValueError, TypeError):
         return "", None
-    return (key, Row(p, flags)) if good else ("", None)
+    return (key, Row(p, flags, p_familiar=familiar)) if good else ("", None)

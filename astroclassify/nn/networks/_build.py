@@ -11,6 +11,7 @@ from ._attention import build_attention
 from ._export import export_onnx
 from ._kosiba import build_kosiba2020
 from ._mobilenet import build_mobilenet, build_mobilenet_v2
+from ._profile import build_profile
 from ._resnet import build_resnet18
 
 __all__ = [
@@ -54,6 +55,7 @@ ARCHITECTURES = {
         ("attention", build_attention, 16),
     )
 }
+ARCHITECTURES["profile"] = Architecture("profile", build_profile, 1, 96)  # of rings, not of pixels
 
 
 def architecture_name(architecture):

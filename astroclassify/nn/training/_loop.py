@@ -310,7 +310,7 @@ def train(network, counts, targets, *, checkpoint=None, validation=None, loss=cr
     """
     Train a network in place, leave its best weights in it, and return the history: one dict per epoch.
 
-    ``counts`` (n, n_bands, ny, nx) are augmented, then preprocessed by ``rule``; ``targets`` (n, ...) are those of
+    ``counts`` (n, n_planes, ny, nx) are augmented, then preprocessed by ``rule``; ``targets`` (n, ...) are those of
     ``loss``. ``validation`` is (counts, targets, labels for ``score``); without it the last epoch is kept. Each epoch
     has seeds of its own, so that a resumed training equals an uninterrupted one; torch's own generators do not change.
     """

@@ -16,6 +16,11 @@ _BLOCK = 500_000  # cells handled at once where every population is looked up
 _SOUND = 5.0 / 3.0 / (physics.MU * physics.PROTON_KEV)  # c_s^2 [km2/s2] per keV
 
 
+def _length(vectors):
+    """Lengths of the rows."""
+    return np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+
+
 class _Population:
     """A set of cells drawn from one spherical gas profile, and that profile as a function of position."""
 
@@ -35,7 +40,7 @@ class _Population:
     def at(self, position):
         """Density, pressure / density (keV) and volume of a cell of this population, at positions."""
         offset, compression = self._intrinsic(position)
-        radius = np.sqrt(np.sum(offset**2, axis=1))
+        radius = _length(offset)
         log_r = np.log(np.maximum(radius, self.radius[0]))
         inside = radius < self.edge
         density = np.where(inside, np.exp(np.interp(log_r, self.log_radius, np.log(self.density))), 0.0)
@@ -88,7 +93,7 @@ class _Warp:
         self.offset, self.scale = offset, scale
 
     def _shift(self, position):
-        return np.exp(-0.5 * np.sum(position**2, axis=1) / self.scale**2)
+        return np.exp(-0.5 * np.einsum("ij,ij->i", position, position) / self.scale**2)
 
     def forward(self, position):
         if np.any(self.offset):
@@ -201,7 +206,7 @@ def _owned(populations, number, position):
     return position[own], volumes[number, own], total, pressure / total, velocity, np.full(len(total), number)
 
 
-def _random_field(rng, n_components, r_500):
+def _random_field(rng, n_components):
     """Gaussian random fields on a periodic cube of R500, Kolmogorov spectrum P(k) ~ k^-11/3 from half of R500 down."""
     k = np.fft.fftfreq(_GRID, 1.0 / _GRID)
     k_z = np.fft.rfftfreq(_GRID, 1.0 / _GRID)
@@ -215,9 +220,10 @@ def _random_field(rng, n_components, r_500):
     return fields
 
 
-def _sampled(values, position, side):
-    """A periodic field of a given side, interpolated at positions."""
-    return map_coordinates(values, (position.T / side * _GRID) % _GRID, order=1, mode="grid-wrap")
+def _sampled(fields, position, side):
+    """Periodic fields of a given side, interpolated at positions."""
+    cells = np.ascontiguousarray(position.T) * (_GRID / side) % _GRID
+    return [map_coordinates(values, cells, order=1, mode="grid-wrap") for values in fields]
 
 
 def _pressure_preserving(cluster, position, rng):
@@ -226,19 +232,20 @@ def _pressure_preserving(cluster, position, rng):
     log_factor = np.zeros(len(position))
     rms = disturbances.density_rms
     if rms > 0:
-        (field,) = _random_field(rng, 1, r_500)
+        field = _random_field(rng, 1)
         # the same field again on small scales, with the power that the spectrum has there
         small = 0.15
         weight = small ** (1.0 / 3.0)
-        values = _sampled(field, position, r_500) + weight * _sampled(field, position, small * r_500)
-        radius = np.sqrt(np.sum(position**2, axis=1)) / r_500
+        values = _sampled(field, position, r_500)[0] + weight * _sampled(field, position, small * r_500)[0]
+        radius = _length(position) / r_500
         local = rms * np.minimum(0.6 + radius, 1.8) / np.sqrt(1 + weight**2)
-        log_factor += local * values - 0.5 * local**2 * (1 + weight**2)
+        # observed densities come from emission: the mean of the squared factor is one
+        log_factor += local * values - local**2 * (1 + weight**2)
         log_factor += 0.05 * rng.standard_normal(len(position))
     if disturbances.spiral > 0:
         log_factor += _spiral(disturbances, position, r_500)
     for centre, size, depth in disturbances.cavities:
-        distance = np.sqrt(np.sum((position - centre) ** 2, axis=1)) / size
+        distance = _length(position - centre) / size
         log_factor += np.log(depth) * 0.5 * (1.0 - np.tanh((distance - 1.0) / 0.1))
         log_factor += 0.2 * np.exp(-0.5 * ((distance - 1.25) / 0.12) ** 2)  # rim
     return np.exp(log_factor)
@@ -252,7 +259,7 @@ def _spiral(disturbances, position, r_500):
     first /= np.sqrt(np.sum(first**2))
     second = np.cross(axis, first)
     height = position @ axis
-    radius = np.sqrt(np.sum(position**2, axis=1)) + 1e-9
+    radius = _length(position) + 1e-9
     phase = np.arctan2(position @ second, position @ first)
     x = radius / (0.1 * r_500)
     window = x**2 / (1 + x**4) * 2.0 * np.exp(-((height / radius / 0.6) ** 2))
@@ -268,7 +275,7 @@ def _shock(cluster, position):
     distance = np.sqrt(np.sum(second.centre**2))
     axis = second.centre / distance
     along = position @ axis
-    across = np.sqrt(np.maximum(np.sum(position**2, axis=1) - along**2, 0.0))
+    across = np.sqrt(np.maximum(np.einsum("ij,ij->i", position, position) - along**2, 0.0))
     weight = np.exp(-0.5 * ((along - 0.55 * distance) / (0.22 * distance)) ** 2)
     weight *= np.exp(-0.5 * (across / (0.3 * second.halo.r_500)) ** 2)
     # Rankine-Hugoniot for gamma = 5/3
@@ -298,15 +305,15 @@ def _velocities(cluster, position, temperature, rng):
     mach = cluster.disturbances.mach
     if mach == 0:
         return np.zeros_like(position)
-    fields = _random_field(rng, 3, cluster.r_500)
     speed = mach * np.sqrt(_SOUND * temperature / 3.0)
-    return np.stack([speed * _sampled(field, position, cluster.r_500) for field in fields], axis=1)
+    fields = _sampled(_random_field(rng, 3), position, cluster.r_500)
+    return np.stack([speed * field for field in fields], axis=1)
 
 
 def _metallicity(cluster, position, rng):
     """Metal mass fraction of each cell."""
     outer, centre, scale, scatter = cluster.disturbances.metals
-    x = np.sqrt(np.sum(position**2, axis=1)) / (scale * cluster.r_500)
+    x = _length(position) / (scale * cluster.r_500)
     metals = outer + (centre - outer) / (1.0 + x**2)
     if scatter:
         metals = metals * np.exp(scatter * rng.standard_normal(len(x)) - 0.5 * scatter**2)
@@ -315,7 +322,7 @@ def _metallicity(cluster, position, rng):
 
 def _cold_phase(cluster, cells, rng, origin):
     """Turn some cells of a cool core, and a few of each clump's galaxies, into cold gas; most of it forms stars."""
-    radius = np.sqrt(np.sum(cells["position"] ** 2, axis=1))
+    radius = _length(cells["position"])
     chance = np.where(radius < 0.04 * cluster.r_500, cluster.disturbances.cold_fraction, 0.0)
     chance = np.where(origin >= len(cluster.bodies), 0.01, chance)
     cold = rng.random(len(radius)) < chance

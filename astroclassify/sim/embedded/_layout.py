@@ -7,7 +7,6 @@ from ..physics._constants import ATOMIC_WEIGHT, ELEMENTS, HYDROGEN_FRACTION, SOL
 from . import _physics as physics
 
 BOX_SIZE = 205000.0  # comoving kpc/h, TNG300
-SIMULATION = "embedded-clusters"
 UNITS = CodeUnits(1.0, physics.HUBBLE)
 # name: (type on disk, columns, powers of a and h, of length, mass and velocity, factor to cgs), as in the files of TNG
 _FIELDS = {
@@ -25,8 +24,8 @@ _FIELDS = {
 _SCALINGS = ("a_scaling", "h_scaling", "length_scaling", "mass_scaling", "velocity_scaling", "to_cgs")
 
 
-def common_header():
-    """Header attributes that every file of the snapshot has."""
+def common_header(name):
+    """Header attributes that every file of the snapshot has; ``name`` is that of the simulation."""
     return {
         "BoxSize": BOX_SIZE,
         "HubbleParam": physics.HUBBLE,
@@ -35,7 +34,7 @@ def common_header():
         "OmegaLambda": 1.0 - physics.OMEGA_M,
         "Redshift": 0.0,
         "Time": 1.0,
-        "SimulationName": SIMULATION,
+        "SimulationName": name,
         **TNG_UNITS_CGS,
     }
 
@@ -77,8 +76,8 @@ class SnapshotWriter:
     ``folder`` exists and is empty; the ``n_files`` files change in the middle of the cells of a group.
     """
 
-    def __init__(self, folder, *, snapshot, n_files, n_groups):
-        self.folder, self.snapshot, self.n_files = folder, snapshot, n_files
+    def __init__(self, folder, *, name, snapshot, n_files, n_groups):
+        self.folder, self.name, self.snapshot, self.n_files = folder, name, snapshot, n_files
         self.output = folder / "output"
         self._cells = self.output / f"snapdir_{snapshot:03d}"
         self._cells.mkdir(parents=True)
@@ -139,7 +138,7 @@ class SnapshotWriter:
         for number, count in enumerate(self._counts):
             with h5py.File(self._path(number), "a") as handle:
                 header = handle.create_group("Header").attrs
-                header.update(common_header())
+                header.update(common_header(self.name))
                 header["MassTable"] = np.zeros(6)
                 header["NumFilesPerSnapshot"] = np.int32(self.n_files)
                 header["NumPart_ThisFile"] = np.array([count, 0, 0, 0, 0, 0], dtype=np.int32)
@@ -153,13 +152,12 @@ class SnapshotWriter:
         self._write_catalogue()
         self._write_offsets()
 
-    @staticmethod
-    def _write_settings(handle):
+    def _write_settings(self, handle):
         """The Config and Parameters groups, as far as they apply."""
         handle.create_group("Config").attrs.update({"NTYPES": np.bytes_(b"6"), "PERIODIC": np.bytes_(b"")})
         parameters = handle.create_group("Parameters").attrs
         names = ("BoxSize", "HubbleParam", "Omega0", "OmegaBaryon", "OmegaLambda", *TNG_UNITS_CGS)
-        parameters.update({name: common_header()[name] for name in names})
+        parameters.update({name: common_header(self.name)[name] for name in names})
 
     def _catalogue_bounds(self):
         return [int(len(self._groups) * k / self.n_files) for k in range(self.n_files + 1)]
@@ -176,7 +174,7 @@ class SnapshotWriter:
             path = folder / f"fof_subhalo_tab_{self.snapshot:03d}.{number}.hdf5"
             with h5py.File(path, "w") as handle:
                 header = handle.create_group("Header").attrs
-                header.update(common_header())
+                header.update(common_header(self.name))
                 header["NumFiles"] = np.int32(self.n_files)
                 for kind, here, total in (
                     ("groups", len(groups), len(self._groups)),

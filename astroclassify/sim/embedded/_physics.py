@@ -32,6 +32,8 @@ OUTER_SLOPE_RANGE = (0.3, 2.2)
 # T ~ r^-0.5, about what is seen out to R200 (Ghirardini et al. 2019, A&A 621, A41, figure 3).
 T_R500_RANGE = (0.5, 0.95)
 OUTER_TEMPERATURE_SLOPE = -0.5
+_MASS_SLOPE = 1.67  # of M500 by temperature
+_HERNQUIST_RADIUS = 11.0  # kpc; half of the light within 20 kpc on the sky
 
 
 def r_500_of(m_500):
@@ -42,6 +44,16 @@ def r_500_of(m_500):
 def virial_temperature(m_500):
     """T500 = mu m_p G M500 / (2 R500) in keV."""
     return 0.5 * MU * PROTON_KEV * GRAVITY * m_500 / r_500_of(m_500)
+
+
+def mass_of_temperature(temperature):
+    """M500 [Msun] of a temperature [keV] at z = 0: Sun et al. (2009, ApJ 693, 1142), table 6, groups and clusters."""
+    return 1.27e14 / HUBBLE * (np.asarray(temperature) / 3.0) ** _MASS_SLOPE
+
+
+def temperature_of_mass(m_500):
+    """The inverse of `mass_of_temperature`: keV of Msun."""
+    return 3.0 * (np.asarray(m_500) * HUBBLE / 1.27e14) ** (1.0 / _MASS_SLOPE)
 
 
 def gas_fraction(m_500):
@@ -59,10 +71,14 @@ def _nfw_shape(x):
 
 @dataclass(frozen=True)
 class Nfw:
-    """A halo of Navarro, Frenk & White (1997), by its M500 [Msun] and concentration R500 / r_s."""
+    """
+    A halo of Navarro, Frenk & White (1997), by its M500 [Msun] and concentration R500 / r_s, which may include the
+    stars of a central galaxy [Msun], a sphere of Hernquist (1990, ApJ 356, 359).
+    """
 
     m_500: float
     c_500: float
+    stars: float = 0.0
 
     @property
     def r_500(self):
@@ -71,8 +87,12 @@ class Nfw:
 
     def mass(self, radius):
         """Mass inside a radius [kpc], in Msun."""
-        x = np.asarray(radius) * (self.c_500 / self.r_500)
-        return self.m_500 * _nfw_shape(x) / _nfw_shape(self.c_500)
+        radius = np.asarray(radius)
+        dark = self.m_500 - self._stars(self.r_500)
+        return dark * _nfw_shape(radius * (self.c_500 / self.r_500)) / _nfw_shape(self.c_500) + self._stars(radius)
+
+    def _stars(self, radius):
+        return self.stars * (radius / (radius + _HERNQUIST_RADIUS)) ** 2
 
     def gravity(self, radius):
         """G M(<r) / r^2 in (km/s)^2/kpc."""
@@ -88,14 +108,22 @@ class Nfw:
         return float(np.sum(shells * share))
 
 
+def central_galaxy(m_500):
+    """
+    Stars of the brightest galaxy of a cluster [Msun], without the light far out: 5e11 (M500 / 1e14 Msun)^0.4, about
+    Kravtsov, Vikhlinin & Meshcheryakov (2018, Astronomy Letters 44, 8) [from memory].
+    """
+    return 5e11 * (m_500 / 1e14) ** 0.4
+
+
 def concentration_500(m_500, scatter=0.0):
     """
-    R500 / r_s of a halo of M500 [Msun] at z = 0: c200 = 5.71 (M200 / 2e12 Msun/h)^-0.084 (Duffy et al. 2008, MNRAS 390,
-    L64, table 1: NFW, full sample), times 10^scatter, converted along the profile.
+    R500 / r_s of a halo of M500 [Msun] at z = 0: log c200 = 0.905 - 0.101 log(M200 / 1e12 Msun/h) (Dutton & Maccio
+    2014, MNRAS 441, 3359, equation 8: NFW, Planck) [from memory], plus scatter, converted along the profile.
     """
     m_200 = 1.4 * m_500
     for _ in range(8):
-        c_200 = 5.71 * (m_200 * HUBBLE / 2e12) ** -0.084 * 10**scatter
+        c_200 = 10 ** (0.905 - 0.101 * np.log10(m_200 * HUBBLE / 1e12) + scatter)
         target = 2.5 * _nfw_shape(c_200) / c_200**3
         c_500 = brentq(lambda c, t=target: _nfw_shape(c) / c**3 - t, 0.05 * c_200, c_200)
         m_200 = m_500 * _nfw_shape(c_200) / _nfw_shape(c_500)
@@ -147,15 +175,6 @@ def mass_function():
     return log_mass, per_log * HUBBLE**3
 
 
-def draw_m_500(rng, low=13.75, high=15.06):
-    """One M500 [Msun] from `mass_function` between two values of log10 M500."""
-    log_mass, density = mass_function()
-    grid = np.linspace(low, high, 400)
-    weight = np.exp(np.interp(grid, log_mass, np.log(density)))
-    cumulative = np.concatenate([[0.0], np.cumsum(0.5 * (weight[1:] + weight[:-1]))])
-    return float(10 ** np.interp(rng.random() * cumulative[-1], cumulative, grid))
-
-
 @dataclass(frozen=True)
 class EntropyProfile:
     """K(r) = k_0 + k_100 (r / 100 kpc)^alpha [keV cm2] out to ``r_break`` [kpc], a power law beyond."""
@@ -173,18 +192,27 @@ class EntropyProfile:
 
 @dataclass(frozen=True)
 class GasProfile:
-    """Gas in a potential: density [Msun/kpc3] and temperature [keV] by radius [kpc], and its entropy profile."""
+    """Density [Msun/kpc3] and temperature [keV] of gas by radius [kpc]; the entropy profile of hydrostatic gas."""
 
     radius: np.ndarray
     density: np.ndarray
     temperature: np.ndarray
-    entropy: EntropyProfile
+    entropy: EntropyProfile | None = None
+
+    @property
+    def central_entropy(self):
+        """k T n_e^(-2/3) in the innermost shell [keV cm2]."""
+        return float(self.temperature[0] * (self.density[0] / ELECTRON_TO_DENSITY) ** (-2 / 3))
 
     def enclosed(self):
         """Gas mass inside each radius of the grid [Msun]."""
         log_r = np.log(self.radius)
         integral = cumulative_simpson(4 * np.pi * self.radius**3 * self.density, x=log_r, initial=0.0)
         return integral + 4 / 3 * np.pi * self.radius[0] ** 3 * self.density[0]
+
+    def mass_within(self, radius):
+        """Gas mass inside one radius [Msun]."""
+        return float(np.interp(radius, self.radius, self.enclosed()))
 
 
 class _Atmosphere:

@@ -1,293 +1,341 @@
-"""Properties of the embedded clusters: mass, entropy profile of a real ACCEPT cluster, disturbances."""
+"""A population of synthetic clusters that are made, in memory, when they are asked for."""
 
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+import warnings
+from dataclasses import dataclass, field
 
 import numpy as np
 from astropy import units as u
+from astropy.cosmology import FLRW
 from astropy.table import QTable
-from scipy.optimize import brentq
 
-from astroclassify.data import FOLDER as DATA
-from astroclassify.schemes import T_COOL_BOUNDS
+from astroclassify import batch, tables
+from astroclassify._checks import check_choice, check_integer, check_number, check_quantity
+from astroclassify.exceptions import EmptyResultWarning
 
-from ..physics._constants import ELECTRONS_PER_HYDROGEN, IONS_PER_HYDROGEN
-from ..physics._plasma import cooling_function
+from ..halos._tng_gas import TngGroup, cosmology_of
 from . import _physics as physics
+from ._accept import PARTS
+from ._cells import draw_cells
+from ._cluster import TRUTH_UNITS, Recipe, draw_cluster
+from ._layout import BOX_SIZE, UNITS, common_header, to_code_units
 
-#: Fractions of strong, weak and non cool cores that the draw from ACCEPT is weighted to (Su et al. 2020 have about
-#: 11, 62 and 27 per cent). ACCEPT itself, an archive of pointed observations, holds far more bright cool cores.
-CLASS_FRACTIONS = (0.11, 0.62, 0.27)
-# Widths of the draw: kernel in log10 mass between a real cluster and the one it lends its entropy to, its floor, and
-# the scatter (ln) of K0 and K100 beyond the errors of the fits.
-_MASS_KERNEL, _KERNEL_FLOOR = 0.35, 0.03
-_K_0_SCATTER, _K_100_SCATTER = 0.2, 0.15
-_LOWEST_ENTROPY = 1.0  # keV cm2
-_COLD_ENTROPY = 40.0  # keV cm2; below about 30 there is cold gas in the core (Cavagnolo et al. 2008, ApJ 683, L107)
+__all__ = ["EmbeddedPopulation"]
 
-
-@lru_cache(maxsize=1)
-def accept_profiles():
-    """Entropy profiles of the real clusters, as plain arrays by name; packaged, see ``data/README.rst``."""
-    table = QTable.read(DATA / "accept_entropy_profiles.ecsv", format="ascii.ecsv")
-    return {name: np.asarray(getattr(table[name], "value", table[name])) for name in table.colnames}
+SNAPSHOT = 99
+_BOX = float(UNITS.kpc(BOX_SIZE))  # kpc
+_LOG_MASS_RANGE = (13.0, 15.5)
+#: The smallest cluster of Su et al. (2020), log10 M500.
+_TNG300_LOWEST = 13.75
 
 
-def mass_of_temperature(temperature):
-    """M500 [Msun] of a temperature [keV] at z = 0: Sun et al. (2009, ApJ 693, 1142), table 6, groups and clusters."""
-    return 1.27e14 / physics.HUBBLE * (np.asarray(temperature) / 3.0) ** 1.67
+def _check_fractions(fractions):
+    if fractions is None:
+        return None
+    try:
+        values = tuple(float(value) for value in fractions)
+    except (TypeError, ValueError):
+        values = ()
+    if len(values) != 3 or not all(np.isfinite(value) and value >= 0 for value in values) or not sum(values) > 0:
+        raise ValueError(f"class_fractions must be three numbers from 0, not all 0, or None, got {fractions!r}")
+    return tuple(value / sum(values) for value in values)
 
 
-def rough_cooling_time(entropy, m_500):
+def _check_log_mass(log_mass):
+    low, high = _LOG_MASS_RANGE
+    try:
+        first, last = (check_number("log_mass", value, low, high) for value in log_mass)
+    except (TypeError, ValueError):
+        first, last = 1.0, 0.0
+    if first >= last:
+        raise ValueError(f"log_mass must be two rising values of log10 M500 from {low} to {high}, got {log_mass!r}")
+    return first, last
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddedPopulation:
     """
-    Central cooling time [Gyr] to expect of a central entropy [keV cm2] and M500 [Msun]; only weights the draw.
+    Synthetic clusters that stand in for a snapshot, made in memory one by one.
 
-    The temperature is a fit to the clusters that come out, good to 18%; the cooling time is then good to about 30%.
+    It takes the place of a `Snapshot` in `make_mocks`: a table of halos, and each `Halo` when it is asked for. A halo
+    depends on the seed, the part and its number alone, not on the order, the process, or how many there are. Nothing
+    is on disk; `write_embedded_snapshot` writes the same halos in the layout of TNG.
+
+    Each cluster has M500 flat in its logarithm (`weights` gives those of a mass function). Its gas is either that of
+    *whole real profiles*: n_e and kT of a cluster of ACCEPT, rescaled by R500 and mass, mixed with one of similar
+    shape and scattered smoothly; or *parametric*: in hydrostatic equilibrium in a halo of Navarro, Frenk & White, with
+    the entropy profile fitted to a cluster of ACCEPT. Both kinds get the same structure: ellipticity, a metallicity
+    profile, infalling clumps, mergers (a quarter of the clusters), sloshing, cavities, turbulence and clumping, some
+    cold gas in cool cores, and point sources.
+
+    Parameters
+    ----------
+    n_halos : int
+        Number of clusters.
+    rng : int or `~numpy.random.Generator`, optional
+        Seed; a fresh one by default. It is in ``name``.
+    part : {"all", "train", "validation"}, optional
+        Real clusters that the population is built from. Those of "validation" (every fifth of the packaged ones) take
+        no part in "train". Every third cluster of ACCEPT, the public test of classifiers, is in none.
+    real_share : float, optional
+        Share of the clusters with whole real profiles, from 0 to 1; the others are parametric.
+    log_mass : tuple of 2 floats, optional
+        Smallest and largest log10 M500 [Msun], from 13 to 15.5.
+    class_fractions : tuple of 3 floats, optional
+        Fractions of strong, weak and non cool cores that the draw of parametric entropy profiles is weighted to. By
+        default there is no such weight, and ACCEPT's fractions are left. The classes that come out, from the gas,
+        differ somewhat.
+    cell_mass : `~astropy.units.Quantity`, optional
+        Gas mass of a cell; the default is that of TNG300.
+    max_cells : int or None, optional
+        About the largest number of cells of a cluster. Cells outside 0.03 R500 become heavier the farther out they
+        are, the core keeps its resolution as far as possible. With None a massive cluster has 2e7 cells.
+
+    Attributes
+    ----------
+    name : str
+        Name of the simulation: ``embedded-<part>-<seed>``.
+    snapshot : int
+        99, as that of TNG at z = 0.
+    redshift : float
+        0.
+    cosmology : `~astropy.cosmology.FLRW`
+        That of IllustrisTNG.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not allowed.
+
+    See Also
+    --------
+    make_mocks, write_embedded_snapshot
+
+    References
+    ----------
+    Cavagnolo et al. 2009, ApJS 182, 12 (ACCEPT); Duffy et al. 2008, MNRAS 390, L64; Lovisari et al. 2015, A&A 573,
+    A118; Su et al. 2020, MNRAS 498, 5620; Sun et al. 2009, ApJ 693, 1142; Tinker et al. 2008, ApJ 688, 709.
+
+    Examples
+    --------
+    >>> from astroclassify.sim import EmbeddedPopulation, measure_core
+    >>> population = EmbeddedPopulation(100, rng=1, part="train", max_cells=20_000)
+    >>> len(population.select_halos())
+    100
+    >>> halo = population.read_halo(7)
+    >>> halo
+    <Halo 7 of embedded-train-1 snapshot 99: M500 = 1.67e+14 Msun, R500 = 820 kpc, 20035 gas cells>
+    >>> print(f"{measure_core(halo).t_cool:.1f} {halo.meta['kind']} {halo.meta['profile']}")
+    4.4 Gyr real ABELL_0539
     """
-    t_500 = physics.virial_temperature(m_500)
-    temperature = np.clip(0.62 * t_500 * (entropy / (10.0 * t_500)) ** 0.45, 0.1, 40.0)
-    n_e = (temperature / entropy) ** 1.5
-    particles = 1.0 + IONS_PER_HYDROGEN / ELECTRONS_PER_HYDROGEN
-    energy = 1.5 * particles * n_e * temperature * u.keV / u.cm**3
-    loss = n_e**2 / ELECTRONS_PER_HYDROGEN * u.cm**-6 * cooling_function(temperature * u.keV, 0.65)
-    return (energy / loss).to_value(u.Gyr)
 
+    n_halos: int
+    rng: object = field(default=None, repr=False, kw_only=True)
+    part: str = field(default="all", kw_only=True)
+    real_share: float = field(default=0.5, kw_only=True)
+    log_mass: tuple = field(default=(13.5, 15.3), kw_only=True)
+    class_fractions: tuple | None = field(default=None, kw_only=True)
+    cell_mass: u.Quantity = field(default=2e6 * u.Msun, kw_only=True)
+    max_cells: int | None = field(default=200_000, kw_only=True)
+    seed: int = field(init=False)
 
-def _scaled_to_mass(m_500, accept):
-    """K0 and K100 of every ACCEPT cluster, scaled from its own mass to another one."""
-    ratio = m_500 / mass_of_temperature(accept["temperature"])
-    # A high K0 comes from gravity and scales like K100; that of a cool core is set by cooling and feedback.
-    exponent = 2.0 / 3.0 * accept["k_0"] / (accept["k_0"] + 30.0)
-    return accept["k_0"] * ratio**exponent, accept["k_100"] * ratio ** (2.0 / 3.0), np.log10(ratio)
+    def __post_init__(self):
+        checked = {
+            "n_halos": check_integer("n_halos", self.n_halos, 1),
+            "part": check_choice("part", self.part, PARTS),
+            "real_share": check_number("real_share", self.real_share, 0, 1),
+            "log_mass": _check_log_mass(self.log_mass),
+            "class_fractions": _check_fractions(self.class_fractions),
+            "cell_mass": check_quantity("cell_mass", self.cell_mass, u.Msun, positive=True, shape=()) * u.Msun,
+            "seed": batch.master_seed(self.rng),
+            "rng": None,
+        }
+        if self.max_cells is not None:
+            checked["max_cells"] = check_integer("max_cells", self.max_cells, 100)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
+    @property
+    def name(self):
+        """Name of the simulation, with part and seed: halos of other populations have other names."""
+        return f"embedded-{self.part}-{self.seed}"
 
-def entropy_weights(m_500, class_fractions):
-    """
-    Probability that each ACCEPT cluster lends its entropy to a cluster of M500 [Msun]: a kernel in mass, times one
-    factor per class (by `rough_cooling_time`) that brings the classes to ``class_fractions``; None leaves those of
-    ACCEPT.
-    """
-    accept = accept_profiles()
-    k_0, k_100, distance = _scaled_to_mass(m_500, accept)
-    weight = np.exp(-0.5 * (distance / _MASS_KERNEL) ** 2) + _KERNEL_FLOOR
-    if class_fractions is not None:
-        r_core = 0.009 * physics.r_500_of(m_500)
-        core = k_0 + k_100 * (r_core / 100.0) ** accept["alpha"]
-        label = np.digitize(rough_cooling_time(core, m_500), T_COOL_BOUNDS)
-        for number, fraction in enumerate(class_fractions):
-            members = label == number
-            if np.any(members):
-                weight[members] *= fraction / np.sum(weight[members])
-    return weight / np.sum(weight)
+    @property
+    def snapshot(self):
+        """Number of the snapshot."""
+        return SNAPSHOT
 
+    @property
+    def redshift(self):
+        """Redshift of the snapshot."""
+        return 0.0
 
-def draw_entropy(rng, m_500, r_500, class_fractions):
-    """An entropy profile for a mass and the name of the ACCEPT cluster it comes from."""
-    accept = accept_profiles()
-    chosen = rng.choice(len(accept["name"]), p=entropy_weights(m_500, class_fractions))
-    scaled_k_0, scaled_k_100, _ = _scaled_to_mass(m_500, accept)
+    @property
+    def cosmology(self) -> FLRW:
+        """Cosmology of IllustrisTNG."""
+        return cosmology_of(common_header(self.name))
 
-    def jitter(name):
-        relative = np.clip(accept[f"{name}_err"][chosen] / max(accept[name][chosen], 1.0), 0.0, 0.3)
-        return 1.0 + relative * np.clip(rng.standard_normal(), -2.5, 2.5)
+    def select_halos(self, *, m_500_min=0 * u.Msun):
+        """
+        The clusters above a mass.
 
-    k_0 = scaled_k_0[chosen] * jitter("k_0") * np.exp(_K_0_SCATTER * rng.standard_normal())
-    k_100 = scaled_k_100[chosen] * jitter("k_100") * np.exp(_K_100_SCATTER * rng.standard_normal())
-    alpha = np.clip(accept["alpha"][chosen] * jitter("alpha"), 0.4, 1.8)
-    r_break = physics.ENTROPY_BREAK * r_500
-    profile = physics.EntropyProfile(max(k_0, _LOWEST_ENTROPY), k_100, float(alpha), float(r_break))
-    return profile, str(accept["name"][chosen])
+        Parameters
+        ----------
+        m_500_min : `~astropy.units.Quantity`, optional
+            Smallest M500; all by default.
 
+        Returns
+        -------
+        `~astropy.table.QTable`
+            ``halo_id``, ``m_500`` [Msun] and ``r_500`` [kpc]. Without any such cluster the table has no rows and an
+            `~astroclassify.exceptions.EmptyResultWarning` is given.
+        """
+        limit = check_quantity("m_500_min", m_500_min, u.Msun, shape=())
+        m_500 = np.array([self._m_500(halo_id) for halo_id in range(self.n_halos)])
+        kept = np.flatnonzero(m_500 >= limit)
+        if not len(kept):
+            warnings.warn(f"no cluster has M500 of at least {limit:.3g} Msun", EmptyResultWarning, stacklevel=2)
+        return QTable(
+            {"halo_id": kept, "m_500": m_500[kept] * u.Msun, "r_500": physics.r_500_of(m_500[kept]) * u.kpc},
+            meta=tables.provenance(simulation=self.name, snapshot=self.snapshot, m_500_min=limit),
+        )
 
-@dataclass(frozen=True)
-class Body:
-    """A hydrostatic cluster: its halo, gas, place and velocity relative to the main one [kpc, km/s]."""
+    def read_halo(self, halo_id):
+        """
+        Make the X-ray emitting gas of one cluster.
 
-    halo: physics.Nfw
-    gas: physics.GasProfile
-    accept_name: str
-    centre: np.ndarray = field(default_factory=lambda: np.zeros(3))
-    velocity: np.ndarray = field(default_factory=lambda: np.zeros(3))
+        Parameters
+        ----------
+        halo_id : int
+            Number of the cluster, from 0.
 
+        Returns
+        -------
+        Halo
+            As `Snapshot.read_halo` has it. Its ``meta`` also has the row of `truth`, and ``point_sources``, a
+            `~astropy.table.QTable` with ``position`` [kpc from the centre, shape (n, 3)] and ``luminosity`` [erg/s,
+            0.5 to 2 keV in the rest frame] of the active galaxies of the cluster.
 
-@dataclass(frozen=True)
-class Disturbances:
-    """All departures from hydrostatic spheres; zeros and empty tuples leave a cluster relaxed."""
+        Raises
+        ------
+        ValueError
+            If there is no such cluster.
+        """
+        halo_id = check_integer("halo_id", halo_id, 0, self.n_halos - 1)
+        gas, group, cluster = self.gas_of(halo_id)
+        halo = TngGroup(
+            group,
+            header=common_header(self.name),
+            halo_id=halo_id,
+            simulation=self.name,
+            snapshot=self.snapshot,
+            cosmology=self.cosmology,
+            origin=self.name,
+        ).whole(gas)
+        halo.meta.update(cluster.truth)
+        halo.meta["point_sources"] = QTable(
+            {"position": cluster.sources[:, :3] * u.kpc, "luminosity": cluster.sources[:, 3] * (u.erg / u.s)}
+        )
+        return halo
 
-    stretch: np.ndarray = field(default_factory=lambda: np.eye(3))
-    slosh_offset: np.ndarray = field(default_factory=lambda: np.zeros(3))  # kpc
-    slosh_scale: float = 0.1  # of R500
-    spiral: float = 0.0  # amplitude
-    spiral_axis: np.ndarray = field(default_factory=lambda: np.array([0.0, 0.0, 1.0]))
-    spiral_phase: float = 0.0
-    cavities: tuple = ()  # (centre [kpc], radius [kpc], depth)
-    density_rms: float = 0.0  # of ln rho, large scales
-    mach: float = 0.0
-    clumps: tuple = ()  # (centre [kpc], core radius [kpc], gas mass [Msun], kT [keV], velocity [km/s])
-    shock_mach: float = 0.0
-    cold_fraction: float = 0.0  # of the gas inside 0.04 R500
-    metals: tuple = (0.3, 0.3, 0.1, 0.0)  # outer, central [solar], scale [R500], scatter (ln)
+    def truth(self):
+        """
+        What every cluster is made of.
 
+        Returns
+        -------
+        `~astropy.table.QTable`
+            One row per cluster: ``halo_id``; ``kind``, real or parametric; ``profile``, the real cluster of ACCEPT that
+            its gas is from, ``profile_mixed``, the one that it is mixed with, and ``profiles_merger``, those of the
+            second body; masses, gas fraction inside R500, central entropy; its disturbances; ``n_sources``, the number
+            of point sources; and ``weight_tng300``, see `weights`.
+        """
+        rows = [{"halo_id": k, **self._plan(k, self._rng(k)).truth} for k in range(self.n_halos)]
+        table = QTable(rows)
+        for name, unit in TRUTH_UNITS.items():
+            table[name] = table[name] * unit
+        table["weight_tng300"] = self.weights()
+        table.meta = self.provenance()
+        return table
 
-@dataclass(frozen=True)
-class Cluster:
-    """The plan of one cluster, before its cells are drawn."""
+    def provenance(self):
+        """Settings of the population, as a plain dict."""
+        return tables.provenance(
+            simulation=self.name,
+            snapshot=self.snapshot,
+            redshift=self.redshift,
+            hubble=physics.HUBBLE,
+            n_halos=self.n_halos,
+            seed=self.seed,
+            part=self.part,
+            real_share=self.real_share,
+            log_mass=list(self.log_mass),
+            class_fractions=None if self.class_fractions is None else list(self.class_fractions),
+            cell_mass=self.cell_mass,
+            max_cells=self.max_cells,
+        )
 
-    m_500: float
-    r_500: float
-    bodies: tuple
-    disturbances: Disturbances
-    truth: dict
+    def weights(self, mass_function="tng300"):
+        """
+        Weight of each cluster, so that their masses follow a mass function instead of being flat in log M500.
 
+        Parameters
+        ----------
+        mass_function : "tng300" or callable, optional
+            "tng300" is that of Tinker et al. (2008) at z = 0 in TNG's cosmology, from 10^13.75 Msun, as in the sample
+            of Su et al. (2020); below, the weight is zero. A callable takes M500 (a `~astropy.units.Quantity`, shape
+            (n,)) and returns the number of clusters per unit of log M500, in any unit; for a survey, times its
+            selection.
 
-def _direction(rng):
-    vector = rng.standard_normal(3)
-    return vector / np.sqrt(np.sum(vector**2))
+        Returns
+        -------
+        `~numpy.ndarray`, shape (n_halos,)
+            Weights with a mean of 1.
 
+        Raises
+        ------
+        ValueError
+            If the function is neither, or its values are not finite, negative, or all zero.
+        """
+        m_500 = self.select_halos()["m_500"]
+        if callable(mass_function):
+            density = np.asarray(mass_function(m_500), dtype=float)
+        elif mass_function == "tng300":
+            log_mass, number = physics.mass_function()
+            log_m = np.log10(m_500.value)
+            density = np.where(log_m >= _TNG300_LOWEST, np.exp(np.interp(log_m, log_mass, np.log(number))), 0.0)
+        else:
+            raise ValueError(f"mass_function must be 'tng300' or a function of M500, got {mass_function!r}")
+        if density.shape != m_500.shape or not np.all(np.isfinite(density) & (density >= 0)) or not np.any(density):
+            raise ValueError(f"mass_function must give {len(m_500)} numbers from 0, not all 0, got {density!r}")
+        return density / np.mean(density)
 
-def _main_mass(m_500, ratio, distance, c_main, c_second):
-    """Mass of the main body so that main and second together have M500 inside R500 around the main one."""
-    if ratio == 0.0:
-        return m_500
-    radius = float(physics.r_500_of(m_500))
+    def _rng(self, *ids):
+        return batch.derive_rng(self.seed, "embedded", self.part, *ids)
 
-    def excess(mass):
-        main = physics.Nfw(mass, c_main)
-        second = physics.Nfw(ratio * mass, c_second)
-        return float(main.mass(radius)) + second.mass_in_sphere(radius, distance) - m_500
+    def _m_500(self, halo_id):
+        low, high = self.log_mass
+        return float(10 ** (low + (high - low) * self._rng(halo_id, "mass").random()))
 
-    return brentq(excess, 0.3 * m_500, m_500)
+    def _plan(self, halo_id, rng, m_500=None):
+        recipe = Recipe(bool(rng.random() < self.real_share), self.part, self.class_fractions)
+        return draw_cluster(rng, self._m_500(halo_id) if m_500 is None else m_500, recipe)
 
-
-def _body(rng, m_500, c_500, class_fractions, **place):
-    """A body with gas, its gas fraction scattered by 12 per cent."""
-    halo = physics.Nfw(m_500, c_500)
-    entropy, name = draw_entropy(rng, m_500, halo.r_500, class_fractions)
-    fraction = physics.gas_fraction(m_500) * np.exp(0.12 * np.clip(rng.standard_normal(), -2.5, 2.5))
-    gas = physics.solve_hydrostatic(halo, entropy, min(fraction, 0.157) * m_500)
-    return Body(halo, gas, name, **place)
-
-
-def _draw_stretch(rng):
-    """A stretch of constant volume along random axes; axis ratios about those of Lau et al. (2011, ApJ 734, 93)."""
-    axes = np.array([1.0, rng.uniform(0.8, 1.0), rng.uniform(0.65, 0.9)])
-    axes[2] = min(axes[2], axes[1])
-    rotation, _ = np.linalg.qr(rng.standard_normal((3, 3)))
-    return rotation @ np.diag(axes / np.cbrt(np.prod(axes))) @ rotation.T
-
-
-def _draw_cavities(rng, r_500, cool):
-    """One or two pairs of bubbles, mostly in cool cores (Dunn & Fabian 2006, MNRAS 373, 959: 70 per cent of those)."""
-    if rng.random() > (0.7 if cool else 0.12):
-        return ()
-    cavities = []
-    for _ in range(rng.integers(1, 3)):
-        axis = _direction(rng)
-        for sign in (-1.0, 1.0):
-            bent = axis + 0.25 * rng.standard_normal(3)
-            distance = rng.uniform(0.02, 0.09) * r_500
-            radius = distance * rng.uniform(0.35, 0.7)
-            cavities.append((sign * distance * bent / np.sqrt(np.sum(bent**2)), radius, rng.uniform(0.15, 0.5)))
-    return tuple(cavities)
-
-
-def _draw_clumps(rng, m_500, r_500):
-    """Infalling groups and stripped subhalos: number by a steep mass function, little gas left near the centre."""
-    clumps = []
-    for _ in range(rng.poisson(5)):
-        low, high, slope = 3e-3, 6e-2, -0.9
-        ratio = (low**slope + rng.random() * (high**slope - low**slope)) ** (1 / slope)
-        radius = rng.uniform(0.08, 2.0) * r_500
-        mass = ratio * m_500
-        size = float(physics.r_500_of(mass))
-        kept = rng.uniform(0.1, 1.0) * min(1.0, radius / r_500)
-        gas_mass = kept * physics.gas_fraction(mass) * mass
-        speed = rng.uniform(0.5, 1.3) * np.sqrt(physics.GRAVITY * m_500 / r_500)
-        temperature = physics.virial_temperature(mass) * rng.uniform(0.7, 1.2)
-        core = size * rng.uniform(0.06, 0.15)
-        clumps.append((radius * _direction(rng), core, gas_mass, temperature, speed * _direction(rng)))
-    return tuple(clumps)
-
-
-def _draw_metals(rng, k_0):
-    """Metallicity: a flat outside and a central peak, higher in cool cores (De Grandi & Molendi 2001, ApJ 551, 153)."""
-    outer = np.clip(0.28 + 0.06 * rng.standard_normal(), 0.12, 0.5)
-    coolness = 1.0 / (1.0 + k_0 / 40.0)
-    centre = outer + np.clip(0.12 + 0.45 * coolness + 0.15 * rng.standard_normal(), 0.0, 1.2)
-    return float(outer), float(centre), float(rng.uniform(0.04, 0.12)), 0.15
-
-
-def draw_cluster(rng, *, m_500=None, class_fractions=CLASS_FRACTIONS, relaxed=False):
-    """
-    Plan of one cluster; M500 [Msun] is drawn from the mass function by default.
-
-    ``relaxed`` makes one hydrostatic sphere and nothing else.
-    """
-    m_500 = physics.draw_m_500(rng) if m_500 is None else float(m_500)
-    r_500 = float(physics.r_500_of(m_500))
-    # scatter of log10 c: 0.11 for relaxed halos, 0.15 for all (Duffy et al. 2008, section 3)
-    c_500 = physics.concentration_500(m_500, 0.12 * np.clip(rng.standard_normal(), -2.5, 2.5))
-    if relaxed:
-        main = _body(rng, m_500, c_500, class_fractions)
-        return Cluster(m_500, r_500, (main,), Disturbances(), _truth(m_500, main, None, Disturbances()))
-    merging = rng.random() < 0.25
-    ratio = float(np.exp(rng.uniform(np.log(0.1), np.log(0.8)))) if merging else 0.0
-    distance = rng.uniform(0.15, 1.2) * r_500
-    c_second = physics.concentration_500(max(ratio, 0.1) * m_500, 0.12 * np.clip(rng.standard_normal(), -2.5, 2.5))
-    main = _body(rng, _main_mass(m_500, ratio, distance, c_500, c_second), c_500, class_fractions)
-    bodies = [main]
-    if merging:
-        speed = rng.uniform(0.6, 1.3) * np.sqrt(2 * physics.GRAVITY * m_500 / max(distance, 0.5 * r_500))
-        place = {"centre": distance * _direction(rng), "velocity": speed * _direction(rng)}
-        bodies.append(_body(rng, ratio * main.halo.m_500, c_second, class_fractions, **place))
-    disturbances = _draw_disturbances(rng, m_500, r_500, main.gas.entropy.k_0, merging)
-    truth = _truth(m_500, main, bodies[1] if merging else None, disturbances)
-    return Cluster(m_500, r_500, tuple(bodies), disturbances, truth)
-
-
-def _draw_disturbances(rng, m_500, r_500, k_0, merging):
-    cool = k_0 < _COLD_ENTROPY
-    sloshing = rng.random() < 0.5
-    unrest = rng.uniform(0.05, 0.2) + (0.1 if merging else 0.0)
-    made = Disturbances(
-        stretch=_draw_stretch(rng),
-        slosh_offset=_direction(rng) * r_500 * (rng.uniform(0.0, 0.02) if sloshing else 0.0),
-        slosh_scale=float(rng.uniform(0.06, 0.15)),
-        spiral=float(rng.uniform(0.05, 0.25)) if sloshing else 0.0,
-        spiral_axis=_direction(rng),
-        spiral_phase=float(rng.uniform(0, 2 * np.pi)),
-        cavities=_draw_cavities(rng, r_500, cool),
-        density_rms=float(unrest),
-        mach=float(rng.uniform(0.15, 0.35) + (0.15 if merging else 0.0)),
-        clumps=_draw_clumps(rng, m_500, r_500),
-        shock_mach=float(rng.uniform(1.2, 2.2)) if merging else 0.0,
-        metals=_draw_metals(rng, k_0),
-    )
-    cold = np.exp(np.log(0.01) + 0.8 * rng.standard_normal()) if cool else 0.0
-    return replace(made, cold_fraction=float(min(cold, 0.1)))
-
-
-def _truth(m_500, main, second, disturbances):
-    """The row of the truth table, plain numbers in the units that `_embedded` gives the columns."""
-    entropy = main.gas.entropy
-    return {
-        "m_500": m_500,
-        "m_500_main": main.halo.m_500,
-        "c_500": main.halo.c_500,
-        "accept_name": main.accept_name,
-        "k_0": entropy.k_0,
-        "k_100": entropy.k_100,
-        "alpha": entropy.alpha,
-        "outer_slope": entropy.outer_slope,
-        "merger": second is not None,
-        "merger_ratio": second.halo.m_500 / main.halo.m_500 if second else 0.0,
-        "merger_distance": float(np.sqrt(np.sum(second.centre**2))) if second else np.nan,
-        "slosh_offset": float(np.sqrt(np.sum(disturbances.slosh_offset**2))),
-        "n_cavities": len(disturbances.cavities),
-        "n_clumps": len(disturbances.clumps),
-        "density_rms": disturbances.density_rms,
-        "mach": disturbances.mach,
-        "cold_fraction": disturbances.cold_fraction,
-        "metallicity_centre": disturbances.metals[1],
-        "metallicity_outer": disturbances.metals[0],
-    }
+    def gas_of(self, halo_id, *, m_500=None, abundances=False):
+        """Gas and catalogue entry of one group in the code units of TNG, and its plan."""
+        rng = self._rng(halo_id)
+        cluster = self._plan(halo_id, rng, m_500)
+        centre = rng.random(3) * _BOX
+        if halo_id == 0:
+            # always one halo across the faces of the periodic box
+            centre[:2] = np.array([0.1, -0.2]) * cluster.r_500
+        # The catalogue holds single precision: place the gas about the position that will be read back.
+        position = np.float32(UNITS.kpc(centre % _BOX, inverse=True))
+        velocity = 300.0 * rng.standard_normal(3)
+        cells = draw_cells(cluster, rng, cell_mass=self.cell_mass.value, max_cells=self.max_cells)
+        group = {
+            "GroupPos": position,
+            "GroupVel": UNITS.group_km_per_s(velocity, inverse=True),
+            "Group_M_Crit500": UNITS.msun(cluster.m_500, inverse=True),
+            "Group_R_Crit500": UNITS.kpc(cluster.r_500, inverse=True),
+        }
+        return to_code_units(cells, UNITS.kpc(position), velocity, abundances=abundances), group, cluster

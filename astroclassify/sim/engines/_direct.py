@@ -6,8 +6,12 @@ the band, goes on the pixels with the cell's kernel and the point spread functio
 for the table's temperatures, elements and a few Doppler factors; a cell then costs a look-up and its pixels.
 """
 
+import functools
+import itertools
+import multiprocessing
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from astropy import units as u
@@ -19,12 +23,11 @@ from ..physics._projection import C_KM_S, largest_doppler, projection
 
 __all__ = ["Gas", "expected", "photon_flux_factor", "prepare", "spectrum"]
 
-# Doppler factors are tabulated this far apart: 7 eV at 7 keV, less than a bin of the emissivity table.
+# Doppler factors are tabulated this far apart, at 1 and on both sides: 7 eV at 7 keV, less than a bin of the
+# emissivity table. So they are the same whatever other gas there is.
 _DOPPLER_STEP = 1e-3
-_MAX_DOPPLER_NODES = 65
-# Kernels end at this many standard deviations and are normalised to 1 inside: 7e-6 of the counts move inwards.
-N_SIGMA = 4.5
-_CDF_NODES = 4096
+# Cells that are worth a thread.
+_CELLS_PER_THREAD = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +35,7 @@ class Gas:
     """
     What every image of a halo needs, whatever the axis: n cells, k spectral components.
 
-    ``counts`` are those of the band per unit of emission, by component, temperature of the table and Doppler factor.
+    ``counts`` are those of the band per unit of emission, by temperature of the table, Doppler factor and component.
     """
 
     position: np.ndarray  # (n, 3) [kpc]
@@ -42,8 +45,8 @@ class Gas:
     lower: np.ndarray  # node of the temperature table below that of the cell, (n,)
     weight: np.ndarray  # of the node above, (n,)
     scales: np.ndarray  # how much of each component, (n, k)
-    doppler: np.ndarray  # Doppler factors of the table, observed over emitted energy, equally spaced, (nD,)
-    counts: np.ndarray  # (k, nT, nD)
+    first_node: int  # Doppler factors of the table, observed over emitted energy, are 1 + _DOPPLER_STEP times ...
+    counts: np.ndarray  # (nT, nD, k)
 
 
 def photon_flux_factor(redshift, cosmology):
@@ -84,7 +87,7 @@ def prepare(halo, observation):
     table = load_emissivity()
     edges, redshift = np.asarray(table.energy_edges), observation.redshift
     velocity = np.ascontiguousarray(halo.velocity.to_value(u.km / u.s))
-    nodes = _doppler_nodes(velocity)
+    first_node, nodes = _doppler_nodes(velocity)
     low, high = observation.energy_range.to_value(u.keV)
     covered = edges[0] * nodes[-1] / (1 + redshift), edges[-1] * nodes[0] / (1 + redshift)
     if low < covered[0] or high > covered[1]:
@@ -92,56 +95,117 @@ def prepare(halo, observation):
             f"energy_range must lie within {covered[0]:.3g} to {covered[1]:.3g} keV, what the emissivity table covers "
             f"at redshift {redshift:g} and the velocities of the gas, got {low:g} to {high:g} keV"
         )
-    weights = np.stack([band_weight(edges, redshift, factor, observation) for factor in nodes], axis=1)
     spectra, scales = components(halo)
+    # one product for each factor: a matrix product may round otherwise with other columns beside
+    counts = np.stack([spectra @ band_weight(edges, redshift, factor, observation) for factor in nodes])
     norm = photon_flux_factor(redshift, halo.cosmology) * observation.exposure.to_value(u.s)
-    lower, weight = _temperature_position(halo)
+    sigma, emission, (lower, weight) = _side_by_side(
+        # A homogeneous ball of radius R has the variance R^2 / 5 along each axis.
+        lambda: halo.cell_radius.to_value(u.kpc) / np.sqrt(5.0),
+        lambda: halo.emission_measure.value,
+        lambda: _temperature_position(halo),
+        n_cells=halo.n_cells,
+    )
     return Gas(
         position=np.ascontiguousarray(halo.position.to_value(u.kpc)),
         velocity=velocity,
-        # A homogeneous ball of radius R has the variance R^2 / 5 along each axis.
-        sigma=halo.cell_radius.to_value(u.kpc) / np.sqrt(5.0),
-        emission=halo.emission_measure.value,
+        sigma=sigma,
+        emission=emission,
         lower=lower,
         weight=weight,
         scales=scales,
-        doppler=nodes,
-        counts=norm * (spectra @ weights),
+        first_node=first_node,
+        counts=np.ascontiguousarray(norm * counts.transpose(2, 0, 1)),
     )
 
 
 def _temperature_position(halo):
     """Where each cell's temperature lies in the table; beyond its ends the end counts."""
-    kT = np.asarray(load_emissivity().temperature)
-    return table_position(kT, np.clip(halo.temperature.to_value(u.keV), kT[0], kT[-1]))
+    from ._direct_loops import table_places
+
+    return table_places(load_emissivity().temperature, halo.temperature.to_value(u.keV))
 
 
 def _doppler_nodes(velocity):
-    """At least two equally spaced Doppler factors that cover all directions of the fastest cell."""
-    high = max(largest_doppler(velocity), 1.0 + 1e-9)
-    low = 1.0 / high
-    number = int(np.clip(np.ceil((high - low) / _DOPPLER_STEP) + 1, 2, _MAX_DOPPLER_NODES))
-    return np.linspace(low, high, number)
+    """
+    Doppler factors, equally spaced, that cover all directions of the fastest cell: the number of steps from 1 to the
+    first, and all of them.
+    """
+    high = largest_doppler(velocity)
+    numbers = np.arange(np.floor((1.0 / high - 1.0) / _DOPPLER_STEP), np.floor((high - 1.0) / _DOPPLER_STEP) + 2)
+    return int(numbers[0]), 1.0 + _DOPPLER_STEP * numbers
 
 
-def expected(gas, observation, telescope, axis):
-    """Expected counts of the gas on every pixel, point spread function included, before the exposure map."""
+def _n_threads(n_cells):
+    """
+    How many threads to use: those of numba (``NUMBA_NUM_THREADS``, by default one for each core), or one in a worker,
+    where the other cores have workers of their own.
+    """
+    from numba import config
+
+    worker = multiprocessing.parent_process() or threading.current_thread() is not threading.main_thread()
+    return 1 if worker else max(1, min(config.NUMBA_NUM_THREADS, n_cells // _CELLS_PER_THREAD))
+
+
+def _side_by_side(*calls, n_cells):
+    """Results of functions without arguments, called in threads if there are cells enough."""
+    threads = _n_threads(n_cells)
+    if threads == 1:
+        return [call() for call in calls]
+    # Threads of our own, not those of numba: its pools do not survive a fork, and crash when two threads use them.
+    with ThreadPoolExecutor(min(threads, len(calls))) as pool:
+        return list(pool.map(lambda call: call(), calls))
+
+
+def expected(gas, observation, telescope, axis, image=None):
+    """
+    Expected counts of the gas on every pixel, point spread function included, before the exposure map; added to
+    ``image`` where there is one.
+
+    Every thread has its own rows of the image and goes through all cells: a pixel gets them in their order, so that no
+    bit depends on the number of threads.
+    """
+    from ._direct_loops import deposit
+
     right, up, sight = projection(axis)
     rows, columns = observation.shape
     pixel = observation.pixel_kpc
     basis = np.stack([up / pixel, right / pixel, sight])
-    middle = np.array([0.5 * rows, 0.5 * columns])
+    middle = observation.middle
+    sigma = gas.sigma / pixel
     if telescope.growth:
-        places = gas.position @ basis[:2].T + middle
-        psf = telescope.psf_sigma(places[:, 1], places[:, 0])
+        row, column = (_along(gas.position, basis[side]) + middle[side] for side in range(2))
+        psf = telescope.psf_sigma(column, row)
     else:
         psf = np.atleast_1d(telescope.psf_sigma(middle[1], middle[0]))
-    image = np.zeros((rows, columns))
-    _compiled()(
-        image, gas.position, gas.velocity, basis, middle, gas.sigma / pixel, psf, gas.emission, gas.lower, gas.weight,
-        gas.scales, gas.doppler, gas.counts, _gaussian_cdf(),
-    )  # fmt: skip
+    image = np.zeros((rows, columns)) if image is None else image
+
+    def fill(low, high):
+        deposit(
+            image, low, high, gas.position, gas.velocity, basis, middle, sigma, psf, gas.emission, gas.lower,
+            gas.weight, gas.scales, gas.first_node, _DOPPLER_STEP, gas.counts,
+        )  # fmt: skip
+
+    edges = _row_edges(gas, sigma, basis[0], rows, _n_threads(sigma.size))
+    bands = [functools.partial(fill, low, high) for low, high in itertools.pairwise(edges)]
+    _side_by_side(*bands, n_cells=sigma.size)
     return image
+
+
+def _along(position, direction):
+    """Coordinate of each cell in a direction, without a matrix product, whose rounding depends on the other rows."""
+    return position[:, 0] * direction[0] + position[:, 1] * direction[1] + position[:, 2] * direction[2]
+
+
+def _row_edges(gas, sigma, up, rows, number):
+    """Edges of ``number`` bands of rows in which there is about as much to do."""
+    some = slice(None, None, sigma.size // 4096 + 1)
+    row = _along(gas.position[some], up) + 0.5 * rows
+    # a cell costs about as much as the pixels of a kernel of 1.5 pixels
+    work = (sigma[some] + 1.5) ** 2 * ((row > 0) & (row < rows))
+    done = np.cumsum(np.bincount(np.clip(row, 0, rows - 1).astype(int), work, minlength=rows))
+    inner = np.searchsorted(done, done[-1] * np.arange(1, number) / number)
+    return [0, *np.maximum.accumulate(inner).tolist(), rows]
 
 
 def spectrum(halo, observation, axis, edges):
@@ -153,12 +217,12 @@ def spectrum(halo, observation, axis, edges):
     """
     right, up, sight = projection(axis)
     position = halo.position.to_value(u.kpc)
-    half = observation.half_size_kpc
-    inside = (np.abs(position @ right) < half[0]) & (np.abs(position @ up) < half[1])
+    half, middle = observation.half_size_kpc, observation.centre_offset.to_value(u.kpc)
+    inside = (np.abs(position @ right - middle[0]) < half[0]) & (np.abs(position @ up - middle[1]) < half[1])
     velocity = halo.velocity.to_value(u.km / u.s)
     beta = velocity / C_KM_S
     doppler = (1.0 + beta @ sight) / np.sqrt(1.0 - np.einsum("ij,ij->i", beta, beta))
-    nodes = _doppler_nodes(velocity)
+    _, nodes = _doppler_nodes(velocity)
     table = load_emissivity()
     lower, weight = _temperature_position(halo)
     factor, place = table_position(nodes, np.clip(doppler, nodes[0], nodes[-1]))
@@ -179,80 +243,3 @@ def spectrum(halo, observation, axis, edges):
             photons = (emitted / np.diff(bins))[np.clip(np.searchsorted(bins, energy) - 1, 0, emitted.size - 1)]
             counts += np.histogram(energy, bins=edges, weights=photons * caught)[0]
     return counts * photon_flux_factor(observation.redshift, halo.cosmology) * observation.exposure.to_value(u.s)
-
-
-@lru_cache(maxsize=1)
-def _gaussian_cdf():
-    """Integral of the truncated Gaussian at equal steps from -N_SIGMA to N_SIGMA, 0 at the first and 1 at the last."""
-    from scipy.special import ndtr
-
-    cdf = ndtr(np.linspace(-N_SIGMA, N_SIGMA, _CDF_NODES))
-    return (cdf - cdf[0]) / (cdf[-1] - cdf[0])
-
-
-@lru_cache(maxsize=1)
-def _compiled():
-    """Compile the loop over cells once; numba keeps the machine code beside this file, or in the user's cache."""
-    from numba import njit
-
-    return njit(nogil=True, cache=True)(_deposit)
-
-
-def _deposit(
-    image, position, velocity, basis, middle, sigma, psf, emission, lower, weight, scales, nodes, counts, cdf
-):
-    """
-    Add the counts of every cell to the image (compiled by numba, hence the loops).
-
-    ``basis``: up and right [pixel/kpc], direction to the observer; ``psf``: one value or one per cell; ``cdf``: of the
-    kernel, at equal steps over +-N_SIGMA deviations. Doppler factors are relativistic, as in pyXSIM.
-    """
-    shares = np.empty((2, max(image.shape)))
-    first, last, centre = np.empty(2, np.int64), np.empty(2, np.int64), np.empty(2)
-    per_factor = (nodes.size - 1) / (nodes[-1] - nodes[0])
-    top = cdf.size - 1
-    for cell in range(sigma.size):
-        reach = N_SIGMA * np.sqrt(sigma[cell] ** 2 + psf[min(cell, psf.size - 1)] ** 2)
-        x, y, z = position[cell, 0], position[cell, 1], position[cell, 2]
-        outside = False
-        for side in range(2):
-            centre[side] = basis[side, 0] * x + basis[side, 1] * y + basis[side, 2] * z + middle[side]
-            # clipped as floats: a kernel may be larger than any integer
-            first[side] = int(np.floor(max(centre[side] - reach, 0.0)))
-            last[side] = int(np.floor(min(centre[side] + reach, image.shape[side] - 0.5)))
-            outside |= first[side] > last[side]
-        if outside:
-            continue
-        step = top / (2.0 * reach)
-        for side in range(2):
-            place = (first[side] - centre[side] + reach) * step
-            below = 0.0
-            if place > 0.0:
-                index = min(int(place), top - 1)
-                below = cdf[index] + (cdf[index + 1] - cdf[index]) * (place - index)
-            for pixel in range(first[side], last[side] + 1):
-                place += step
-                above = 1.0
-                if place < top:
-                    index = int(place)
-                    above = cdf[index] + (cdf[index + 1] - cdf[index]) * (place - index)
-                shares[side, pixel] = above - below
-                below = above
-        x, y, z = velocity[cell, 0] / C_KM_S, velocity[cell, 1] / C_KM_S, velocity[cell, 2] / C_KM_S
-        towards = basis[2, 0] * x + basis[2, 1] * y + basis[2, 2] * z
-        place = ((1.0 + towards) / np.sqrt(1.0 - x * x - y * y - z * z) - nodes[0]) * per_factor
-        factor = min(max(int(place), 0), nodes.size - 2)
-        place -= factor
-        cold, warm = (1.0 - weight[cell]) * emission[cell], weight[cell] * emission[cell]
-        total = 0.0
-        for component in range(counts.shape[0]):
-            table = counts[component, lower[cell]]
-            hotter = counts[component, lower[cell] + 1]
-            total += scales[cell, component] * (
-                cold * ((1.0 - place) * table[factor] + place * table[factor + 1])
-                + warm * ((1.0 - place) * hotter[factor] + place * hotter[factor + 1])
-            )
-        for j in range(first[0], last[0] + 1):
-            share = total * shares[0, j]
-            for k in range(first[1], last[1] + 1):
-                image[j, k] += share * shares[1, k]

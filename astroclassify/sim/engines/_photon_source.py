@@ -54,9 +54,7 @@ def detected_events(photon_set, observation, response, telescope, axis, rng):
     caught = rng.random(events.energy.size) * photon_set.area < response.area(events.energy)
     kept = caught & (events.energy >= low) & (events.energy <= high)
     column, row = to_pixels(events.x[kept], events.y[kept], observation)
-    sigma = telescope.psf_sigma(column, row)
-    shift = rng.normal(size=(2, column.size))
-    column, row = column + sigma * shift[0], row + sigma * shift[1]
+    column, row = telescope.scatter(column, row, rng)
     energy = events.energy[kept]
     inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
     column, row, energy = column[inside], row[inside], energy[inside]

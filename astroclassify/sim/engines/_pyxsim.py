@@ -166,10 +166,11 @@ class PhotonSet:
 def in_field(halo, observation):
     """Cells that can send a photon into the field along at least one of the three axes."""
     position = halo.position.to_value(u.kpc)
-    half = observation.half_size_kpc
     rows, columns = observation.shape
-    corners = make_telescope(observation, halo.cosmology).psf_sigma([0, columns, 0, columns], [0, 0, rows, rows])
-    psf = np.max(corners) * observation.pixel_kpc
+    telescope = make_telescope(observation, halo.cosmology)
+    psf = np.max(telescope.psf_sigma([0, columns, 0, columns], [0, 0, rows, rows])) * observation.pixel_kpc
+    half = observation.half_size_kpc + np.abs(observation.centre_offset.to_value(u.kpc))
+    half += telescope.margin * observation.pixel_kpc
     reach = _N_SIGMA * np.hypot(halo.cell_radius.to_value(u.kpc) / np.sqrt(5.0), psf)
     beside = np.abs(position) - reach[:, np.newaxis]
     right = beside < half[0]

@@ -26,7 +26,7 @@ from ._fetch_cache import (
     read_cutout,
 )
 from ._http import Client, StatusError, check_address, discard
-from ._tng_gas import GAS_FIELDS, OPTIONAL_GAS_FIELDS, cosmology_of, decoded, halo_from_gas
+from ._tng_gas import GAS_FIELDS, OPTIONAL_GAS_FIELDS, TngGroup, cosmology_of, decoded
 
 __all__ = ["fetch_halo"]
 
@@ -254,8 +254,7 @@ def _download_gas(client, request, part):
 
 def _build(request, entry, header, gas):
     """The halo, with where it came from in its meta."""
-    halo = halo_from_gas(
-        gas,
+    group = TngGroup(
         {name: np.asarray(value) for name, value in entry.group.items()},
         header=header,
         halo_id=request.halo_id,
@@ -264,5 +263,6 @@ def _build(request, entry, header, gas):
         cosmology=cosmology_of(header),
         origin=str(request.cutout),
     )
+    halo = group.whole(gas)
     halo.meta.update(url=request.halo_url, base_path=str(request.cutout))
     return halo

@@ -10,6 +10,7 @@ from astroclassify.schemes import COOL_CORE, T_COOL_BOUNDS, Flag
 
 from ..physics._constants import ELECTRONS_PER_HYDROGEN, IONS_PER_HYDROGEN
 from ..physics._plasma import check_metallicity, cooling_of_gas, cooling_value, temperature_kev
+from ._pieces import gas_within
 
 __all__ = ["CoreMeasures", "classify_t_cool", "cooling_time", "measure_core"]
 
@@ -126,7 +127,7 @@ def measure_core(halo, *, aperture=0.012, weighting="mass"):
 
     Parameters
     ----------
-    halo : Halo
+    halo : Halo or HaloPieces
         The halo.
     aperture : float, optional
         Radius of the sphere in units of R500.
@@ -169,6 +170,7 @@ def measure_core(halo, *, aperture=0.012, weighting="mass"):
     """
     check_choice("weighting", weighting, WEIGHTINGS)
     radius = check_number("aperture", aperture, 0, open_low=True) * halo.r_500.to_value(u.kpc)
+    halo = gas_within(halo, radius)
     electrons = halo.n_e.to_value(u.cm**-3)
     inside = (np.sum(halo.position.to_value(u.kpc) ** 2, axis=1) < radius**2) & (electrons > 0)
     n_cells = int(np.count_nonzero(inside))

@@ -4,8 +4,11 @@ import numpy as np
 from astropy import units as u
 from scipy.optimize import curve_fit
 
+from astroclassify._checks import check_number
+
 from ..physics._plasma import cooling_of_gas
 from ._labels import measure_core
+from ._pieces import gas_within
 
 __all__ = ["COLUMNS", "measure_halo"]
 
@@ -207,7 +210,7 @@ def measure_halo(halo, *, aperture=0.012, weighting="mass"):
 
     Parameters
     ----------
-    halo : Halo
+    halo : Halo or HaloPieces
         The halo.
     aperture : float, optional
         Radius of the central sphere [R500], for ``entropy``.
@@ -267,9 +270,11 @@ def measure_halo(halo, *, aperture=0.012, weighting="mass"):
     >>> print(f"{measures['entropy_excess'][0].value:.0f} {measures['cuspiness'][0]:.2f}")
     20 0.50
     """
+    check_number("aperture", aperture, 0, open_low=True)
+    radius = max(aperture, ENTROPY_RANGE[1], CUSP_RADIUS * CUSP_RANGE) * halo.r_500.to_value(u.kpc)
+    halo = gas_within(halo, radius)
     core = measure_core(halo, aperture=aperture, weighting=weighting)
-    r_500 = halo.r_500.to_value(u.kpc)
-    gas = _Gas(halo, max(aperture, ENTROPY_RANGE[1], CUSP_RADIUS * CUSP_RANGE) * r_500)
+    gas = _Gas(halo, radius)
     tasks = {
         "entropy": lambda: _entropy(gas, core, aperture, weighting),
         "entropy_excess": lambda: _entropy_excess(gas, weighting),

@@ -15,8 +15,9 @@ from astroclassify._checks import check_bool, check_integer, check_number, check
 from astroclassify.exceptions import EmptyResultWarning, SnapshotError
 
 from ._hdf5 import opened, whole_number
+from ._pieces import HaloPieces
 from ._snapshot_files import CONTAMINATION, PRIMARY, Paths, gas_of, group_of, groups_above
-from ._tng_gas import check_header, cosmology_of, decoded, halo_from_gas
+from ._tng_gas import TngGroup, check_header, cosmology_of, decoded
 from ._tng_units import CodeUnits
 
 __all__ = ["Snapshot", "open_snapshot"]
@@ -235,17 +236,49 @@ class Snapshot:
             another snapshot (a cell beyond 20 R500, or fewer than 1% of the cells within R500), or if a file or field
             is missing, damaged, or lies outside the file.
         """
+        group, tng_group, meta = self._group(halo_id)
+        halo = tng_group.whole(gas_of(self._paths, tng_group.halo_id, group))
+        halo.meta.update(meta)
+        return halo
+
+    def open_halo(self, halo_id):
+        """
+        Open one halo whose gas is too much for memory, to be read in pieces of two million cells.
+
+        Parameters
+        ----------
+        halo_id : int
+            Number of the group in the catalogue.
+
+        Returns
+        -------
+        HaloPieces
+            The halo. Its gas is read when it is used.
+
+        Raises
+        ------
+        SnapshotError
+            If there is no such halo or the catalogue is damaged; what is wrong with the gas comes up when it is read.
+
+        Examples
+        --------
+        >>> from astroclassify.sim import Observation, observe, open_snapshot
+        >>> halo = open_snapshot("TNG-Cluster/output").open_halo(0)  # doctest: +SKIP
+        >>> image = observe(halo, Observation(), engine="direct", rng=1)  # doctest: +SKIP
+        """
+        group, tng_group, meta = self._group(halo_id)
+        meta["n_gas"] = int(group.fields["GroupLenType"][0])
+        return HaloPieces(**tng_group.scalars, meta=meta, _paths=self._paths, _entry=group, _group=tng_group)
+
+    def _group(self, halo_id):
+        """Entry of a halo in the catalogue: where its gas is, what it is, and more for its ``meta``."""
         halo_id = check_integer("halo_id", halo_id, 0)
         if halo_id >= self.n_groups:
             raise SnapshotError(
                 f"halo_id must be below {self.n_groups}, the number of groups of {self.name}, got {halo_id}"
             )
         group = group_of(self._paths, halo_id)
-        what = f"halo {halo_id} of {self.name} snapshot {self.snapshot}"
-        if int(group.fields["GroupLenType"][0]) <= 0:
-            raise SnapshotError(f"{what} has no gas")
-        halo = halo_from_gas(
-            gas_of(self._paths, halo_id, group),
+        tng_group = TngGroup(
             group.fields,
             header=self.header,
             halo_id=halo_id,
@@ -254,7 +287,11 @@ class Snapshot:
             cosmology=self.cosmology,
             origin=str(self.base_path),
         )
-        halo.meta["base_path"] = str(self.base_path)
-        halo.meta["primary"] = bool(group.fields[PRIMARY])
-        halo.meta["contamination"] = float(group.fields[CONTAMINATION])
-        return halo
+        if int(group.fields["GroupLenType"][0]) <= 0:
+            raise SnapshotError(f"{tng_group.what} has no gas")
+        meta = {
+            "base_path": str(self.base_path),
+            "primary": bool(group.fields[PRIMARY]),
+            "contamination": float(group.fields[CONTAMINATION]),
+        }
+        return group, tng_group, meta

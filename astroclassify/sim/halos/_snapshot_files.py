@@ -20,7 +20,17 @@ from astroclassify.exceptions import SnapshotError
 from ._hdf5 import attribute, opened, whole_number
 from ._tng_gas import CATALOGUE_FIELDS, GAS_FIELDS, OPTIONAL_GAS_FIELDS, gas_field
 
-__all__ = ["CONTAMINATION", "PRIMARY", "Group", "Paths", "gas_of", "group_of", "groups_above"]
+__all__ = [
+    "CONTAMINATION",
+    "PRIMARY",
+    "Group",
+    "Paths",
+    "gas_names",
+    "gas_of",
+    "gas_pieces",
+    "group_of",
+    "groups_above",
+]
 
 PRIMARY, CONTAMINATION = "GroupPrimaryZoomTarget", "GroupContaminationFracByMass"
 # Fields of a zoom simulation: their values where all has one resolution.
@@ -152,10 +162,39 @@ def _offsets(handle, name, path):
 
 def gas_of(paths, halo_id, group):
     """The gas of a group, arrays in code units: `GAS_FIELDS`, and those of `OPTIONAL_GAS_FIELDS` that are there."""
+    pieces = list(gas_pieces(paths, halo_id, group))
+    if len(pieces) == 1:
+        return pieces[0]
+    names = [name for name in (*GAS_FIELDS, *OPTIONAL_GAS_FIELDS) if all(name in piece for piece in pieces)]
+    return {name: np.concatenate([piece.pop(name) for piece in pieces]) for name in names}
+
+
+def gas_names(paths, halo_id, group):
+    """`GAS_FIELDS`, and those of `OPTIONAL_GAS_FIELDS` that all files of a group have."""
+    names = [*GAS_FIELDS, *OPTIONAL_GAS_FIELDS]
+    for part, *_ in _files(paths, halo_id, group):
+        names = [name for name in names if name in part or name in GAS_FIELDS]
+    return names
+
+
+def gas_pieces(paths, halo_id, group, *, names=None, size=None):
+    """
+    The gas of a group, one dict of arrays in code units after the other, each from one file and of ``size`` cells at
+    most; by default all rows of a file, and of the optional fields those that it has.
+    """
+    for part, count, rows, path in _files(paths, halo_id, group):
+        chosen = names or [*GAS_FIELDS, *(name for name in OPTIONAL_GAS_FIELDS if name in part)]
+        data = {name: gas_field(part[name], name, count, path) for name in chosen}
+        for start in range(rows.start, rows.stop, size or count):
+            piece = slice(start, min(start + (size or count), rows.stop))
+            yield {name: values[piece] for name, values in data.items()}
+
+
+def _files(paths, halo_id, group):
+    """Of each file that holds gas of a group, open: its gas, the number of cells in it, the rows, and its path."""
     left = int(group.fields["GroupLenType"][0])
     number = int(np.searchsorted(group.starts, group.first, side="right")) - 1
     start = group.first - int(group.starts[number])
-    pieces = []
     while left > 0:
         path = paths.cells(max(number, 0))
         wrong = f"gas of halo {halo_id} of {paths.base} is not where the offsets say: "
@@ -168,19 +207,10 @@ def gas_of(paths, halo_id, group):
                 raise SnapshotError(f"{wrong}{path} has {count} gas cells")
             stop = min(count, start + left)
             if stop > start:
-                pieces.append(_piece(handle.get("PartType0", {}), halo_id, count, slice(start, stop), path))
+                part = handle.get("PartType0", {})
+                for name in GAS_FIELDS:
+                    if name not in part:
+                        raise SnapshotError(f"gas of halo {halo_id}: field {name} is missing from {path}")
+                yield part, count, slice(start, stop), path
         left -= stop - start
         number, start = number + 1, 0
-    names = [name for name in (*GAS_FIELDS, *OPTIONAL_GAS_FIELDS) if all(name in piece for piece in pieces)]
-    if len(pieces) == 1:
-        return pieces[0]
-    return {name: np.concatenate([piece.pop(name) for piece in pieces]) for name in names}
-
-
-def _piece(group, halo_id, count, rows, path):
-    """Rows of the gas fields of a file with ``count`` gas cells."""
-    for name in GAS_FIELDS:
-        if name not in group:
-            raise SnapshotError(f"gas of halo {halo_id}: field {name} is missing from {path}")
-    names = [*GAS_FIELDS, *(name for name in OPTIONAL_GAS_FIELDS if name in group)]
-    return {name: gas_field(group[name], name, count, path)[rows] for name in names}

@@ -5,9 +5,11 @@ Nothing about the run is assumed: scale factor, Hubble parameter, box and cosmol
 TNG50, TNG100, TNG300, TNG-Cluster and the original Illustris pass through the same lines.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from astropy import units as u
-from astropy.cosmology import FlatLambdaCDM, LambdaCDM
+from astropy.cosmology import FLRW, FlatLambdaCDM, LambdaCDM
 
 from astroclassify.exceptions import SnapshotError
 
@@ -20,12 +22,13 @@ __all__ = [
     "GAS_FIELDS",
     "GROUP_FIELDS",
     "OPTIONAL_GAS_FIELDS",
+    "SUMMARY_FIELDS",
+    "TngGroup",
     "around_centre",
     "check_header",
     "cosmology_of",
     "decoded",
     "gas_field",
-    "halo_from_gas",
 ]
 
 #: Gas fields that a halo is made from.
@@ -37,6 +40,15 @@ GAS_FIELDS = (
     "InternalEnergy",
     "ElectronAbundance",
     "GFM_Metallicity",
+    "StarFormationRate",
+)
+#: Those that say which cells emit X-rays, where they are and how they move.
+SUMMARY_FIELDS = (
+    "Coordinates",
+    "Velocities",
+    "Masses",
+    "InternalEnergy",
+    "ElectronAbundance",
     "StarFormationRate",
 )
 #: Gas fields that are used where a run has them: mini snapshots and some runs have no `GFM_Metals`.
@@ -57,6 +69,8 @@ MIN_TEMPERATURE = 3e5
 # R200 is 1.5 R500, and the longest groups that friends of friends make, chains of merging halos, span a few R200 about
 # the centre of their largest halo, which M500 says is there. Cells of another group are as far away as that is.
 _FARTHEST, _LEAST_INSIDE = 20.0, 0.01
+# Cells that are added up at a time.
+_BLOCK = 1 << 16
 
 _HEADER_FIELDS = ("Time", "Redshift", "BoxSize", "HubbleParam", "Omega0", "OmegaLambda", "NumFilesPerSnapshot")
 # The original Illustris has neither.
@@ -151,99 +165,194 @@ def abundances_of(metals):
         return abundances / hydrogen / solar.astype(metals.dtype)
 
 
-def halo_from_gas(gas, group, *, header, halo_id, simulation, snapshot, cosmology, origin):
+@dataclass(frozen=True)
+class Cells:
+    """Gas cells in code units, their offset from the centre, which of them are kept, and their temperature [keV]."""
+
+    gas: dict
+    offset: np.ndarray
+    kept: np.ndarray
+    temperature: np.ndarray
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the cells of a group have in common: their number, that of those left out, and the velocity of the gas."""
+
+    n_gas: int
+    n_excluded: int
+    bulk_velocity: np.ndarray  # (3,) [km/s]
+
+    @property
+    def meta(self):
+        """For ``meta`` of a halo."""
+        return {
+            "n_gas": self.n_gas,
+            "n_excluded": self.n_excluded,
+            "bulk_velocity": self.bulk_velocity * u.km / u.s,
+        }
+
+
+@dataclass(frozen=True)
+class TngGroup:
     """
-    A `Halo` of the gas cells of one group: `GAS_FIELDS` and perhaps `OPTIONAL_GAS_FIELDS`, `GROUP_FIELDS`, all in code
-    units.
+    One group in code units, whose gas may come whole or in pieces, with the same result.
 
     Positions are wrapped about the centre; velocities are relative to the mass-weighted mean of the X-ray emitting gas
     inside R500 (to that of the group if there is none). Faults of the data raise a SnapshotError that names ``origin``.
     """
-    what = f"halo {halo_id} of {simulation} snapshot {snapshot}"
-    for kind, wanted, found in (("gas", GAS_FIELDS, gas), ("group catalogue", GROUP_FIELDS, group)):
-        for name in wanted:
-            if name not in found:
-                raise SnapshotError(f"{what}: {kind} field {name} is missing from {origin}")
-    if not (group["Group_M_Crit500"] > 0 and group["Group_R_Crit500"] > 0):
-        raise SnapshotError(f"{what} has no M500: Group_M_Crit500 is {group['Group_M_Crit500']}")
-    lengths = {name: np.shape(gas[name])[:1] for name in (*GAS_FIELDS, *OPTIONAL_GAS_FIELDS) if name in gas}
-    if len(set(lengths.values())) != 1:
-        raise SnapshotError(f"{what} in {origin} is damaged: gas fields differ in length: {lengths}")
-    if lengths["Masses"] == (0,):
-        raise SnapshotError(f"{what} has no gas")
-    units = CodeUnits(float(header["Time"]), float(header["HubbleParam"]))
-    offset = around_centre(gas, group, float(header["BoxSize"]), f"{what} in {origin}")
-    kept, temperature = _xray_gas(gas, units)
-    if not np.any(kept):
-        raise SnapshotError(f"{what} has no X-ray emitting gas: all {len(kept)} cells are cold or star-forming")
-    try:
-        return Halo(
-            halo_id=halo_id,
-            simulation=simulation,
-            snapshot=snapshot,
-            redshift=max(0.0, float(header["Redshift"])),
-            cosmology=cosmology,
-            **_physical(gas, group, units, offset, kept, temperature),
-        )
-    except ValueError as error:
-        raise SnapshotError(f"{what} in {origin} is damaged: {error}") from error
+
+    group: dict
+    header: dict
+    halo_id: int
+    simulation: str
+    snapshot: int
+    cosmology: FLRW
+    origin: str
+
+    def __post_init__(self):
+        for name in GROUP_FIELDS:
+            if name not in self.group:
+                raise SnapshotError(f"{self.what}: group catalogue field {name} is missing from {self.origin}")
+        if not (self.group["Group_M_Crit500"] > 0 and self.group["Group_R_Crit500"] > 0):
+            raise SnapshotError(f"{self.what} has no M500: Group_M_Crit500 is {self.group['Group_M_Crit500']}")
+
+    @property
+    def what(self):
+        """Name of the halo, for messages."""
+        return f"halo {self.halo_id} of {self.simulation} snapshot {self.snapshot}"
+
+    @property
+    def units(self):
+        """Its code units."""
+        return CodeUnits(float(self.header["Time"]), float(self.header["HubbleParam"]))
+
+    @property
+    def r_500(self):
+        """R500 [kpc]."""
+        return float(self.units.kpc(self.group["Group_R_Crit500"]))
+
+    @property
+    def scalars(self):
+        """Attributes of a halo that the catalogue has."""
+        return {
+            "halo_id": self.halo_id,
+            "simulation": self.simulation,
+            "snapshot": self.snapshot,
+            "redshift": max(0.0, float(self.header["Redshift"])),
+            "cosmology": self.cosmology,
+            "m_500": float(self.units.msun(self.group["Group_M_Crit500"])) * u.Msun,
+            "r_500": self.r_500 * u.kpc,
+            "centre": self.units.kpc(self.group["GroupPos"]) * u.kpc,
+        }
+
+    def whole(self, gas):
+        """A `Halo` of all its cells: `GAS_FIELDS` and perhaps `OPTIONAL_GAS_FIELDS`."""
+        cells = self.cells(gas)
+        return self.halo(cells, self.summary([cells]))
+
+    def cells(self, gas):
+        """Some of its cells, as `Cells`."""
+        for name in SUMMARY_FIELDS:
+            if name not in gas:
+                raise SnapshotError(f"{self.what}: gas field {name} is missing from {self.origin}")
+        lengths = {name: np.shape(gas[name])[:1] for name in (*GAS_FIELDS, *OPTIONAL_GAS_FIELDS) if name in gas}
+        if len(set(lengths.values())) != 1:
+            raise SnapshotError(f"{self.what} in {self.origin} is damaged: gas fields differ in length: {lengths}")
+        temperature = self.units.kev(gas["InternalEnergy"], gas["ElectronAbundance"])
+        # not(...) keeps cells with NaN, so that a damaged file is reported and not quietly thinned out
+        excluded = (gas["StarFormationRate"] > 0) | (temperature < MIN_TEMPERATURE * _KEV_PER_K)
+        return Cells(gas, _offset(gas, self.group, float(self.header["BoxSize"])), ~excluded, temperature)
+
+    def summary(self, pieces):
+        """The `Summary` of all its cells, an iterable of `Cells`; raise if they are not those of the group."""
+        n_gas = n_kept = n_inside = 0
+        farthest, moment = 0.0, np.zeros(4)
+        for cells in pieces:
+            distance = _distance(cells.offset, self.group)
+            n_gas += len(distance)
+            n_kept += int(np.count_nonzero(cells.kept))
+            n_inside += int(np.count_nonzero(distance < 1))
+            farthest = np.maximum(farthest, np.max(distance, initial=0.0))  # NaN, if there is any
+            moment = self._momentum(cells, moment)
+        if n_gas == 0:
+            raise SnapshotError(f"{self.what} has no gas")
+        _check_around(n_gas, n_inside, farthest, f"{self.what} in {self.origin}")
+        if n_kept == 0:
+            raise SnapshotError(f"{self.what} has no X-ray emitting gas: all {n_gas} cells are cold or star-forming")
+        bulk = moment[:3] / moment[3] if moment[3] > 0 else self.units.group_km_per_s(self.group["GroupVel"])
+        return Summary(n_gas, n_gas - n_kept, bulk)
+
+    def _momentum(self, cells, moment):
+        """
+        Momentum and mass of the kept cells within R500, (4,), added to ``moment`` cell after cell, so that it does not
+        depend on the pieces to the last bit.
+        """
+        position = self.units.kpc(cells.offset[cells.kept])
+        inside = np.flatnonzero(cells.kept)[np.sum(position**2, axis=1) < self.r_500**2]
+        for block in np.split(inside, range(_BLOCK, len(inside), _BLOCK)):
+            terms = np.ones((len(block) + 1, 4))
+            terms[0] = moment
+            terms[1:, :3] = self.units.km_per_s(cells.gas["Velocities"][block])
+            terms[1:] *= self.units.msun(cells.gas["Masses"][block])[:, np.newaxis]
+            moment = np.cumsum(terms, axis=0)[-1]
+        return moment
+
+    def halo(self, cells, summary):
+        """A `Halo` of some of its cells, those that emit X-rays; there must be one."""
+        for name in GAS_FIELDS:
+            if name not in cells.gas:
+                raise SnapshotError(f"{self.what}: gas field {name} is missing from {self.origin}")
+        try:
+            return Halo(**self.scalars, **self._physical(cells, summary))
+        except ValueError as error:
+            raise SnapshotError(f"{self.what} in {self.origin} is damaged: {error}") from error
+
+    def _physical(self, cells, summary):
+        """Attributes of the halo that have a row for each cell, and ``meta``."""
+        gas, kept, units = cells.gas, cells.kept, self.units
+        density = units.g_per_cm3(gas["Density"][kept])
+        n_h = units.hydrogen_per_cm3(density)
+        metals = np.maximum(gas["GFM_Metallicity"][kept].astype(float), 0.0) / TNG_SOLAR_METAL_FRACTION
+        return {
+            "position": units.kpc(cells.offset[kept]) * u.kpc,
+            "velocity": (units.km_per_s(gas["Velocities"][kept]) - summary.bulk_velocity) * u.km / u.s,
+            "mass": units.msun(gas["Masses"][kept]) * u.Msun,
+            "density": density * u.g / u.cm**3,
+            "temperature": cells.temperature[kept] * u.keV,
+            "n_e": n_h * gas["ElectronAbundance"][kept] / u.cm**3,
+            "n_h": n_h / u.cm**3,
+            "metallicity": metals * u.one,
+            "abundances": abundances_of(gas["GFM_Metals"][kept]) * u.one if "GFM_Metals" in gas else None,
+            "meta": summary.meta,
+        }
 
 
 def around_centre(gas, group, box, what):
-    """Positions relative to the centre (code units), wrapped over the box; raise if that is another group's."""
+    """Raise if the gas is that of another group."""
+    distance = _distance(_offset(gas, group, box), group)
+    _check_around(len(distance), np.count_nonzero(distance < 1), np.max(distance), what)
+
+
+def _offset(gas, group, box):
+    """Positions relative to the centre (code units), wrapped over the box."""
     with np.errstate(invalid="ignore"):
         offset = gas["Coordinates"].astype(float) - np.asarray(group["GroupPos"], dtype=float)
         offset -= box * np.round(offset / box)
-    distance = np.sqrt(np.sum(offset**2, axis=1)) / float(group["Group_R_Crit500"])
-    inside, farthest = np.mean(distance < 1), np.max(distance)
+    return offset
+
+
+def _distance(offset, group):
+    """Distances from the centre [R500]."""
+    return np.sqrt(np.sum(offset**2, axis=1)) / float(group["Group_R_Crit500"])
+
+
+def _check_around(number, n_inside, farthest, what):
+    """Raise unless cells are around their group: ``n_inside`` of them within R500, the farthest at so many R500."""
+    inside = n_inside / number
     # With NaN among them the positions are damaged, which is said elsewhere.
     if farthest > _FARTHEST or (inside < _LEAST_INSIDE and not np.isnan(farthest)):
         raise SnapshotError(
             f"{what} has gas that is not around its group: {100 * inside:.3g}% of the cells are within R500, the "
             f"farthest is at {farthest:.3g} R500; are the offsets (or the cutout) of another group or snapshot?"
         )
-    return offset
-
-
-def _xray_gas(gas, units):
-    """Mask of the X-ray emitting cells, and the temperature of all cells in keV."""
-    temperature = units.kev(gas["InternalEnergy"], gas["ElectronAbundance"])
-    # not(...) keeps cells with NaN, so that a damaged file is reported and not quietly thinned out
-    excluded = (gas["StarFormationRate"] > 0) | (temperature < MIN_TEMPERATURE * _KEV_PER_K)
-    return ~excluded, temperature
-
-
-def _physical(gas, group, units, offset, kept, temperature):
-    """Attributes of the halo that follow from code units; ``offset`` is that of all cells from the centre."""
-    position = units.kpc(offset[kept])
-    mass = units.msun(gas["Masses"][kept])
-    velocity = units.km_per_s(gas["Velocities"][kept])
-    r_500 = float(units.kpc(group["Group_R_Crit500"]))
-    inside = np.sum(position**2, axis=1) < r_500**2
-    bulk = units.group_km_per_s(group["GroupVel"])
-    if np.sum(mass[inside]) > 0:
-        bulk = np.average(velocity[inside], axis=0, weights=mass[inside])
-    density = units.g_per_cm3(gas["Density"][kept])
-    n_h = units.hydrogen_per_cm3(density)
-    abundances = None
-    if "GFM_Metals" in gas:
-        abundances = abundances_of(gas["GFM_Metals"][kept]) * u.one
-    return {
-        "m_500": float(units.msun(group["Group_M_Crit500"])) * u.Msun,
-        "r_500": r_500 * u.kpc,
-        "centre": units.kpc(group["GroupPos"]) * u.kpc,
-        "position": position * u.kpc,
-        "velocity": (velocity - bulk) * u.km / u.s,
-        "mass": mass * u.Msun,
-        "density": density * u.g / u.cm**3,
-        "temperature": temperature[kept] * u.keV,
-        "n_e": n_h * gas["ElectronAbundance"][kept] / u.cm**3,
-        "n_h": n_h / u.cm**3,
-        "metallicity": np.maximum(gas["GFM_Metallicity"][kept].astype(float), 0.0) / TNG_SOLAR_METAL_FRACTION * u.one,
-        "abundances": abundances,
-        "meta": {
-            "n_gas": int(len(kept)),
-            "n_excluded": int(np.count_nonzero(~kept)),
-            "bulk_velocity": bulk * u.km / u.s,
-        },
-    }

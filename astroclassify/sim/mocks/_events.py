@@ -18,9 +18,9 @@ from ..engines._photon_source import photon_source
 from ..physics._absorption import transmission
 from ..physics._background import SOURCE_INDEX, UNRESOLVED_INDEX, band, foreground_rate, load_spectra, unresolved_rate
 from ..physics._projection import SKY_CENTRE, axis_name, check_axis, tan_wcs
-from ..physics._telescope import make_telescope
+from ..physics._telescope import EPIC, make_telescope
 from ._header import image_header
-from ._observe import check_arguments, check_engine, expected_background
+from ._observe import check_arguments, check_engine, expected_background, sources_along
 
 __all__ = ["KINDS", "write_events"]
 
@@ -92,6 +92,11 @@ def write_events(halo, observation, path, *, axis="z", rng=None, kind="events", 
     check_choice("kind", kind, KINDS)
     check_engine("pyxsim")
     check_arguments(halo, observation)
+    if observation.source_treatment != "present":
+        raise ValueError(
+            "source_treatment must be 'present' to write events, which are not masked or filled, got "
+            f"{observation.source_treatment!r}"
+        )
     axis = check_axis(axis)
     seed = master_seed(rng)
     path = Path(path)
@@ -110,7 +115,7 @@ def _event_list(halo, observation, axis, seed):
     telescope = make_telescope(observation, halo.cosmology)
     # Numbers are drawn in the order in which `observe` draws them.
     rng = derive_rng(seed, "events", halo.simulation, halo.snapshot, halo.halo_id, axis_name(axis))
-    expected = expected_background(halo, observation, telescope, seed, axis)
+    expected = expected_background(sources_along(halo, observation, telescope, seed, axis), telescope)
     with photon_source(halo, observation, telescope, seed) as source:
         gas = source(axis, rng)
     added = _background_events(observation, telescope, expected, rng)
@@ -195,7 +200,10 @@ def _tabulated(energy, column):
 
 
 def _particle_spectrum(observation, energy):
-    return _tabulated(energy, 1)
+    """That of ACIS-I, or of ACIS-S3; flat for EPIC, whose rate is known for one band only."""
+    if observation.response in EPIC:
+        return np.ones_like(energy)
+    return _tabulated(energy, 3 if observation.response.startswith("acis-s") else 1)
 
 
 def _sky_spectrum(observation, energy):

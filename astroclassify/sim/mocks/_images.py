@@ -17,8 +17,9 @@ from astroclassify.images._standardise import LOW_COUNTS
 from astroclassify.samples._writer import DIGEST_KEY, SampleWriter, digest_of, one_line, rounded
 from astroclassify.schemes import Flag
 
-from ..halos import _measures
+from ..halos import _measures, _pieces
 from ..halos._labels import classify_t_cool, measure_core
+from ..halos._snapshot import Snapshot
 from ..physics._projection import axis_name
 from ..physics._telescope import make_telescope
 from ._header import group_id
@@ -97,12 +98,13 @@ class MockJob:
 def mock_halo(job, item):
     """Images and rows of one halo along some axes; runs in a worker."""
     halo_id, axes = item
-    halo = job.snapshot.read_halo(halo_id)
+    halo = _read(job, halo_id)
     values, messages = _halo_values(job, halo)
     with contextlib.ExitStack() as stack:
         image_along = None
         if not job.drawn:  # one set of photons for all axes
-            image_along = stack.enter_context(observing(halo, job.observation, engine=job.engine, seed=job.seed))
+            settings = {"engine": job.engine, "seed": job.seed, "axes": axes}
+            image_along = stack.enter_context(observing(halo, job.observation, **settings))
         rows = []
         for axis in axes:
             try:
@@ -111,6 +113,15 @@ def mock_halo(job, item):
                 log.debug("traceback of %s", job.source(halo_id, axis), exc_info=True)
                 rows.append(failed_row(job, halo_id, axis, f"{type(error).__name__}: {error}"))
     return rows
+
+
+def _read(job, halo_id):
+    """The halo; one of many cells in pieces, where snapshot and engine can do that."""
+    if job.engine == "direct" and isinstance(job.snapshot, Snapshot):
+        halo = job.snapshot.open_halo(halo_id)
+        if halo.meta["n_gas"] > _pieces.MANY_CELLS:
+            return halo
+    return job.snapshot.read_halo(halo_id)
 
 
 def _halo_values(job, halo):
@@ -138,7 +149,7 @@ def _mock_image(job, halo, axis, image_along, values, messages):
     """Make, measure and write one image; return its row."""
     observation = job.observation_of(halo.halo_id, axis)
     if image_along is None:
-        with observing(halo, observation, engine=job.engine, seed=job.seed) as image_along:
+        with observing(halo, observation, engine=job.engine, seed=job.seed, axes=[axis]) as image_along:
             image = image_along(axis)
     else:
         image = image_along(axis)
@@ -170,7 +181,7 @@ def _background(observation, cosmology):
 
 def _c_sb(image, background, halo, messages):
     """Concentration above the background that was put in; NaN where the image is too small or too faint for it."""
-    if image.exposure is not None:
+    if image.exposure is not None or np.ndim(background):
         image, background = _flat(image, background), 0.0
     try:
         return concentration(image, background=background, cosmology=halo.cosmology)
@@ -180,9 +191,11 @@ def _c_sb(image, background, halo, messages):
 
 
 def _flat(image, background):
-    """Counts above the background over the relative exposure; NaN (masked) where that is too small."""
-    relative = image.exposure / image.exposure.max()
-    relative = np.where(relative < _MIN_EXPOSURE, math.nan, relative)
+    """Counts above the background over the relative exposure, if it is known; NaN (masked) where that is too small."""
+    relative = 1.0
+    if image.exposure is not None:
+        relative = image.exposure / image.exposure.max()
+        relative = np.where(relative < _MIN_EXPOSURE, math.nan, relative)
     meta = {"REDSHIFT": image.meta["REDSHIFT"]}
     return SkyImage((image.data - background) / relative, unit=image.unit, mask=image.mask, wcs=image.wcs, meta=meta)
 
@@ -194,6 +207,7 @@ def _drawn(observation):
         "exposure": float(observation.exposure.to_value(u.s)),
         "nh_column": float(observation.nh_column.to_value(u.cm**-2)),
         "off_axis": float(np.hypot(*offset)),
+        "response": observation.response,
     }
 
 

@@ -88,10 +88,10 @@ def make_mocks(
     `~astropy.table.QTable`
         A SAMPLE table, one row per halo and axis in the order of ``halos`` and ``axes``, with the further columns
         ``counts`` (sum of the image's valid pixels, background included) and ``message``. With a sampler: also
-        ``exposure``, ``nh_column`` and ``off_axis`` (how far from the optical axis the halo is), as drawn. With
-        ``measures``: also those of the halo (``entropy``, ``entropy_excess``, ``cuspiness``) and of the image
-        (``c_sb_500``, ``centroid_shift``, ``power_ratio_2`` to ``_4``, ``photon_asymmetry``), each with its error in
-        ``<name>_err``.
+        ``exposure``, ``nh_column``, ``off_axis`` (how far from the optical axis the halo is) and ``response``, as
+        drawn. With ``measures``: also those of the halo (``entropy``, ``entropy_excess``, ``cuspiness``) and of the
+        image (``c_sb_500``, ``centroid_shift``, ``power_ratio_2`` to ``_4``, ``photon_asymmetry``), each with its error
+        in ``<name>_err``.
         What cannot be measured is NaN, and ``message`` says why; without a cooling time ``label`` is empty. A halo or
         an axis that fails keeps its row, with the flag ``FAILED``, an empty ``path`` and the reason.
         ``meta["summary"]`` (not in the file) sums the sample up and says how many images were made now and kept.
@@ -113,12 +113,19 @@ def make_mocks(
     Notes
     -----
     ``c_sb`` is measured on the image, with the background that was put in (known exactly) taken off and the relative
-    exposure, where it is not uniform, divided out; unresolved sources stay in. All numbers of a row are rounded to 12
-    digits, so that a row read back from the header of an image equals the one first made.
+    exposure, where it is not uniform and the image has it, divided out; unresolved sources stay in. Measures of the
+    image are taken about its middle, wherever ``centre_offset`` has put the halo. All numbers of a row are rounded to
+    12 digits, so that a row read back from the header of an image equals the one first made.
 
     A run that ends early, however it ends, is resumed by the same call. Every file appears whole, under its own name,
     or not at all, and none holds a time: the folder is then, byte for byte, that of a run that was not interrupted.
-    Failed images are tried again. There is no lock. Two runs of the same sample at once do no harm (they write the
+    Failed images are tried again.
+
+    With engine ``"direct"`` a halo of more than four million gas cells is read from its snapshot in pieces, as by
+    `Snapshot.open_halo`: memory is bounded, and no bit of the sample differs. Its gas is read once to find its motion,
+    once for the labels (twice with ``measures``), and once for the images of all axes (of each with a sampler).
+
+    There is no lock. Two runs of the same sample at once do no harm (they write the
     same files, twice); a run with other settings is refused.
 
     Examples

@@ -1,6 +1,7 @@
 """Mock observations of a halo: an engine gives the source, the telescope's steps and the header are here."""
 
 import contextlib
+from functools import partial
 
 import numpy as np
 from astropy import units as u
@@ -14,12 +15,13 @@ from astroclassify.images import SkyImage, as_image
 from ..engines import _direct
 from ..engines._photon_source import bin_events, photon_source
 from ..halos._halo import Halo
+from ..halos._pieces import HaloPieces
 from ..physics._projection import axis_name, check_axis
 from ..physics._telescope import make_telescope
 from ..physics._xray_packages import check_pyxsim
 from ._header import as_sky_image, image_header
 from ._observation import Observation
-from ._point_sources import draw_point_sources
+from ._point_sources import find_sources, sharp_sources, treat_sources
 
 __all__ = [
     "ENGINES",
@@ -31,6 +33,7 @@ __all__ = [
     "expected_spectrum",
     "observe",
     "observing",
+    "sources_along",
 ]
 
 ENGINES = ("pyxsim", "direct")
@@ -44,10 +47,10 @@ def check_engine(engine):
     return engine
 
 
-def check_arguments(halo, observation):
+def check_arguments(halo, observation, *, engine="pyxsim"):
     """Raise unless both have their type and the response is known over the whole band."""
-    if not isinstance(halo, Halo):
-        raise TypeError(f"halo must be a Halo, got {type(halo).__name__}")
+    if not isinstance(halo, Halo | HaloPieces if engine == "direct" else Halo):
+        raise TypeError(f"halo must be a Halo for engine {engine!r}, got {type(halo).__name__}")
     if not isinstance(observation, Observation):
         raise TypeError(f"observation must be an Observation, got {type(observation).__name__}")
     response = observation.load_response()
@@ -66,7 +69,7 @@ def observe(halo, observation, *, axis="z", engine="pyxsim", rng=None):
 
     Parameters
     ----------
-    halo : Halo
+    halo : Halo or, for engine ``"direct"``, HaloPieces
         The halo; it is moved to ``observation.redshift``, its lengths kept.
     observation : Observation
         Settings of the observation.
@@ -84,12 +87,15 @@ def observe(halo, observation, *, axis="z", engine="pyxsim", rng=None):
     Returns
     -------
     `~astroclassify.images.SkyImage`
-        Counts (whole numbers, float32), shape ``observation.shape``, the halo's centre in the middle, TAN coordinates
-        with right ascension to the left. Without an observatory's detector there is no mask; with one, pixels that it
-        never sees are masked and ``exposure`` holds the exposure of each pixel [s], vignetting included.
+        Counts (whole numbers, float32), shape ``observation.shape``, the halo's centre in the middle (unless
+        ``observation.centre_offset`` says otherwise), TAN coordinates with right ascension to the left. Without an
+        observatory's detector there is no mask; with one, pixels that it never sees are masked and ``exposure`` holds
+        the exposure of each pixel [s], vignetting included, unless ``observation.exposure_map`` is False. Masked
+        sources are neither exposed nor seen.
         ``meta`` holds FITS keywords: TELESCOP, INSTRUME, EXPOSURE [s], REDSHIFT, E_MIN and E_MAX [keV], NH [cm-2],
         WIDTH [kpc], BKGRATE and SKYRATE [ct s-1 arcsec-2], PTSRCMAX [erg s-1 cm-2], PSFFWHM [arcsec], RESPONSE,
-        DETECTOR, OFFSET_X, OFFSET_Y [arcmin] and ROLL [deg], OBJECT, HALO_ID, SIMNAME, SNAPNUM, M500 [Msun],
+        DETECTOR, OFFSET_X, OFFSET_Y [arcmin], ROLL [deg], CENTRE_X, CENTRE_Y [kpc] and SOURCES (their treatment),
+        OBJECT, HALO_ID, SIMNAME, SNAPNUM, M500 [Msun],
         R500 [kpc], AXIS, ENGINE, SEED, CREATOR.
 
     Raises
@@ -121,7 +127,7 @@ def observe(halo, observation, *, axis="z", engine="pyxsim", rng=None):
     >>> image = observe(halo, Observation(), axis="x", engine="direct", rng=1)  # doctest: +SKIP
     """
     check_axis(axis)
-    with observing(halo, observation, engine=engine, seed=master_seed(rng)) as image_along:
+    with observing(halo, observation, engine=engine, seed=master_seed(rng), axes=[axis]) as image_along:
         return image_along(axis)
 
 
@@ -131,7 +137,7 @@ def expected_counts(halo, observation, *, axis="z", rng=None):
 
     Parameters
     ----------
-    halo : Halo
+    halo : Halo or HaloPieces
         The halo.
     observation : Observation
         Settings of the observation.
@@ -158,14 +164,15 @@ def expected_counts(halo, observation, *, axis="z", rng=None):
     >>> short, long = (draw_counts(expected, exposure=t, rng=1) for t in (10 * u.ks, 200 * u.ks))  # doctest: +SKIP
     """
     check_engine("direct")
-    check_arguments(halo, observation)
+    check_arguments(halo, observation, engine="direct")
     axis = check_axis(axis)
     seed = 0 if observation.point_sources is None else master_seed(rng)
     telescope = make_telescope(observation, halo.cosmology)
-    source = _direct_source(halo, observation, telescope)(axis)
-    source += expected_background(halo, observation, telescope, seed, axis)
+    sources = sources_along(halo, observation, telescope, seed, axis)
+    image = _direct_source(halo, observation, telescope, [axis])(axis, sources)
+    image, circles = treat_sources(image, sources, telescope, observation)
     meta = image_header(halo, observation, axis=axis, engine="direct", seed=seed)
-    return as_sky_image(source, halo, observation, telescope, meta)
+    return as_sky_image(image, halo, observation, telescope, circles, meta)
 
 
 def draw_counts(expected, *, exposure=None, rng=None):
@@ -249,53 +256,69 @@ def expected_spectrum(halo, observation, *, axis="z", bin_width=0.05 * u.keV):
 
 
 @contextlib.contextmanager
-def observing(halo, observation, *, engine, seed):
+def observing(halo, observation, *, engine, seed, axes):
     """
-    Prepare a halo once; yields a function of an axis that gives the image, see `observe`.
+    Prepare a halo once; yields a function of one of the axes that gives the image, see `observe`.
 
     The photons depend on the master seed and on the halo, each image on the axis as well. Which axes are asked for, and
     in which order, changes nothing.
     """
     check_engine(engine)
-    check_arguments(halo, observation)
+    check_arguments(halo, observation, engine=engine)
     telescope = make_telescope(observation, halo.cosmology)
     identity = (halo.simulation, halo.snapshot, halo.halo_id)
     with contextlib.ExitStack() as stack:
         if engine == "direct":
-            source = _direct_source(halo, observation, telescope)
+            source = _direct_source(halo, observation, telescope, axes)
         else:
             source = stack.enter_context(photon_source(halo, observation, telescope, seed))
 
         def image_along(axis):
             axis = check_axis(axis)
             rng = derive_rng(seed, "events", *identity, axis_name(axis))
-            background = expected_background(halo, observation, telescope, seed, axis)
+            sources = sources_along(halo, observation, telescope, seed, axis)
             if engine == "direct":
-                counts = rng.poisson(source(axis) + background)
+                counts = rng.poisson(source(axis, sources))
             else:
-                counts = bin_events(source(axis, rng), observation.shape) + rng.poisson(background)
+                counts = bin_events(source(axis, rng), observation.shape)
+                counts += rng.poisson(expected_background(sources, telescope))
+            filling = derive_rng(seed, "filled sources", *identity, axis_name(axis))
+            counts, circles = treat_sources(counts.astype(np.float32), sources, telescope, observation, filling)
             meta = image_header(halo, observation, axis=axis, engine=engine, seed=seed)
-            return as_sky_image(counts.astype(np.float32), halo, observation, telescope, meta)
+            return as_sky_image(counts, halo, observation, telescope, circles, meta)
 
         yield image_along
 
 
-def _direct_source(halo, observation, telescope):
-    """Function of the axis: the expected counts of the gas."""
+def _direct_source(halo, observation, telescope, axes):
+    """Function of one of the axes and of the point sources: the expected counts of everything."""
     if observation.response_files is not None:
         raise ValueError(f"response {observation.response!r} needs engine 'pyxsim', got engine 'direct'")
+    around = observation.enlarged(telescope.margin)
+    if isinstance(halo, Halo):
+        gas = _direct.prepare(halo, observation)
+        gas_along = partial(_direct.expected, gas, around, telescope)
+    else:
+        sums = {check_axis(axis): np.zeros(around.shape) for axis in axes}
+        for piece in halo.pieces():
+            gas = _direct.prepare(piece, observation)
+            for axis, image in sums.items():
+                _direct.expected(gas, around, telescope, axis, image)
+        gas_along = sums.get
 
-    gas = _direct.prepare(halo, observation)
-
-    def source(axis):
-        return _direct.expected(gas, observation, telescope, axis) * telescope.fraction
+    def source(axis, sources):
+        sharp = gas_along(axis) + sharp_sources(sources, telescope)
+        return telescope.blur(sharp) * telescope.fraction + telescope.background
 
     return source
 
 
-def expected_background(halo, observation, telescope, seed, axis):
-    """Expected counts per pixel of background and point sources; those differ for each halo and axis."""
-    if observation.point_sources is None:
-        return telescope.background
+def sources_along(halo, observation, telescope, seed, axis):
+    """Point sources of the sky, which differ for each halo and axis, and of the halo."""
     rng = derive_rng(seed, "point sources", halo.simulation, halo.snapshot, halo.halo_id, axis_name(axis))
-    return telescope.background + draw_point_sources(observation, telescope, rng)
+    return find_sources(halo, observation, telescope, axis, rng)
+
+
+def expected_background(sources, telescope):
+    """Expected counts per pixel of background and point sources."""
+    return telescope.blur(sharp_sources(sources, telescope)) * telescope.fraction + telescope.background

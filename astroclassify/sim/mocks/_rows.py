@@ -27,6 +27,7 @@ KEYWORDS = {
     "exposure": "EXPOSURE",
     "nh_column": "NH",
     "off_axis": "OFF_AXIS",
+    "response": "RESPONSE",
     "message": "MESSAGE",
 }
 
@@ -43,7 +44,7 @@ MEASURE_KEYWORDS = {
     "photon_asymmetry": "ASYMM",
 }
 
-_DRAWN = {"exposure": u.s, "nh_column": u.cm**-2, "off_axis": u.arcmin}
+_DRAWN = {"exposure": u.s, "nh_column": u.cm**-2, "off_axis": u.arcmin, "response": "str"}
 
 
 def row_format(measure_units, *, drawn):

@@ -7,14 +7,20 @@ from astropy import units as u
 from astropy.table import QTable
 
 from astroclassify.data import FOLDER as DATA
+from astroclassify.fields._instruments import EPIC_BACKGROUND
 
 from ._absorption import transmission
+from ._telescope import EPIC
 
-__all__ = ["band", "foreground_rate", "particle_rate", "power_law_rate", "unresolved_rate"]
+__all__ = ["band", "epic_rates", "foreground_rate", "particle_rate", "power_law_rate", "unresolved_rate"]
 
 SOURCE_INDEX = 1.4
 """Photon index of resolved sources together, that of the whole extragalactic background (Moretti et al. 2003, ApJ 588,
 696, section 2 [from memory]; Revnivtsev et al. 2005, A&A 444, 381)."""
+
+CLUSTER_SOURCE_INDEX = 1.8
+"""Photon index of the sources that belong to a cluster, active nuclei (Tozzi et al. 2006, A&A 451, 457: 1.75 on average
+[from memory])."""
 
 UNRESOLVED_INDEX = 1.5
 UNRESOLVED_FLUX_1_2 = 1.04e-12
@@ -22,6 +28,7 @@ UNRESOLVED_FLUX_1_2 = 1.04e-12
 Deep Fields without their sources (Hickox & Markevitch 2006, ApJ 645, 95, abstract)."""
 
 _ERG_PER_KEV = u.keV.to(u.erg)
+_EPIC_BAND = (0.5, 2.0)  # keV, of `EPIC_BACKGROUND`
 # Pieces into which a bin of the effective area is cut: 1 eV, as absorption has narrow lines near the edges of oxygen.
 _PIECES = 50
 
@@ -29,16 +36,17 @@ _PIECES = 50
 @lru_cache(maxsize=1)
 def load_spectra():
     """
-    The packaged spectra: bin edges [keV], shape (n + 1,); particles [ct s-1 keV-1 arcmin-2] and the photons of the
-    Galaxy [s-1 cm-2 keV-1 arcmin-2], shape (n,).
+    The packaged spectra: bin edges [keV], shape (n + 1,); particles of ACIS-I, photons of the Galaxy and particles of
+    ACIS-S3, shape (n,) [ct s-1 keV-1 arcmin-2; photons s-1 cm-2 keV-1 arcmin-2].
     """
-    with (DATA / "acis_i_background.ecsv").open("rb") as stream:
+    with (DATA / "acis_background.ecsv").open("rb") as stream:
         table = QTable.read(stream.read().decode("ascii"), format="ascii.ecsv")
     low, high = table["energy_lo"].to_value(u.keV), table["energy_hi"].to_value(u.keV)
     result = (
         np.append(low, high[-1]),
         np.array(table["particle"].to_value("ct / (s keV arcmin2)")),
         np.array(table["foreground"].to_value("ph / (s cm2 keV arcmin2)")),
+        np.array(table["particle_s3"].to_value("ct / (s keV arcmin2)")),
     )
     for array in result:
         array.flags.writeable = False
@@ -66,16 +74,27 @@ def _check_range(energy_range, edges, what):
         )
 
 
-def particle_rate(energy_range):
-    """Count rate of the particles in an energy range [keV], ct s-1 arcmin-2."""
-    edges, particle, _ = load_spectra()
+def particle_rate(energy_range, detector="acis-i"):
+    """Count rate of the particles on an array of ACIS in an energy range [keV], ct s-1 arcmin-2."""
+    edges, array_i, _, array_s = load_spectra()
     _check_range(energy_range, edges, "the particle background")
+    particle = array_s if detector == "acis-s" else array_i
     return float(np.sum(particle * np.diff(np.clip(edges, *energy_range))))
+
+
+def epic_rates(energy_range, detector):
+    """Count rates of the sky on axis and of the particles of an EPIC detector, ct s-1 arcmin-2; 0.5 to 2 keV only."""
+    if energy_range != _EPIC_BAND:
+        raise ValueError(
+            f"background and sky_background of {detector!r} are known in {_EPIC_BAND[0]:g} to {_EPIC_BAND[1]:g} keV "
+            f"only; give both for energy_range {energy_range[0]:g} to {energy_range[1]:g} keV"
+        )
+    return EPIC_BACKGROUND[EPIC[detector]]
 
 
 def foreground_rate(response, energy_range):
     """Count rate of the Galactic foreground in an energy range [keV], on axis, ct s-1 arcmin-2."""
-    edges, _, foreground = load_spectra()
+    edges, _, foreground, _ = load_spectra()
     _check_range(energy_range, edges, "the sky background")
     _check_range(energy_range, response.energy_edges, f"response {response.name!r}")
     energy, width = band(energy_range, np.concatenate([edges, response.energy_edges]))

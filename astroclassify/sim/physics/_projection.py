@@ -84,8 +84,8 @@ def largest_doppler(velocity):
 
 def to_pixels(x, y, observation):
     """Column and row, from the lower left corner, of places on the image plane [kpc]; pixel k covers [k, k + 1)."""
-    rows, columns = observation.shape
-    return x / observation.pixel_kpc + 0.5 * columns, y / observation.pixel_kpc + 0.5 * rows
+    row, column = observation.middle
+    return x / observation.pixel_kpc + column, y / observation.pixel_kpc + row
 
 
 def tan_wcs(shape, scale):

@@ -7,7 +7,7 @@ neither is a published formula or was measured, and the tests hold it against th
 
 import dataclasses
 
-from astroclassify.fields._instruments import EPN_FRAME_TIME, EPN_OOTFRAC
+from astroclassify.fields._instruments import EPIC_BACKGROUND, EPN_FRAME_TIME, EPN_OOTFRAC
 
 __all__ = ["POPULATION", "Population", "power_law"]
 
@@ -23,8 +23,8 @@ class Population:
     counts_per_flux: float = 6.0e11
     effective_energy: float = 1.0  # keV, at which the PSF is taken; choice
     psf_limit: float = 300.0  # arcsec, where the King profile is cut off; choice
-    sky_rate: float = 1.6e-3  # ct s-1 arcmin-2 on axis: Galaxy and what is fainter than `faintest`; memory, +-30 %
-    particle_rate: float = 1.0e-3  # ct s-1 arcmin-2, not vignetted; memory, +-30 %
+    sky_rate: float = EPIC_BACKGROUND["EPN"][0]  # ct s-1 arcmin-2 on axis: Galaxy and what is fainter than `faintest`
+    particle_rate: float = EPIC_BACKGROUND["EPN"][1]  # ct s-1 arcmin-2, not vignetted
     background_scatter: float = 0.25  # natural log, of each of the two from pointing to pointing; choice
     out_of_time: float = EPN_OOTFRAC  # share of photons smeared along the column, full frame
     max_off_axis: float = 13.0  # arcmin; X-CLASS detects within this (Clerc et al. 2012, MNRAS 423, 3561; memory)

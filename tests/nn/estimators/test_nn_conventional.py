@@ -9,7 +9,14 @@ from astropy.table import MaskedColumn, QTable
 from sklearn.base import clone
 
 from astroclassify.exceptions import AstroclassifyError, AstroclassifyWarning, SchemaError
-from astroclassify.nn import SU2020_THRESHOLDS, RankClassifier, ThresholdClassifier, cross_validate, score
+from astroclassify.nn import (
+    SU2020_THRESHOLDS,
+    RankClassifier,
+    ThresholdClassifier,
+    classify_conventional,
+    cross_validate,
+    score,
+)
 from astroclassify.schemes import Flag
 
 
@@ -121,6 +128,33 @@ def test_rank_gives_the_class_fractions():
     assert np.all(RankClassifier("t_cool").fit(table).predict(table) == table["label"])
     fixed = RankClassifier("c_sb", class_fractions=(0.5, 0.25, 0.25)).fit()
     assert np.sum(fixed.predict(table) == "CC") == 60
+
+
+def test_rank_says_what_it_is_told():
+    """In the name of the model and in the metadata of what it gives; fixed cuts are told nothing."""
+    table = sample()
+    told = RankClassifier("c_sb", class_fractions=(0.5, 0.3, 0.2)).fit().classify(table).meta
+    assert told["model"] == "RankClassifier('c_sb', told the fractions CC 0.5, WCC 0.3, NCC 0.2)"
+    assert told["uses_class_fractions"] == {"CC": 0.5, "WCC": 0.3, "NCC": 0.2}
+    assert "uses_class_fractions" not in ThresholdClassifier("c_sb").classify(table).meta
+    assert "told how many" in RankClassifier.__doc__.split("\n\n")[0]
+
+
+def test_measures_of_images_are_classified_as_the_true_ones():
+    table = sample()
+    table["n_e_image"], table["t_cool_image"] = table["n_e"], table["t_cool"]
+    table["c_sb_corrected"], table["cuspiness_image"] = table["c_sb"], np.arange(len(table)) / 100
+    for measure, true in (("n_e_image", "n_e"), ("t_cool_image", "t_cool"), ("c_sb_corrected", "c_sb")):
+        for kind in (ThresholdClassifier, RankClassifier):
+            assert np.all(kind(measure).fit(table).predict(table) == kind(true).fit(table).predict(table))
+    with pytest.raises(ValueError, match="thresholds must be given for 'cuspiness_image'"):
+        ThresholdClassifier("cuspiness_image").fit(table)
+    steep = ThresholdClassifier("cuspiness_image", thresholds=(0.7, 0.5)).predict(table)
+    assert steep[60:72].tolist() == ["WCC"] * 11 + ["CC"] and steep[0] == "NCC"
+    methods = classify_conventional(table)
+    assert {"n_e of the image (ranked)", "t_cool of the image (fixed cuts)", "cuspiness (ranked)"} <= set(methods)
+    for name, predictions in methods.items():
+        assert ("(ranked)" in name) == ("uses_class_fractions" in predictions.meta)
 
 
 def test_rank_needs_fractions():

@@ -1,6 +1,8 @@
 """The direct engine against arithmetic, and against the photons that pyXSIM draws."""
 
 import importlib.util
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from astropy import units as u
 from scipy.stats import chi2, norm
 
 from astroclassify.sim import Observation, draw_counts, expected_counts, expected_spectrum, observe
+from astroclassify.sim.engines import _direct
 from astroclassify.sim.engines._direct import band_weight
 from astroclassify.sim.mocks._observe import observing
 from astroclassify.sim.physics._absorption import transmission
@@ -203,6 +206,68 @@ def test_abundances_of_the_sun_are_metallicity_one(toy_halo):
     )
 
 
+@pytest.fixture
+def cells(toy_halo):
+    """20,000 cells of all sizes, in the field and beyond its edges."""
+    rng = np.random.default_rng(4)
+    n = 20_000
+    return toy_halo(
+        rng.normal(0, 60, (n, 3)),
+        radius=rng.lognormal(0, 1.5, n),
+        kT=rng.uniform(0.3, 9, n),
+        velocity=rng.normal(0, 600, (n, 3)),
+    )
+
+
+@pytest.mark.parametrize("detector", ["uniform", "acis-i"])
+def test_no_bit_depends_on_the_number_of_threads(cells, monkeypatch, detector):
+    settings = Observation(width=100 * u.kpc, shape=(90, 70), detector=detector)
+    monkeypatch.setattr(_direct, "_CELLS_PER_THREAD", 1)
+    for axis in ("x", (1, 2, 3)):
+        images = []
+        for number in (1, 2, 3, 4, 200):
+            monkeypatch.setattr("numba.config.NUMBA_NUM_THREADS", number)
+            images.append(expected_counts(cells, settings, axis=axis).data)
+        assert all(np.array_equal(image, images[0]) for image in images[1:])
+        assert images[0].sum() > 1000
+
+
+def test_threads_are_used_in_the_main_thread_alone(monkeypatch):
+    """In workers, processes or threads, the other cores have others."""
+    monkeypatch.setattr("numba.config.NUMBA_NUM_THREADS", 6)
+    assert _direct._n_threads(1_000_000) == 6
+    assert _direct._n_threads(100) == 1
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(_direct._n_threads, 1_000_000).result() == 1
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert pool.submit(_direct._n_threads, 1_000_000).result() == 1
+
+
+def test_what_a_cell_gives_does_not_depend_on_the_other_cells(toy_halo):
+    """Faster gas elsewhere needs more Doppler factors, which must not move those of the others."""
+    alone = toy_halo([[0, 0, 0]], radius=5, velocity=(100, 200, 300))
+    beside = toy_halo([[0, 0, 0], [1e5, 1e5, 1e5]], radius=5, velocity=[(100, 200, 300), (9000, -5000, 7000)])
+    for axis in "xyz":
+        images = [expected_counts(halo, FINE, axis=axis).data for halo in (alone, beside)]
+        assert np.array_equal(*images)
+
+
+@pytest.mark.parametrize("width", [30, 3000])
+def test_kernels_of_all_widths_in_pixels_are_gaussians(toy_halo, width):
+    """Single precision for kernels of few pixels, double for wide ones: each pixel to 1e-5 of the peak."""
+    settings = Observation(width=width * u.kpc, shape=(50, 44), **DARK)
+    pixel = settings.pixel_kpc
+    for radius in (0.4, 2, 7, 9, 60, 2000):
+        centre = np.array([0.3, -1.7]) * pixel
+        halo = toy_halo([[*centre, 0]], radius=radius * pixel, n_e=1e-9)
+        image = expected_counts(halo, settings).data / counts_by_hand(halo, settings)[0]
+        sigma = radius / np.sqrt(5)
+        places = [np.arange(n + 1) - n / 2 for n in settings.shape[::-1]]
+        across, up = (np.diff(norm.cdf(p, c, sigma)) for p, c in zip(places, centre / pixel, strict=True))
+        shape = np.outer(up, across)
+        np.testing.assert_allclose(image, shape, rtol=2e-4, atol=4e-5 * shape.max())
+
+
 def test_bands_beyond_the_table_are_refused(toy_halo):
     far = Observation(redshift=2.5, **DARK)
     with pytest.raises(ValueError, match="energy_range must lie within"):
@@ -218,5 +283,5 @@ def test_bad_arguments_are_named(ball):
         draw_counts(expected_counts(ball, FINE), exposure=-1 * u.s, rng=1)
     with pytest.raises(TypeError, match="rng"):
         draw_counts(expected_counts(ball, FINE), rng="1")
-    with observing(ball, FINE, engine="direct", seed=1) as image_along:
+    with observing(ball, FINE, engine="direct", seed=1, axes="x") as image_along:
         assert np.array_equal(image_along("x").data, observe(ball, FINE, axis="x", engine="direct", rng=1).data)

@@ -10,7 +10,7 @@ from astropy import units as u
 from scipy.stats import chi2 as chi2_distribution
 from scipy.stats import ks_2samp
 
-from astroclassify.sim import Observation, make_mocks, open_snapshot, write_embedded_snapshot
+from astroclassify.sim import EmbeddedPopulation, Observation, make_mocks
 from astroclassify.sim.engines import _pyxsim
 from astroclassify.sim.engines._direct import photon_flux_factor
 from astroclassify.sim.engines._spectral_model import SpectralModel
@@ -258,18 +258,14 @@ def test_cells_out_of_sight_along_every_axis_are_left_out(toy_halo):
 PAIR = Observation(background=0 * u.ct / u.s / u.arcsec**2, exposure=40 * u.ks)
 COLLECTING = 500.0
 # by what the truth table of this population says of them
-CLUSTERS = {"cool core": 2, "non-cool core": 4, "merger": 5}
+CLUSTERS = {"cool core": 5, "non-cool core": 1, "merger": 4}
 CHANCE = 0.001
 
 
 @pytest.fixture(scope="module")
-def halos(tmp_path_factory):
-    for needed in ("h5py", "illustris_python"):
-        pytest.importorskip(needed)
-    folder = tmp_path_factory.mktemp("population") / "snapshot"
-    snapshot = open_snapshot(write_embedded_snapshot(folder, n_halos=6, rng=1, max_cells=20_000))
-    # pyXSIM's loop gets one metallicity
-    return {name: replace(snapshot.read_halo(number), abundances=None) for name, number in CLUSTERS.items()}
+def halos():
+    population = EmbeddedPopulation(6, rng=1, max_cells=20_000)
+    return {name: population.read_halo(number) for name, number in CLUSTERS.items()}
 
 
 def draw(halo, seed):

@@ -281,9 +281,10 @@ def test_same_halo_as_from_the_snapshot(api, tmp_path):
     pytest.importorskip("illustris_python")
     from illustris_python import groupcat, snapshot
 
-    from astroclassify.sim import open_snapshot, write_embedded_snapshot
+    from astroclassify.sim import EmbeddedPopulation, open_snapshot, write_embedded_snapshot
 
-    base = write_embedded_snapshot(tmp_path / "run", n_halos=1, rng=1, cell_mass=3e9 * u.Msun)
+    population = EmbeddedPopulation(1, rng=1, cell_mass=3e9 * u.Msun)
+    base = write_embedded_snapshot(tmp_path / "run", population)
     expected = open_snapshot(base).read_halo(0)
     gas = snapshot.loadHalo(str(base), 99, 0, "gas")
     api.gas = {name: values for name, values in gas.items() if name != "count"}

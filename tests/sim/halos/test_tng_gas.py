@@ -12,10 +12,10 @@ from astroclassify.sim import measure_core, open_snapshot
 from astroclassify.sim.halos._tng_gas import (
     GAS_FIELDS,
     OPTIONAL_GAS_FIELDS,
+    TngGroup,
     abundances_of,
     check_header,
     cosmology_of,
-    halo_from_gas,
 )
 from astroclassify.sim.halos._tng_units import CodeUnits
 from astroclassify.sim.physics._constants import ELEMENTS, TNG_SOLAR_METAL_FRACTION
@@ -176,6 +176,10 @@ def test_abundance_tables_are_those_of_soxs():
         assert SOLAR_NUMBER_RATIO[name] == soxs_constants.abund_tables["angr"][number]
     for name, weight in ATOMIC_WEIGHT.items():
         assert weight == pytest.approx(soxs_constants.atomic_weights[soxs_constants.elem_names.index(name)], rel=1e-5)
+
+
+def halo_from_gas(gas, group, **settings):
+    return TngGroup(group, **settings).whole(gas)
 
 
 def arguments(**changes):

@@ -24,6 +24,7 @@ from astroclassify.exceptions import OutputError
 from astroclassify.images import read_image
 from astroclassify.schemes import Flag
 from astroclassify.sim import (
+    EmbeddedPopulation,
     Observation,
     ObservationSampler,
     make_mocks,
@@ -48,7 +49,8 @@ HOW = {"observation": SETTINGS, "engine": ENGINE, "rng": 21, "progress": False}
 def snapshot(tmp_path_factory):
     """Four small clusters; after them two groups, the last of which (number 5) has no gas."""
     folder = tmp_path_factory.mktemp("embedded") / "box"
-    return open_snapshot(write_embedded_snapshot(folder, n_halos=4, rng=3, max_cells=1500))
+    population = EmbeddedPopulation(4, rng=3, log_mass=(13.75, 15.06), max_cells=1500)
+    return open_snapshot(write_embedded_snapshot(folder, population))
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +290,8 @@ SAMPLER = ObservationSampler(
 def test_settings_are_drawn_for_each_image(snapshot, tmp_path):
     how = {**HOW, "observation": SAMPLER}
     sample = make_mocks(snapshot, [0, 1, 5], out=tmp_path / "a", **how)
-    assert sample.colnames == [*tables.SAMPLE.kinds(), "counts", "exposure", "nh_column", "off_axis", "message"]
+    drawn = ["exposure", "nh_column", "off_axis", "response"]
+    assert sample.colnames == [*tables.SAMPLE.kinds(), "counts", *drawn, "message"]
     for name in ("redshift", "exposure", "nh_column"):
         assert len(set(sample[name])) == 9  # those that failed as well
     assert np.all((sample["exposure"] >= 10 * u.ks) & (sample["exposure"] <= 50 * u.ks))

