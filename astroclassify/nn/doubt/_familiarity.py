@@ -9,13 +9,13 @@ from astroclassify._checks import check_number
 from astroclassify.batch import derive_rng, master_seed
 
 from ._non_clusters import as_picture, non_cluster
-from ._oddness import NEIGHBOURS, Oddness
+from ._oddness import Oddness
 from ._shape import N_GRAIN, N_VALUES, shape_of
 
 __all__ = ["Familiarity"]
 
 # Kinds of images, and how many conditions and numbers each has: depth is known of counts alone.
-_KINDS = {"counts": (2, 2 + N_VALUES + N_GRAIN), "picture": (1, 1 + N_VALUES)}
+_KINDS = {"counts": (3, 3 + N_VALUES + N_GRAIN), "picture": (2, 2 + N_VALUES)}
 _CALIBRATION = 0.4  # share of the groups that scores are ranked among
 _LEAST = 250  # images: with fewer nothing can be called unfamiliar at 1%
 _N_OTHERS = 2  # images of something else, made for each cluster
@@ -37,8 +37,9 @@ class Familiarity:
     from simulated remnants, spirals, point sources, blank fields, stray light, artefacts, clouds and spoilt images
     (which `fit` makes with the exposure, background and resolution of the clusters), and, for what nobody thought of,
     the Mahalanobis distance from the clusters, given depth and resolution. The rarer of the two is ranked among the
-    300 held-out clusters of the nearest depth and resolution: p = (1 + number at least as odd) / 301, which is uniform
-    for new clusters of the same population, and about so at each depth (split-conformal p-value).
+    n = 300 held-out clusters (fewer if there are few) of the nearest depth and resolution: p = (1 + number at least as
+    odd) / (1 + n), which is uniform for new clusters of the same population, and about so at each depth
+    (split-conformal p-value).
 
     The centre is the brightest place within 250 kpc of the middle, smoothed by 20 kpc; no number depends on single
     pixels, on where the cluster lies to the pixel, or on the brightest pixels. An image of counts without an excess of
@@ -163,7 +164,8 @@ class Familiarity:
         Returns
         -------
         float
-            From 1/301 to 1; NaN for an image that is not finite.
+            Up to 1, from 1/301 where the score was learned from 2500 images or more, else from 1/101; NaN for an image
+            that is not finite.
 
         Raises
         ------
@@ -175,15 +177,16 @@ class Familiarity:
             raise ValueError(f"counts must be an image of shape (ny, nx), got {counts.shape}")
         if not np.all(np.isfinite(counts)):
             return float("nan")
-        if not counts.max() > 0:
-            return 1 / (1 + NEIGHBOURS)
         part = self._parts["counts" if poisson else "picture"]
+        least = 1 / (1 + part.n_near)
+        if not counts.max() > 0:
+            return least
         if resolution is None:
             resolution = 10**part.typical
         resolution = check_number("resolution", resolution, 0, open_low=True)
         shape = shape_of(counts, exposure, pixel=self.pixel, poisson=poisson)
         if poisson and not shape.is_seen:
-            return 1 / (1 + NEIGHBOURS)
+            return least
         return part.p(_row(shape, resolution, poisson))
 
     def to_dict(self):
@@ -227,9 +230,10 @@ class Familiarity:
 
 def _row(shape, resolution, poisson):
     """Numbers of one image: conditions, then shape (and grain)."""
+    conditions = [np.log10(resolution), shape.cover]
     if poisson:
-        return np.concatenate([[np.log10(resolution), np.log10(shape.counts)], shape.values, shape.grain])
-    return np.concatenate([[np.log10(resolution)], shape.values])
+        return np.concatenate([conditions, [np.log10(shape.counts)], shape.values, shape.grain])
+    return np.concatenate([conditions, shape.values])
 
 
 def _background(counts, exposure):

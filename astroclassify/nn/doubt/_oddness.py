@@ -6,12 +6,11 @@ from sklearn.neural_network import MLPClassifier
 
 from ._packed import pack, unpack
 
-__all__ = ["NEIGHBOURS", "Oddness"]
+__all__ = ["Oddness"]
 
-NEIGHBOURS = 300
-"""Held-out clusters in the nearest conditions among which an image is ranked."""
-
+_NEIGHBOURS = (100, 300)  # held-out clusters in the nearest conditions to rank among: a third of all, from 100 to 300
 _HIDDEN = (32, 16)
+_N_NETWORKS = 5  # whose log-odds are averaged
 _MOST_STORED = 3000
 _CLIP = 8.0  # spreads from the mean beyond which a number counts as this far
 _LEVELS = np.geomspace(1, 3e-3, 40)  # shares of clusters beyond, at which the tails of the scores are stored
@@ -24,20 +23,29 @@ _ARRAYS = ("mean", "spread", "reach", "trend", "whiten", "units", "tails", "plac
 
 class Oddness:
     """
-    p-values of rows (k,) whose first numbers are conditions (depth, resolution) and whose others describe an image.
+    p-values of rows (k,) whose first numbers are conditions (resolution, cover, depth); the others describe an image.
 
-    ``layers`` are those of a network with rectified units that gives the log-odds of not being a cluster; the other
-    arrays: ``mean``, ``spread`` (k,) of clusters; ``reach`` (2, n_conditions), the range beyond which conditions count
-    as at its ends; ``trend`` and ``whiten``, the normal distribution of the numbers given the conditions; ``units``,
-    trends of centre and log spread of the two scores; ``tails``, their quantiles; ``places`` and ``ranked``, conditions
-    and oddness of held-out clusters.
+    ``networks``: weights and biases of the layers of networks with rectified units, whose mean is the log-odds of not
+    being a cluster. ``arrays``: ``mean``, ``spread`` (k,) of clusters; ``reach`` (2, n_conditions), the range beyond
+    which conditions count as at its ends; ``trend`` and ``whiten``, the normal distribution of the numbers given the
+    conditions; ``units``, trends of centre and log spread of the two scores; ``tails``, their quantiles; ``places`` and
+    ``ranked``, conditions and oddness of held-out clusters.
     """
 
-    def __init__(self, arrays, layers):
+    def __init__(self, arrays, networks):
         # Kept as they will be stored, so that a loaded score is the same to the last bit.
         self._a = {name: np.asarray(array, dtype=np.float32).astype(float) for name, array in arrays.items()}
-        self._layers = [tuple(np.asarray(part, dtype=np.float32).astype(float) for part in layer) for layer in layers]
+        self._networks = [
+            [tuple(np.asarray(part, dtype=np.float32).astype(float) for part in layer) for layer in network]
+            for network in networks
+        ]
         self._n = self._a["places"].shape[1]
+
+    @property
+    def n_near(self):
+        """Number of held-out clusters that a row is ranked among."""
+        n = len(self._a["places"])
+        return min(n, int(np.clip(n // 3, *_NEIGHBOURS)))
 
     @property
     def typical(self):
@@ -59,26 +67,29 @@ class Oddness:
         }  # fmt: skip
         known = cls(arrays, [])._scaled(learn)
         both = np.concatenate([known, cls(arrays, [])._scaled(others)])
-        network = MLPClassifier(_HIDDEN, alpha=0.03, max_iter=200, early_stopping=True, n_iter_no_change=15,
-                                random_state=int(rng.integers(2**31)))  # fmt: skip
-        order = rng.permutation(len(both))
-        network.fit(both[order], (np.arange(len(both)) >= len(known)).astype(int)[order])
-        layers = list(zip(network.coefs_, network.intercepts_, strict=True))
+        is_other = (np.arange(len(both)) >= len(known)).astype(int)
+        networks = []
+        for _ in range(_N_NETWORKS):
+            network = MLPClassifier(_HIDDEN, alpha=0.03, max_iter=200, early_stopping=True, n_iter_no_change=15,
+                                    random_state=int(rng.integers(2**31)))  # fmt: skip
+            order = rng.permutation(len(both))
+            network.fit(both[order], is_other[order])
+            networks.append(list(zip(network.coefs_, network.intercepts_, strict=True)))
         terms, shapes = _terms(known[:, :n_conditions]), known[:, n_conditions:]
         arrays["trend"] = np.linalg.lstsq(terms, shapes, rcond=None)[0]
         covariance = ledoit_wolf(shapes - terms @ arrays["trend"], assume_centered=True)[0]
         values, vectors = np.linalg.eigh(covariance + _RIDGE * np.eye(len(covariance)))
         arrays["whiten"] = vectors / np.sqrt(values)
-        scaled = cls(arrays, layers)._scaled(clusters[held])
-        terms, scores = _terms(scaled[:, :n_conditions]), cls(arrays, layers)._scores(scaled)
+        scaled = cls(arrays, networks)._scaled(clusters[held])
+        terms, scores = _terms(scaled[:, :n_conditions]), cls(arrays, networks)._scores(scaled)
         middle = np.linalg.lstsq(terms, scores, rcond=None)[0]
         off = np.abs(scores - terms @ middle)
         width = np.linalg.lstsq(terms, np.log(off + 0.1 * off.mean(axis=0)) - _MEAN_LOG_NORMAL, rcond=None)[0]
         arrays["units"] = np.concatenate([middle, width], axis=1)
-        arrays["tails"] = np.quantile(cls(arrays, layers)._standard(scaled), 1 - _LEVELS, axis=0)
-        odd = cls(arrays, layers)._odd(scaled)
+        arrays["tails"] = np.quantile(cls(arrays, networks)._standard(scaled), 1 - _LEVELS, axis=0)
+        odd = cls(arrays, networks)._odd(scaled)
         kept = rng.permutation(len(odd))[:_MOST_STORED]
-        return cls(arrays | {"places": scaled[kept, :n_conditions], "ranked": odd[kept]}, layers)
+        return cls(arrays | {"places": scaled[kept, :n_conditions], "ranked": odd[kept]}, networks)
 
     def _scaled(self, rows):
         """Rows in spreads from the mean, unknown numbers at it; conditions beyond the clusters' at their ends."""
@@ -88,13 +99,9 @@ class Oddness:
 
     def _scores(self, scaled):
         """Log-odds of not being a cluster, and Mahalanobis distance from the clusters, (n, 2)."""
-        values = scaled
-        for number, (weights, bias) in enumerate(self._layers):
-            values = values @ weights + bias
-            if number < len(self._layers) - 1:
-                values = np.maximum(values, 0)
+        odds = np.mean([_run(network, scaled) for network in self._networks], axis=0)
         off = scaled[:, self._n :] - _terms(scaled[:, : self._n]) @ self._a["trend"]
-        return np.column_stack([values[:, 0], np.sqrt(((off @ self._a["whiten"]) ** 2).sum(axis=1))])
+        return np.column_stack([odds, np.sqrt(((off @ self._a["whiten"]) ** 2).sum(axis=1))])
 
     def _standard(self, scaled):
         """Scores (n, 2) from their centre in units of their spread, both those of the conditions."""
@@ -109,18 +116,16 @@ class Oddness:
         return (np.column_stack(rare) + np.log10([_NETWORK, 1 - _NETWORK])).max(axis=1)
 
     def p(self, row):
-        """Share of clusters in conditions like those of a row (k,) that are at least as odd; from 1/301."""
+        """Share of clusters in conditions like those of a row (k,) that are at least as odd."""
         scaled = self._scaled(row[None])
-        places = self._a["places"]
-        n_near = min(NEIGHBOURS, len(places))
-        distance = ((places - scaled[0, : self._n]) ** 2).sum(axis=1)
-        near = np.argpartition(distance, n_near - 1)[:n_near]
-        return float((1 + np.sum(self._a["ranked"][near] >= self._odd(scaled)[0])) / (1 + n_near))
+        distance = ((self._a["places"] - scaled[0, : self._n]) ** 2).sum(axis=1)
+        near = np.argpartition(distance, self.n_near - 1)[: self.n_near]
+        return float((1 + np.sum(self._a["ranked"][near] >= self._odd(scaled)[0])) / (1 + self.n_near))
 
     def to_dict(self):
         """Plain types, for JSON."""
-        layers = [[pack(part) for part in layer] for layer in self._layers]
-        return {**{name: pack(self._a[name]) for name in _ARRAYS}, "layers": layers}
+        networks = [[[pack(part) for part in layer] for layer in network] for network in self._networks]
+        return {**{name: pack(self._a[name]) for name in _ARRAYS}, "networks": networks}
 
     @classmethod
     def from_dict(cls, mapping, k, n_conditions):
@@ -138,12 +143,22 @@ class Oddness:
                 raise ValueError(f"{name} {what} must have shape {shape}, got {arrays[name].shape}")
         if np.any(arrays["spread"] <= 0) or np.any(np.diff(arrays["tails"], axis=0) < 0):
             raise ValueError(f"spreads {what} must be positive and tails rise")
-        layers = [tuple(unpack(part, f"layer {what}") for part in layer) for layer in mapping["layers"]]
+        networks = [
+            [tuple(unpack(part, f"layer {what}") for part in layer) for layer in network]
+            for network in mapping["networks"]
+        ]
         sizes = [k, *_HIDDEN, 1]
         wanted = [((first, last), (last,)) for first, last in zip(sizes[:-1], sizes[1:], strict=True)]
-        if [tuple(part.shape for part in layer) for layer in layers] != wanted:
-            raise ValueError(f"layers {what} must have shapes {wanted}")
-        return cls(arrays, layers)
+        if not networks or any([tuple(part.shape for part in layer) for layer in each] != wanted for each in networks):
+            raise ValueError(f"networks {what} must have layers of the shapes {wanted}")
+        return cls(arrays, networks)
+
+
+def _run(network, values):
+    """Output (n,) of a network for rows (n, k)."""
+    for number, (weights, biases) in enumerate(network):
+        values = (np.maximum(values, 0) if number else values) @ weights + biases
+    return values[:, 0]
 
 
 def _terms(conditions):

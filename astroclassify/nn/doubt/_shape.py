@@ -4,11 +4,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, uniform_filter
+from scipy.ndimage import gaussian_filter, maximum_filter, uniform_filter
 
 __all__ = ["N_GRAIN", "N_VALUES", "Shape", "shape_of"]
 
-N_VALUES, N_GRAIN = 34, 3
+N_VALUES, N_GRAIN = 40, 3
 """Numbers of `Shape.values` and of `Shape.grain`."""
 
 _PIXEL = 7.8  # kpc: finer images are binned to about this
@@ -17,6 +17,8 @@ _N_SECTORS = 16
 _ZONES = ((2, 4), (4, 6), (6, 8))  # rings of 40-110, 110-250 and 250-450 kpc
 _SCALES = (10.0, 20.0, 40.0)  # kpc, widths of the Gaussians whose differences show clumps
 _WITHIN = 250.0  # kpc from the middle of the field in which the centre is looked for, and of the mean brightness
+_OUT_TO = 450.0  # kpc from the centre, for areas, edges and peaks
+_FIELD = 500.0  # kpc from the middle
 _LEAST_SECTORS = 6
 _LEAST_COVER = 0.3  # of a sector or of the smoothing kernel
 # Shares of the mean brightness within 250 kpc: what lies below is not told apart.
@@ -28,13 +30,15 @@ _SIGNIFICANT = 5
 
 class Shape(NamedTuple):
     """
-    ``values`` (34,) of shape, NaN where unknown; ``grain`` (3,): log10 of the variance over that of counts on two
-    scales, and of the significance of the excess; ``counts`` above the background within 250 kpc.
+    ``values`` (40,) of shape, NaN where unknown; ``grain`` (3,): log10 of the variance over that of counts on two
+    scales, and of the significance of the excess; ``counts`` above the background within 250 kpc; ``cover``: exposed
+    share of the disc of 500 kpc about the middle.
     """
 
     values: np.ndarray
     grain: np.ndarray
     counts: float
+    cover: float
 
     @property
     def is_seen(self):
@@ -130,9 +134,12 @@ def shape_of(counts, exposure=None, *, pixel, poisson=True):
     contrast = np.log10(mean / (background + _FLOOR * mean) + 1e-3)
     offset = np.hypot(rows[row, 0], columns[0, column]) * pixel / 100
     rings = table.profile(background, mean), table.excess(background, mean), table.harmonics(background, mean, poisson)
-    values = np.concatenate([*rings, texture, [contrast, offset]])
+    body = _body(smooth, radius, background, mean, pixel, weights)
+    values = np.concatenate([*rings, texture, body, [contrast, offset]])
+    disc = np.hypot(rows, columns) * pixel < _FIELD
+    cover = np.mean(weights[disc] > 0) * min(1.0, disc.sum() * pixel**2 / (np.pi * _FIELD**2))
     significance = np.log10(max(net, 0) / np.sqrt(total + 1) + 0.3)
-    return Shape(values, np.array([*grain, significance]), max(net, 1.0))
+    return Shape(values, np.array([*grain, significance]), max(net, 1.0), float(cover))
 
 
 class _Rings:
@@ -222,3 +229,26 @@ def _texture(smooth, weights, ring, table, background, mean, pixel, poisson):
             ratios.append(np.log10(np.clip(half**2 / max(noise, 1e-300), 1e-2, 1e4)))
         grain.append(min(ratios, default=np.nan))
     return np.array(found), grain
+
+
+def _body(smooth, radius, background, mean, pixel, weights):
+    """log10 of areas that hold half the light (on two scales) and four fifths, of slopes (median, steep), of peaks."""
+    inside = (radius < _OUT_TO) & (weights > 0)
+    for _, known in smooth:
+        if known is not None:
+            inside &= known
+    fine, middle, coarse = (np.where(inside, image - background, 0.0) for image, _ in smooth)
+    found = []
+    for image, shares in ((fine, (0.5,)), (coarse, (0.5, 0.8))):
+        light = np.cumsum(np.sort(image[inside])[::-1])
+        total = max(light[-1], 0.05 * light.max()) if light.size else 0.0
+        for share in shares:
+            area = 1 + (np.argmax(light >= share * total) if total > 0 else light.size)
+            found.append(np.log10(area * (pixel / 100) ** 2))
+    level = np.log(np.maximum(middle, 0) + 2 * _FAINT * mean)
+    steps = np.hypot(*(np.gradient(level, axis=axis) for axis in (0, 1))) * (_SCALES[1] / pixel)
+    bright = inside & (middle > 2 * _FAINT * mean) & (radius > _RINGS[3])
+    slopes = steps[bright]
+    found += [np.log10(_percentile(slopes, share) + 0.01) if slopes.size > 20 else np.nan for share in (0.5, 0.95)]
+    peaks = (maximum_filter(middle, 5) == middle) & inside & (middle > 0.3 * middle.max())
+    return [*found, np.log10(max(peaks.sum(), 1))]
