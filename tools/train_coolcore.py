@@ -8,6 +8,7 @@ samples that `make_mocks` has made, those of IllustrisTNG as well: folders named
 
     python tools/train_coolcore.py simulate mocks --workers 2
     python tools/train_coolcore.py train mocks astroclassify/data/models/coolcore --workers 2
+    python tools/fit_familiarity.py mocks astroclassify/data/models/coolcore --workers 2
 
 The public test (every third cluster of ACCEPT) takes no part; ``benchmarks/real_sky.py`` scores the result on it.
 """
@@ -28,12 +29,9 @@ from scipy.special import softmax
 from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyError
 from astroclassify.images import Geometry
-from astroclassify.nn import CutoutClassifier, Familiarity, expected_calibration_error, score
+from astroclassify.nn import CutoutClassifier, expected_calibration_error, score
 from astroclassify.nn.estimators import _fitting
-from astroclassify.nn.inputs._brightness import resolution_of
 from astroclassify.nn.inputs._dataset import TrainingSet, load_training_set
-from astroclassify.nn.inputs._items import as_items
-from astroclassify.nn.inputs._pixels import load_pixels
 from astroclassify.nn.inputs._predictions import prediction_table
 from astroclassify.nn.inputs._preprocess import Preprocessing
 from astroclassify.schemes import COOL_CORE
@@ -54,8 +52,6 @@ SAMPLES = {
 }
 #: Share of the clusters seen by a detector without chips (`Observation`'s default, as in Su et al.).
 PLAIN_SHARE = 0.2
-#: Number of training images that the p-value of being a cluster is learned from.
-N_FAMILIAR = 2500
 #: Fractions of CC, WCC and NCC that the training images are weighted to: those of ACCEPT, without the public test.
 FRACTIONS = (0.28, 0.50, 0.22)
 
@@ -81,7 +77,7 @@ DESCRIPTION = (
 LIMITS = [
     "Scores on this card are those of mock images of other real profiles. What the model does on real clusters, and "
     "where it fails, is on the documentation's page 'On real clusters'.",
-    "It judges the profile about the X-ray peak within 500 kpc. Mergers, cavities and a second peak are not seen as such.",
+    "It judges the profile about the X-ray peak within 500 kpc. Mergers, cavities, a second peak are not seen as such.",
     "Counts in 0.5 to 7 keV (Chandra) or 0.5 to 2 keV (XMM-Newton), with the exposure time, instrument and date in the "
     "header and a redshift. Without exposure or instrument the shape alone is judged, which is worse: macro-F1 0.79 "
     "instead of 0.86 on noiseless profiles.",
@@ -152,23 +148,6 @@ def class_weights(labels, fractions):
     return weight * len(labels)
 
 
-def learn_familiar(model, sample, executor):
-    """`Familiarity` of some images of a sample, in place of what `fit` has learned of them."""
-    chosen = sample[np.sort(np.random.default_rng(0).permutation(len(sample))[:N_FAMILIAR])]
-    parts = [chosen[start : start + 50] for start in range(0, len(chosen), 50)]
-    planes = np.concatenate(list(executor.map(partial(_planes, model.bands, model.geometry, model.stretch), parts)))
-    pixel = model._pixel()
-    return Familiarity.fit(
-        planes[:, 0], exposure=planes[:, 1], pixel=pixel, groups=np.asarray(chosen["group_id"]).astype(str), rng=0,
-        resolution=[resolution_of(each, pixel) for each in planes], executor=executor,
-    )  # fmt: skip
-
-
-def _planes(bands, geometry, stretch, sample):
-    items, _ = as_items(sample, bands=bands, shape=geometry.shape)
-    return np.stack([load_pixels(item, bands=bands, geometry=geometry, stretch=stretch)[0] for item in items])
-
-
 def loss_of(predictions, weights):
     """Mean of -log p(true class), weighted."""
     rows = np.arange(len(predictions))
@@ -194,9 +173,7 @@ def train(folder, out, *, seeds, fractions, workers, overwrite):
             models.append((model, *judge(model, sets[1], validation)))
             log.info("seed %d: %s", seed, models[-1][1])
         model, row, scores = min(models, key=lambda each: each[1]["loss"])
-        familiar = learn_familiar(model, training, executor)
-    model.familiarity_ = model.predictor_.familiarity = familiar
-    model.novelty_ = model.predictor_.novelty = None  # its work is done by the former
+    model.novelty_ = model.predictor_.novelty = None  # tools/fit_familiarity.py takes its place
     model.card_ = make_card(model, training, validation, [each[1] for each in models], scores, fractions)
     return model.save(out, overwrite=overwrite)
 
