@@ -167,8 +167,9 @@ class Predictor:
         exposure = None if np.all((exposure == 0) | (exposure == 1)) else exposure
         pixel = self.preprocessing.pixel
         return self.familiarity.p(
-            counts, pixel=pixel, exposure=exposure, resolution=resolution_of(planes, pixel), poisson=bool(planes[5, 0, 0])
-        )
+            counts, pixel=pixel, exposure=exposure, resolution=resolution_of(planes, pixel),
+            poisson=bool(planes[5, 0, 0]),
+        )  # fmt: skip
 
     def _unfamiliar(self, outputs, counts, exposure):
         """Which images are unlike those of training; none where nothing was learned of these."""
