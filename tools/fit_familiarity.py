@@ -1,67 +1,76 @@
 """
-Learn what clusters look like from a sample of mock images, for the doubt of a packaged model.
+Teach a packaged cool-core model what clusters look like, so that it says of an image whether it is one of a cluster.
 
-The sample is a folder of `astroclassify.sim.make_mocks`, best with `ObservationSampler.wide`: all telescopes, depths
-and redshifts that the model is for. Writes the score (`astroclassify.nn.Familiarity`) as JSON; `familiarity_of` is for
-scripts that put it into a model.
+Takes the samples that the model was trained on (``tools/train_coolcore.py simulate``; any that `make_mocks` has made)
+and writes `astroclassify.nn.Familiarity` into the model's folder.
 
-    python tools/fit_familiarity.py mocks familiarity.json
+    python tools/fit_familiarity.py mocks astroclassify/data/models/coolcore --workers 2
 """
 
 import argparse
-import json
 import logging
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from astropy import units as u
 
 from astroclassify import tables
-from astroclassify.images import DEFAULT_COSMOLOGY, Geometry, pixel_scale, read_image, standardise
-from astroclassify.nn import Familiarity
+from astroclassify.batch import derive_rng
+from astroclassify.nn import Familiarity, load_classifier
+from astroclassify.nn.inputs._brightness import resolution_of
+from astroclassify.nn.inputs._items import as_items
+from astroclassify.nn.inputs._pixels import load_pixels
 
-GRID = Geometry(1 * u.Mpc, (128, 128))
+PIXEL = 7.8  # kpc, to which images are binned: finer ones are by the score itself
 
 log = logging.getLogger("fit_familiarity")
 
 
-def on_grid(path):
-    """Counts, relative exposure (n, n), both 0 where there is none, and resolution [kpc] of a mock image."""
-    image = read_image(path)
-    redshift = image.meta["REDSHIFT"]
-    fwhm = np.hypot(image.meta["PSFFWHM"], pixel_scale(image).to_value(u.arcsec))
-    grid = standardise(image, GRID)
-    gone = np.zeros(grid.shape, bool) if grid.mask is None else grid.mask
-    exposure = np.ones(grid.shape) if grid.exposure is None else np.nan_to_num(u.Quantity(grid.exposure).value)
-    exposure = np.where(gone, 0, exposure / max(exposure.max(), 1e-30))
-    kpc = fwhm / DEFAULT_COSMOLOGY.arcsec_per_kpc_proper(redshift).value
-    return np.where(gone, 0, grid.data).astype(np.float32), exposure.astype(np.float32), kpc
+def measured(path, bands, geometry, stretch, pixel):
+    """Counts and exposure of an image, binned to about `PIXEL`, and its resolution [kpc]."""
+    items, _ = as_items([path], bands=bands, shape=geometry.shape)
+    planes, _, _ = load_pixels(items[0], bands=bands, geometry=geometry, stretch=stretch)
+    factor = max(1, round(PIXEL / pixel))
+    side = planes.shape[1] // factor
+    blocks = planes[:2, : side * factor, : side * factor].reshape(2, side, factor, side, factor)
+    return blocks[0].sum(axis=(1, 3)), blocks[1].mean(axis=(1, 3)), resolution_of(planes, pixel)
 
 
-def familiarity_of(folder, *, rng, executor=None):
-    """`Familiarity` of the images of a sample folder."""
-    sample = tables.read(Path(folder) / "sample.ecsv")
-    paths = [Path(folder) / path for path in sample["path"]]
-    counts, exposure, resolution = zip(*(executor.map if executor else map)(on_grid, paths), strict=True)
-    return Familiarity.fit(np.array(counts), pixel=1000 / GRID.shape[0], resolution=resolution,
-                           exposure=np.array(exposure), groups=np.array(sample["group_id"]), rng=rng,
-                           executor=executor)  # fmt: skip
+def familiarity_of(paths, groups, model, *, rng, executor):
+    """`Familiarity` of images (paths, and the cluster of each), put on the grid of a model."""
+    pixel = model.predictor_.preprocessing.pixel
+    load = partial(measured, bands=model.bands, geometry=model.geometry, stretch=model.stretch, pixel=pixel)
+    counts, exposure, resolution = zip(*executor.map(load, paths, chunksize=20), strict=True)
+    pixel *= max(1, round(PIXEL / pixel))
+    return Familiarity.fit(np.array(counts), pixel=pixel, resolution=resolution, exposure=np.array(exposure),
+                           groups=groups, rng=rng, executor=executor)  # fmt: skip
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument("sample", type=Path)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("samples", type=Path, help="folder that holds samples named train*, or one sample")
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--number", type=int, default=6000, help="images to take, at random")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    folders = sorted(arguments.samples.glob("train*")) or [arguments.samples]
+    rows = []
+    for folder in folders:
+        sample = tables.read_sample(folder)
+        paths = [str(path) for path in tables.image_paths(sample)]
+        rows += [(path, f"{folder.name}/{group}") for path, group, stored in
+                 zip(paths, sample["group_id"], sample["path"], strict=True) if stored]  # fmt: skip
+    chosen = derive_rng(arguments.seed, "sample").permutation(len(rows))[: arguments.number]
+    paths, groups = zip(*(rows[number] for number in chosen), strict=True)
+    model = load_classifier(arguments.model)
     with ProcessPoolExecutor(arguments.workers) as executor:
-        score = familiarity_of(arguments.sample, rng=arguments.seed, executor=executor)
-    text = json.dumps(score.to_dict(), allow_nan=False)
-    arguments.out.write_text(text, encoding="utf-8")
-    log.info("%s: %d kB", arguments.out, len(text) // 1000)
+        score = familiarity_of(paths, groups, model, rng=arguments.seed, executor=executor)
+    model.familiarity_ = model.predictor_.familiarity = score
+    model.save(arguments.model, overwrite=True)
+    log.info("%s knows %d images of %d clusters", arguments.model, len(paths), len(set(groups)))
 
 
 if __name__ == "__main__":

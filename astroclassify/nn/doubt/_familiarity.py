@@ -18,7 +18,7 @@ __all__ = ["Familiarity"]
 _KINDS = {"counts": (3, 3 + N_VALUES + N_GRAIN), "picture": (2, 2 + N_VALUES)}
 _CALIBRATION = 0.4  # share of the groups that scores are ranked among
 _LEAST = 250  # images: with fewer nothing can be called unfamiliar at 1%
-_N_OTHERS = 2  # images of something else, made for each cluster
+_N_OTHERS = 3  # images of something else, made for each cluster
 _PICTURE_COUNTS = 1000  # nobody publishes a picture of fewer
 _N_PLACES = 16  # blocks along a side, of which the background is a low percentile
 
@@ -37,7 +37,7 @@ class Familiarity:
     from simulated remnants, spirals, point sources, blank fields, stray light, artefacts, clouds and spoilt images
     (which `fit` makes with the exposure, background and resolution of the clusters), and, for what nobody thought of,
     the Mahalanobis distance from the clusters, given depth and resolution. The rarer of the two is ranked among the
-    n = 300 held-out clusters (fewer if there are few) of the nearest depth and resolution: p = (1 + number at least as
+    n = 600 held-out clusters (fewer if there are few) of the nearest depth and resolution: p = (1 + number at least as
     odd) / (1 + n), which is uniform for new clusters of the same population, and about so at each depth
     (split-conformal p-value).
 
@@ -63,12 +63,12 @@ class Familiarity:
     >>> core, level = rng.uniform(50, 150, (300, 1, 1)), rng.uniform(5, 50, (300, 1, 1))
     >>> clusters = rng.poisson(level * (1 + (x**2 + y**2) / core**2) ** -1.5 + 0.3)
     >>> score = Familiarity.fit(clusters, pixel=16, resolution=np.full(300, 5.0), rng=1, progress=False)
-    >>> score.p(clusters[0]) > 0.01, score.p(rng.poisson(1.0, (64, 64))) < 0.01
+    >>> score.p(clusters[0], pixel=16) > 0.01, score.p(rng.poisson(1.0, (64, 64)), pixel=16) < 0.01
     (True, True)
     """
 
-    def __init__(self, parts, pixel):
-        self._parts, self.pixel = parts, pixel
+    def __init__(self, parts):
+        self._parts = parts
 
     @classmethod
     def fit(cls, counts, *, pixel, resolution, exposure=None, groups=None, rng=None, executor=None, progress=None):
@@ -144,16 +144,18 @@ class Familiarity:
             clusters = np.array([row[kind][0] for row, good in zip(rows, used, strict=True) if good])
             others = np.concatenate([row[kind][1] for row, good in zip(rows, used & ~held, strict=True) if good])
             parts[kind] = Oddness.fit(clusters, others, held[used], n_conditions, derive_rng(seed, kind))
-        return cls(parts, pixel)
+        return cls(parts)
 
-    def p(self, counts, *, exposure=None, resolution=None, poisson=True):
+    def p(self, counts, *, pixel, exposure=None, resolution=None, poisson=True):
         """
         Share of clusters of the same depth and resolution that look at least as odd.
 
         Parameters
         ----------
         counts : `~numpy.ndarray`
-            One image on the grid, shape (ny, nx).
+            One image, shape (ny, nx), its middle on the cluster.
+        pixel : float
+            Side of a pixel in kpc; it need not be that of `fit`.
         exposure : `~numpy.ndarray`, optional
             Exposure of each pixel, in any unit; by default places without counts count as not exposed.
         resolution : float, optional
@@ -164,19 +166,20 @@ class Familiarity:
         Returns
         -------
         float
-            Up to 1, from 1/301 where the score was learned from 2500 images or more, else from 1/101; NaN for an image
-            that is not finite.
+            Up to 1, from 1/601 where the score was learned from 4500 images or more, else from up to 1/101; NaN for an
+            image that is not finite.
 
         Raises
         ------
         ValueError
-            If ``counts`` is no image, or ``resolution`` not positive.
+            If ``counts`` is no image, or ``pixel`` or ``resolution`` not positive.
         """
         counts = np.asarray(counts, dtype=float)
         if counts.ndim != 2 or not counts.size:
             raise ValueError(f"counts must be an image of shape (ny, nx), got {counts.shape}")
         if not np.all(np.isfinite(counts)):
             return float("nan")
+        pixel = check_number("pixel", pixel, 0, open_low=True)
         part = self._parts["counts" if poisson else "picture"]
         least = 1 / (1 + part.n_near)
         if not counts.max() > 0:
@@ -184,7 +187,7 @@ class Familiarity:
         if resolution is None:
             resolution = 10**part.typical
         resolution = check_number("resolution", resolution, 0, open_low=True)
-        shape = shape_of(counts, exposure, pixel=self.pixel, poisson=poisson)
+        shape = shape_of(counts, exposure, pixel=pixel, poisson=poisson)
         if poisson and not shape.is_seen:
             return least
         return part.p(_row(shape, resolution, poisson))
@@ -198,7 +201,7 @@ class Familiarity:
         dict
             Arrays are text (base64 of little-endian 32-bit floats).
         """
-        return {"pixel": self.pixel, **{kind: part.to_dict() for kind, part in self._parts.items()}}
+        return {kind: part.to_dict() for kind, part in self._parts.items()}
 
     @classmethod
     def from_dict(cls, mapping):
@@ -221,11 +224,10 @@ class Familiarity:
             If it does not hold such a score.
         """
         try:
-            pixel = check_number("pixel", mapping["pixel"], 0, open_low=True)
             parts = {kind: Oddness.from_dict(mapping[kind], k, n) for kind, (n, k) in _KINDS.items()}
         except (KeyError, TypeError) as error:
             raise ValueError(f"a familiarity score lacks an entry or has one of a wrong kind: {error}") from None
-        return cls(parts, pixel)
+        return cls(parts)
 
 
 def _row(shape, resolution, poisson):

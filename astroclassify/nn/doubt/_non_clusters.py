@@ -6,6 +6,7 @@ from scipy.ndimage import gaussian_filter
 __all__ = ["as_picture", "non_cluster"]
 
 _PSF_SIGMA = 2 * np.sqrt(2 * np.log(2))  # FWHM over sigma
+_FWHM_OF_PIXEL = _PSF_SIGMA / np.sqrt(12)  # of the Gaussian as wide as a pixel of side 1
 _SIDE = 1000.0  # kpc, to which the sizes below refer
 
 
@@ -89,12 +90,17 @@ def _points(n, pixel, rng):
     return image
 
 
+def _field(n, pixel, rng):
+    """Faint sources of the sky, of slope 1.3 or so in flux, some fields with many and some with none."""
+    image, number, half = np.zeros((n, n)), int(_uniform_log(rng, 1, 80)), n * pixel / 2
+    _put(image, *rng.uniform(-half, half, (2, number)), np.minimum(1 + rng.pareto(rng.uniform(1, 1.6), number), 200),
+         pixel)  # fmt: skip
+    return image / max(image.sum(), 1)
+
+
 def _blank(n, pixel, rng):
-    """Nothing but faint points."""
-    image, number = np.zeros((n, n)), rng.integers(0, 60)
-    if number:
-        _put(image, *rng.uniform(-500, 500, (2, number)), np.minimum(1 + rng.pareto(1.3, number), 50), pixel)
-    return image + 1e-6
+    """Nothing: `non_cluster` adds faint sources."""
+    return np.zeros((n, n))
 
 
 def _stray(n, pixel, rng):
@@ -160,10 +166,11 @@ def non_cluster(counts, exposure, rng, *, pixel, resolution, net, background):
     core = gaussian_filter(image, width, mode="constant")
     if rng.random() < 0.5:  # wings, or more of it where the optics are poor
         core = 0.85 * core + 0.15 * gaussian_filter(image, 3 * width, mode="constant")
-    level = 0.3 * net if pattern is _blank else max(net, 100) * _uniform_log(rng, 0.2, 20)
+    level = max(net, 100) * _uniform_log(rng, 0.2, 20)
     expected = core / max(core.sum(), 1e-12) * level + background * _uniform_log(rng, 0.3, 3)
-    if pattern is _blank:
-        expected = background + core / max(core.sum(), 1e-12) * min(level, background * core.size) * rng.uniform(0, 0.3)
+    if pattern is _blank or rng.random() < 0.8:  # sources of the sky lie there as they do in images of clusters
+        sources = gaussian_filter(_field(len(counts), pixel, rng), width, mode="constant")
+        expected = expected + sources * background * core.size * _uniform_log(rng, 0.03, 0.5)
     return rng.poisson(np.minimum(expected * exposure, 1e8)).astype(float)
 
 
@@ -183,12 +190,15 @@ def _corrupted(counts, rng):
 
 def as_picture(counts, exposure, rng, *, pixel, resolution):
     """
-    Brightness from 0 to 1 as pictures have it, and their resolution in kpc: smoothed, without background, clipped.
+    Brightness from 0 to 1 as pictures have it, and the resolution in kpc that their own pixels let one expect.
 
-    Steps as of published colour pictures of Chandra mosaics: divided by the exposure, smoothed, the 2nd to 30th
-    percentile taken off, cut at the 98.5th to 100th, in 256 steps of an asinh scale; part of the field may be missing.
+    Steps as of published colour pictures of Chandra mosaics: divided by the exposure, in pixels of their own, smoothed
+    by half to two and a half of these, the 2nd to 30th percentile taken off, cut at the 98.5th to 100th, in 256 steps
+    of an asinh scale; part of the field may be missing.
     """
-    width = _uniform_log(rng, max(3.0, resolution / _PSF_SIGMA), 50.0)
+    own = _uniform_log(rng, 2, 25)
+    stated = float(np.hypot(resolution, _FWHM_OF_PIXEL * own))
+    width = own * np.hypot(rng.uniform(0.5, 2.5), 1 / np.sqrt(12))
     flat = gaussian_filter(exposure, width / pixel, mode="nearest")
     image = gaussian_filter(counts, width / pixel, mode="nearest") / np.maximum(flat, 0.05)
     seen = (exposure > 0.05) & _footprint(len(counts), pixel, rng)
@@ -196,8 +206,7 @@ def as_picture(counts, exposure, rng, *, pixel, resolution):
     low, high = np.percentile(inside, [rng.uniform(2, 30), rng.uniform(98.5, 100)])
     share = np.clip((image - low) / max(high - low, 1e-12), 0, 1)
     steps = np.round(255 * np.arcsinh(share / 0.08) / np.arcsinh(1 / 0.08))
-    return np.where(seen, 0.08 * np.sinh(steps / 255 * np.arcsinh(1 / 0.08)), 0.0), float(np.hypot(
-        resolution, _PSF_SIGMA * width))  # fmt: skip
+    return np.where(seen, 0.08 * np.sinh(steps / 255 * np.arcsinh(1 / 0.08)), 0.0), stated
 
 
 def _footprint(n, pixel, rng):

@@ -8,7 +8,7 @@ from ._packed import pack, unpack
 
 __all__ = ["Oddness"]
 
-_NEIGHBOURS = (100, 300)  # held-out clusters in the nearest conditions to rank among: a third of all, from 100 to 300
+_NEIGHBOURS = (100, 600)  # held-out clusters in the nearest conditions to rank among: a third of all, from 100 to 600
 _HIDDEN = (32, 16)
 _N_NETWORKS = 5  # whose log-odds are averaged
 _MOST_STORED = 3000

@@ -165,10 +165,10 @@ class Predictor:
         counts, exposure = planes[:2]
         # Without a map the exposure is not known where there is none: places without counts are taken for such.
         exposure = None if np.all((exposure == 0) | (exposure == 1)) else exposure
+        pixel = self.preprocessing.pixel
         return self.familiarity.p(
-            counts, exposure=exposure, resolution=resolution_of(planes, self.preprocessing.pixel),
-            poisson=bool(planes[5, 0, 0]),
-        )  # fmt: skip
+            counts, pixel=pixel, exposure=exposure, resolution=resolution_of(planes, pixel), poisson=bool(planes[5, 0, 0])
+        )
 
     def _unfamiliar(self, outputs, counts, exposure):
         """Which images are unlike those of training; none where nothing was learned of these."""
