@@ -289,7 +289,7 @@ def bench_start(rows, n_rounds):
     """Whole processes; PyTorch is not even asked to read weights."""
     with tempfile.TemporaryDirectory() as folder:
         path = str(write_files(counts(1, 256), folder)[0])
-        model = "coolcore-embedded"
+        model = "coolcore"
         commands = {
             "load_classifier(...).classify(FITS)": [sys.executable, "-c", OURS.format(model=model, path=path)],
             "astroclassify classify": [
@@ -312,7 +312,7 @@ def memory_worker(kind, n, folder):
     """Classify n images in this process; print its largest memory [MB] and the rate."""
     from astroclassify.nn import load_classifier
 
-    model = load_classifier("coolcore-embedded")
+    model = load_classifier("coolcore")
     images = sorted(Path(folder).glob("*.fits")) if kind == "FITS files" else list(counts(20, 256))
     start = time.perf_counter()
     table = model.classify((images * (n // len(images) + 1))[:n], redshift=REDSHIFT)

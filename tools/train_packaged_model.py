@@ -1,12 +1,11 @@
 """
-Train a packaged model on a sample of simulated images and write it with its model card.
+Train the packaged model ``cluster-embedded`` on simulated fields and write it with its model card.
 
-``coolcore-embedded`` takes what ``astroclassify simulate --embedded`` writes, ``cluster-embedded`` what
-``astroclassify.sim.simulate_survey`` writes. A fifth of the clusters or fields is kept out and never seen in
+The sample is what ``astroclassify.sim.simulate_survey`` writes. A fifth of the fields is kept out and never seen in
 training, in the choice of the epoch or in the calibration; the scores on the card are of that fifth. The model is not
 trained again on everything afterwards: the scores are those of the weights in the folder.
 
-    python tools/train_packaged_model.py coolcore-embedded mocks astroclassify/data/models/coolcore-embedded
+    python tools/train_packaged_model.py survey astroclassify/data/models/cluster-embedded
 """
 
 import argparse
@@ -22,67 +21,38 @@ from sklearn.metrics import roc_auc_score
 from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyError
 from astroclassify.images import Geometry
-from astroclassify.nn import CutoutClassifier, classify_conventional, expected_calibration_error, score, split_sample
+from astroclassify.nn import CutoutClassifier, expected_calibration_error, score, split_sample
 from astroclassify.schemes import get_scheme
 from astroclassify.sim import to_binary
 
 MAX_BYTES = 4_000_000
 SEED = 1
 
-NETWORKS = {
-    "coolcore-embedded": {
-        "architecture": "attention",
-        "geometry": Geometry(1 * u.Mpc, (256, 256)),
-        "n_filters": 16,
-        "augmentation": ("flip", "rotate", "shift"),
-        "learning_rate": 3e-3,
-        "epochs": 30,
-    },
-    "cluster-embedded": {
-        "architecture": "attention",
-        "scheme": "cluster",
-        "geometry": Geometry(7 * u.arcmin, (178, 178)),
-        "bands": ("xray", "optical"),
-        "n_filters": 12,
-        "augmentation": ("flip", "rotate", "shift", "thin", "brightness"),
-        "learning_rate": 3e-3,
-        "epochs": 45,
-    },
+NAME = "cluster-embedded"
+NETWORK = {
+    "architecture": "attention",
+    "scheme": "cluster",
+    "geometry": Geometry(7 * u.arcmin, (178, 178)),
+    "bands": ("xray", "optical"),
+    "n_filters": 12,
+    "augmentation": ("flip", "rotate", "shift", "thin", "brightness"),
+    "learning_rate": 3e-3,
+    "epochs": 45,
 }
-DESCRIPTIONS = {
-    "coolcore-embedded": (
-        "Cool-core class (CC, WCC, NCC by central cooling time) of a galaxy cluster from a Chandra ACIS-I counts image "
-        "of 1 Mpc across. Trained on mock images of synthetic clusters only, not on a cosmological simulation and not "
-        "on observations."
-    ),
-    "cluster-embedded": (
-        "Galaxy cluster or not, for an X-ray selected candidate: XMM EPIC pn counts image in 0.5 to 2 keV and red "
-        "photographic plate of the same 7 arcmin. Trained only on what detection finds in simulated fields, not on "
-        "observations."
-    ),
-}
-LIMITS = {
-    "coolcore-embedded": [
-        "The clusters are synthetic: hydrostatic, with entropy profiles drawn from observed ones and simple "
-        "substructure. The scores say how well these are told apart; they are not those of Su et al. (2020) on "
-        "IllustrisTNG, nor of real clusters.",
-        "All training images have one redshift, exposure, energy band and response. The flag unfamiliar marks images "
-        "that look unlike them, other_instrument and other_band those whose header says so.",
-        "There are no point sources, chip gaps or vignetting in the training images.",
-        "Probabilities are for equally frequent classes: training weights each class the same. correct_prior turns "
-        "them into those of a population.",
-        "Nothing here says that an image is not a cluster: every image gets one of the three classes.",
-    ],
-    "cluster-embedded": [
-        "The fields have several times as many clusters and nearby galaxies as the sky, and all extended detections "
-        "were used, not only C1 and C2: the scores are no statement about XMM candidates or the sky.",
-        "X-ray images are counts of one camera (EPIC pn) in 10 or 20 ks, 0.5 to 2 keV. Not simulated: MOS, flares, "
-        "azimuthal structure of the point spread function, plate flaws.",
-        "Plates are simulated densities of a red Schmidt plate; a CCD survey or another scanner looks different.",
-        "Probabilities are for clusters and others being equally frequent; correct_prior turns them into those of a "
-        "population.",
-    ],
-}
+DESCRIPTION = (
+    "Galaxy cluster or not, for an X-ray selected candidate: XMM EPIC pn counts image in 0.5 to 2 keV and red "
+    "photographic plate of the same 7 arcmin. Trained only on what detection finds in simulated fields, not on "
+    "observations."
+)
+LIMITS = [
+    "The fields have several times as many clusters and nearby galaxies as the sky, and all extended detections "
+    "were used, not only C1 and C2: the scores are no statement about XMM candidates or the sky.",
+    "X-ray images are counts of one camera (EPIC pn) in 10 or 20 ks, 0.5 to 2 keV. Not simulated: MOS, flares, "
+    "azimuthal structure of the point spread function, plate flaws.",
+    "Plates are simulated densities of a red Schmidt plate; a CCD survey or another scanner looks different.",
+    "Probabilities are for clusters and others being equally frequent; correct_prior turns them into those of a "
+    "population.",
+]
 log = logging.getLogger("train_packaged_model")
 
 
@@ -94,34 +64,18 @@ def rows_of(scores):
     ]
 
 
-def compare(sample, network_scores):
-    """Mean scores of the network beside those of the conventional methods on the same clusters."""
-    tables_of = {"network": network_scores}
-    tables_of |= {name: score(predictions, rng=0) for name, predictions in classify_conventional(sample).items()}
-    names = [f"{key}{end}" for key in ("f1", "bacc") for end in ("", "_lo", "_hi")]
-    return [
-        {"method": method} | {name: round(float(table[name][-1]), 3) for name in names}
-        for method, table in tables_of.items()
-    ]
-
-
 def settings_of(folder):
     """Settings of the simulated images, as they were written beside them."""
-    for name in ("observation.json", "survey.json"):
-        path = Path(folder) / name
-        if path.is_file():
-            return json.loads(path.read_text(encoding="utf-8"))
-    return {}
+    path = Path(folder) / "survey.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def read(name, folder):
+def read(folder):
     """Rows of a sample that have a label and an image."""
     sample = tables.read_sample(folder)
     usable = np.array([bool(label) and bool(path) for label, path in zip(sample["label"], sample["path"], strict=True)])
     if not usable.all():
         log.info("%d of %d rows have no label or no image and are left out", np.sum(~usable), len(usable))
-    if name == "coolcore-embedded":
-        return sample[usable]
     # Of the many point sources a third are enough; all others are kept.
     points = np.asarray(sample["label"]) == "point"
     kept = ~points | (np.cumsum(points) % 3 == 1)
@@ -158,17 +112,16 @@ def calibration_error(predictions):
 def main(argv=None):
     """Train, calibrate, score, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=sorted(NETWORKS), help="which model")
     parser.add_argument("sample", help="sample folder")
     parser.add_argument("out", help="model folder to write")
     parser.add_argument("--overwrite", action="store_true")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
 
-    sample = read(arguments.name, arguments.sample)
+    sample = read(arguments.sample)
     rest, test = split_sample(sample, test_fraction=0.2, rng=SEED)
     train, validation = split_sample(rest, test_fraction=0.125, rng=SEED + 1)
-    model = CutoutClassifier(**NETWORKS[arguments.name], random_state=SEED, verbose=True)
+    model = CutoutClassifier(**NETWORK, random_state=SEED, verbose=True)
     model.fit(train, validation=validation)
     before = calibration_error(model.classify(test))
     model.calibrate(validation)
@@ -176,12 +129,12 @@ def main(argv=None):
     scores = score(predictions, rng=0)
     parts = {"train": train, "validation": validation, "test": test}
     model.card_ = {
-        "name": arguments.name,
-        "description": DESCRIPTIONS[arguments.name],
+        "name": NAME,
+        "description": DESCRIPTION,
         "trained_on": {
             **{
                 role: {
-                    "clusters" if arguments.name == "coolcore-embedded" else "fields": len(set(part["group_id"])),
+                    "fields": len(set(part["group_id"])),
                     "images": len(part),
                     "class_counts": {
                         label: int(np.sum(part["label"] == label)) for label in get_scheme(model.scheme).classes
@@ -193,19 +146,16 @@ def main(argv=None):
             "script": "tools/train_packaged_model.py",
             "seed": SEED,
         },
-        "intervals": "scores of the test part; 95% by bootstrap over clusters or fields",
+        "intervals": "scores of the test part; 95% by bootstrap over fields",
         "scores": rows_of(scores),
         "calibration": {
             "temperature": round(model.temperature_, 3),
             "before": before,
             "after": calibration_error(predictions),
         },
-        "limits": LIMITS[arguments.name],
+        "limits": LIMITS,
+        "beside_ext_like": beside_ext_like(test, predictions),
     }
-    if arguments.name == "coolcore-embedded":
-        model.card_["beside_conventional_methods"] = compare(test, scores)
-    else:
-        model.card_["beside_ext_like"] = beside_ext_like(test, predictions)
     folder = model.save(arguments.out, overwrite=arguments.overwrite)
     size = sum(path.stat().st_size for path in folder.iterdir())
     f1 = [float(scores[name][-1]) for name in ("f1", "f1_lo", "f1_hi")]

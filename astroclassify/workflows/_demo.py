@@ -14,7 +14,7 @@ __all__ = ["run_demo", "score_all"]
 
 log = logging.getLogger(__name__)
 
-MODEL = "coolcore-embedded"
+MODEL = "coolcore"
 MAX_CELLS = 60_000
 
 

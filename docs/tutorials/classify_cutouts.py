@@ -80,7 +80,7 @@ redshifts = [*(each.redshift for each in settings.values()), acis.redshift]
 catalogue = QTable({"source_id": list(truth), "redshift": redshifts})
 
 # --- One image ------------------------------------------------------------------------------------------------------
-classifier = load_classifier("coolcore-embedded")
+classifier = load_classifier("coolcore")
 image = read_image("archive/alpha.fits")
 predictions = classifier.classify(image, redshift=0.05)
 print(predictions)

@@ -34,7 +34,7 @@ halos = population.select_halos()
 sample = make_mocks(
     population, halos, observation=Observation(), axes="xyz", out="mocks", engine="direct", rng=1, progress=False
 )
-classifier = load_classifier("coolcore-embedded")
+classifier = load_classifier("coolcore")
 predictions = classifier.classify(sample)
 
 # The numbers: what there is, and how often the network is right.
@@ -262,7 +262,7 @@ figure.savefig("where_it_looks_occlusion.png", dpi=90)
 # Clusters, not images, are divided; every second one of each class.
 order = sorted(set(zip(labels, groups, strict=True)))
 first_half = np.isin(groups, [group for _, group in order[::2]])
-calibrated = load_classifier("coolcore-embedded")
+calibrated = load_classifier("coolcore")
 with warnings.catch_warnings(record=True) as caught:  # so few images may not determine a temperature
     warnings.simplefilter("always", AstroclassifyWarning)
     calibrated.calibrate(sample[first_half])

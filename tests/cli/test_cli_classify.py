@@ -13,7 +13,7 @@ from astropy.table import Table
 from astroclassify import tables
 from astroclassify.cli import main
 
-MODEL = ("--model", "coolcore-embedded")
+MODEL = ("--model", "coolcore")
 COMMAND = "import sys; from astroclassify.cli import main; sys.exit(main())"
 HEADER = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 32.5, "CRPIX2": 32.5, "CRVAL1": 150.0, "CRVAL2": 2.0,
           "CDELT1": -0.004, "CDELT2": 0.004, "BUNIT": "count", "EXPOSURE": 1e4}  # fmt: skip
@@ -76,7 +76,7 @@ def test_what_was_done_is_not_lost(folder, tmp_path, sent):
 def test_only_what_has_not_changed_is_kept(folder, tmp_path, caplog):
     from astroclassify.nn import load_classifier
 
-    classifier, part = load_classifier("coolcore-embedded"), tmp_path / "rows"
+    classifier, part = load_classifier("coolcore"), tmp_path / "rows"
 
     def run(redshift=0.1):
         caplog.clear()

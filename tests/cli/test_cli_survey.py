@@ -291,7 +291,7 @@ def test_existing_files_are_not_replaced(candidates, files, capsys):
         (["detect", "{plate}"], "image"),
         (["cutouts", "{field}", "--image", "{field}", "--out", "cutouts"], "field.fits"),
         (["cutouts", "nothing.ecsv", "--image", "{field}", "--out", "cutouts"], "nothing.ecsv"),
-        (["classify", "{field}", "--model", "coolcore-embedded", "--annotate", "nothing.ecsv"], "nothing.ecsv"),
+        (["classify", "{field}", "--model", "coolcore", "--annotate", "nothing.ecsv"], "nothing.ecsv"),
     ],
 )
 def test_bad_input_ends_in_one_line(arguments, message, files, tmp_path, monkeypatch, capsys):

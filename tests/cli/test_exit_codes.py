@@ -68,9 +68,9 @@ CALLS = {
     "simulate": "simulate --base-path {files}/field.fits --out {out}",
     "simulate, embedded": "simulate --embedded 2 --out {out}",
     "train": "train {files}/sample --out {out}",
-    "evaluate": "evaluate {files}/sample --model coolcore-embedded --out {out}.ecsv",
-    "evaluate, predictions": "evaluate {files}/sample --model coolcore-embedded --predictions {out}.ecsv",
-    "classify": "classify {files}/field.fits --redshift 0.1 --model coolcore-embedded --out {out}.ecsv",
+    "evaluate": "evaluate {files}/sample --model coolcore --out {out}.ecsv",
+    "evaluate, predictions": "evaluate {files}/sample --model coolcore --predictions {out}.ecsv",
+    "classify": "classify {files}/field.fits --redshift 0.1 --model coolcore --out {out}.ecsv",
     "detect": "detect {files}/field.fits --out {out}.ecsv",
     "detect, regions": "detect {files}/field.fits --regions {out}.reg",
     "cutouts": "cutouts {files}/catalogue.ecsv --image {files}/field.fits --out {out}",
@@ -166,13 +166,13 @@ def test_folders_of_something_else_are_not_used(name, files, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("classify {files}/field.fits --redshift 0.1 --model coolcore-embedded --out {new}.txt", "must end in one of"),
-        ("evaluate {files}/sample --model coolcore-embedded --predictions {new}.txt", "must end in one of"),
+        ("classify {files}/field.fits --redshift 0.1 --model coolcore --out {new}.txt", "must end in one of"),
+        ("evaluate {files}/sample --model coolcore --predictions {new}.txt", "must end in one of"),
         ("detect {files}/field.fits --out {new}.jpg", "must end in one of"),
         ("votes {files}/votes.ecsv --skill {new}", "must end in one of"),
         ("inspect {files}/sample --export {new}.html", "must end in one of"),
         (
-            "evaluate {files}/sample --model coolcore-embedded --predictions {new}.ecsv --out {new}.ecsv",
+            "evaluate {files}/sample --model coolcore --predictions {new}.ecsv --out {new}.ecsv",
             "must be different",
         ),
         ("detect {files}/field.fits --regions {new}.ecsv --out {new}.ecsv", "must be different"),
@@ -186,11 +186,11 @@ def test_names_of_outputs_are_checked_before_work_begins(text, reason, files, tm
 INPUTS = [
     "simulate --base-path {bad} --out {new}",
     "train {bad} --out {new}",
-    "evaluate {bad} --model coolcore-embedded",
+    "evaluate {bad} --model coolcore",
     "evaluate {files}/sample --model {bad}",
-    "classify {bad} --redshift 0.1 --model coolcore-embedded",
+    "classify {bad} --redshift 0.1 --model coolcore",
     "classify {files}/field.fits --redshift 0.1 --model {bad}",
-    "classify {files}/field.fits --redshift 0.1 --model coolcore-embedded --annotate {bad}",
+    "classify {files}/field.fits --redshift 0.1 --model coolcore --annotate {bad}",
     "detect {bad}",
     "detect {files}/field.fits --exposure {bad}",
     "cutouts {bad} --image {files}/field.fits --out {new}",
@@ -227,8 +227,8 @@ def test_wrong_arguments(arguments, capsys):
 
 
 PARTLY = {
-    "evaluate": "evaluate {files}/sample --model coolcore-embedded --predictions {new}.ecsv",
-    "classify": "classify {files}/sample --model coolcore-embedded --out {new}.ecsv",
+    "evaluate": "evaluate {files}/sample --model coolcore --predictions {new}.ecsv",
+    "classify": "classify {files}/sample --model coolcore --out {new}.ecsv",
     "cutouts": "cutouts {files}/catalogue.ecsv --image {files}/field.fits --pixels 32 --size 2 --out {new}",
     "inspect": "inspect {files}/sample --predictions {files}/predictions.ecsv --report {new}.html",
 }
@@ -331,7 +331,7 @@ sys.exit(main())
     "package", ["argparse", "numpy", "astropy.table", pytest.param("onnxruntime", marks=pytest.mark.slow)]
 )
 def test_ctrl_c_during_imports(package, swallow, files):
-    arguments = ("classify", files / "field.fits", "--redshift", "0.1", "--model", "coolcore-embedded")
+    arguments = ("classify", files / "field.fits", "--redshift", "0.1", "--model", "coolcore")
     code = INTERRUPTED.replace("PACKAGE", repr(package)).replace("SWALLOW", str(swallow))
     child = start(*arguments, code=code)
     out, err = child.communicate(timeout=300)

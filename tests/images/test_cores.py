@@ -1,4 +1,4 @@
-"""Cores of clusters on images: profiles, deprojected density and its errors, against beta models and ACCEPT's shells."""
+"""Cores of clusters on images: profiles, deprojected density, its errors, against beta models and ACCEPT's shells."""
 
 import gzip
 

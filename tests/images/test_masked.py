@@ -63,7 +63,7 @@ def test_masked_cooling_times_have_no_class():
 
 
 def test_arrays_of_a_classifier_are_counts_without_gaps():
-    classifier = load_classifier("coolcore-embedded")
+    classifier = load_classifier("coolcore")
     counts = np.random.default_rng(1).poisson(5.0, (1, *classifier.geometry.shape)).astype(float)
     p = classifier.classify(counts)["p_CC"]
     assert np.array_equal(classifier.classify(counts * u.ct)["p_CC"], p)
@@ -134,6 +134,6 @@ def test_masked_labels_targets_and_weights_are_not_learned():
         assert CutoutRegressor(targets=("c_sb",), **small).fit(images, targets).training_["n_images"] == 18
     with pytest.raises(ValueError, match="sample_weight"):
         CutoutClassifier(**small).fit(images, labels.data.data, sample_weight=np.ma.array(np.ones(24), mask=bad))
-    classifier = load_classifier("coolcore-embedded")
+    classifier = load_classifier("coolcore")
     array = np.ma.array(np.ones(classifier.geometry.shape), mask=np.eye(classifier.geometry.shape[0], dtype=bool))
     assert "without masked pixels" in classifier.classify([array])["message"][0]

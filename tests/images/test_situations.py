@@ -393,7 +393,7 @@ def test_a_perfect_acis_image_as_ciao_writes_it_has_no_flag(tmp_path):
         }
     )  # fmt: skip
     fits.PrimaryHDU(mock.data.astype(np.int16), cards).writeto(tmp_path / "broad_thresh.img")
-    row = load_classifier("coolcore-embedded").classify(tmp_path / "broad_thresh.img", redshift=0.05)[0]
+    row = load_classifier("coolcore").classify(tmp_path / "broad_thresh.img", redshift=0.05)[0]
     assert flag_names(row["flags"]) == ()
 
 

@@ -58,7 +58,8 @@ class _CutoutEstimator(BaseEstimator):
     architecture: str | Callable = parameter(
         "resnet18", _check_architecture, kw_only=False, text="""
         ``"resnet18"`` (the network of Su et al. 2020), ``"kosiba2020"``, ``"mobilenet"``, ``"mobilenet_v2"``,
-        ``"attention"``, ``"profile"``, or a function ``f(n_bands, n_classes, shape)`` that gives a `torch.nn.Module`.""",
+        ``"attention"``, ``"profile"``, or a function ``f(n_bands, n_classes, shape)`` that gives a
+        `torch.nn.Module`.""",
     )  # fmt: skip
     geometry: Geometry = parameter(
         Geometry(1 * u.Mpc, (256, 256)), _check_geometry,

@@ -7,7 +7,10 @@ from astroclassify.fields._sensitivity import sensitivity
 from astroclassify.fields._telescopes import half_energy_width
 from astroclassify.images import DEFAULT_COSMOLOGY
 
-__all__ = ["BRIGHTNESS", "LEAST_EXPOSURE", "PLANES", "brightness", "log_depth_of_shape", "resolution_of", "shape_alone", "with_conditions"]
+__all__ = [
+    "BRIGHTNESS", "LEAST_EXPOSURE", "PLANES", "brightness", "log_depth_of_shape", "resolution_of", "shape_alone",
+    "with_conditions",
+]  # fmt: skip
 
 BRIGHTNESS = "brightness"
 
@@ -61,7 +64,8 @@ def with_conditions(counts, image=None, header=None, redshift=None, pixel=0.0):
     All planes of counts (ny, nx) on the grid: float32 (n_planes, ny, nx).
 
     ``image``: the SkyImage that they come from (its exposure map and mask are used); ``header``: that of the file;
-    ``pixel``: side of its pixels [arcsec]. Without these, an array's, the whole grid is exposed and the shape alone is judged.
+    ``pixel``: side of its pixels [arcsec]. Without these, an array's, the whole grid is exposed and the shape alone
+    is judged.
     """
     seconds, fraction = _exposures(counts, image, header)
     depth = None if header is None or redshift is None else _depth(header, image, redshift, seconds)

@@ -35,8 +35,10 @@ def read_here(path, bands, energy):
 
 def _instrument_of(path):
     """Instrument of a file that may hold events; None where its header cannot be read."""
+    if not os.path.isfile(path):  # opening a pipe would wait for ever
+        return None
     try:
-        with fits.open(path, lazy_load_hdus=True) as hdus:
+        with open(path, "rb") as file, fits.open(file, lazy_load_hdus=True) as hdus:
             return next((images.read_header(hdu.header).instrument for hdu in hdus if "INSTRUME" in hdu.header), None)
     except Exception:  # a damaged file: the reader, which comes next, has the better message
         return None

@@ -17,7 +17,8 @@ __all__ = ["TrainingSet", "load_training_set"]
 @dataclass(frozen=True)
 class TrainingSet:
     """
-    Training images: ``counts`` (n, n_planes, ny, nx) float32, perhaps reduced, ``answers`` (n, k) soft labels or targets.
+    Training images: ``counts`` (n, n_planes, ny, nx) float32, perhaps reduced; ``answers`` (n, k), soft labels or
+    targets.
 
     ``weights``, ``groups`` (text), ``headers`` and ``redshifts`` (objects) are (n,); ``n_left_out`` rows had no answer
     or could not be read.

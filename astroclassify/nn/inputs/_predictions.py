@@ -13,7 +13,8 @@ def prediction_table(source_ids, probabilities, flags, messages, scheme, *, p_fa
     """
     PREDICTIONS of ``probabilities`` (n, n_classes) in scheme order; rows with NaN have failed, ``messages`` say why.
 
-    ``p_familiar`` (n,) becomes a column; ``label`` and ``group_id`` of ``sample`` are carried over, where it has them; ``extra`` goes to ``meta``.
+    ``p_familiar`` (n,) becomes a column; ``label`` and ``group_id`` of ``sample`` are carried over, where it has them;
+    ``extra`` goes to ``meta``.
     """
     probabilities = np.asarray(probabilities, dtype=float).reshape(len(source_ids), scheme.n_classes)
     good = np.isfinite(probabilities).all(axis=1)

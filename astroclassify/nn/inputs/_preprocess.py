@@ -19,8 +19,8 @@ STRETCHES = {
     "sqrt": "sqrt(counts)",
     "linear": "counts",
     BRIGHTNESS: "log10(1 + counts / (exposure fraction * 10^depth)), and planes " + ", ".join(PLANES[1:]),
-    PROFILE: "log10(0.001 + counts / (exposure fraction * 10^depth)) and log10(1 + counts) in rings about the peak, and "
-    "planes " + ", ".join(PLANES[1:]),
+    PROFILE: "log10(0.001 + counts / (exposure fraction * 10^depth)) and log10(1 + counts) in rings about the peak, "
+    "and planes " + ", ".join(PLANES[1:]),
 }
 
 

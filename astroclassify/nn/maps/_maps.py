@@ -291,7 +291,7 @@ def radial_profiles(maps, *, r_500=None):
     >>> import numpy as np
     >>> from astroclassify.nn import load_classifier, radial_profiles
     >>> counts = np.random.default_rng(0).poisson(2.0, (256, 256))
-    >>> found = load_classifier("coolcore-embedded").activation_map(counts, "CC")
+    >>> found = load_classifier("coolcore").activation_map(counts, "CC")
     >>> radial_profiles(found)["radius_lo", "radius_hi"][:2]
     <QTable length=2>
     radius_lo radius_hi

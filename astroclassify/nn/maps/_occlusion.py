@@ -126,7 +126,7 @@ def occlusion_map(classifier, image, class_name, *, size=None, fill="azimuthal",
     >>> from astropy import units as u
     >>> from astroclassify.nn import load_classifier, occlusion_map
     >>> counts = np.random.default_rng(0).poisson(2.0, (256, 256))
-    >>> occlusion_map(load_classifier("coolcore-embedded"), counts, "CC", size=500 * u.kpc).shape
+    >>> occlusion_map(load_classifier("coolcore"), counts, "CC", size=500 * u.kpc).shape
     (2, 2)
     """
     index = get_scheme(classifier.scheme).index(class_name)
@@ -150,7 +150,9 @@ def occlusion_map(classifier, image, class_name, *, size=None, fill="azimuthal",
     changed = []
     for start in range(0, len(patches), _CHUNK):
         images = [
-            _occluded(counts, len(predictor.bands), patch, fill, rings, batch.derive_rng(0, meta["SOURCEID"], start + number))
+            _occluded(
+                counts, len(predictor.bands), patch, fill, rings, batch.derive_rng(0, meta["SOURCEID"], start + number)
+            )
             for number, patch in enumerate(patches[start : start + _CHUNK])
         ]
         changed.append(answers(np.stack(images)))

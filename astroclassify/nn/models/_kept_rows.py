@@ -66,8 +66,9 @@ class KeptRows:
     """
     Rows by the number of their item: those found in a file, and those added, which the file has a line for at once.
 
-    A line is ``[fingerprint, probabilities, flags, p_familiar or null]``. Lines of other images or another model are left alone, one cut
-    off by the end of a process is removed; rows that failed are not kept: they are tried again.
+    A line is ``[fingerprint, probabilities, flags, p_familiar or null]``. Lines of other images or another model
+    are left alone, one cut off by the end of a process is removed; rows that failed are not kept: they are tried
+    again.
     """
 
     def __init__(self, path, keys, n_classes):

@@ -137,8 +137,8 @@ def _brightness(plane, rng):
 
 def _picture(profile, rng):
     """
-    Profile of a published picture: on any scale, some or all of the light of the last ring taken off everywhere, clipped
-    at the brightness of one of the inner rings.
+    Profile of a published picture: on any scale, some or all of the light of the last ring taken off everywhere,
+    clipped at the brightness of one of the inner rings.
     """
     counts, exposure = profile[:2, 0]
     rate = np.divide(counts, exposure, out=np.zeros_like(counts), where=exposure > 0)

@@ -181,7 +181,7 @@ def test_saved_and_loaded_is_the_same(trained, tmp_path):
 
 def test_folder_of_another_kind_or_altered(trained, tmp_path):
     with pytest.raises(ModelError, match="use load_classifier"):
-        load_regressor("coolcore-embedded")
+        load_regressor("coolcore")
     folder = trained.save(tmp_path / "model")
     with pytest.raises(ModelError):
         load_classifier(folder)

@@ -43,7 +43,7 @@ def hdu(kind=fits.PrimaryHDU, **header):
 
 @pytest.fixture(scope="module")
 def classifier():
-    return load_classifier("coolcore-embedded")
+    return load_classifier("coolcore")
 
 
 @pytest.fixture(scope="module")

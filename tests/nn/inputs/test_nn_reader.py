@@ -22,7 +22,7 @@ HEADER = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 128.5, "CRPIX2":
 
 @pytest.fixture(scope="module")
 def classifier():
-    return load_classifier("coolcore-embedded")
+    return load_classifier("coolcore")
 
 
 def write(path, *, unit="count", counts=COUNTS, **settings):

@@ -119,21 +119,20 @@ def write_sample(folder, images, labels, groups):
     return tables.read_sample(folder)
 
 
-@pytest.fixture(scope="module")
-def packaged():
-    return load_classifier("coolcore-embedded")
-
-
 def beta_model(size, core, n, seed):
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
     shape = (1 + (x**2 + y**2) / core**2) ** -1.5
     return np.random.default_rng(seed).poisson(n * shape / shape.sum()).astype(float)
 
 
-def test_the_mean_of_an_exact_map_and_a_constant_are_the_logit(packaged):
+def test_the_mean_of_an_exact_map_and_a_constant_are_the_logit():
     """Zhou et al. (2016): sum over cells of the map / number of cells + constant = logit, for every class and image."""
-    images = [beta_model(256, core, 4e5, seed) for seed, core in enumerate((3.0, 8.0, 25.0))]
-    logits = packaged.predictor_.network.logits(packaged.predictor_.preprocessing(np.array(images)[:, None]))
+    packaged, plates = load_classifier("cluster-embedded"), np.random.default_rng(9)
+    images = [
+        np.stack([beta_model(178, core, 4e3, seed), plates.normal(1.0, 0.1, (178, 178))])
+        for seed, core in enumerate((3.0, 8.0, 25.0))
+    ]
+    logits = packaged.predictor_.network.logits(packaged.predictor_.preprocessing(np.array(images)))
     for index, name in enumerate(packaged.scheme.classes):
         constants = []
         for image, logit in zip(images, logits[:, index], strict=True):
@@ -141,9 +140,25 @@ def test_the_mean_of_an_exact_map_and_a_constant_are_the_logit(packaged):
             assert found.meta["METHOD"] == "exact" and found.unit == u.dimensionless_unscaled
             assert found.meta["LOGIT"] == pytest.approx(logit, abs=1e-5)
             assert found.meta["BIAS"] == pytest.approx(logit - found.data.mean(), abs=1e-5)
-            assert (found.meta["CELLPIX"], found.meta["CELLSIZE"], found.meta["CELLUNIT"]) == (4.0, 15.625, "kpc")
+            assert (found.meta["CELLPIX"], found.meta["CELLUNIT"]) == (4.0, "arcmin")
             constants.append(found.meta["BIAS"])
         assert np.ptp(constants) < 1e-4 < np.ptp(logits[:, index])
+
+
+def test_maps_of_the_packaged_model_of_profiles():
+    """Its maps are painted from rings about the peak: means and logits belong together as those of any exact map."""
+    packaged = load_classifier("coolcore")
+    image = np.roll(beta_model(256, 8.0, 3e5, 0), (6, -9), axis=(0, 1))
+    row = packaged.classify(image)[0]
+    for name in packaged.scheme.classes:
+        found = packaged.activation_map(image, str(name))
+        assert found.shape == (64, 64) and found.meta["METHOD"] == "exact"
+        assert (found.meta["CELLPIX"], found.meta["CELLSIZE"], found.meta["CELLUNIT"]) == (4.0, 15.625, "kpc")
+        assert found.data.mean() + found.meta["BIAS"] == pytest.approx(found.meta["LOGIT"], abs=1e-4)
+        assert found.meta["PROB"] == pytest.approx(row[f"p_{name}"], abs=1e-6)
+        y, x = np.indices(found.shape) - 31.5
+        far = np.hypot(y - 6 / 4, x + 9 / 4) * 15.625 > 530
+        assert np.all(found.data[far] == 0), "beyond the last ring there is nothing"
 
 
 def test_probability_is_that_of_classify_also_when_calibrated():
@@ -425,7 +440,7 @@ sys.meta_path.insert(0, Block())
 import numpy as np
 from astropy import units as u
 from astroclassify.nn import load_classifier, occlusion_map
-model = load_classifier("coolcore-embedded")
+model = load_classifier("coolcore")
 image = np.random.default_rng(0).poisson(2.0, (256, 256)).astype(float)
 found = model.activation_map(image, "NCC")
 assert found.shape == (64, 64) and occlusion_map(model, image, "NCC", size=125 * u.kpc).shape == (8, 8)
@@ -588,15 +603,17 @@ def test_a_network_without_maps_is_named(pair):
         torch_maps(network, np.zeros((1, 1, 8, 8), np.float32), [0])
 
 
-def test_torch_and_onnx_give_the_same_exact_maps(packaged):
+def test_torch_and_onnx_give_the_same_exact_maps():
     pytest.importorskip("torch")
     pytest.importorskip("torchvision")
     from astroclassify.nn.maps._gradients import torch_maps
 
-    pixels = packaged.predictor_.preprocessing(beta_model(256, 10.0, 4e5, 3)[None, None])
-    _, maps, method = torch_maps(packaged.build_network(), pixels, [2])
+    packaged = load_classifier("cluster-embedded")
+    image = [beta_model(178, 10.0, 4e3, 3), np.random.default_rng(9).normal(1.0, 0.1, (178, 178))]
+    pixels = packaged.predictor_.preprocessing(np.array([image]))
+    _, maps, method = torch_maps(packaged.build_network(), pixels, [1])
     assert method == "exact"
-    assert np.allclose(maps[0], packaged.predictor_.network.class_maps(pixels)[0, 2], atol=1e-3)
+    assert np.allclose(maps[0], packaged.predictor_.network.class_maps(pixels)[0, 1], atol=1e-3)
 
 
 def test_sky_position_type_is_checked():

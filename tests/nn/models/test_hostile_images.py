@@ -29,7 +29,7 @@ def test_one_bad_image_stops_no_other(tmp_path, monkeypatch):
         return opened(file, *arguments, **options)
 
     monkeypatch.setattr(_open.fits, "open", breaking)
-    found = load_classifier("coolcore-embedded").classify(tmp_path, redshift=0.1)
+    found = load_classifier("coolcore").classify(tmp_path, redshift=0.1)
     failed = (found["flags"] & Flag.FAILED.value) > 0
     assert len(found) == len(BAD) + 2 and failed.sum() == len(BAD)
     assert not failed[0] and not failed[-1] and found["p_CC"][0] == found["p_CC"][-1]

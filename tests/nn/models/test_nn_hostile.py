@@ -17,12 +17,14 @@ import pytest
 import astroclassify
 from astroclassify.exceptions import ModelError
 from astroclassify.nn import load_classifier
+from astroclassify.nn.inputs._preprocess import input_shape
+from astroclassify.nn.inputs._profile import PROFILE
 from astroclassify.nn.models import _onnx_trial
 from astroclassify.nn.models._file_checks import check_safetensors, read_json_limited
 from astroclassify.nn.models._onnx_check import check_onnx
 from astroclassify.nn.models._onnx_network import OnnxNetwork
 
-PACKAGED = Path(astroclassify.__file__).parent / "data" / "models" / "coolcore-embedded"
+PACKAGED = Path(astroclassify.__file__).parent / "data" / "models" / "coolcore"
 SHAPE = (1, 16, 16)
 W, B = np.ones((1, 3)), np.zeros(3)
 I64 = np.int64
@@ -332,7 +334,7 @@ def test_only_foreign_networks_are_tried(onnx_writer, monkeypatch, tmp_path):
     monkeypatch.setattr(_onnx_trial, "_SCRIPT", "import os; os.abort()")
     for other in (pickle.loads(pickle.dumps(network)), OnnxNetwork(data, input_shape=SHAPE, n_classes=3)):
         other.start()
-    load_classifier("coolcore-embedded")
+    load_classifier("coolcore")
     load_classifier(folder(tmp_path))
 
 
@@ -438,7 +440,7 @@ def test_a_hostile_network_in_a_folder_costs_neither_time_nor_memory(tmp_path, o
         "import resource, sys, time\n"
         "from astroclassify.exceptions import ModelError\n"
         "from astroclassify.nn import load_classifier\n"
-        "load_classifier('coolcore-embedded').predict_proba([])\n"
+        "load_classifier('coolcore').predict_proba([])\n"
         "peak = lambda who=resource.RUSAGE_SELF: resource.getrusage(who).ru_maxrss\n"
         "before, start = peak(), time.process_time()\n"
         "for folder in sys.argv[1:]:\n"
@@ -491,8 +493,8 @@ def test_short_safetensors():
 
 
 def test_good_files_pass():
-    shapes = check_safetensors((PACKAGED / "weights.safetensors").read_bytes())
-    assert len(shapes) > 50 and shapes["fc.bias"] == (3,)
+    shapes = check_safetensors((PACKAGED.with_name("cluster-embedded") / "weights.safetensors").read_bytes())
+    assert len(shapes) > 50 and shapes["fc.bias"] == (2,)
     text = json.dumps({"a": [1, -2.5, None, True, "\u00e9 \U0001f600", {"b": []}]}).encode()
     assert read_json_limited(text, limit=1000, where="x") == json.loads(text)
     reference = pytest.importorskip("safetensors.numpy")
@@ -506,9 +508,10 @@ def test_networks_of_every_architecture_pass():
     from astroclassify.nn.networks import _build as _networks
 
     for name in _networks.ARCHITECTURES:
-        network = _networks.build(name, n_bands=2, n_classes=3, shape=(36, 32), n_filters=8, seed=0)
-        data = _networks.export_onnx(network.eval(), n_bands=2, shape=(36, 32))
-        assert "logits" in check_onnx(data, input_shape=(2, 36, 32), n_classes=3)
+        n_bands, *shape = input_shape(("xray",), name, (36, 32)) if name == PROFILE else (2, 36, 32)
+        network = _networks.build(name, n_bands=n_bands, n_classes=3, shape=tuple(shape), n_filters=8, seed=0)
+        data = _networks.export_onnx(network.eval(), n_bands=n_bands, shape=tuple(shape))
+        assert "logits" in check_onnx(data, input_shape=(n_bands, *shape), n_classes=3)
 
     class Mixed(torch.nn.Module):
         """Layers that a user may think of."""

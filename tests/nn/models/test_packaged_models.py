@@ -10,10 +10,11 @@ import astroclassify
 from astroclassify import tables
 from astroclassify.images import read_image
 from astroclassify.nn import list_classifiers, load_classifier, score
+from astroclassify.nn.inputs._items import as_items
 from astroclassify.schemes import Flag
 
 FOLDER = Path(astroclassify.__file__).parent / "data" / "models"
-NAMES = ["cluster-embedded", "coolcore-embedded"]
+NAMES = ["cluster-embedded", "coolcore"]
 
 
 def test_list():
@@ -24,15 +25,27 @@ def test_list():
 def test_folder_and_card(name):
     assert sum(path.stat().st_size for path in (FOLDER / name).iterdir()) < 4_000_000
     model = load_classifier(name)
-    card = model.card_
-    assert card["name"] == name and card["limits"] and "not on observations" in card["description"].replace("\n", " ")
-    assert [row["class"] for row in card["scores"]] == [*model.scheme.classes, "mean"]
-    assert card["scores"][-1]["f1_lo"] < card["scores"][-1]["f1"] < card["scores"][-1]["f1_hi"]
-    assert card["calibration"]["temperature"] == pytest.approx(model.temperature_, abs=1e-3)
+    assert model.card_["name"] == name and model.card_["description"]
     assert model.novelty_ is not None
     for path in (FOLDER / name).iterdir():
         if path.suffix in (".json", ".md"):
             assert "/opt/" not in path.read_text() and "/home/" not in path.read_text()
+
+
+def test_card_says_what_it_cannot_do():
+    model = load_classifier("cluster-embedded")
+    card = model.card_
+    assert card["limits"] and "not on observations" in card["description"].replace("\n", " ")
+    assert [row["class"] for row in card["scores"]] == [*model.scheme.classes, "mean"]
+    assert card["scores"][-1]["f1_lo"] < card["scores"][-1]["f1"] < card["scores"][-1]["f1_hi"]
+    assert card["calibration"]["temperature"] == pytest.approx(model.temperature_, abs=1e-3)
+
+
+def test_coolcore_is_for_the_cameras_of_chandra_and_xmm():
+    known = load_classifier("coolcore").training_
+    pairs = {("CHANDRA", "ACIS-I"), ("CHANDRA", "ACIS-S"), ("XMM", "EPN"), ("XMM", "EMOS1"), ("XMM", "EMOS2")}
+    assert {tuple(pair) for pair in known["instruments"]} == pairs
+    assert set(known["energy_ranges"]) == {instrument for _, instrument in pairs}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -40,8 +53,8 @@ def test_onnx_gives_what_torch_gives(name):
     torch = pytest.importorskip("torch")
     model = load_classifier(name)
     shape = (4, len(model.bands), *model.geometry.shape)
-    counts = np.random.default_rng(0).gamma(0.5, 20.0, shape).astype(np.float32)
-    prepared = model.predictor_.preprocessing(counts)
+    items, _ = as_items(np.random.default_rng(0).gamma(0.5, 20.0, shape), bands=model.bands, shape=shape[2:])
+    prepared = model.predictor_.preprocessing(np.stack([model.predictor_.load(item)[0] for item in items]))
     with torch.no_grad():
         logits = model.build_network()(torch.from_numpy(prepared)).numpy()
     np.testing.assert_allclose(model.predictor_.network.logits(prepared), logits, atol=1e-4 * np.abs(logits).max())
@@ -67,10 +80,11 @@ def test_candidates_of_another_survey(tmp_path):
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("with_exposure", [False, True])
-def test_rosat_image_is_unlike_mock_chandra_images(shared_data, with_exposure):
+def test_rosat_image_is_of_another_instrument(shared_data, with_exposure):
     folder = shared_data / "rosat"
     exposure = folder / "pyproffit_expose_mask_37.fits.gz" if with_exposure else None
     image = read_image(folder / "pyproffit_b_37.fits.gz", exposure=exposure)
-    predictions = load_classifier("coolcore-embedded").classify(image, redshift=0.0597)
+    predictions = load_classifier("coolcore").classify(image, redshift=0.0597)
     flags = Flag(int(predictions["flags"][0]))
-    assert Flag.UNFAMILIAR in flags and Flag.OTHER_INSTRUMENT in flags
+    assert Flag.OTHER_INSTRUMENT in flags and (Flag.NO_EXPOSURE in flags) != with_exposure
+    assert sum(predictions[f"p_{name}"][0] for name in ("CC", "WCC", "NCC")) == pytest.approx(1.0)
