@@ -240,7 +240,7 @@ class Flag(enum.IntFlag):
     FAILED = 4096
     """No result; the column ``message`` says why."""
     UNFAMILIAR = 8192
-    """The image is unlike those that the classifier was trained on."""
+    """The image is unlike those of clusters, or unlike those that the classifier was trained on."""
     SATURATED = 16384
     """Constant, or clipped: 16 or more pixels share the largest value, which is 50 or more."""
     NO_BACKGROUND = 32768
