@@ -11,7 +11,7 @@ power law, seen by ACIS-I. It prints for some settings
 - cooling times of `astroclassify.workflows.image_cooling_time`, from the image alone and with the temperature given.
 
 ``--part train`` (the default) takes the two thirds of the clusters that may be looked at, ``--part test`` every third.
-``--peer`` instead deprojects ROSAT's image of Abell 3158 with pyproffit (Eckert et al. 2020; installed) by onion
+``--peer`` instead deprojects ROSAT's image of Abell 3158 with pyproffit (Eckert et al. 2020, to be installed) by onion
 peeling, both without a PSF, and prints densities and times. Run it with OMP_NUM_THREADS=1; a minute per setting.
 """
 

@@ -46,7 +46,7 @@ FOLDERS = {
     },
     "nn": {
         "inputs": (),
-        "training": (),
+        "training": ("inputs",),
         "scores": ("inputs",),
         "doubt": ("inputs", "scores", "training"),
         "models": ("inputs", "doubt"),

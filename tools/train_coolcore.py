@@ -8,7 +8,11 @@ samples that `make_mocks` has made, those of IllustrisTNG as well: folders named
 
     python tools/train_coolcore.py simulate mocks --workers 2
     python tools/train_coolcore.py train mocks astroclassify/data/models/coolcore --workers 2
+    python tools/train_coolcore.py temper mocks astroclassify/data/models/coolcore --data ../shared/data
     python tools/fit_familiarity.py mocks astroclassify/data/models/coolcore --workers 2
+
+``temper`` chooses the temperature again, on images of the shells of the ACCEPT clusters that are not the public test
+(``benchmarks/_accept.py``): simulated validation clusters make probabilities too sure for real ones.
 
 The public test (every third cluster of ACCEPT) takes no part; ``benchmarks/real_sky.py`` scores the result on it.
 """
@@ -29,9 +33,10 @@ from scipy.special import softmax
 from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyError
 from astroclassify.images import Geometry
-from astroclassify.nn import CutoutClassifier, expected_calibration_error, score
+from astroclassify.nn import CutoutClassifier, expected_calibration_error, fit_temperature, load_classifier, score
 from astroclassify.nn.estimators import _fitting
 from astroclassify.nn.inputs._dataset import TrainingSet, load_training_set
+from astroclassify.nn.inputs._items import as_items
 from astroclassify.nn.inputs._predictions import prediction_table
 from astroclassify.nn.inputs._preprocess import Preprocessing
 from astroclassify.schemes import COOL_CORE
@@ -221,8 +226,42 @@ def make_card(model, training, validation, seeds, scores, fractions):
     }
 
 
+def temper(folder, out, data, executor):
+    """Choose the temperature of a model on images of real profiles, and learn its sets of classes again."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+    from _accept import accept_images, read_accept
+
+    plain = Observation()
+    settings = [
+        (plain, {}),
+        (Observation(redshift=0.1, exposure=20 * u.ks), {}),
+        (Observation(redshift=0.3), {}),
+        (plain, {"offset": 40 * u.kpc}),
+        (Observation(background=3 * plain.background, exposure=30 * u.ks), {}),
+        (Observation.acis_i(), {}),
+        (plain, {"lumpy": True}),
+    ]
+    model = load_classifier(out)
+    logits, truth, names = [], [], []
+    for observation, changes in settings:
+        sample, images = accept_images(read_accept(data), observation, rng=1, **changes)
+        for row, image in zip(sample, images, strict=True):
+            if not row["test"]:
+                items, _ = as_items([image], bands=model.bands, shape=model.geometry.shape)
+                logits.append(_fitting.raw_logits(model.predictor_, model.predictor_.load(items[0])[0][None])[0])
+                truth.append(COOL_CORE.index(row["label"]))
+                names.append(str(row["source_id"]))
+    model.temperature_ = float(fit_temperature(np.array(logits), np.array(truth), groups=names))
+    model.predictor_.temperature = model.temperature_
+    known = load(read(folder, "validation"), model, executor)
+    model.conformal_ = model._learn_sets(_fitting.raw_logits(model.predictor_, known.counts), known)
+    text = "of the clusters of ACCEPT that are not the public test, as images in seven settings"
+    model.card_["calibration"] = {"temperature": round(model.temperature_, 3), "chosen_on": text}
+    return model.save(out, overwrite=True)
+
+
 def main(argv=None):
-    """Run one of the two commands."""
+    """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     first = commands.add_parser("simulate", help="make the images")
@@ -235,12 +274,20 @@ def main(argv=None):
     second.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     second.add_argument("--fractions", type=float, nargs=3, default=FRACTIONS, help="of CC, WCC, NCC")
     second.add_argument("--overwrite", action="store_true")
-    for command in (first, second):
+    third = commands.add_parser("temper", help="choose the temperature on real profiles")
+    third.add_argument("folder", type=Path)
+    third.add_argument("out", type=Path)
+    third.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the real data")
+    for command in (first, second, third):
         command.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     if arguments.command == "simulate":
         simulate(arguments.folder, seed=arguments.seed, scale=arguments.scale, workers=arguments.workers)
+        return 0
+    if arguments.command == "temper":
+        with ProcessPoolExecutor(arguments.workers) as executor:
+            temper(arguments.folder, arguments.out, arguments.data, executor)
         return 0
     folder = train(
         arguments.folder, arguments.out, seeds=arguments.seeds, fractions=arguments.fractions,

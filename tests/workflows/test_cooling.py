@@ -52,7 +52,7 @@ def test_the_temperature_of_the_emission():
     emission = np.sum(4 * np.pi * r**2 * 0.1 * 0.02**2 / 1.2 * (1 + (r / 50) ** 2) ** -2.0) * (u.kpc**3).to(u.cm**3)
     kT, error = found["temperature"]
     assert kT.to_value(u.keV) == pytest.approx(4.30 * (emission / 10**66.5) ** 0.225, rel=0.02)
-    assert error / kT == pytest.approx(0.12 * np.log(10), rel=0.05)
+    assert float(error / kT) == pytest.approx(0.12 * np.log(10), rel=0.05)
     mass = 3.84e14 * (kT.value / 5) ** 1.71 / DEFAULT_COSMOLOGY.efunc(Z)
     density = 500 * DEFAULT_COSMOLOGY.critical_density(Z).to_value(u.Msun / u.kpc**3)
     assert found["r_500"][0].value == pytest.approx((mass / density * 3 / (4 * np.pi)) ** (1 / 3))

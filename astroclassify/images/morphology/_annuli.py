@@ -31,8 +31,11 @@ COVERAGE = 0.25
 
 MIN_ANNULI = 5
 
-PEAK_SMOOTHING = 10.0
-"""Sigma of the Gaussian under which the peak is the brightest point [kpc], after a search with `PEAK_SEARCH`."""
+PEAK_SMOOTHING = 20.0
+"""Sigma of the Gaussian under which the peak is the brightest point [kpc], after a search with `PEAK_SEARCH`.
+
+A narrow one finds peaks of the noise of a flat core (with 10 kpc the density of ACCEPT's images comes out 0.024 dex
+high in the mean, with 20 0.009), a wide one misses cores that do not lie in the middle of their cluster."""
 
 PEAK_SEARCH = (40.0, 400.0)
 """Sigma and reach of the first search, about the middle of the image [kpc]: Nurgaliev et al. 2013, section 3."""

@@ -64,7 +64,7 @@ def surface_brightness_profile(
         Counts expected in each pixel from everything but the source: a number, or a map (vignetting in). By default
         ``image.background``, and where there is none, zero.
     centre : `~astropy.coordinates.SkyCoord`, optional
-        Centre of the annuli. By default the X-ray peak: the brightest point under a Gaussian of sigma 10 kpc within 40
+        Centre of the annuli. By default the X-ray peak: the brightest point under a Gaussian of sigma 20 kpc within 40
         kpc of the brightest one under 40 kpc (Nurgaliev et al. 2013, section 3), that within 400 kpc of the middle.
     outer : `~astropy.units.Quantity`, optional
         Radius up to which the default annuli go, if the image does.
@@ -104,7 +104,7 @@ def surface_brightness_profile(
     >>> image = CCDData(counts, unit="ct", wcs=wcs, meta={"REDSHIFT": 0.1, "EXPOSURE": 1e4})
     >>> profile = surface_brightness_profile(image)
     >>> print(profile["brightness"][:2].round(7), profile["brightness_err"][:2].round(7))
-    [9.55e-05 8.27e-05] ct / (s arcsec2) [6.80e-06 4.30e-06] ct / (s arcsec2)
+    [9.55e-05 8.32e-05] ct / (s arcsec2) [6.8e-06 4.2e-06] ct / (s arcsec2)
     """
     return _table(find_annuli(image, redshift, edges, background, centre, outer, cosmology))
 
@@ -348,7 +348,7 @@ def deproject(
     >>> found = deproject(image, psf=1 * u.arcsec, counts_per_emission=8e-67 * u.ct * u.cm**3 / u.s)
     >>> density, error = found.density(50 * u.kpc)
     >>> print(f"{density:.5f} +- {error:.5f}")
-    0.00228 1 / cm3 +- 0.00006 1 / cm3
+    0.00232 1 / cm3 +- 0.00005 1 / cm3
     """
     conversion = _conversion(counts_per_emission)
     background_error = check_number("background_error", background_error, 0.0, 1.0)

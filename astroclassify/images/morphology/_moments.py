@@ -9,7 +9,7 @@ ANNULI = (0.05, 0.12, 0.2, 0.3, 1.0)
 """Edges of the annuli of the photon asymmetry [R500]: Nurgaliev et al. 2013, section 3, and their program."""
 
 INNER = 0.15
-"""Inner radius of the scaled concentration [R500]."""
+"""Inner radius of the scaled concentration [R500]: where a core usually ends; see `scaled_concentration`."""
 
 SMOOTHING = 0.04
 """Sigma of the Gaussian under which the X-ray peak is the brightest point [R500]."""

@@ -109,7 +109,9 @@ def scaled_concentration(
 
     References
     ----------
-    Cassano et al. 2010, ApJ 721, L82, with the radii of Lovisari et al. 2017, ApJ 846, 51, section 3.
+    The concentration of Santos et al. 2008, A&A 483, 35, in units of R500. The radii are those of Campitiello et al.
+    2022, A&A 665, A117 [from memory]; Cassano et al. 2010, ApJ 721, L82, have 100 and 500 kpc, Lovisari et al. 2017,
+    ApJ 846, 51, 0.1 R500 and R500 [both from memory].
 
     Examples
     --------

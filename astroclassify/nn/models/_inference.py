@@ -165,9 +165,11 @@ class Predictor:
         counts, exposure = planes[:2]
         # Without a map the exposure is not known where there is none: places without counts are taken for such.
         exposure = None if np.all((exposure == 0) | (exposure == 1)) else exposure
-        pixel, known = self.preprocessing.pixel, bool(planes[5, 0, 0])
-        resolution = resolution_of(planes, pixel)
-        return self.familiarity.p(counts, pixel=pixel, exposure=exposure, resolution=resolution, poisson=known)
+        pixel = self.preprocessing.pixel
+        return self.familiarity.p(
+            counts, pixel=pixel, exposure=exposure, resolution=resolution_of(planes, pixel),
+            poisson=bool(planes[5, 0, 0]),
+        )  # fmt: skip
 
     def _unfamiliar(self, outputs, counts, exposure):
         """Which images are unlike those of training; none where nothing was learned of these."""

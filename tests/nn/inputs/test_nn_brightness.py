@@ -143,9 +143,12 @@ def test_sharpness_is_that_of_the_instrument():
     core, slope = KingPsf("EPN").parameters(0.0)
     width = 2 * core * np.sqrt(2 ** (1 / (slope - 1)) - 1)
     for redshift in (0.05, 0.1):
-        arcsec = KPC / GRID.pixel_width(redshift).to_value(u.arcsec)  # kpc
-        pn, acis = (5 * 10 ** plane(image_of(counts, **each, REDSHIFT=redshift), "psf")[0, 0] for each in (PN, {}))
-        assert 0.93 * width < pn / arcsec < width and acis / arcsec == pytest.approx(2.0, rel=1e-3)
+        pixel = GRID.pixel_width(redshift).to_value(u.arcsec)
+        blur = np.sqrt(8 * np.log(2) / 12) * pixel  # of the pixels of the image, as the FWHM of a Gaussian
+        images = [image_of(counts, **each, REDSHIFT=redshift) for each in (PN, {})]
+        pn, acis = (5 * 10 ** plane(image, "psf")[0, 0] * pixel / KPC for image in images)
+        assert 0.93 * width < np.sqrt(pn**2 - blur**2) < width
+        assert np.sqrt(acis**2 - blur**2) == pytest.approx(2.0, rel=1e-2)
 
 
 def test_profile_of_a_peak_off_the_middle():
