@@ -379,7 +379,7 @@ def test_whole_numbers_of_x_ray_telescopes_are_counts(kind, tmp_path):
 
 def test_a_perfect_acis_image_as_ciao_writes_it_has_no_flag(tmp_path):
     """A mock of the model's own population: no BUNIT, int16, chips in DETNAM, band in ENERGYLO and the filters."""
-    halo = EmbeddedPopulation(1, rng=3, max_cells=40_000).read_halo(0)
+    halo = EmbeddedPopulation(1, rng=3, real_share=0, log_mass=(13.9, 14.3), max_cells=40_000).read_halo(0)
     settings = {"exposure": 100 * u.ks, "redshift": 0.05, "width": 1 * u.Mpc, "shape": (256, 256)}
     mock = observe(halo, Observation(energy_range=(0.5, 7.0) * u.keV, **settings), engine="direct", rng=1)
     cards = mock.wcs.to_header()

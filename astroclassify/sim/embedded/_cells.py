@@ -41,13 +41,13 @@ class _Population:
         """Density, pressure / density (keV) and volume of a cell of this population, at positions."""
         offset, compression = self._intrinsic(position)
         radius = _length(offset)
-        log_r = np.log(np.maximum(radius, self.radius[0]))
-        inside = radius < self.edge
-        density = np.where(inside, np.exp(np.interp(log_r, self.log_radius, np.log(self.density))), 0.0)
-        volume = np.where(
-            inside, np.exp(np.interp(log_r, self.log_radius, np.log(self.cell_mass / self.density))), np.inf
-        )
-        temperature = np.interp(log_r, self.log_radius, self.temperature)
+        inside = np.flatnonzero(radius < self.edge)  # few, for a clump
+        log_r = np.log(np.maximum(radius[inside], self.radius[0]))
+        density, temperature = np.zeros(len(radius)), np.zeros(len(radius))
+        volume = np.full(len(radius), np.inf)
+        density[inside] = np.exp(np.interp(log_r, self.log_radius, np.log(self.density)))
+        temperature[inside] = np.interp(log_r, self.log_radius, self.temperature)
+        volume[inside] = np.exp(np.interp(log_r, self.log_radius, np.log(self.cell_mass / self.density)))
         return density * compression, temperature * compression ** (2.0 / 3.0), volume / compression
 
     def draw(self, rng):

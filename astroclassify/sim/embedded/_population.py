@@ -123,9 +123,9 @@ class EmbeddedPopulation:
     100
     >>> halo = population.read_halo(7)
     >>> halo
-    <Halo 7 of embedded-train-1 snapshot 99: M500 = 1.67e+14 Msun, R500 = 820 kpc, 20035 gas cells>
+    <Halo 7 of embedded-train-1 snapshot 99: M500 = 2.23e+14 Msun, R500 = 942 kpc, 19122 gas cells>
     >>> print(f"{measure_core(halo).t_cool:.1f} {halo.meta['kind']} {halo.meta['profile']}")
-    4.4 Gyr real ABELL_0539
+    6.5 Gyr parametric MS_0451.6-0305
     """
 
     n_halos: int

@@ -119,7 +119,7 @@ def test_filling_keeps_the_mean_and_the_noise_of_the_surroundings():
     image[0][patch] += 50.0
     before, rings = image.copy(), _rings((256, 256))
     for fill in ("azimuthal", "local"):
-        filled = _occluded(image, patch, fill, rings, rng)
+        filled = _occluded(image, len(image), patch, fill, rings, rng)
         assert np.array_equal(image, before), "the image itself stays"
         untouched = np.ones((256, 256), bool)
         untouched[patch] = False

@@ -289,7 +289,7 @@ def test_accept_profiles_give_the_packaged_parameters(shared_data):
     with resources.as_file(resources.files("astroclassify") / "data" / "accept_entropy_profiles.ecsv") as path:
         packaged = QTable.read(path, format="ascii.ecsv")
     shells = accept_shells(shared_data / "profiles" / "accept_main_table.txt.gz")
-    assert len(packaged) == 200
+    assert len(packaged) == 130
     for row in packaged:
         radius, entropy, error = accept_profile(shells[row["name"]])
         best, best_error = fit_entropy(radius, entropy, error)

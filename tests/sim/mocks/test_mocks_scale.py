@@ -261,7 +261,7 @@ NAMES = ["z", "+0.5774+0.5774+0.5774", "+0.0000-0.8944+0.4472"]
 def test_directions_as_axes(snapshot, reference, tmp_path):
     sample = make_mocks(snapshot, [0], axes=AXES, out=tmp_path / "a", **HOW)
     assert list(sample["projection"]) == NAMES
-    assert sample["source_id"][1] == "embedded-clusters-099-000000-+0.5774+0.5774+0.5774"
+    assert sample["source_id"][1] == "embedded-all-3-099-000000-+0.5774+0.5774+0.5774"
     assert (tmp_path / "a" / sample["path"][0]).read_bytes() == reference[sample["path"][0]]
     image = observe(snapshot.read_halo(0), SETTINGS, axis=(2, 2, 2), engine=ENGINE, rng=21)
     assert np.array_equal(read_image(tmp_path / "a" / sample["path"][1]).data, image.data)
@@ -364,7 +364,7 @@ def test_summary_is_logged_and_kept_in_memory_alone(snapshot, reference, tmp_pat
     assert (summary["n_made"], summary["n_resumed"]) == (6, 6)
     assert sum(summary["classes"].values()) == pytest.approx(1)
     assert summary["classes"]["NCC"] == np.mean(sample["label"][:12] == "NCC")
-    assert summary["failures"] == {"SnapshotError: halo # of embedded-clusters snapshot # has no gas": 3}
+    assert summary["failures"] == {"SnapshotError: halo # of embedded-all-# snapshot # has no gas": 3}
     assert summary["median_counts"] == np.median(sample["counts"][:12].value)
     size = sum(len(data) for name, data in reference.items() if name != "observation.json")
     assert summary["size_bytes"] == size
