@@ -193,8 +193,8 @@ def as_picture(counts, exposure, rng, *, pixel, resolution):
     Brightness from 0 to 1 as pictures have it, and the resolution in kpc that their own pixels let one expect.
 
     Steps as of published colour pictures of Chandra mosaics: divided by the exposure, in pixels of their own, smoothed
-    by half to two and a half of these, the 2nd to 30th percentile taken off, cut at the 98.5th to 100th, in 256 steps
-    of an asinh scale; part of the field may be missing.
+    by half to two and a half of these, a low percentile taken off, the brightest per cents cut, in 256 steps of an
+    asinh scale; part of the field may be missing.
     """
     own = _uniform_log(rng, 2, 25)
     stated = float(np.hypot(resolution, _FWHM_OF_PIXEL * own))
@@ -203,7 +203,8 @@ def as_picture(counts, exposure, rng, *, pixel, resolution):
     image = gaussian_filter(counts, width / pixel, mode="nearest") / np.maximum(flat, 0.05)
     seen = (exposure > 0.05) & _footprint(len(counts), pixel, rng)
     inside = image[seen] if seen.any() else image.ravel()
-    low, high = np.percentile(inside, [rng.uniform(2, 30), rng.uniform(98.5, 100)])
+    # Half a per cent or less of a mosaic is cut, but up to 5 Mpc of it are beyond the 1 Mpc of a distant cluster.
+    low, high = np.percentile(inside, [rng.uniform(0, 30), 100 - _uniform_log(rng, 0.02, 10)])
     share = np.clip((image - low) / max(high - low, 1e-12), 0, 1)
     steps = np.round(255 * np.arcsinh(share / 0.08) / np.arcsinh(1 / 0.08))
     return np.where(seen, 0.08 * np.sinh(steps / 255 * np.arcsinh(1 / 0.08)), 0.0), stated
