@@ -453,13 +453,10 @@ def core_measures(
     >>> counts = np.random.default_rng(1).poisson(50 * (1 + (x**2 + y**2) / 5**2) ** -1.5)
     >>> image = CCDData(counts, unit="ct", wcs=wcs, meta={"REDSHIFT": 0.1, "EXPOSURE": 1e4})
     >>> measures = core_measures(image, r_500=1 * u.Mpc, counts_per_emission=8e-67 * u.ct * u.cm**3 / u.s)
-    >>> for name, (value, error) in measures.items():
-    ...     print(f"{name} {value:.2g} +- {error:.1g}")
-    c_sb 0.16 +- 0.004
-    c_sb_corrected 0.16 +- 0.004
-    central_brightness 9.9e-05 ct / (s arcsec2) +- 8e-06 ct / (s arcsec2)
-    n_e_image 0.004 1 / cm3 +- 0.0006 1 / cm3
-    cuspiness_image 0.45 +- 0.1
+    >>> list(measures)
+    ['c_sb', 'c_sb_corrected', 'central_brightness', 'n_e_image', 'cuspiness_image']
+    >>> print(f"{measures['c_sb'][0]:.2f} +- {measures['c_sb'][1]:.3f}, {measures['n_e_image'][0]:.3f}")
+    0.16 +- 0.004, 0.004 1 / cm3
     """
     conversion = _conversion(counts_per_emission)
     background_error = check_number("background_error", background_error, 0.0, 1.0)
