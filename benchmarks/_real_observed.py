@@ -241,8 +241,8 @@ def _said(model, each):
     answer = _classify(model, [each.image], redshift=each.redshift, centre=centre)[0]
     row |= {"said": str(answer["label_pred"]) or "refused"}
     row |= {name: float(answer[name]) for name in ("p_CC", "p_WCC", "p_NCC")}
-    if "p_familiar" in answer.colnames:
-        row["p_familiar"] = float(answer["p_familiar"])
+    if "familiarity" in answer.colnames:
+        row["familiarity"] = float(answer["familiarity"])
     row["flags"] = " ".join(flag_names(answer["flags"]))
     row["message"] = str(answer["message"])
     return row
@@ -256,7 +256,7 @@ def others(model, data):
     rows = []
     for each in _not_clusters(data):
         row = _said(model, each)
-        doubt = row.get("p_familiar", np.nan)
+        doubt = row.get("familiarity", np.nan)
         row["refused"] = row["said"] == "refused" or doubt < REFUSED or "unfamiliar" in row["flags"].split()
         rows.append(row)
     return rows

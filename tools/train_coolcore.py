@@ -88,7 +88,7 @@ LIMITS = [
     "instead of 0.86 on noiseless profiles.",
     "M500 of 10^13.5 to 10^15.3 Msun, columns of 1e20 to 2e21 cm-2. Below a redshift of 0.02 the field of 1 Mpc is "
     "larger than that of the telescopes; images that fill less than 5 % of it are refused.",
-    "p_familiar does not prove that something is a cluster: what is smooth, round and peaked as clusters are is "
+    "familiarity does not prove that something is a cluster: what is smooth, round and peaked as clusters are is "
     "familiar, such as an elliptical galaxy with a redshift that is not its own.",
     "Probabilities are for the class fractions on this card; classify(population=...) gives those for another.",
 ]

@@ -9,11 +9,11 @@ from astroclassify.tables import PREDICTIONS, plain_column, provenance, validate
 __all__ = ["prediction_table"]
 
 
-def prediction_table(source_ids, probabilities, flags, messages, scheme, *, p_familiar=None, sample=None, **extra):
+def prediction_table(source_ids, probabilities, flags, messages, scheme, *, familiarity=None, sample=None, **extra):
     """
     PREDICTIONS of ``probabilities`` (n, n_classes) in scheme order; rows with NaN have failed, ``messages`` say why.
 
-    ``p_familiar`` (n,) becomes a column; ``label`` and ``group_id`` of ``sample`` are carried over, where it has them;
+    ``familiarity`` (n,) becomes a column; ``label`` and ``group_id`` of ``sample`` are carried over, where it has them;
     ``extra`` goes to ``meta``.
     """
     probabilities = np.asarray(probabilities, dtype=float).reshape(len(source_ids), scheme.n_classes)
@@ -26,8 +26,8 @@ def prediction_table(source_ids, probabilities, flags, messages, scheme, *, p_fa
     for index, name in enumerate(scheme.classes):
         table[f"p_{name}"] = probabilities[:, index]
     table["flags"] = np.asarray(flags, dtype=np.int64) | np.where(good, 0, int(Flag.FAILED))
-    if p_familiar is not None:
-        table["p_familiar"] = np.asarray(p_familiar, dtype=float)
+    if familiarity is not None:
+        table["familiarity"] = np.asarray(familiarity, dtype=float)
     table["message"] = np.array(messages, dtype=str) if len(messages) else np.zeros(0, "U1")
     if sample is not None:
         for name in ("label", "group_id"):

@@ -284,7 +284,7 @@ def classify(
         [row.message for row in rows],
         scheme,
         sample=images if hasattr(images, "colnames") else None,
-        p_familiar=None if predictor.familiarity is None else [row.p_familiar for row in rows],
+        familiarity=None if predictor.familiarity is None else [row.p_familiar for row in rows],
         model=model,
     )
 

@@ -27,7 +27,7 @@ def model():
 def familiarity(model, images, **how):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # headers of archives
-        return np.asarray(model.classify(images, progress=False, **how)["p_familiar"])
+        return np.asarray(model.classify(images, progress=False, **how)["familiarity"])
 
 
 def epic(folder, name):
