@@ -198,7 +198,8 @@ def test_one_hot_labels_are_hard_labels():
 
 def make_set(soft, weights):
     n = len(soft)
-    return TrainingSet(np.zeros((n, 1, 2, 2), np.float32), soft, weights, np.arange(n).astype(str), (), (), np.zeros((n, 1)), 0)
+    groups, totals = np.arange(n).astype(str), np.zeros((n, 1))
+    return TrainingSet(np.zeros((n, 1, 2, 2), np.float32), soft, weights, groups, (), (), totals, 0)
 
 
 @pytest.mark.parametrize("rule", [None, "balanced", {"CC": 3.0}])
