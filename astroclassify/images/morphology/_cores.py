@@ -458,7 +458,7 @@ def core_measures(
     c_sb 0.16 +- 0.004
     c_sb_corrected 0.16 +- 0.004
     central_brightness 9.9e-05 ct / (s arcsec2) +- 8e-06 ct / (s arcsec2)
-    n_e_image 0.004 1 / cm3 +- 0.0006 1 / cm3
+    n_e_image 0.0039 1 / cm3 +- 0.0006 1 / cm3
     cuspiness_image 0.45 +- 0.1
     """
     conversion = _conversion(counts_per_emission)
