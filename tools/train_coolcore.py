@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from astropy.table import vstack
-from scipy.special import softmax
+from train_packaged_model import rows_of
 
 from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyError
@@ -37,7 +37,6 @@ from astroclassify.nn import CutoutClassifier, expected_calibration_error, fit_t
 from astroclassify.nn.estimators import _fitting
 from astroclassify.nn.inputs._dataset import TrainingSet, load_training_set
 from astroclassify.nn.inputs._items import as_items
-from astroclassify.nn.inputs._predictions import prediction_table
 from astroclassify.nn.inputs._preprocess import Preprocessing
 from astroclassify.schemes import COOL_CORE
 from astroclassify.sim import EmbeddedPopulation, Observation, ObservationSampler, make_mocks
@@ -175,7 +174,7 @@ def train(folder, out, *, seeds, fractions, workers, overwrite):
         for seed in seeds:
             model = CutoutClassifier(**NETWORK, random_state=seed, verbose=True).fit(sets[0], validation=sets[1])
             model.calibrate(sets[1])
-            models.append((model, *judge(model, sets[1], validation)))
+            models.append((model, *judge(model, sets[1])))
             log.info("seed %d: %s", seed, models[-1][1])
         model, row, scores = min(models, key=lambda each: each[1]["loss"])
     model.novelty_ = model.predictor_.novelty = None  # tools/fit_familiarity.py takes its place
@@ -183,19 +182,14 @@ def train(folder, out, *, seeds, fractions, workers, overwrite):
     return model.save(out, overwrite=overwrite)
 
 
-def judge(model, images, sample):
+def judge(model, images):
     """Loss, macro-F1 and calibration error of a calibrated model on validation images, and its scores by class."""
-    p = softmax(_fitting.raw_logits(model.predictor_, images.counts) / model.temperature_, axis=1)
-    names = [str(number) for number in range(len(p))]
-    table = prediction_table(names, p, np.zeros(len(p), int), [""] * len(p), COOL_CORE, sample=sample)
+    table = model._labelled(_fitting.raw_logits(model.predictor_, images.counts), images)
     scores = score(table, rng=0)
     error = expected_calibration_error(table, n_bootstrap=0, rng=0)[-1]
     found = {"loss": loss_of(table, images.weights), "f1": scores["f1"][-1], "ece": error["ece"]}
-    rows = [
-        {name: str(row[name]) if name == "class" else round(float(row[name]), 3) for name in scores.colnames}
-        for row in scores
-    ]
-    return {"seed": model.random_state, **{name: round(float(value), 4) for name, value in found.items()}}, rows
+    row = {"seed": model.random_state, **{name: round(float(value), 4) for name, value in found.items()}}
+    return row, rows_of(scores)
 
 
 def make_card(model, training, validation, seeds, scores, fractions):

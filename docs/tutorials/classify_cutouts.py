@@ -12,7 +12,7 @@ from matplotlib.colors import LogNorm
 
 from astroclassify.exceptions import GeometryError
 from astroclassify.images import Cutout, cut, read_image, standardise, write_image
-from astroclassify.nn import correct_prior, load_classifier, spread
+from astroclassify.nn import for_population, load_classifier, spread
 from astroclassify.schemes import Flag, flag_names
 from astroclassify.sim import (
     EmbeddedPopulation,
@@ -142,16 +142,16 @@ note("cutouts_catalogue.txt", *shown.pformat(max_width=-1, align=("<", ">", "<",
 note("cutouts_catalogue.txt", "", f"kept: {', '.join(clean['source_id'])}")
 
 # --- Frequencies and spread -----------------------------------------------------------------------------------------
-p = np.column_stack([table[f"p_{label}"] for label in classifier.scheme.classes])
-equal, expected = [1, 1, 1], [0.3, 0.5, 0.2]  # CC, WCC, NCC: those of your sample, from elsewhere
-corrected = correct_prior(p, equal, expected)
+expected = {"CC": 0.1, "WCC": 0.6, "NCC": 0.3}  # those of your sample, from elsewhere; or a name, such as "tng300"
+corrected = for_population(predictions, expected)
 copies = spread(classifier, folder, n=8, rng=1)
 # --- end
 
-note("cutouts_spread.txt", "source_id   p_CC    for 0.3:0.5:0.2   mean and deviation of copies   agreement")
-for name, before, after, copy in zip(table["source_id"], p[:, 0], corrected[:, 0], copies, strict=True):
-    assert name == copy["source_id"]
-    line = f"{name:10s} {before:5.3f}    {after:5.3f}             {copy['p_CC']:5.3f} +- {copy['p_CC_std']:5.3f}"
+note("cutouts_spread.txt", "source_id   p_CC    for 0.1:0.6:0.3   mean and deviation of copies   agreement")
+for before, after, copy in zip(predictions, corrected, copies, strict=True):
+    assert before["source_id"] == after["source_id"] == copy["source_id"]
+    line = f"{copy['source_id']:10s} {before['p_CC']:5.3f}    {after['p_CC']:5.3f}             "
+    line += f"{copy['p_CC']:5.3f} +- {copy['p_CC_std']:5.3f}"
     note("cutouts_spread.txt", f"{line}                 {copy['agreement']:.2f}")
 
 # --- Make faulty files ----------------------------------------------------------------------------------------------

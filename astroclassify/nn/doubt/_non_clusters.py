@@ -3,10 +3,12 @@
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from astroclassify.fields._psf import FWHM
+
+from ..inputs._brightness import WIDTH_OF_PIXEL
+
 __all__ = ["as_picture", "non_cluster"]
 
-_PSF_SIGMA = 2 * np.sqrt(2 * np.log(2))  # FWHM over sigma
-_FWHM_OF_PIXEL = _PSF_SIGMA / np.sqrt(12)  # of the Gaussian as wide as a pixel of side 1
 _SIDE = 1000.0  # kpc, to which the sizes below refer
 
 
@@ -162,7 +164,7 @@ def non_cluster(counts, exposure, rng, *, pixel, resolution, net, background):
         return _corrupted(counts, rng)
     pattern = _PATTERNS[rng.choice(len(_PATTERNS), p=_SHARES)]
     image = pattern(len(counts), pixel, rng)
-    width = resolution * _uniform_log(rng, 1, 3) / _PSF_SIGMA / pixel
+    width = resolution * _uniform_log(rng, 1, 3) / FWHM / pixel
     core = gaussian_filter(image, width, mode="constant")
     if rng.random() < 0.5:  # wings, or more of it where the optics are poor
         core = 0.85 * core + 0.15 * gaussian_filter(image, 3 * width, mode="constant")
@@ -197,7 +199,7 @@ def as_picture(counts, exposure, rng, *, pixel, resolution):
     asinh scale; part of the field may be missing.
     """
     own = _uniform_log(rng, 2, 25)
-    stated = float(np.hypot(resolution, _FWHM_OF_PIXEL * own))
+    stated = float(np.hypot(resolution, WIDTH_OF_PIXEL * own))
     width = own * np.hypot(rng.uniform(0.5, 2.5), 1 / np.sqrt(12))
     flat = gaussian_filter(exposure, width / pixel, mode="nearest")
     image = gaussian_filter(counts, width / pixel, mode="nearest") / np.maximum(flat, 0.05)

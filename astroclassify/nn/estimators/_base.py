@@ -95,9 +95,9 @@ class _CutoutEstimator(BaseEstimator):
         ("flip", "turn", "shift"), lambda name, value: None, """
         How training images are changed at random, before the stretch: ``"flip"``, ``"turn"`` (by 90 degrees),
         ``"rotate"`` (by any angle), ``"shift"`` (up to 1/32 of the side, wrapping), ``"thin"`` (counts kept with a
-        chance from 0.5 to 1, as by a shorter exposure), ``"brightness"`` (bands without counts), ``"depth"`` (with
-        stretch ``"brightness"``: an exposure known to 10 %, or not at all). In all of them counts stay whole and noise
-        stays Poisson noise.""",
+        chance from 0.5 to 1, as by a shorter exposure), ``"brightness"`` (bands without counts), ``"depth"`` (with the
+        stretches ``"brightness"`` and ``"profile"``: an exposure known to 10 %, or not at all). In all of them counts
+        stay whole and noise stays Poisson noise.""",
     )  # fmt: skip
     epochs: int = parameter(30, integer(1, 10**6), "How long to train: passes over the training set.")
     iterations: int | None = parameter(

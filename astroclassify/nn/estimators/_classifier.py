@@ -313,14 +313,15 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         """
         predictor, scheme = self._fitted(), get_scheme(self.scheme)
         # Tried before images are read.
-        wanted = None if population is None else class_fractions(population, scheme=scheme)
+        fractions = self.training_.get("class_fractions")
+        if population is not None:
+            class_fractions(population, scheme=scheme)
+            if fractions is None:
+                raise ValueError("population is for a classifier that knows the class fractions of its training images")
         if coverage is not None:
             if self.conformal_ is None:
                 raise ValueError("coverage is for a classifier that was calibrated on labelled images: see calibrate")
             self.conformal_.thresholds(coverage)
-        fractions = self.training_.get("class_fractions")
-        if wanted is not None and fractions is None:
-            raise ValueError("population is for a classifier that knows the class fractions of its training images")
         table = classify(
             predictor, images, scheme=scheme, redshift=redshift, centre=centre, pixel_scale=pixel_scale,
             executor=executor, progress=progress, checkpoint=checkpoint, model=self._model_name(),
@@ -369,9 +370,14 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
 
     def _learn_sets(self, logits, known):
         """`Conformal` of labelled images; None where a class has none, or labels are soft."""
-        scheme, hard = get_scheme(self.scheme), np.all(np.isin(known.answers, (0.0, 1.0)))
+        hard = np.all(np.isin(known.answers, (0.0, 1.0)))
         if not hard or not known.answers.any(axis=0).all():
             return None
+        return Conformal.fit(self._labelled(logits, known), scheme=get_scheme(self.scheme))
+
+    def _labelled(self, logits, known):
+        """PREDICTIONS with labels and groups of a training set in memory, from its raw logits."""
+        scheme = get_scheme(self.scheme)
         p = softmax(logits.astype(float) / self.temperature_, axis=1)
         names = [str(number) for number in range(len(p))]
         table = prediction_table(names, p, np.zeros(len(p), int), [""] * len(p), scheme)
@@ -379,7 +385,7 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         table["group_id"] = known.groups
         if (fractions := self.training_.get("class_fractions")) is not None:
             table.meta["class_fractions"] = list(fractions)
-        return Conformal.fit(table, scheme=scheme)
+        return table
 
     def activation_map(self, image, class_name, *, redshift=None, centre=None, pixel_scale=None):
         """

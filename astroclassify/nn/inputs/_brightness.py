@@ -3,13 +3,14 @@
 import numpy as np
 from astropy import units as u
 
+from astroclassify.fields._psf import FWHM
 from astroclassify.fields._sensitivity import sensitivity
 from astroclassify.fields._telescopes import half_energy_width
 from astroclassify.images import DEFAULT_COSMOLOGY
 
 __all__ = [
-    "BRIGHTNESS", "LEAST_EXPOSURE", "PLANES", "brightness", "log_depth_of_shape", "resolution_of", "shape_alone",
-    "with_conditions",
+    "BRIGHTNESS", "LEAST_EXPOSURE", "PLANES", "WIDTH_OF_PIXEL", "brightness", "log_depth_of_shape", "resolution_of",
+    "shape_alone", "with_conditions",
 ]  # fmt: skip
 
 BRIGHTNESS = "brightness"
@@ -30,8 +31,8 @@ _SHAPE_COUNTS = 2e5
 _REDSHIFT, _HALF_ENERGY_WIDTH, _PSF_KPC = 0.1, 2.0, 5.0
 _REDSHIFTS, _PSFS_KPC = (0.002, 0.6), (0.2, 100.0)
 
-# Full width at half maximum of the Gaussian as wide as a square of side 1: sqrt(8 ln 2 / 12).
-_WIDTH_OF_PIXEL = 0.680
+WIDTH_OF_PIXEL = FWHM / np.sqrt(12)
+"""Full width at half maximum of the Gaussian as wide as a square of side 1."""
 
 LEAST_EXPOSURE = 0.1
 """Pixels exposed for a smaller part than this are blank to the network."""
@@ -82,7 +83,7 @@ def with_conditions(counts, image=None, header=None, redshift=None, pixel=0.0):
 
 def resolution_of(planes, pixel):
     """Full width at half maximum [kpc] of a point source on the grid with pixels of a side [kpc]."""
-    return float(np.hypot(_PSF_KPC * 10.0 ** planes[4, 0, 0], _WIDTH_OF_PIXEL * pixel))
+    return float(np.hypot(_PSF_KPC * 10.0 ** planes[4, 0, 0], WIDTH_OF_PIXEL * pixel))
 
 
 def _exposures(counts, image, header):
@@ -125,5 +126,5 @@ def _psf_kpc(header, image, redshift, pixel):
         stated = image.meta.get("PSFFWHM")
         width = stated if isinstance(stated, (int, float)) and stated > 0 else width
     per_arcsec = DEFAULT_COSMOLOGY.kpc_proper_per_arcmin(np.clip(redshift or _REDSHIFT, *_REDSHIFTS))
-    width = np.hypot(width or _HALF_ENERGY_WIDTH, _WIDTH_OF_PIXEL * pixel)
+    width = np.hypot(width or _HALF_ENERGY_WIDTH, WIDTH_OF_PIXEL * pixel)
     return float((width * u.arcsec * per_arcsec).to_value(u.kpc))

@@ -132,13 +132,8 @@ def load_pixels(item, *, bands, geometry, energy=None, stretch="log"):
     counts = [band for band in bands if band not in _NOT_COUNTS]
     header = headers[counts[0] if counts else bands[0]]
     if stretch in CALIBRATED:
-        return with_conditions(planes[0], grid, header, _known_redshift(grid), pixel), flags, header
+        return with_conditions(planes[0], grid, header, float(grid.meta["REDSHIFT"]), pixel), flags, header
     return np.stack(planes), flags, header
-
-
-def _known_redshift(image):
-    """Redshift of an image on a grid in kpc, which `standardise` has checked."""
-    return float(image.meta["REDSHIFT"])
 
 
 def attempt(function, item):

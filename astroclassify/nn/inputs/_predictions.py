@@ -28,6 +28,7 @@ def prediction_table(source_ids, probabilities, flags, messages, scheme, *, fami
     table["flags"] = np.asarray(flags, dtype=np.int64) | np.where(good, 0, int(Flag.FAILED))
     if familiarity is not None:
         table["familiarity"] = np.asarray(familiarity, dtype=float)
+        table["familiarity"].info.format = ".3g"
     table["message"] = np.array(messages, dtype=str) if len(messages) else np.zeros(0, "U1")
     if sample is not None:
         for name in ("label", "group_id"):

@@ -48,6 +48,17 @@ def stretch_counts(counts, stretch):
     return np.sqrt(pixels, out=pixels) if stretch == "sqrt" else pixels
 
 
+def _stretched(counts, stretch):
+    """What a network sees of images (n, n_planes, ny, nx) or profiles, its bands (the first planes) not yet scaled."""
+    if stretch == PROFILE:
+        return profile_input(counts)
+    if stretch != BRIGHTNESS:
+        return stretch_counts(counts, stretch)
+    pixels = np.array(counts, dtype=np.float32)
+    pixels[:, 0] = brightness(pixels)
+    return pixels
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """
@@ -64,22 +75,16 @@ class Preprocessing:
     @classmethod
     def measure(cls, counts, stretch, pixel=None):
         """Measure the statistics of a training set: counts (n, n_planes, ny, nx), or what `reduce` makes of them."""
-        empty = cls(stretch, (0.0,), (1.0,), pixel)
-        if stretch == PROFILE:
-            values = profile_input(counts)[:, 0].astype(float)
-            return cls(stretch, (float(values.mean()),), (float(values.std()) or 1.0,), pixel)
-        sums = np.zeros((2, 1 if stretch == BRIGHTNESS else counts.shape[1]))
+        n_bands = 1 if stretch in CALIBRATED else counts.shape[1]
+        sums, n = np.zeros((2, n_bands)), 0
         for image in counts:  # image by image: a second array of the size of the training set would not be bounded
-            stretched = empty.bands_of(image).astype(float)
-            sums += stretched.sum(axis=(-2, -1)), (stretched**2).sum(axis=(-2, -1))
-        mean, square = sums / (counts.shape[0] * counts.shape[2] * counts.shape[3])
+            bands = _stretched(image[np.newaxis], stretch)[0, :n_bands].astype(float)
+            sums += bands.sum(axis=(1, 2)), (bands**2).sum(axis=(1, 2))
+            n += bands[0].size
+        mean, square = sums / n
         std = np.sqrt(np.maximum(square - mean**2, 0.0))
         std[std == 0] = 1.0  # a constant band carries nothing; dividing by zero would turn it into NaN
         return cls(stretch, tuple(map(float, mean)), tuple(map(float, std)), pixel)
-
-    def bands_of(self, planes):
-        """The bands of one image (n_planes, ny, nx), stretched but not scaled."""
-        return brightness(planes)[np.newaxis] if self.stretch == BRIGHTNESS else stretch_counts(planes, self.stretch)
 
     def reduce(self, planes):
         """What an image (n_planes, ny, nx) can be replaced by, to save memory in training: its profile, or itself."""
@@ -87,19 +92,12 @@ class Preprocessing:
 
     def __call__(self, counts):
         """What the network sees of counts (n, n_planes, ny, nx), or of what `reduce` makes of them: float32."""
-        if self.stretch == PROFILE:
-            if counts.shape[2:] != (1, N_RINGS):
-                counts = np.stack([self.reduce(planes) for planes in counts])
-            pixels = profile_input(counts)
-            pixels[:, 0] = (pixels[:, 0] - np.float32(self.mean[0])) / np.float32(self.std[0])
-            return pixels
-        if self.stretch == BRIGHTNESS:
-            pixels = np.array(counts, dtype=np.float32)
-            pixels[:, 0] = (brightness(pixels) - np.float32(self.mean[0])) / np.float32(self.std[0])
-            return pixels
-        pixels = stretch_counts(counts, self.stretch)
-        pixels -= np.float32(self.mean).reshape(-1, 1, 1)
-        pixels /= np.float32(self.std).reshape(-1, 1, 1)
+        if self.stretch == PROFILE and counts.shape[2:] != (1, N_RINGS):
+            counts = np.stack([self.reduce(planes) for planes in counts])
+        pixels = _stretched(counts, self.stretch)
+        bands = pixels[:, : len(self.mean)]  # a view
+        bands -= np.float32(self.mean).reshape(-1, 1, 1)
+        bands /= np.float32(self.std).reshape(-1, 1, 1)
         return pixels
 
     def to_dict(self):

@@ -149,16 +149,16 @@ class Predictor:
         for number, place in enumerate(images):
             flags = rows[place].flags
             if finite[number]:
-                p_familiar = self._p_familiar(counts[number])
-                flags |= int(Flag.UNFAMILIAR) if unfamiliar[number] or p_familiar < FALSE_ALARM_RATE else 0
+                familiarity = self._familiarity_of(counts[number])
+                flags |= int(Flag.UNFAMILIAR) if unfamiliar[number] or familiarity < FALSE_ALARM_RATE else 0
                 kept = {name: outputs[name][number] for name in extras}
-                rows[place] = Row(p[number], flags, "", kept, p_familiar)
+                rows[place] = Row(p[number], flags, "", kept, familiarity)
             else:
                 message = "ModelError: the network gives no finite numbers for it"
                 rows[place] = self._no_answer(flags | int(Flag.FAILED), message)
         return rows
 
-    def _p_familiar(self, planes):
+    def _familiarity_of(self, planes):
         """How often images of the training population look at least as odd as one (n_planes, ny, nx), or NaN."""
         if self.familiarity is None:
             return float("nan")
@@ -284,7 +284,7 @@ def classify(
         [row.message for row in rows],
         scheme,
         sample=images if hasattr(images, "colnames") else None,
-        familiarity=None if predictor.familiarity is None else [row.p_familiar for row in rows],
+        familiarity=None if predictor.familiarity is None else [row.familiarity for row in rows],
         model=model,
     )
 

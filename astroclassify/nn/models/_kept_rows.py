@@ -33,7 +33,7 @@ class Row(NamedTuple):
     flags: int
     message: str = ""
     extras: dict[str, Any] = {}
-    p_familiar: float = float("nan")
+    familiarity: float = float("nan")
 
 
 def fingerprints(items, predictor):
@@ -66,7 +66,7 @@ class KeptRows:
     """
     Rows by the number of their item: those found in a file, and those added, which the file has a line for at once.
 
-    A line is ``[fingerprint, probabilities, flags, p_familiar or null]``. Lines of other images or another model
+    A line is ``[fingerprint, probabilities, flags, familiarity or null]``. Lines of other images or another model
     are left alone, one cut off by the end of a process is removed; rows that failed are not kept: they are tried
     again.
     """
@@ -124,7 +124,7 @@ class KeptRows:
         self.rows[number] = row
         if row.message:
             return
-        familiar = float(row.p_familiar) if np.isfinite(row.p_familiar) else None
+        familiar = float(row.familiarity) if np.isfinite(row.familiarity) else None
         line = json.dumps([self._keys[number], [float(p) for p in row.probabilities], int(row.flags), familiar])
         try:
             self._file.write(line.encode() + b"\n")
@@ -147,4 +147,4 @@ def _row_of(line, n_classes):
         good = isinstance(key, str) and isinstance(flags, int) and p.shape == (n_classes,) and np.all(np.isfinite(p))
     except (ValueError, TypeError):
         return "", None
-    return (key, Row(p, flags, p_familiar=familiar)) if good else ("", None)
+    return (key, Row(p, flags, familiarity=familiar)) if good else ("", None)

@@ -7,6 +7,7 @@ from astropy import units as u
 
 from astroclassify.exceptions import SnapshotError
 from astroclassify.sim import (
+    EmbeddedPopulation,
     Observation,
     ObservationSampler,
     expected_counts,
@@ -26,7 +27,7 @@ CELLS = ("position", "velocity", "mass", "density", "temperature", "n_e", "n_h",
 @pytest.fixture(scope="module")
 def snapshot(tmp_path_factory):
     folder = tmp_path_factory.mktemp("embedded")
-    return open_snapshot(write_embedded_snapshot(folder / "snapshot", n_halos=2, rng=3, max_cells=6000))
+    return open_snapshot(write_embedded_snapshot(folder / "snapshot", EmbeddedPopulation(2, rng=3, max_cells=6000)))
 
 
 @pytest.fixture
