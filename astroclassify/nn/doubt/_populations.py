@@ -169,8 +169,8 @@ def for_population(predictions, population, *, scheme=None, fractions=None):
     >>> table = QTable({"source_id": ["a"], "label_pred": ["CC"], "p_CC": [0.5], "p_WCC": [0.4], "p_NCC": [0.1],
     ...                 "flags": [0]})
     >>> new = for_population(table, "tng300", scheme="cool-core", fractions=[1, 1, 1])
-    >>> new["label_pred"][0], new["p_WCC"].round(2)[0]
-    (np.str_('WCC'), np.float64(0.76))
+    >>> print(new["label_pred"][0], new["p_WCC"].round(2)[0])
+    WCC 0.76
     """
     scheme = scheme_in(predictions, scheme)
     predictions = validate(predictions, PREDICTIONS, scheme=scheme).copy()

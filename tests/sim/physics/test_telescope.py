@@ -360,7 +360,7 @@ def test_background_has_its_spectra(toy_halo, tmp_path):
         spectra[name] = Table.read(path, hdu="EVENTS")["ENERGY"] / 1e3
         assert len(spectra[name]) > 1000
         assert 0.5 <= spectra[name].min() < spectra[name].max() <= 7.0
-    edges, particle, _ = load_spectra()
+    edges, particle, _, _ = load_spectra()
     inside = (edges >= 0.5 - 1e-9) & (edges <= 7.0 + 1e-9)
     weight = particle[inside[:-1] & inside[1:]] * np.diff(edges[inside])
     model = np.append(0, np.cumsum(weight)) / weight.sum()
