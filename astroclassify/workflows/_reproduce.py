@@ -34,10 +34,23 @@ class _Row:
     changes: dict = field(default_factory=dict)
 
 
+# The network of the packaged ``coolcore`` and how it was trained (tools/train_coolcore.py).
+_PROFILE = {
+    "architecture": "profile",
+    "stretch": "profile",
+    "augmentation": ("depth",),
+    "n_filters": 192,
+    "dropout": 0.3,
+    "batch_size": 64,
+    "epochs": 60,
+    "patience": 20,
+}
+
 PAPERS = {
     "su2020": {
         "resnet18": _Row("su2020", "ResNet-18", "su2020"),
         "attention": _Row("su2020", "attention (ours)", "su2020", {"architecture": "attention"}),
+        "profile": _Row("su2020", "profile (ours)", "su2020", _PROFILE),
         "mobilenet": _Row("su2020", "MobileNet", "su2020", {"architecture": "mobilenet"}),
         "kosiba2020": _Row("su2020", "CN of Kosiba et al.", "su2020", {"architecture": "kosiba2020"}),
     },

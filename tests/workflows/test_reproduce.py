@@ -17,7 +17,7 @@ from astroclassify import tables
 from astroclassify.cli import main
 from astroclassify.exceptions import OutputError, SchemaError
 from astroclassify.images import Geometry, write_image
-from astroclassify.nn import RankClassifier, ThresholdClassifier, score, score_seeds
+from astroclassify.nn import RankClassifier, ThresholdClassifier, load_classifier, score, score_seeds
 from astroclassify.schemes import CANDIDATE, COOL_CORE, Flag
 from astroclassify.sim import simulate_candidates
 from astroclassify.workflows import _reproduce
@@ -296,6 +296,19 @@ def test_cool_cores_in_folds_beside_the_conventional_measures(cool_core, tmp_pat
         assert measured[name]["mean_f1"] == score(answer)["f1"][-1] < 1
         assert measured[name]["CC_bacc_lo"] <= measured[name]["CC_bacc"] <= measured[name]["CC_bacc_hi"]
     assert "ResNet-18" in printed and "0.79" in (out / "su2020.csv").read_text()
+
+
+def test_the_network_of_the_packaged_model_is_a_row(cool_core, tmp_path, capsys):
+    pytest.importorskip("torch")
+    arguments = ["--rows", "profile", "--runs", 3]
+    assert run("su2020", cool_core, "--out", tmp_path, *arguments, "--pixels", 32, "--set", "iterations=2")[0] == 0
+    made = json.loads(tables.read(tmp_path / "predictions-profile.ecsv").meta["reproduce"])["parameters"]
+    packaged = load_classifier("coolcore").get_params()
+    assert made["architecture"] == made["stretch"] == "profile"
+    assert all(made[name] == packaged[name] for name in ("n_filters", "dropout", "batch_size", "epochs", "patience"))
+    assert "profile (ours)" in (tmp_path / "su2020.csv").read_text()
+    error = refused(capsys, "su2020", cool_core, "--out", tmp_path / "other", *arguments, "--set", "dropout=0.5")
+    assert "'dropout' defines the row 'profile'" in error
 
 
 def test_measures_that_a_sample_does_not_have_are_no_rows(cool_core, tmp_path):
