@@ -109,7 +109,8 @@ def simulate_field(
         Optical axis, in the middle of the image; by default anywhere.
     density : dict, optional
         Multiples of the sky's densities for kinds of sources: ``{"cluster": 10}`` for training samples, ``{"agn": 0}``
-        for none. What is not named has 1.
+        for none, ``{"cluster": (10, 2)}`` for ten times the clusters below a redshift of 0.3 and twice those beyond.
+        What is not named has 1.
     injected : `~astropy.table.Table`, optional
         Sources to add for selection functions, pure beta models (beta = 2/3, out to infinity): ``core_radius`` (zero
         for a point), ``sky_position`` or ``x`` and ``y`` (0-based pixels), ``counts`` or ``flux``; ``source_id`` is
@@ -162,11 +163,12 @@ def simulate_field(
     """
     seed = batch.master_seed(rng)
     pointing, grid = _check_pointing(exposure, seed), _check_grid(pixel, shape)
-    pointings = [pointing, *(beside(pointing, camera) for camera in _check_cameras(cameras) if camera != "EPN")]
+    pointings = [pointing, *(beside(pointing, camera) for camera in check_cameras(cameras) if camera != "EPN")]
     wcs = sky_grid(_check_position(position, seed), grid.shape, grid.pixel)
     density = check_density(density)
     injected = [] if injected is None else _injected_rows(injected, wcs, pointings, grid)
-    scene, rows = draw_sky(pointing, grid.half, density, seed)
+    near_and_far = np.broadcast_to(density["cluster"], 2).tolist()
+    scene, rows = draw_sky(pointing, grid.half, {**density, "cluster": near_and_far}, seed)
     if optical:
         faint = P.galaxy_field_magnitudes[1], P.field_magnitudes[1]
         add_plate_sky(scene, grid.half, faint, batch.derive_rng(seed, "field", "plate sky"))
@@ -190,14 +192,6 @@ def _check_pointing(exposure, seed):
     return Pointing(exposure=seconds, x=AXIS[0], y=AXIS[1], **detector)
 
 
-def _check_cameras(cameras):
-    """Names of cameras, pn among them."""
-    names = [cameras] if isinstance(cameras, str) else list(cameras)
-    if "EPN" not in names or not set(names) <= set(CAMERAS) or len(set(names)) < len(names):
-        raise ValueError(f"cameras must be 'EPN' and others out of {CAMERAS}, each once, got {cameras!r}")
-    return [camera for camera in CAMERAS if camera in names]
-
-
 def _check_grid(pixel, shape):
     side = check_quantity("pixel", pixel, u.arcsec, positive=True, shape=())
     if not 0.5 <= side <= 30:
@@ -215,6 +209,14 @@ def _check_position(position, seed):
     return position.icrs.ra.deg, position.icrs.dec.deg
 
 
+def check_cameras(cameras):
+    """Names of cameras, pn among them."""
+    names = [cameras] if isinstance(cameras, str) else list(cameras)
+    if "EPN" not in names or not set(names) <= set(CAMERAS) or len(set(names)) < len(names):
+        raise ValueError(f"cameras must be EPN and others out of {CAMERAS}, each once, got {cameras!r}")
+    return [camera for camera in CAMERAS if camera in names]
+
+
 def check_density(density):
     """Multiple of the sky's density for every kind of source."""
     multiples = dict.fromkeys(KINDS, 1.0)
@@ -223,7 +225,12 @@ def check_density(density):
     for kind, value in (density or {}).items():
         if kind not in multiples:
             raise ValueError(f"density must name kinds out of {KINDS}, got {kind!r}")
-        multiples[kind] = check_number(f"density of {kind!r}", value, 0, 1e4, open_high=True)
+        several = kind == "cluster" and isinstance(value, list | tuple)
+        if several and len(value) != 2:
+            raise ValueError(f"density of 'cluster' must be a number or two (near, far), got {value!r}")
+        name = f"density of {kind!r}"
+        checked = [check_number(name, each, 0, 1e4, open_high=True) for each in (value if several else [value])]
+        multiples[kind] = checked if several else checked[0]
     return multiples
 
 
