@@ -27,6 +27,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import _real_candidates
 import numpy as np
 from astropy import units as u
 from astropy.table import vstack
@@ -43,7 +44,7 @@ LIKELY = 15.0  # DET_LIKE
 EXTENDED = Cuts("extended", {"ext_like": (5.0, None), "det_like": (LIKELY, None)})
 ANY = Cuts("any", {"ext_like": (3.0, None), "det_like": (LIKELY, None)})
 # Multiples of the sky's densities for the training sample; clusters below and beyond a redshift of 0.3.
-DENSITY = {"cluster": (18, 4), "galaxy": 20, "bright": 3, "star": 3}
+DENSITY = {"cluster": (14, 3), "galaxy": 20, "bright": 3, "star": 3}
 # Candidates of each class, in the order of the scheme. Clusters and others of each split as Kosiba et al. (2020); of
 # the clusters 0.40 to 0.262 nearby and distant, of the others a third each (of all: 0.1126, 0.1127, 0.1127).
 SPLITS = {
@@ -51,7 +52,7 @@ SPLITS = {
     "validate": {"low_z": 121, "high_z": 79, "galaxy": 35, "point": 34, "other": 35},
     "test": {"low_z": 51, "high_z": 34, "galaxy": 28, "point": 29, "other": 28},
 }
-FIRST, STEP, MOST = 140, 20, 600  # fields simulated before the splits are tried, after, and at most
+FIRST, STEP, MOST = 160, 20, 600  # fields simulated before the splits are tried, after, and at most
 SKY_FIELDS = 100
 LEVELS = (3.0, 5.0, 10.0, 15.0, 33.0)  # EXT_LIKE, of the table of densities
 
@@ -63,11 +64,18 @@ def main():
     simulate.add_argument("folder", type=Path)
     simulate.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
     simulate.add_argument("--part", choices=("training", "sky"), help="only one of the two samples")
+    real = verbs.add_parser("real", help="from real fields")
+    real.add_argument("folder", type=Path)
+    real.add_argument("--data", type=Path, required=True, help="folder that holds xmm/real")
+    real.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
     arguments = parser.parse_args()
     with _executor(arguments.workers) as executor:
-        for name, make in (("training", make_training), ("sky", make_sky)):
-            if arguments.part in (None, name):
-                make(arguments.folder / name, executor)
+        if arguments.verb == "real":
+            make_real(arguments.folder, arguments.data, executor)
+        else:
+            for name, make in (("training", make_training), ("sky", make_sky)):
+                if arguments.part in (None, name):
+                    make(arguments.folder / name, executor)
 
 
 def _executor(workers):
@@ -166,6 +174,15 @@ def write_densities(path, sample, area):
             share = np.mean(above == "point") if len(above) else np.nan
             row = [f"{level:g}", f"{degrees:.2f}", *(f"{number / degrees:.2f}" for number in numbers), f"{share:.3f}"]
             writer.writerow(row)
+
+
+def make_real(folder, data, executor):
+    """Real fields, see `_real_candidates`."""
+    sample, injected = _real_candidates.make_real(folder, data, executor, EXTENDED, (SIZE, SHAPE))
+    for origin in ("real", "injected"):
+        labels = np.asarray(sample["label"], str)[sample["origin"] == origin]
+        print(f"{folder}: {origin}", {label: int(np.sum(labels == label)) for label in CANDIDATE.classes})
+    print(f"{np.sum(injected['found'])} of {len(injected)} injected sources found")
 
 
 if __name__ == "__main__":
