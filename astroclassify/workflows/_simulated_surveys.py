@@ -26,7 +26,7 @@ __all__ = ["label_candidates", "simulate_survey"]
 
 SETTINGS_FILE = "survey.json"
 # Raised when the same seed gives other candidates although no number of the population has changed.
-RECIPE = 1
+RECIPE = 2
 _EXTENDED, _POINT, _BLEND = MATCH_EXTENDED, MATCH_POINT, 25.0  # arcsec
 _SHARE, _SINGLE = 0.3, 0.7
 _NUMBERS = ("flux", "core_radius", "redshift", "m_500")
@@ -58,9 +58,10 @@ def label_candidates(candidates, truth):
 
     Notes
     -----
-    The brightest cluster within 30 arcsec that gives at least 30% of the counts measured makes a candidate a cluster;
-    else such a galaxy within 30 arcsec a galaxy; else the sources without extent within 15 arcsec decide: ``point``
-    where the brightest gives 70% of what those within 25 arcsec give together, ``other`` (a blend) where it does not.
+    The brightest cluster within 30 arcsec, or within its core radius if that is more, that gives at least 30% of the
+    counts measured makes a candidate a cluster; else such a galaxy a galaxy; else the sources without extent within 15
+    arcsec decide: ``point`` where the brightest gives 70% of what those within 25 arcsec give together, ``other`` (a
+    blend) where it does not.
     What none of them explains is ``other``: artefact, edge, fluctuation.
 
     Examples
@@ -98,9 +99,10 @@ def _explain(candidate, truth):
     """Label of a candidate and the row of its truth, or None."""
     distance = truth["sky_position"].separation(candidate["sky_position"]).to_value(u.arcsec)
     counts, label = truth["counts"].to_value(u.ct), np.asarray(truth["label"], dtype=str)
+    reach = np.fmax(truth["core_radius"].to_value(u.arcsec), _EXTENDED)  # where the middle of a large one is found
     enough = _SHARE * np.nan_to_num(candidate["counts"].to_value(u.ct))
     for wanted in (("low_z", "high_z"), ("galaxy",)):
-        near = np.flatnonzero(np.isin(label, wanted) & (distance < _EXTENDED) & (counts >= enough))
+        near = np.flatnonzero(np.isin(label, wanted) & (distance < reach) & (counts >= enough))
         if near.size:
             row = near[np.argmax(counts[near])]
             return str(label[row]), row
