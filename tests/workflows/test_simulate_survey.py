@@ -81,6 +81,12 @@ def test_of_two_clusters_the_brighter_one_counts():
     assert list(label_candidates(candidates_of((5, 350)), truth)["true_id"]) == ["source-20"]
 
 
+def test_a_large_cluster_is_found_within_its_core():
+    truth = truth_of((0, "cluster", "low_z", 900), (1000, "cluster", "low_z", 900))
+    truth["core_radius"] = [80, 20] * u.arcsec
+    assert list(label_candidates(candidates_of((50, 1000), (1050, 1000)), truth)["label"]) == ["low_z", "other"]
+
+
 def test_counts_that_are_not_known_still_have_a_label():
     truth = truth_of((0, "agn", "point", 100))
     assert list(label_candidates(candidates_of((0, np.nan)), truth)["label"]) == ["point"]
@@ -119,6 +125,11 @@ def test_sample_of_a_survey(small, tmp_path):
         ("field-00001", 20.0): None,
     }
     assert len(set(sample["source_id"])) == len(sample) > 4
+    assert set(sample["cameras"]) == {"EPN"} and np.all(sample["off_axis"] <= 13 * u.arcmin)
+    # All sources are kept beside the candidates, and the area: 200 pixels of 2.5 arcsec a side, less the gaps.
+    truth = tables.read(tmp_path / "one" / "truth" / "00000.ecsv")
+    assert set(sample["true_id"][sample["group_id"] == "field-00000"]) <= {"", *truth["source_id"]}
+    assert 0.75 < truth.meta["area"].to_value(u.deg**2) / (500 / 3600) ** 2 < 1
     clusters = np.isin(sample["label"], ["low_z", "high_z"])
     assert clusters.any()
     assert np.isfinite(sample["redshift"][clusters]).all()
@@ -164,6 +175,15 @@ def test_nothing_found_is_a_table_without_rows(small, tmp_path):
     assert {"label", "group_id", "ext", "true_counts", "path"} <= set(sample.colnames)
 
 
+def test_cameras_and_exposures_take_turns(small, tmp_path):
+    nothing = Cuts("nothing", {"det_like": (1e9, None)})
+    with pytest.warns(EmptyResultWarning):
+        simulate_survey(4, rng=3, out=tmp_path, exposures=[5, 6] * u.ks, **{**SETTINGS, "cuts": nothing})
+    metas = [tables.read(tmp_path / "truth" / f"0000{number}.ecsv").meta for number in range(4)]
+    assert [meta["exposure"] for meta in metas] == [5, 6, 5, 6] * u.ks
+    assert ["+".join(meta["cameras"]) for meta in metas] == ["EPN"] * 2 + ["EPN+EMOS1+EMOS2"] * 2
+
+
 @pytest.mark.filterwarnings("ignore:no candidate was found")
 def test_seed_left_out_is_drawn_and_resumed(small, tmp_path):
     how = {"out": tmp_path, **SETTINGS, "cuts": Cuts("nothing", {"det_like": (1e9, None)})}
@@ -178,6 +198,8 @@ def test_seed_left_out_is_drawn_and_resumed(small, tmp_path):
         ({"n_fields": 1.5}, "n_fields must be a whole number"),
         ({"exposures": [-1] * u.ks}, "exposures"),
         ({"size": 0 * u.arcmin}, "size"),
+        ({"cameras": ()}, "cameras must be one set of cameras or several"),
+        ({"cameras": "EMOS1"}, "cameras must be EPN and others"),
         ({"cuts": ("C9",)}, "cuts must be one of"),
         ({"density": {"quasar": 2}}, "density must name kinds"),
     ],

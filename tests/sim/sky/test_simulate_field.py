@@ -8,8 +8,9 @@ from astropy.table import QTable
 from scipy.ndimage import distance_transform_edt
 
 from astroclassify import tables
+from astroclassify.data import FOLDER
 from astroclassify.exceptions import SchemaError
-from astroclassify.images import read_image, write_image
+from astroclassify.images import read_header, read_image, write_image
 from astroclassify.schemes import CANDIDATE, Flag
 from astroclassify.sim import simulate_field
 from astroclassify.survey import KingPsf
@@ -18,6 +19,8 @@ NOTHING = dict.fromkeys(("agn", "cluster", "galaxy", "star", "bright", "hot", "a
 OUT_OF_TIME = 0.0636  # share of the photons, full-frame mode (OOTFRAC of OBSID 0827340901)
 CENTRE = SkyCoord(150.1, 2.2, unit="deg")
 SMALL = (320, 320)
+ALL = ("EPN", "EMOS1", "EMOS2")
+MOS = 0.28  # counts of a MOS for each of pn
 
 
 def sources(x, y, counts, core=0.0):
@@ -37,6 +40,81 @@ def test_multiples_change_one_kind_and_leave_the_others():
     for kind in ("galaxy", "star"):
         first, second = (each.truth[each.truth["kind"] == kind]["flux"] for each in (one, many))
         assert np.array_equal(first, second)
+
+
+def test_clusters_may_be_denser_nearby_than_far_away():
+    near, far = (
+        simulate_field(rng=2, density={"cluster": multiples}, shape=(400, 400)).truth
+        for multiples in ((20, 0), (0, 20))
+    )
+    for truth, label in ((near, "low_z"), (far, "high_z")):
+        clusters = truth[truth["kind"] == "cluster"]
+        assert len(clusters) > 5 and set(clusters["label"]) == {label}
+    same = simulate_field(rng=2, density={"cluster": (3, 3)}, shape=SMALL)
+    assert np.array_equal(same.field.counts, simulate_field(rng=2, density={"cluster": 3}, shape=SMALL).field.counts)
+
+
+def test_mos_are_added_in_exposures_of_pn():
+    pn, both = (simulate_field(rng=12, position=CENTRE, cameras=cameras) for cameras in (("EPN",), ALL))
+    field, added = both.field, both.field.counts - pn.field.counts
+    assert field.instrument == "EPN+EMOS1+EMOS2" and read_header(field.meta).instrument == field.instrument
+    assert added.min() == 0
+    # On axis all three see: a second of each MOS counts as 0.28 of pn's. In gaps of pn the MOS see something.
+    assert field.livetime == pytest.approx(1e4 * (1 + 2 * MOS), rel=0.01)
+    assert np.all(field.mask <= pn.field.mask) and added[pn.field.mask & ~field.mask].sum() > 300
+    seen = ~pn.field.mask
+    ratio = (field.exposure[seen] / pn.field.exposure[seen]).round(6)
+    assert set(np.unique(ratio)) == {1.0, 1 + MOS, 1 + 2 * MOS}
+    # Sky and particles of a MOS: 3.1e-4 and 8.3e-4 ct s-1 arcmin-2 where pn has 1.6e-3 and 1.0e-3.
+    background, of_pn = field.meta["true_background"], pn.field.meta["true_background"]
+    middle = seen & (field.exposure > 1.5 * pn.field.exposure) & (pn.field.exposure > 0.95e4)
+    level = np.median((background - of_pn)[middle] / of_pn[middle])
+    assert 2 * 0.19 < level < 2 * 0.83
+    assert 0.97 < field.background.sum() / background.sum() < 1.25
+    assert both.truth.meta["cameras"] == list(ALL)
+
+
+def test_a_point_in_mos_has_their_counts_and_their_psf():
+    flux = 2e-12
+    bright = QTable({"x": [200] * u.pix, "y": [200] * u.pix, "core_radius": [0.0] * u.arcsec})
+    bright["flux"] = [flux] * u.erg / u.s / u.cm**2
+    images = {}
+    for cameras in (("EPN",), ALL):
+        how = {"rng": 5, "density": NOTHING, "shape": (401, 401), "cameras": cameras, "exposure": 100 * u.ks}
+        fields = [simulate_field(injected=table, **how) for table in (bright, None)]
+        images[cameras] = fields[0].field.counts - fields[1].field.counts
+        expected = fields[0].truth["counts"][0].value
+    image = images[ALL] - images["EPN",]
+    assert expected == pytest.approx(6e11 * 1e5 * flux * (1 - OUT_OF_TIME + 2 * MOS), rel=1e-3)
+    yy, xx = np.indices(image.shape)
+    radius = np.hypot(xx - 200, yy - 200) * 2.5
+    total = 6e11 * 1e5 * flux * 2 * MOS
+    for limit in (20.0, 60.0):
+        within = 0.5 * sum(float(KingPsf(name, 1.0 * u.keV).encircled(limit, 0.0)) for name in ALL[1:])
+        assert image[radius < limit].sum() == pytest.approx(total * within, rel=0.015)
+    # No photons out of time: beyond the King profile's end there are none.
+    assert image[radius > 310].sum() == 0
+
+
+def test_counts_of_mos_relative_to_pn_follow_from_the_areas():
+    table = QTable.read(FOLDER / "epic_effective_area.ecsv")
+    energy = (table["energy_lo"] + table["energy_hi"]).to_value(u.keV) / 2
+    band = (energy > 0.5) & (energy < 2)
+    absorbed = np.exp(-0.03 * 2.42 * energy**-2.6)  # N_H = 3e20 cm-2, 2.42e-22 cm2 at 1 keV (Wilms et al. 2000, fig. 1)
+    for spectrum in (energy**-1.4, energy**-1.9, energy**-0.4 * np.exp(-energy), energy**-0.4 * np.exp(-energy / 4)):
+        pn, *mos = (
+            np.sum((spectrum * absorbed * table[f"area_{name}"].value)[band]) for name in ("epn", "emos1", "emos2")
+        )
+        np.testing.assert_allclose(np.array(mos) / pn, MOS, atol=0.03)
+
+
+@pytest.mark.real_data
+def test_chips_of_mos_cover_what_they_do_on_real_masks(shared_data):
+    pn, both = (simulate_field(rng=12, position=CENTRE, cameras=cameras).field for cameras in (("EPN",), ALL))
+    yy, xx = np.indices(pn.shape)
+    seen = (both.exposure - pn.exposure) * (1 + (pn.off_axis(xx, yy) / 11.8) ** 2) / (1e4 * MOS)
+    masks = [read_image(shared_data / "xmm" / f"0827340901_{name}_detmask.fits.gz").data for name in ("MOS1", "MOS2")]
+    assert seen.sum() == pytest.approx(sum(np.sum(mask > 0) for mask in masks), rel=0.03)  # pixels of 2.5" in both
 
 
 def test_same_seed_same_field_and_the_plate_changes_nothing():
@@ -155,6 +233,10 @@ def test_plate_shows_the_same_sky(typical):
         ({"density": 3}, TypeError, "density must be a dict"),
         ({"density": {"quasar": 3}}, ValueError, "density must name kinds"),
         ({"density": {"agn": "x"}}, ValueError, "density of 'agn' must be a finite number"),
+        ({"density": {"cluster": (1, 2, 3)}}, ValueError, "density of 'cluster' must be a number or two"),
+        ({"cameras": ("EMOS1",)}, ValueError, "cameras must be EPN and others out of"),
+        ({"cameras": ("EPN", "EPN")}, ValueError, "cameras must be EPN and others out of"),
+        ({"cameras": ("EPN", "RGS1")}, ValueError, "cameras must be EPN and others out of"),
         ({"density": {"agn": -1}}, ValueError, "density of 'agn' must be a finite number from 0 and below"),
         ({"injected": [1]}, TypeError, "injected must be a Table"),
         ({"injected": QTable({"x": [1] * u.pix, "y": [1] * u.pix})}, SchemaError, "injected must have core_radius"),
