@@ -39,6 +39,7 @@ _PROFILE = {
     "architecture": "profile",
     "stretch": "profile",
     "augmentation": ("depth",),
+    "class_weight": None,
     "n_filters": 192,
     "dropout": 0.3,
     "batch_size": 64,
