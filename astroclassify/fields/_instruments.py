@@ -70,6 +70,7 @@ def field_radius(instrument):
 # [arcsec]: lower and upper end along x, along y. Measured on masks of OBSID 0827340901 (2018; a test compares them), on
 # which MOS1 has neither CCD 3 nor CCD 6 (lost in 2012 and 2005) and part of a third. Round field: middle and radius.
 EMOS_PIXEL = 1.1  # arcsec
+EMOS_FRAME_TIME = 2.6  # s, full-frame mode (Users' Handbook, table of modes)
 EMOS_CHIPS = {
     "EMOS1": (
         (-383, 260, -396, 254), (-920, -396, -564, -84), (-920, -396, -78, 582), (291, 801, -722, -82),
@@ -85,6 +86,9 @@ EMOS_FIELD = (-60.0, -66.0, 857.0)
 # pn from memory, +-30 %. MOS: the sky by the ratio of the packaged areas; together 0.44 of the rate of pn, as in
 # background spectra of the three cameras from one pointing (36 ks, +-8 %: renecotyfanboy/jaxspec@e91b60f).
 EPIC_BACKGROUND = {"EPN": (1.6e-3, 1.0e-3), "EMOS1": (3.1e-4, 8.3e-4), "EMOS2": (3.1e-4, 8.3e-4)}
+# Counts of a source in 0.5 to 2 keV relative to pn, on axis: from the packaged areas (thin filter), power laws of index
+# 1.4 to 1.9 and hot gas of 1 to 4 keV with N_H = 3e20 cm-2; 0.27 to 0.30 (a test integrates them).
+EPIC_SOFT_COUNTS = {"EPN": 1.0, "EMOS1": 0.28, "EMOS2": 0.28}
 # Effective area of the cameras relative to a MOS, 1 keV on axis, thin and medium filter (Users' Handbook [from
 # memory]): weights of their point spread functions where their counts are added.
 EPIC_AREAS = {"EPN": 2.5, "EMOS1": 1.0, "EMOS2": 1.0}

@@ -18,7 +18,7 @@ from astroclassify.images import Geometry
 from astroclassify.samples._folders import seed_of
 from astroclassify.samples._writer import SampleWriter
 from astroclassify.schemes import CANDIDATE
-from astroclassify.sim.sky._field import check_density, simulate_field
+from astroclassify.sim.sky._field import check_cameras, check_density, simulate_field
 from astroclassify.sim.sky._population import POPULATION
 from astroclassify.survey import CUTS, Cuts, detect, extract_cutouts, select
 
@@ -121,6 +121,7 @@ def simulate_survey(
     out,
     rng=None,
     exposures=(10, 20) * u.ks,
+    cameras=("EPN", "EPN+EMOS1+EMOS2"),
     density=None,
     cuts=("C1", "C2"),
     size=7 * u.arcmin,
@@ -143,7 +144,9 @@ def simulate_survey(
         the same call resumes it, or else a fresh one. It is in ``survey.json`` and in ``meta["survey"]``. Field i of a
         seed is the same for any number of fields, executor and order of work.
     exposures : `~astropy.units.Quantity`, optional
-        Exposure times, taken in turn.
+        Exposure times, taken in turn; by default those to which X-CLASS clips its observations.
+    cameras : sequence of str, optional
+        Cameras that are added, joined by "+", in turn after every round of exposures; see `simulate_field`.
     density : dict, optional
         Multiples of the sky's densities for kinds of sources, as `simulate_field` takes them: on the sky clusters are
         too few to train on.
@@ -162,7 +165,9 @@ def simulate_survey(
     -------
     `~astropy.table.QTable`
         SAMPLE table: the columns of CANDIDATES, those of `label_candidates`, ``group_id`` (the field, which must not be
-        both in training and in test), ``exposure`` and ``message``.
+        both in training and in test), ``cameras``, ``exposure`` (of each of them) and ``message``. Candidates lie
+        within 13 arcmin of the optical axis. ``truth/<number>.ecsv`` in the folder has the sources of a field, found or
+        not, and in ``meta["area"]`` the solid angle that was searched.
 
     Raises
     ------
@@ -180,13 +185,17 @@ def simulate_survey(
     """
     n_fields = check_integer("n_fields", n_fields, 1, 100_000)
     seconds = np.atleast_1d(check_quantity("exposures", exposures, u.s, positive=True)).tolist()
+    cameras = [cameras] if isinstance(cameras, str) else list(cameras)
+    together = tuple(tuple(check_cameras(each.split("+"))) for each in cameras)
+    if not together:
+        raise ArgumentError("cameras must be one set of cameras or several, got an empty sequence")
     check_quantity("size", size, u.arcmin, positive=True, shape=())
     cuts = (cuts,) if isinstance(cuts, str | Cuts) else tuple(cuts)
     if not cuts:
         raise ArgumentError("cuts must be a class or several, got an empty sequence")
     cuts = tuple(each if isinstance(each, Cuts) else CUTS[check_choice("cuts", each, tuple(CUTS))] for each in cuts)
     seed = seed_of(rng, out, SETTINGS_FILE)
-    job = _Job(seed, Path(out), tuple(seconds), check_density(density), cuts, Geometry(size, shape))
+    job = _Job(seed, Path(out), tuple(seconds), together, check_density(density), cuts, Geometry(size, shape))
     job.writer.prepare(what="such a survey")
     names = [f"{number:05d}" for number in range(n_fields)]
     outcomes = list(batch.run(job.field, names, keys=names, executor=executor, progress=progress, description="fields"))
@@ -209,6 +218,7 @@ class _Job:
     seed: int
     folder: Path
     exposures: tuple
+    cameras: tuple
     density: dict
     cuts: tuple
     geometry: Geometry
@@ -219,6 +229,7 @@ class _Job:
         settings = {
             "seed": self.seed,
             "exposures": list(self.exposures),
+            "cameras": ["+".join(each) for each in self.cameras],
             "density": self.density,
             "cuts": {cuts.name: str(cuts.bounds) for cuts in self.cuts},
             "geometry": self.geometry.to_dict(),
@@ -238,28 +249,42 @@ class _Job:
         return sample
 
     def _make(self, name, place):
-        exposure = self.exposures[int(name) % len(self.exposures)] * u.s
+        turn, number = divmod(int(name), len(self.exposures))
+        exposure, cameras = self.exposures[number] * u.s, self.cameras[turn % len(self.cameras)]
         rng = batch.derive_rng(self.seed, "survey", name)
-        simulated = simulate_field(rng=rng, exposure=exposure, density=self.density, optical=True)
+        simulated = simulate_field(rng=rng, exposure=exposure, cameras=cameras, density=self.density, optical=True)
+        field, group = simulated.field, f"field-{name}"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", EmptyResultWarning)  # such a field adds nothing to the sample
-            candidates = detect(simulated.field)
+            candidates = detect(field, max_off_axis=field.max_off_axis * u.arcmin)
             candidates = label_candidates(select(candidates, self.cuts), simulated.truth)
             numbers = range(len(candidates))
-            candidates["source_id"] = np.array([f"field-{name}-{number:03d}" for number in numbers], dtype="U32")
-            candidates["group_id"] = np.full(len(candidates), f"field-{name}")
+            candidates["source_id"] = np.array([f"{group}-{number:03d}" for number in numbers], dtype="U32")
+            candidates["group_id"] = np.full(len(candidates), group)
+            candidates["cameras"] = np.full(len(candidates), field.instrument)
             candidates["exposure"] = np.full(len(candidates), exposure.value) * u.s
             candidates["redshift"] = candidates["true_redshift"]
             candidates["m_500"] = candidates["true_m_500"]
+            self._write_truth(name, simulated, group)
             extract_cutouts(
                 candidates,
-                simulated.field,
+                field,
                 optical=_Plate(simulated.plate),
                 size=self.geometry.width,
                 shape=self.geometry.shape,
                 out=place,
                 progress=False,
             )
+
+    def _write_truth(self, name, simulated, group):
+        """Write all sources of a field, and the area in which candidates were looked for."""
+        truth, field = simulated.truth.copy(), simulated.field
+        rows, columns = np.nonzero(~field.mask & (field.exposure > 0))
+        searched = np.count_nonzero(field.off_axis(columns, rows) <= field.max_off_axis)
+        truth.meta["area"] = searched * (field.pixel / 3600) ** 2 * u.deg**2
+        truth["group_id"] = np.full(len(truth), group)
+        (self.folder / "truth").mkdir(exist_ok=True)
+        tables.write(truth, self.folder / "truth" / f"{name}.ecsv", overwrite=True)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
-"""Simulated XMM EPIC-pn fields: all sources of a patch of sky, seen through the telescope, with the truth."""
+"""Simulated XMM EPIC fields: all sources of a patch of sky, seen through the telescope, with the truth."""
 
 import dataclasses
-import functools
 import math
 from dataclasses import dataclass
 
@@ -14,7 +13,8 @@ from astropy.table import QTable, Table
 from astroclassify import batch
 from astroclassify._checks import check_number, check_quantity
 from astroclassify.exceptions import SchemaError
-from astroclassify.fields import Field, read_field
+from astroclassify.fields import Field, combine_fields, read_field
+from astroclassify.fields._instruments import EPIC_SOFT_COUNTS
 from astroclassify.images import Geometry, SkyImage
 from astroclassify.samples._writer import dateless_provenance
 from astroclassify.schemes import CANDIDATE, Flag
@@ -27,10 +27,12 @@ from ._population import POPULATION as P
 from ._sky import KINDS, draw_sky
 from ._xmm import (
     AXIS,
+    CAMERAS,
     Beta,
     Grid,
     Pointing,
     background_map,
+    beside,
     bin_photons,
     draw_background,
     draw_detector,
@@ -78,6 +80,7 @@ def simulate_field(
     *,
     rng=None,
     exposure=10 * u.ks,
+    cameras=("EPN",),
     pixel=2.5 * u.arcsec,
     shape=(648, 648),
     position=None,
@@ -86,7 +89,7 @@ def simulate_field(
     optical=False,
 ):
     """
-    Simulate an XMM EPIC-pn field in 0.5 to 2 keV.
+    Simulate an XMM EPIC field in 0.5 to 2 keV.
 
     Parameters
     ----------
@@ -95,7 +98,9 @@ def simulate_field(
         gives the same field; the X-rays do not depend on ``optical``, those of the sky do not depend on ``injected``,
         and those of a kind of source have nothing to do with the ``density`` of another.
     exposure : `~astropy.units.Quantity`, optional
-        Exposure time.
+        Exposure time, of each camera.
+    cameras : sequence of str, optional
+        ``"EPN"``, and ``"EMOS1"`` and ``"EMOS2"`` if these are to be added. What pn sees does not depend on them.
     pixel : `~astropy.units.Quantity`, optional
         Side of a pixel.
     shape : tuple of int, optional
@@ -104,7 +109,8 @@ def simulate_field(
         Optical axis, in the middle of the image; by default anywhere.
     density : dict, optional
         Multiples of the sky's densities for kinds of sources: ``{"cluster": 10}`` for training samples, ``{"agn": 0}``
-        for none. What is not named has 1.
+        for none, ``{"cluster": (10, 2)}`` for ten times the clusters below a redshift of 0.3 and twice those beyond.
+        What is not named has 1.
     injected : `~astropy.table.Table`, optional
         Sources to add for selection functions, pure beta models (beta = 2/3, out to infinity): ``core_radius`` (zero
         for a point), ``sky_position`` or ``x`` and ``y`` (0-based pixels), ``counts`` or ``flux``; ``source_id`` is
@@ -115,9 +121,11 @@ def simulate_field(
     Returns
     -------
     SimulatedField
-        ``field``, whose exposure map is the true one and whose background is estimated from the counts as for any image
-        (the true one, sky and particles, is ``field.meta["true_background"]``); ``plate`` (densities, adu; pixels of
-        1 arcsec) or None; and ``truth``, a row for each source on the image that is expected to leave 3 counts or more,
+        ``field``, of several cameras their sum (`combine_fields`), in exposures of pn: a second of a MOS counts as 0.28
+        s, so that rates are those of pn. Its exposure map is the true one and its background is estimated from the
+        counts as for any image (the true one, sky and particles, is ``field.meta["true_background"]``); ``plate``
+        (densities, adu; pixels of 1 arcsec) or None; and ``truth``, a row for each source on the image that is expected
+        to leave 3 counts or more,
         those injected first, every one of them: ``source_id``, ``sky_position``, ``x``, ``y``, ``kind`` (``agn``,
         ``star``, ``cluster``, ``clump``, ``galaxy``, ``bright``, ``hot``, ``arc``, ``injected``), ``label`` (scheme
         `~astroclassify.schemes.CANDIDATE`; empty for injected ones), ``flux`` (0.5 to 2 keV), ``counts`` (expected,
@@ -141,6 +149,9 @@ def simulate_field(
     its out-of-time streak and a piled-up core. Chips, gaps, dead columns, King PSF and vignetting are those of
     `simulate_candidates`, whose limits hold here as well.
 
+    MOS have effective areas, PSFs, backgrounds and chips of their own (MOS1 without CCD 3 and CCD 6, as since 2012),
+    longer frames, and no streaks. Hot columns and stray light are in pn alone.
+
     Examples
     --------
     >>> from astroclassify.sim import simulate_field
@@ -152,23 +163,23 @@ def simulate_field(
     """
     seed = batch.master_seed(rng)
     pointing, grid = _check_pointing(exposure, seed), _check_grid(pixel, shape)
+    pointings = [pointing, *(beside(pointing, camera) for camera in check_cameras(cameras) if camera != "EPN")]
     wcs = sky_grid(_check_position(position, seed), grid.shape, grid.pixel)
     density = check_density(density)
-    injected = [] if injected is None else _injected_rows(injected, wcs, pointing, grid)
-    scene, rows = draw_sky(pointing, grid.half, density, seed)
+    injected = [] if injected is None else _injected_rows(injected, wcs, pointings, grid)
+    near_and_far = np.broadcast_to(density["cluster"], 2).tolist()
+    scene, rows = draw_sky(pointing, grid.half, {**density, "cluster": near_and_far}, seed)
     if optical:
         faint = P.galaxy_field_magnitudes[1], P.field_magnitudes[1]
         add_plate_sky(scene, grid.half, faint, batch.derive_rng(seed, "field", "plate sky"))
     scene.finish()
-    exposure, live = exposure_map(pointing, grid)
-    counts = _sky_counts(scene, pointing, grid, seed) * live
-    counts += _injected_counts(injected, pointing, grid, seed) * live
     meta = {"ORIGIN": "simulated", "SEED": seed, "ROLL": math.degrees(pointing.roll)}
-    field = _as_field(counts, exposure, wcs, {**meta, "EXPOSURE": pointing.exposure})
-    true_background = background_map(exposure, pointing, grid)
-    field = dataclasses.replace(field, meta={**field.meta, TRUE_BACKGROUND: true_background})
-    truth = _truth(injected, rows, pointing, grid, live, wcs)
-    truth.meta.update(field=meta, density=density, exposure=pointing.exposure * u.s)
+    parts = [_observe(scene, injected, each, grid, seed, (wcs, meta)) for each in pointings]
+    field = _add([part for part, _ in parts])
+    live = np.logical_or.reduce([live for _, live in parts])
+    truth = _truth(injected, rows, pointings, grid, live, wcs)
+    names = [each.camera for each in pointings]
+    truth.meta.update(field=meta, density=density, exposure=pointing.exposure * u.s, cameras=names)
     return SimulatedField(field, truth, _plate(scene, grid, wcs, seed, meta) if optical else None)
 
 
@@ -198,6 +209,14 @@ def _check_position(position, seed):
     return position.icrs.ra.deg, position.icrs.dec.deg
 
 
+def check_cameras(cameras):
+    """Names of cameras, pn among them."""
+    names = [cameras] if isinstance(cameras, str) else list(cameras)
+    if "EPN" not in names or not set(names) <= set(CAMERAS) or len(set(names)) < len(names):
+        raise ValueError(f"cameras must be EPN and others out of {CAMERAS}, each once, got {cameras!r}")
+    return [camera for camera in CAMERAS if camera in names]
+
+
 def check_density(density):
     """Multiple of the sky's density for every kind of source."""
     multiples = dict.fromkeys(KINDS, 1.0)
@@ -206,17 +225,23 @@ def check_density(density):
     for kind, value in (density or {}).items():
         if kind not in multiples:
             raise ValueError(f"density must name kinds out of {KINDS}, got {kind!r}")
-        multiples[kind] = check_number(f"density of {kind!r}", value, 0, 1e4, open_high=True)
+        several = kind == "cluster" and isinstance(value, list | tuple)
+        if several and len(value) != 2:
+            raise ValueError(f"density of 'cluster' must be a number or two (near, far), got {value!r}")
+        name = f"density of {kind!r}"
+        checked = [check_number(name, each, 0, 1e4, open_high=True) for each in (value if several else [value])]
+        multiples[kind] = checked if several else checked[0]
     return multiples
 
 
-def _counts_per_flux(x, y, pointing):
-    """Expected counts of a flux of 1 erg s-1 cm-2 at offsets [arcsec] from the optical axis."""
-    seen = vignetting(np.hypot(x, y) / 60) * (1 - P.out_of_time)
-    return P.counts_per_flux * pointing.exposure * seen
+def _counts_per_flux(x, y, pointings):
+    """Expected counts, in all cameras, of a flux of 1 erg s-1 cm-2 at offsets [arcsec] from the optical axis."""
+    in_time = {"EPN": 1 - P.out_of_time}
+    cameras = sum(EPIC_SOFT_COUNTS[each.camera] * in_time.get(each.camera, 1.0) for each in pointings)
+    return P.counts_per_flux * pointings[0].exposure * vignetting(np.hypot(x, y) / 60) * cameras
 
 
-def _injected_rows(injected, wcs, pointing, grid):
+def _injected_rows(injected, wcs, pointings, grid):
     """Rows of the sources to inject."""
     if not isinstance(injected, Table):
         raise TypeError(f"injected must be a Table, got {type(injected).__name__}")
@@ -238,7 +263,7 @@ def _injected_rows(injected, wcs, pointing, grid):
     if np.any(core < 0):
         raise ValueError("injected['core_radius'] must not be negative")
     x, y = ((place - (side - 1) / 2) * grid.pixel for place, side in zip((column, row), grid.shape[::-1], strict=True))
-    scale = _counts_per_flux(x, y, pointing)
+    scale = _counts_per_flux(x, y, pointings)
     if "counts" in names:
         flux = check_quantity("injected['counts']", table["counts"], u.ct, positive=True) / scale
     else:
@@ -255,44 +280,69 @@ def _names(kind, number):
     return [f"{kind}-{count:05d}" for count in range(number)]
 
 
-def _sky_counts(scene, pointing, grid, seed):
+def _observe(scene, injected, pointing, grid, seed, header):
+    """What one camera makes of a scene, as a field, and its live pixels; ``header``: WCS and entries of the header."""
+    rng = _generators(pointing, seed)
+    exposure, live = exposure_map(pointing, grid)
+    counts = (_sky_counts(scene, pointing, grid, rng) + _injected_counts(injected, pointing, grid, rng)) * live
+    true_background = background_map(exposure, pointing, grid)
+    wcs, meta = header
+    meta = {**meta, "EXPOSURE": pointing.exposure, "INSTRUME": pointing.camera}
+    field = _as_field(counts, exposure * EPIC_SOFT_COUNTS[pointing.camera], wcs, meta)
+    return dataclasses.replace(field, meta={**field.meta, TRUE_BACKGROUND: true_background}), live
+
+
+def _generators(pointing, seed):
+    """Function that gives the generator of a purpose, for each camera another."""
+    camera = () if pointing.camera == "EPN" else (pointing.camera,)
+    return lambda name: batch.derive_rng(seed, "field", name, *camera)
+
+
+def _add(fields):
+    """Sum of the cameras' fields."""
+    if len(fields) == 1:
+        return fields[0]
+    field = combine_fields(fields)
+    background = sum(each.meta[TRUE_BACKGROUND] for each in fields)
+    return dataclasses.replace(field, meta={**field.meta, "INSTRUME": field.instrument, TRUE_BACKGROUND: background})
+
+
+def _sky_counts(scene, pointing, grid, rng):
     """Counts of everything but what was injected, as if there were no gaps."""
-    rng = functools.partial(batch.derive_rng, seed, "field")
     photons = scatter(scene.extended, scene.points, pointing, rng("photons"))
     background = draw_background(pointing, grid, rng("background"))
-    light = [tuple(places.T) for places in scene.detector_light]
+    light = [tuple(places.T) for places in scene.detector_light if pointing.camera == "EPN"]
     counts = bin_photons(*(np.concatenate(part) for part in zip(photons, background, *light, strict=True)), grid)
     return pile_up(counts, pointing, grid, rng("pile-up"))
 
 
-def _injected_counts(rows, pointing, grid, seed):
+def _injected_counts(rows, pointing, grid, rng):
     extended = [
         Beta(row["flux"], row["x"], row["y"], row["core_radius"], math.inf) for row in rows if row["core_radius"]
     ]
     points = [[row["flux"], row["x"], row["y"]] for row in rows if not row["core_radius"]]
-    rng = batch.derive_rng(seed, "field", "injected")
-    return bin_photons(*scatter(extended, np.reshape(points, (-1, 3)), pointing, rng), grid)
+    return bin_photons(*scatter(extended, np.reshape(points, (-1, 3)), pointing, rng("injected")), grid)
 
 
 def _as_field(counts, exposure, wcs, meta):
     """The field as `read_field` makes it of an image and its exposure map."""
-    header = {**meta, "TELESCOP": "XMM", "INSTRUME": "EPN", "E_MIN": _BAND[0], "E_MAX": _BAND[1]}
+    header = {**meta, "TELESCOP": "XMM", "E_MIN": _BAND[0], "E_MAX": _BAND[1]}
     header.update(RA_PNT=float(wcs.wcs.crval[0]), DEC_PNT=float(wcs.wcs.crval[1]), SUBMODE="PrimeFullWindow")
     header["PA_PNT"] = (90 - meta["ROLL"]) % 360  # x to the west and y to the north, as in real headers
     image = SkyImage(counts.astype(float), unit=u.ct, wcs=wcs, meta=header, exposure=exposure)
     return read_field(image, energy_range=u.Quantity(_BAND, u.keV))
 
 
-def _truth(injected, rows, pointing, grid, live, wcs):
+def _truth(injected, rows, pointings, grid, live, wcs):
     """Table of the injected sources and of those that are visible."""
-    rows = injected + _visible(rows, pointing, grid)
+    rows = injected + _visible(rows, pointings, grid)
     columns = {
         name: np.array([row.get(name, math.nan) for row in rows], dtype=float)
         for name in ("x", "y", "flux", "counts", "core_radius", "redshift", "m_500")
     }
     x, y = columns["x"], columns["y"]
     unknown = np.isnan(columns["counts"])
-    columns["counts"][unknown] = (columns["flux"] * _counts_per_flux(x, y, pointing))[unknown]
+    columns["counts"][unknown] = (columns["flux"] * _counts_per_flux(x, y, pointings))[unknown]
     columns["core_radius"][[row["label"] == "point" for row in rows]] = 0.0
     index, inside = grid.index(x, y)
     flags = np.where(inside, 0, Flag.OFF_EDGE.value)
@@ -319,7 +369,7 @@ def _truth(injected, rows, pointing, grid, live, wcs):
     )
 
 
-def _visible(rows, pointing, grid):
+def _visible(rows, pointings, grid):
     """Rows of sources on the image that are expected to leave enough counts."""
     half_x, half_y = grid.half
     return [
@@ -327,7 +377,7 @@ def _visible(rows, pointing, grid):
         for row in rows
         if abs(row["x"]) < half_x
         and abs(row["y"]) < half_y
-        and row.get("counts", row.get("flux", 0) * _counts_per_flux(row["x"], row["y"], pointing)) >= LEAST_COUNTS
+        and row.get("counts", row.get("flux", 0) * _counts_per_flux(row["x"], row["y"], pointings)) >= LEAST_COUNTS
     ]
 
 

@@ -1,6 +1,6 @@
-"""Simulated EPIC pn: geometry of the chips, point spread function, vignetting, and photons onto a grid."""
+"""Simulated EPIC cameras: geometry of the chips, point spread function, vignetting, and photons onto a grid."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from astropy import units as u
@@ -8,12 +8,19 @@ from scipy.ndimage import uniform_filter
 
 from astroclassify.fields import KingPsf
 from astroclassify.fields._beta import beta_radius, beta_share
+from astroclassify.fields._instruments import (
+    EMOS_FRAME_TIME,
+    EMOS_PIXEL,
+    EPIC_BACKGROUND,
+    EPIC_SOFT_COUNTS,
+    EPN_PIXEL,
+    epic_on_chips,
+)
 from astroclassify.fields._instruments import EPN_AXIS as AXIS
 from astroclassify.fields._instruments import EPN_CHIP_GAP as CHIP_GAP
 from astroclassify.fields._instruments import EPN_CHIP_LENGTH as CHIP_LENGTH
 from astroclassify.fields._instruments import EPN_CHIP_WIDTH as CHIP_WIDTH
 from astroclassify.fields._instruments import EPN_FIELD_RADIUS as FIELD_RADIUS
-from astroclassify.fields._instruments import EPN_PIXEL
 from astroclassify.fields._instruments import EPN_READOUT_LENGTH as READOUT_LENGTH
 from astroclassify.fields._instruments import EPN_ROW_GAP as ROW_GAP
 from astroclassify.fields._instruments import epn_on_chips as on_chips
@@ -22,10 +29,12 @@ from astroclassify.fields._instruments import vignetting as _vignetting
 from ._population import POPULATION as P
 
 __all__ = [
+    "CAMERAS",
     "Beta",
     "Grid",
     "Pointing",
     "background_map",
+    "beside",
     "bin_photons",
     "draw_background",
     "draw_detector",
@@ -39,7 +48,10 @@ __all__ = [
     "vignetting",
 ]
 
-PSF = KingPsf("EPN", P.effective_energy * u.keV)
+CAMERAS = tuple(EPIC_SOFT_COUNTS)
+PSF = {camera: KingPsf(camera, P.effective_energy * u.keV) for camera in CAMERAS}
+# Side of a pixel [arcsec] and time of a frame [s], on which pile-up depends.
+_READOUT = {"EPN": (EPN_PIXEL, P.frame_time), **dict.fromkeys(("EMOS1", "EMOS2"), (EMOS_PIXEL, EMOS_FRAME_TIME))}
 # arcmin off axis, beyond which no photon is scattered into the field
 _FARTHEST = (FIELD_RADIUS + np.hypot(*AXIS) + P.psf_limit) / 60
 
@@ -74,7 +86,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Pointing:
-    """Observation of a candidate: place on the detector, exposure time, background and dead columns."""
+    """Observation by one camera: place on the detector, exposure time, background and dead columns."""
 
     exposure: float  # s
     roll: float  # rad
@@ -83,6 +95,7 @@ class Pointing:
     sky: float  # ct s-1 arcmin-2 on axis
     particles: float
     dead: tuple = field(default=())  # columns: (x, width, from |y|, upper row or not)
+    camera: str = "EPN"
 
     @property
     def off_axis(self):
@@ -120,6 +133,20 @@ class Beta:
         along, across = radius * np.cos(phase) / stretch, radius * np.sin(phase) * stretch
         cos, sin = np.cos(self.angle), np.sin(self.angle)
         return self.x + cos * along - sin * across, self.y + sin * along + cos * across
+
+
+def beside(pointing, camera):
+    """What another camera sees of a pointing of pn: the same sky and flux of particles, on chips of its own."""
+    rates = zip(EPIC_BACKGROUND[camera], EPIC_BACKGROUND["EPN"], (pointing.sky, pointing.particles), strict=True)
+    sky, particles = (its / of_pn * rate for its, of_pn, rate in rates)
+    return replace(pointing, camera=camera, sky=sky, particles=particles, dead=())
+
+
+def _live(pointing, x, y):
+    """Whether places in the frame of the chips of pn [arcsec] lie on a chip of the pointing's camera."""
+    if pointing.camera == "EPN":
+        return on_chips(x, y, pointing.dead)
+    return epic_on_chips(pointing.camera, x - AXIS[0], y - AXIS[1])
 
 
 def vignetting(off_axis):
@@ -178,16 +205,16 @@ def leaves_field(pointing, grid):
 
 
 def exposure_map(pointing, grid):
-    """Exposure [s], equivalent to that on axis, and whether a pixel lies on a chip: arrays of shape (ny, nx)."""
+    """Exposure [s] of the camera on axis, and whether a pixel lies on a chip: arrays of shape (ny, nx)."""
     x, y = pointing.to_detector(*grid.centres())
-    live = on_chips(x, y, pointing.dead)
+    live = _live(pointing, x, y)
     off_axis = np.hypot(x - AXIS[0], y - AXIS[1]) / 60
     return pointing.exposure * vignetting(off_axis) * live, live
 
 
 def observe(extended, points, pointing, grid, rng, *, detector_light=()):
     """
-    Draw the photons of an observation: whole counts and exposure map [s], shape (ny, nx).
+    Draw the photons of an observation of pn: whole counts and exposure map [s], shape (ny, nx).
 
     ``extended``: Beta models. ``points`` (n, 3): flux in 0.5 to 2 keV [erg s-1 cm-2] and offsets x, y [arcsec].
     ``detector_light``: places (n, 2) of photons that no source on the sky explains (stray light, hot pixels) [arcsec].
@@ -204,7 +231,7 @@ def observe(extended, points, pointing, grid, rng, *, detector_light=()):
 
 def scatter(extended, points, pointing, rng):
     """Draw the photons of sources: places x, y [arcsec] at which they arrive. Parameters as of `observe`."""
-    scale = P.counts_per_flux * pointing.exposure
+    scale = P.counts_per_flux * EPIC_SOFT_COUNTS[pointing.camera] * pointing.exposure
     drawn = [source.draw(rng.poisson(source.flux * scale), rng) for source in extended]
     number = rng.poisson(points[:, 0] * scale)
     drawn.append((np.repeat(points[:, 1], number), np.repeat(points[:, 2], number)))
@@ -212,8 +239,9 @@ def scatter(extended, points, pointing, rng):
     x, y, off_axis = _thin(x, y, pointing, rng)
     near = off_axis < _FARTHEST
     x, y, off_axis = x[near], y[near], off_axis[near]
-    radius, phase = PSF.radius(rng.random(x.size), off_axis), 2 * np.pi * rng.random(x.size)
-    return _out_of_time(x + radius * np.cos(phase), y + radius * np.sin(phase), pointing, rng)
+    radius, phase = PSF[pointing.camera].radius(rng.random(x.size), off_axis), 2 * np.pi * rng.random(x.size)
+    x, y = x + radius * np.cos(phase), y + radius * np.sin(phase)
+    return _out_of_time(x, y, pointing, rng) if pointing.camera == "EPN" else (x, y)
 
 
 def draw_background(pointing, grid, rng):
@@ -243,9 +271,10 @@ def pile_up(counts, pointing, grid, rng):
     Of those that arrive in one frame within 3 x 3 pixels of the detector one event is left: of mu on average
     1 - exp(-mu). The rate is that of the image itself, events of other energies added.
     """
-    box = 3 * EPN_PIXEL / grid.pixel
+    side, frame_time = _READOUT[pointing.camera]
+    box = 3 * side / grid.pixel
     rate = uniform_filter(counts.astype(float), max(round(box), 1), mode="constant") * box**2 / pointing.exposure
-    mu = rate * P.all_events * P.frame_time
+    mu = rate * P.all_events * frame_time
     piled = (mu > 1e-3) & (counts > 0)
     left = counts.copy()
     left[piled] = rng.binomial(counts[piled], -np.expm1(-mu[piled]) / mu[piled])

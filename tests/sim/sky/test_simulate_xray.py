@@ -29,16 +29,16 @@ def on_chip(**changes):
 
 @pytest.mark.parametrize("off_axis", [0.0, 5.0, 12.0])
 def test_king_radius_inverts_the_integral_of_the_profile(off_axis):
-    core, alpha = xmm.PSF.parameters(off_axis)
+    core, alpha = xmm.PSF["EPN"].parameters(off_axis)
     profile = [quad(lambda r: r * (1 + (r / core) ** 2) ** -alpha, 0, end)[0] for end in (5.0, 15.0, 60.0, 300.0)]
     shares = np.array(profile[:3]) / profile[3]
-    np.testing.assert_allclose(xmm.PSF.radius(shares, off_axis), [5.0, 15.0, 60.0], rtol=1e-6)
+    np.testing.assert_allclose(xmm.PSF["EPN"].radius(shares, off_axis), [5.0, 15.0, 60.0], rtol=1e-6)
 
 
 def test_king_parameters_are_the_published_ones():
     core, alpha = KingPsf("EPN", 1.5 * u.keV).parameters(0.0)
     assert core == pytest.approx(6.636 - 0.305 * 1.5) and alpha == pytest.approx(1.525 - 0.015 * 1.5)
-    assert xmm.PSF.parameters(10.0)[0] < xmm.PSF.parameters(0.0)[0]
+    assert xmm.PSF["EPN"].parameters(10.0)[0] < xmm.PSF.parameters(0.0)[0]
 
 
 def test_beta_model_is_drawn_as_its_integral():
@@ -62,7 +62,7 @@ def test_counts_of_a_source_follow_flux_exposure_vignetting_and_encircled_energy
     counts = sum(xmm.observe([], np.array([[flux, 0.0, 0.0]]), pointing, GRID, rng)[0] for _ in range(40))
     x, y = GRID.centres()
     within = counts[np.hypot(x, y) < 30].sum() / 40
-    core, alpha = xmm.PSF.parameters(pointing.off_axis)
+    core, alpha = xmm.PSF["EPN"].parameters(pointing.off_axis)
     encircled = (1 - (1 + (30 / core) ** 2) ** (1 - alpha)) / (1 - (1 + (300 / core) ** 2) ** (1 - alpha))
     vignette = 1 / (1 + (pointing.off_axis / 11.8) ** 2)
     # Of the out-of-time photons 60" of 820" stay close (most of them in the core of the PSF).
