@@ -105,7 +105,7 @@ def simulate_candidates(
     These choices decide how hard the classes are to tell apart: the significance and core radius at which half of the
     clusters are found (``cluster_significance``, ``cluster_extent``; most lie near them), the brightness of point
     sources and nearby galaxies (``point_significance``, ``galaxy_counts``), the share of clusters with a cool core or
-    an active nucleus, and the shares of ``other_kinds``. They are set by hand. A score reached on simulated candidates is
+    an active nucleus, and the shares of ``other_kinds``. They are set by hand. A score on simulated candidates is
     therefore no statement about the sky. Clusters and groups that have nothing to do with a candidate come from the
     same luminosity function; with them galaxies cluster on the plate as on the sky.
 
