@@ -119,8 +119,8 @@ def fit(model, task, X, y, *, groups, validation, sample_weight, checkpoint, sta
     saved = None
     if checkpoint is not None:  # a training of other images, answers, settings or start values is refused by it
         arrays = [array.numpy() for array in network.state_dict().values()]
-        arrays += [] if held is None else [held.counts, held.values, *checked[1:]]
-        digest = fingerprint(settings, repr(rule), training.counts, training.values, targets, *arrays)
+        arrays += [] if held is None else [held.counts, held.values.tobytes(), *checked[1:]]
+        digest = fingerprint(settings, repr(rule), training.counts, training.values.tobytes(), targets, *arrays)
         saved = Checkpoint(checkpoint, digest)
     history = train(
         network, training.planes, targets, rule=rule, settings=settings, seed=seed, validation=checked,
