@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = attach(
         "doubt._novelty": ("Novelty",),
         "doubt._populations": ("class_fractions", "for_population", "list_populations"),
         "doubt._spread": ("spread",),
+        "estimators._catalogue": ("CatalogueClassifier",),
         "estimators._classifier": ("CutoutClassifier", "load_classifier"),
         "estimators._conventional": (
             "RankClassifier",
