@@ -30,5 +30,6 @@ __getattr__, __dir__, __all__ = attach(
         "scores._protocols": ("learning_curve", "repeat_seeds", "score_seeds", "split_sample"),
         "scores._purity": ("clusters_per_area", "purity_curve"),
         "scores._scores": ("confusion", "one_vs_all", "precision_recall", "roc", "score"),
+        "scores._seeds": ("roc_seeds",),
     },
 )
