@@ -236,7 +236,7 @@ class Flag(enum.IntFlag):
     OTHER_BAND = 1024
     """Not, or not known to be, in the energy band of the training images."""
     NO_OPTICAL = 2048
-    """No optical image for this position."""
+    """No optical image for this position; a classifier that was trained to do without judges by the other bands."""
     FAILED = 4096
     """No result; the column ``message`` says why."""
     UNFAMILIAR = 8192
@@ -257,6 +257,8 @@ class Flag(enum.IntFlag):
     model that cannot be checked within the field."""
     SOURCE_IN_BACKGROUND = 1048576
     """The background map that was given holds light of the sources themselves."""
+    MISSING_VALUE = 2097152
+    """A number of the catalogue that the classifier uses is missing; the mean of the training images stands for it."""
 
 
 def flag_names(flags):

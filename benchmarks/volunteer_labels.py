@@ -36,6 +36,7 @@ from astroclassify.people import (
 )
 from astroclassify.schemes import CLUSTER
 from astroclassify.sim import simulate_candidates, to_binary
+from astroclassify.workflows._crowd import with_difficulty
 
 # Row -> its name in the table; the first two have printed numbers.
 ROWS = {
@@ -49,9 +50,6 @@ ROWS = {
 TEST_IMAGES = 85
 FRACTIONS = (0.40, 0.262, 0.1126, 0.1127, 0.1127)
 N_MODERATORS = 3
-# By how much (log-odds) people find a source harder that has a tenth of the counts. Set by hand: the weighted votes
-# then find nine in ten of the brighter clusters and two in ten of the faint ones, and half of all, as in the paper.
-DIFFICULTY_PER_DEX = 3.0
 # What differs from the printed settings, apart from pixels and epochs: as measured for the other rows of the table.
 CHANGES = {
     "stretch": "log",
@@ -74,13 +72,6 @@ def test_rows(labels):
         members = np.flatnonzero(labels == label)
         chosen[rng.permutation(members)[: max(1, min(TEST_IMAGES, len(labels) // 20, len(members) // 2))]] = True
     return chosen
-
-
-def with_difficulty(sample):
-    """The sample with the difficulty of each source: from errors at random a network learns their frequency alone."""
-    counts = np.maximum(sample["source_counts"].to_value(u.ct), 1)
-    sample["difficulty"] = -DIFFICULTY_PER_DEX * np.log10(counts / np.median(counts))
-    return sample
 
 
 def volunteers(sample, seed):

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from astropy.table import vstack
-from train_packaged_model import rows_of
+from train_cluster_xmm import rows_of
 
 from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyError

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = attach(
         "doubt._novelty": ("Novelty",),
         "doubt._populations": ("class_fractions", "for_population", "list_populations"),
         "doubt._spread": ("spread",),
+        "estimators._catalogue": ("CatalogueClassifier",),
         "estimators._classifier": ("CutoutClassifier", "load_classifier"),
         "estimators._conventional": (
             "RankClassifier",
@@ -28,6 +29,8 @@ __getattr__, __dir__, __all__ = attach(
         "scores._folds": ("cross_validate",),
         "scores._papers": ("paper_table",),
         "scores._protocols": ("learning_curve", "repeat_seeds", "score_seeds", "split_sample"),
+        "scores._purity": ("clusters_per_area", "purity_curve"),
         "scores._scores": ("confusion", "one_vs_all", "precision_recall", "roc", "score"),
+        "scores._seeds": ("roc_seeds",),
     },
 )

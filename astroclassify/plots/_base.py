@@ -80,5 +80,9 @@ def draw_roc(lines, digits):
         fpr, tpr = np.asarray(table["fpr"], float), np.asarray(table["tpr"], float)
         area = f"AUC {trapezoid(tpr, fpr):.{digits}f}"
         axis.plot(fpr, tpr, line, color=colour, label=f"{name} ({area})" if name else area)
+        if "tpr_std" in table.colnames:
+            scatter = np.nan_to_num(np.asarray(table["tpr_std"], float))
+            low, high = np.clip([tpr - scatter, tpr + scatter], 0, 1)
+            axis.fill_between(fpr, low, high, color=colour, alpha=0.15, linewidth=0)
     axis.set(xlabel="false positive rate FP/(FP+TN)", ylabel="true positive rate TP/(TP+FN)", aspect="equal")
     return figure, axis

@@ -137,7 +137,7 @@ def plot_roc(curves, *, class_name=None):
     ----------
     curves : `~astropy.table.QTable` or dict
         What `astroclassify.nn.roc` gives, drawn with one line for each class; or name of a method -> such a table,
-        drawn with one line for each method.
+        drawn with one line for each method. Of `astroclassify.nn.roc_seeds`: with the scatter over seeds as a band.
     class_name : str, optional
         Class to show; with several methods the first of the table by default.
 

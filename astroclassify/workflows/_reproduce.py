@@ -14,12 +14,19 @@ from astroclassify.exceptions import ArgumentError, OutputError, SchemaError
 from astroclassify.images import Geometry
 from astroclassify.schemes import CANDIDATE, CLUSTER, COOL_CORE, ClassScheme, Flag, get_scheme
 
+from ._crowd import crowd_labels, is_simulated
+
 __all__ = ["PAPERS", "reproduce"]
 
 log = logging.getLogger(__name__)
 
 # Test set of Kosiba et al. 2020, section 3: this many clusters and this many others.
 _TEST_IMAGES = 85
+_SPLITS = ("train", "validation", "test")
+# Clusters and others, as volunteers see them, that train and validate (section 3).
+_OF_VOLUNTEERS = {"train": {"cluster": 320, "other": 880}, "validation": {"cluster": 130, "other": 100}}
+_VOLUNTEERS = "label_volunteers"
+_CLUSTERS = ("cluster", "low_z", "high_z")
 # Parameters that tables and protocols set.
 _SET = ("random_state", "scheme")
 
@@ -32,6 +39,7 @@ class _Row:
     method: str
     recipe: str
     changes: dict = field(default_factory=dict)
+    by_volunteers: bool = False
 
 
 # The network of the packaged ``coolcore`` and how it was trained (tools/train_coolcore.py).
@@ -39,6 +47,7 @@ _PROFILE = {
     "architecture": "profile",
     "stretch": "profile",
     "augmentation": ("depth",),
+    "class_weight": None,
     "n_filters": 192,
     "dropout": 0.3,
     "batch_size": 64,
@@ -61,6 +70,8 @@ PAPERS = {
             "kosiba2020-table5", "CN, optical only", "kosiba2020-cn", {"bands": ("optical",), "count_bands": ()}
         ),
         "cn-xray": _Row("kosiba2020-table5", "CN, X-ray only", "kosiba2020-cn", {"bands": ("xray",)}),
+        "cn-volunteers": _Row("kosiba2020-table5", "CN, volunteer labels", "kosiba2020-cn", by_volunteers=True),
+        "mn-volunteers": _Row("kosiba2020-table5", "MN, volunteer labels", "kosiba2020-mn", by_volunteers=True),
         "cn-no-augmentation": _Row("kosiba2020-table5", "CN, no augmentation", "kosiba2020-cn", {"augmentation": ()}),
         "mn-no-augmentation": _Row("kosiba2020-table5", "MN, no augmentation", "kosiba2020-mn", {"augmentation": ()}),
         "cn-five": _Row("kosiba2020-table6", "CN", "kosiba2020-cn", {"scheme": CANDIDATE}),
@@ -80,12 +91,17 @@ def reproduce(paper, path, out, *, rows=None, n_runs=10, pixels=None, changes=No
         several seeds).
     path : str or path-like
         A sample folder; for ``"kosiba2020"`` also the unpacked public archive, see
-        `~astroclassify.survey.read_kosiba2020`. Without a column ``split`` the test set of the latter is drawn from the
-        sample, always the same: 85 images of clusters and 85 others, or a tenth of all if that is fewer.
+        `~astroclassify.survey.read_kosiba2020`. There a column ``split`` says which rows are to ``train``, to choose
+        the epoch (``validation``; without such rows each seed sets a share of those to train apart) and to ``test``.
+        Without the column the test set is drawn from the sample, always the same: 85 images of clusters and 85 others,
+        or a tenth of all if that is fewer. A column ``label_volunteers`` has the classes that volunteers gave, of
+        either scheme, empty where they gave none.
     out : str or path-like
         Folder for the predictions of each row and the tables. Rows that are there already are not trained again.
     rows : sequence of str, optional
-        Which rows (keys of ``PAPERS[paper]``); by default all.
+        Which rows (keys of ``PAPERS[paper]``); by default all. Those with volunteers' labels need the column
+        ``label_volunteers`` or a simulated sample, on which a crowd is simulated
+        (`~astroclassify.people.simulate_votes`); else they are left out.
     n_runs : int, optional
         Folds (three or more), or seeds.
     pixels : int, optional
@@ -113,15 +129,22 @@ def reproduce(paper, path, out, *, rows=None, n_runs=10, pixels=None, changes=No
     OutputError
         If the folder holds a row that was made with other settings or of another sample, or cannot be written.
     SchemaError
-        If the sample has not the classes of the paper.
+        If the sample has not the classes of the paper, a ``split`` or a volunteers' label is not known, or there are no
+        volunteers' labels for a row that is asked for.
+
+    Notes
+    -----
+    Volunteers' labels train on at most 320 clusters and 880 others, and choose the epoch on 130 and 100, as in the
+    paper; which they call clusters is theirs. The test set always has the labels of the sample.
     """
     check_choice("paper", paper, sorted(PAPERS))
-    rows = _check_rows(PAPERS[paper], rows, changes or {})
+    asked, rows = rows is not None, _check_rows(PAPERS[paper], rows, changes or {})
     check_integer("n_runs", n_runs, 1)
     if paper == "su2020" and n_runs < 3:
         raise ArgumentError(f"n_runs must be at least 3 folds for su2020 (training, validation, test), got {n_runs}")
     out = Path(out)
     sample, defaults = _read(paper, Path(path), out)
+    rows = _possible_rows(PAPERS[paper], rows, sample, asked=asked)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -134,9 +157,9 @@ def reproduce(paper, path, out, *, rows=None, n_runs=10, pixels=None, changes=No
         target, how = _target(out, name), {**settings, "parameters": _plain(classifier.get_params())}
         if not _is_made(target, how):
             classifier.build_network()  # a wrong parameter must fail now, not after the training of other rows
-            missing.append((target, classifier, how))
-    for target, classifier, how in missing:
-        _train_row(paper, target, sample, classifier, how, executor)
+            missing.append((PAPERS[paper][name], target, classifier, how))
+    for row, target, classifier, how in missing:
+        _train_row(row, target, sample, classifier, how, executor)
     return _write_tables(paper, sample, out)
 
 
@@ -157,6 +180,18 @@ def _check_rows(known, rows, changes):
             if parameter in {"architecture", *known[name].changes}:
                 raise ArgumentError(f"changes: {parameter!r} defines the row {name!r} and cannot be changed in it")
     return rows
+
+
+def _possible_rows(known, rows, sample, *, asked):
+    """The rows for which the sample has labels; a row that was asked for by name must be one of them."""
+    if _VOLUNTEERS in sample.colnames or is_simulated(sample):
+        return rows
+    without = [name for name in rows if known[name].by_volunteers]
+    if without and asked:
+        raise SchemaError(f"the sample must have a column {_VOLUNTEERS!r} for the rows {without}")
+    if without:
+        log.info("left out for want of a column %r: %s", _VOLUNTEERS, ", ".join(without))
+    return [name for name in rows if name not in without]
 
 
 def _target(out, name):
@@ -186,6 +221,9 @@ def _read(paper, path, out):
     _check_scheme(sample, CANDIDATE)
     if "split" not in sample.colnames:
         sample["split"] = _splits(sample)
+    unknown = sorted({str(name) for name in sample["split"]} - set(_SPLITS))
+    if unknown:
+        raise SchemaError(f"split must be one of {_SPLITS} in every row of the sample, got {unknown[:3]}")
     # Images of a sample are counts, where the archive has grey levels that are compressed already.
     return sample, {"stretch": "log", "count_bands": ("xray",)}
 
@@ -259,29 +297,60 @@ def _is_made(path, settings):
         if made.get(key) != now.get(key)
     ]
     if differing:
-        raise OutputError(
-            f"{str(path)!r} was made with other settings ({'; '.join(differing)}): choose another folder"
-        )
+        raise OutputError(f"{str(path)!r} was made with other settings ({'; '.join(differing)}): choose another folder")
     log.info("%s exists already", path)
     return True
 
 
-def _train_row(paper, path, sample, classifier, settings, executor):
+def _train_row(row, path, sample, classifier, settings, executor):
     """Train a row and write its predictions."""
     from astroclassify.nn import cross_validate, repeat_seeds
     from astroclassify.sim import to_binary
 
     log.info("%s: %d trainings", path, settings["n_runs"])
     how = {"rng": settings["seed"], "executor": executor, "progress": True}
-    if paper == "su2020":
+    if row.table == "su2020":
         predictions = cross_validate(sample, classifier, n_folds=settings["n_runs"], **how)
     else:
         split = np.asarray(sample["split"])
         labelled = sample if get_scheme(classifier.scheme) == CANDIDATE else to_binary(sample)
-        train, test = labelled[split == "train"], labelled[split == "test"]
-        predictions = repeat_seeds(classifier, train, test, n_seeds=settings["n_runs"], **how)
+        train, validation, test = (labelled[split == name] for name in _SPLITS)
+        if row.by_volunteers:
+            train, validation = _label_as_volunteers(sample, train, validation, settings["seed"])
+        validation = validation if len(validation) else None
+        predictions = repeat_seeds(classifier, train, test, n_seeds=settings["n_runs"], validation=validation, **how)
     predictions.meta["reproduce"] = json.dumps(settings, sort_keys=True)
     tables.write(predictions, path)
+
+
+def _label_as_volunteers(sample, train, validation, seed):
+    """Both sets with the classes that volunteers give, without the rest, no larger than the paper's."""
+    said = _volunteers_say(sample) if _VOLUNTEERS in sample.colnames else crowd_labels(sample, seed)
+    labels = dict(zip(sample["source_id"].tolist(), said.tolist(), strict=True))
+    wanted = dict(_OF_VOLUNTEERS)
+    if not len(validation):  # each seed sets its own apart
+        wanted["train"] = {label: sum(part[label] for part in wanted.values()) for label in CLUSTER.classes}
+    rng = batch.derive_rng(seed, "volunteers' sets")
+    sets = []
+    for name, part in (("train", train), ("validation", validation)):
+        part["label"] = np.array([labels[source] for source in part["source_id"].tolist()], dtype="U16")
+        rows = [
+            rng.permutation(np.flatnonzero(part["label"] == label))[: wanted[name][label]] for label in CLUSTER.classes
+        ]
+        sets.append(part[np.sort(np.concatenate(rows))])
+        numbers = {label: len(chosen) for label, chosen in zip(CLUSTER.classes, rows, strict=True)}
+        log.info("volunteers' labels, %s: %s", name, numbers)
+    return sets
+
+
+def _volunteers_say(sample):
+    """The column of volunteers' labels in the scheme cluster."""
+    column = [str(label) for label in tables.plain_column(sample[_VOLUNTEERS], "")]
+    known = (*CLUSTER.classes, *CANDIDATE.classes)
+    unknown = sorted(set(column) - {"", *known})
+    if unknown:
+        raise SchemaError(f"{_VOLUNTEERS} must be empty or one of {known}, got {unknown[:3]}")
+    return np.array([label and CLUSTER.classes[label not in _CLUSTERS] for label in column], dtype="U8")
 
 
 def _plain(parameters):

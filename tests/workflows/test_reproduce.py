@@ -150,9 +150,7 @@ def test_finished_rows_are_kept_and_left_out_rows_are_told(finished, caplog):
     before = times(out)
     # The folder of the lists, or the one that it lies in.
     with caplog.at_level(logging.INFO, "astroclassify"):
-        status, again = run(
-            "kosiba2020", root / "Kosiba2020", "--out", out, "--rows", "cn", "cn", "--runs", 2, *QUICK
-        )
+        status, again = run("kosiba2020", root / "Kosiba2020", "--out", out, "--rows", "cn", "cn", "--runs", 2, *QUICK)
     assert status == 0 and times(out) == before
     assert "predictions-cn.ecsv exists already" in caplog.text
     assert "1 of 16 rows have no label or no image and are left out" in caplog.text
@@ -185,7 +183,7 @@ def test_a_further_row_is_added_to_the_same_tables(finished, tmp_path):
         (["--seed", 1], "seed is 0 there and 1 now"),
         (["--runs", 3], "n_runs is 2 there and 3 now"),
         (["--set", "iterations=3"], "iterations is 2 there and 3 now"),
-        (["--set", "augmentation=[\"flip\"]"], "augmentation is ['flip', 'turn', 'shift'] there and ['flip'] now"),
+        (["--set", 'augmentation=["flip"]'], "augmentation is ['flip', 'turn', 'shift'] there and ['flip'] now"),
         (["--pixels", 40], "geometry is "),
     ],
 )
@@ -243,6 +241,64 @@ def test_simulated_candidates_have_a_fixed_test_set(candidates, tmp_path):
     assert made["stretch"] == "log" and made["count_bands"] == ["xray"] and made["bands"] == ["xray"]
     table = tables.read(tmp_path / "0" / "kosiba2020-table5.ecsv")
     assert table["method"][table["source"] == "measured"].tolist() == ["CN, X-ray only"]
+
+
+def test_volunteers_of_a_simulated_sample_are_simulated(candidates, tmp_path, caplog):
+    pytest.importorskip("torch")
+    with caplog.at_level(logging.INFO, "astroclassify"):
+        arguments = ["--rows", "cn-volunteers", "--runs", 1, *QUICK]
+        assert run("kosiba2020", candidates, "--out", tmp_path / "out", *arguments)[0] == 0
+    assert "volunteers' labels, train: {'cluster': " in caplog.text
+    predictions = tables.read(tmp_path / "out" / "predictions-cn-volunteers.ecsv")
+    # They train, but the truth tests.
+    assert sorted(predictions["label"].tolist()) == ["cluster", "other"]
+    table = tables.read(tmp_path / "out" / "kosiba2020-table5.ecsv")
+    assert table["method"][table["source"] == "measured"].tolist() == ["CN, volunteer labels"]
+
+
+def test_columns_of_a_sample_say_what_volunteers_and_splits_are(candidates, tmp_path, caplog, capsys):
+    pytest.importorskip("torch")
+    shutil.copytree(candidates, tmp_path / "sample")
+    sample = tables.read_sample(candidates)
+    del sample["source_counts"]
+    sample["split"] = np.resize(["train", "train", "validation", "test"], len(sample)).astype("U10")
+    tables.write_sample(sample, tmp_path / "sample", overwrite=True)
+    arguments = ["kosiba2020", tmp_path / "sample", "--runs", 1, *QUICK, "--out"]
+    error = refused(capsys, *arguments, tmp_path / "none", "--rows", "cn", "mn-volunteers")
+    assert "must have a column 'label_volunteers' for the rows ['mn-volunteers']" in error
+    sample["label_volunteers"] = np.resize(["low_z", "point", "high_z", "other", "cluster", "", "galaxy"], len(sample))
+    tables.write_sample(sample, tmp_path / "sample", overwrite=True)
+    with caplog.at_level(logging.INFO, "astroclassify"):
+        assert run(*arguments, tmp_path / "out", "--rows", "cn-volunteers")[0] == 0
+    cluster = np.isin(sample["label_volunteers"], ["low_z", "high_z", "cluster"])
+    said = sample["label_volunteers"] != ""
+    for name in ("train", "validation"):
+        rows = said & (sample["split"] == name)
+        numbers = {"cluster": int(np.sum(rows & cluster)), "other": int(np.sum(rows & ~cluster))}
+        assert f"volunteers' labels, {name}: {numbers}" in caplog.text
+    predictions = tables.read(tmp_path / "out" / "predictions-cn-volunteers.ecsv")
+    tested = sample[sample["split"] == "test"]
+    assert predictions["source_id"].tolist() == tested["source_id"].tolist()
+    assert np.array_equal(predictions["label"] == "cluster", np.isin(tested["label"], ["low_z", "high_z"]))
+    for column, value in (("label_volunteers", "quasar"), ("split", "later")):
+        wrong = sample.copy()
+        wrong[column] = wrong[column].astype("U12")
+        wrong[column][0] = value
+        tables.write_sample(wrong, tmp_path / "sample", overwrite=True)
+        error = refused(capsys, *arguments, tmp_path / column, "--rows", "cn-volunteers")
+        assert f"{column} must be" in error and f"got ['{value}']" in error
+
+
+def test_rows_that_a_sample_has_no_labels_for_are_left_out(finished, tmp_path, caplog, monkeypatch):
+    root, out, _ = finished
+    shutil.copytree(out, tmp_path / "out")
+    trained = []
+    monkeypatch.setattr(_reproduce, "_train_row", lambda row, *rest: trained.append(row.method))
+    changes = {"iterations": 2, "n_filters": 2, "validation_fraction": 0}
+    with caplog.at_level(logging.INFO, "astroclassify"):
+        _reproduce.reproduce("kosiba2020", root, tmp_path / "out", n_runs=2, pixels=32, changes=changes)
+    assert "left out for want of a column 'label_volunteers': cn-volunteers, mn-volunteers" in caplog.text
+    assert len(trained) == 7 and not any("volunteer" in method for method in trained)
 
 
 def test_test_set_has_the_size_of_the_papers_and_splits_no_group():
@@ -305,7 +361,8 @@ def test_the_network_of_the_packaged_model_is_a_row(cool_core, tmp_path, capsys)
     made = json.loads(tables.read(tmp_path / "predictions-profile.ecsv").meta["reproduce"])["parameters"]
     packaged = load_classifier("coolcore").get_params()
     assert made["architecture"] == made["stretch"] == "profile"
-    assert all(made[name] == packaged[name] for name in ("n_filters", "dropout", "batch_size", "epochs", "patience"))
+    same = ("class_weight", "n_filters", "dropout", "batch_size", "epochs", "patience")
+    assert {name: made[name] for name in same} == {name: packaged[name] for name in same}
     assert "profile (ours)" in (tmp_path / "su2020.csv").read_text()
     error = refused(capsys, "su2020", cool_core, "--out", tmp_path / "other", *arguments, "--set", "dropout=0.5")
     assert "'dropout' defines the row 'profile'" in error
@@ -335,7 +392,10 @@ def test_processes_give_the_same_predictions(candidates, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        (["--rows", "cnn"], "rows must be one of ('cn', 'cn-five', 'cn-no-augmentation', 'cn-optical', 'cn-xray'"),
+        (
+            ["--rows", "cnn"],
+            "rows must be one of ('cn', 'cn-five', 'cn-no-augmentation', 'cn-optical', 'cn-volunteers'",
+        ),
         (["--set", "epoch=2"], "no parameter 'epoch' that can be changed here; allowed are ['architecture'"),
         (["--set", "random_state=2"], "no parameter 'random_state' that can be changed here"),
         (["--set", "scheme=candidate"], "no parameter 'scheme' that can be changed here"),

@@ -6,7 +6,6 @@ from astroclassify._checks import check_integer
 from astroclassify.batch import derive_rng, master_seed
 from astroclassify.schemes import Flag, get_scheme
 
-from ..inputs._items import as_items
 from ..inputs._pixels import attempt
 from ..inputs._predictions import prediction_table
 from ..training._augment import augment, check_augmentation
@@ -56,8 +55,9 @@ def spread(classifier, images, *, n=16, rng=None):
     scheme = get_scheme(classifier.scheme)
     predictor = classifier._fitted()
     counts = tuple(band in classifier.count_bands for band in predictor.bands)
-    names = check_augmentation(("flip", "turn", "thin") if any(counts) else ("flip", "turn"), counts=counts)
-    items, _ = as_items(images, bands=predictor.bands, shape=predictor.geometry.shape)
+    thins = any(counts) and not predictor.columns  # numbers beside an image are those of its own exposure
+    names = check_augmentation(("flip", "turn", "thin") if thins else ("flip", "turn"), counts=counts)
+    items, _ = predictor.items(images)
     seed = master_seed(rng)
     nan = np.full(scheme.n_classes, np.nan)
     rows = []

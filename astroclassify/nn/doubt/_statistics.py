@@ -9,7 +9,8 @@ __all__ = ["image_statistics"]
 
 def image_statistics(counts, exposure=None):
     """
-    Statistics (n, 5 n_bands + 1) of images (n, n_bands, ny, nx) of counts, finite but for an unknown exposure.
+    Statistics (n, 5 n_bands + 1) of images (n, n_bands, ny, nx) of counts, finite but for an unknown exposure
+    and a band that is not there (NaN).
 
     For each band, with lg(x) = sign(x) log10(1 + abs(x)): lg of the sum; of the sum within 1/10 of the side from the
     middle; of the sum beyond 0.45 of the side, scaled to the whole area (background); of the largest pixel; and the
@@ -32,6 +33,7 @@ def image_statistics(counts, exposure=None):
         if len(exposure) != n:
             raise ValueError(f"exposure must be one per image ({n}), got {len(exposure)}")
         seconds = np.array([np.nan if value is None else float(value) for value in exposure])
+    values[np.isnan(values[:, :, 0])] = np.nan
     with np.errstate(invalid="ignore", divide="ignore"):
         seconds = np.where(seconds > 0, np.log10(seconds), np.nan)
     return np.column_stack([values.reshape(n, -1), seconds])

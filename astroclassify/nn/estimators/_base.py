@@ -47,6 +47,12 @@ def _check_geometry(name, value):
         raise TypeError(f"{name} must be a Geometry, got {type(value).__name__}")
 
 
+def _check_columns(name, value):
+    check_names(name, value)
+    if len(tuple(value)) > 64 or len(set(value)) != len(tuple(value)):
+        raise ValueError(f"{name} must be at most 64 different names, got {tuple(value)}")
+
+
 def _anything(name, value):
     """No check: torch or `~astroclassify.batch.master_seed` checks it when it is used."""
 
@@ -74,6 +80,13 @@ class _CutoutEstimator(BaseEstimator):
         ("xray",), check_names, """
         Bands that hold counts of photons; the others (optical plates) hold intensities. Augmentation depends on it.""",
     )  # fmt: skip
+    columns: tuple = parameter(
+        (), _check_columns, """
+        Columns of the table of images (numbers, such as ``("ext", "ext_like", "off_axis", "exposure")`` of candidates)
+        that enter beside each image: on a scale that is logarithmic above the tenth percentile of the training images'
+        magnitudes, standardised, through a perceptron whose answer adds to the logits. A missing value (NaN, masked)
+        counts as the training mean and is flagged.""",
+    )  # fmt: skip
     n_filters: int | None = parameter(
         None, optional(integer(1, 1024)),
         "Filters of the first stage; by default as published, fewer for a smaller and faster network.",
@@ -95,7 +108,9 @@ class _CutoutEstimator(BaseEstimator):
         ("flip", "turn", "shift"), lambda name, value: None, """
         How training images are changed at random, before the stretch: ``"flip"``, ``"turn"`` (by 90 degrees),
         ``"rotate"`` (by any angle), ``"shift"`` (up to 1/32 of the side, wrapping), ``"thin"`` (counts kept with a
-        chance from 0.5 to 1, as by a shorter exposure), ``"brightness"`` (bands without counts), ``"depth"`` (with the
+        chance from 0.5 to 1, as by a shorter exposure), ``"brightness"`` (bands without counts), ``"blank"`` (a
+        quarter of the images lose their bands without counts: the classifier learns to do without, and then takes
+        images that have none, with the flag ``no_optical``), ``"depth"`` (with the
         stretches ``"brightness"`` and ``"profile"``: an exposure known to 10 %, or not at all). In all of them counts
         stay whole and noise stays Poisson noise.""",
     )  # fmt: skip
@@ -167,6 +182,12 @@ class _CutoutEstimator(BaseEstimator):
                 f"architecture {PROFILE!r} is for stretch {PROFILE!r} and the other way round, got architecture "
                 f"{self.architecture!r} and stretch {self.stretch!r}"
             )
+        if self.columns and calibrated:
+            raise ValueError(f"columns are for the stretches log, sqrt and linear, got {self.stretch!r}")
+        if self.columns and "thin" in tuple(self.augmentation):
+            raise ValueError(
+                "augmentation 'thin' makes images of another exposure than that of their columns: leave one of them out"
+            )
         check_augmentation(self.augmentation, counts=self._holds_counts(), calibrated=calibrated, profile=profile)
 
     def _task(self):
@@ -177,7 +198,12 @@ class _CutoutEstimator(BaseEstimator):
         return tuple(band in self.count_bands for band in self.bands)
 
     def _input_shape(self):
-        return input_shape(self.bands, self.stretch, self.geometry.shape)
+        return input_shape(self.bands, self.stretch, self.geometry.shape, len(self.columns))
+
+    def _optional(self):
+        """Bands that may be absent, as they were from some training images."""
+        counts = zip(self.bands, self._holds_counts(), strict=True)
+        return tuple(band for band, has in counts if not has) if "blank" in tuple(self.augmentation) else ()
 
     def _pixel(self):
         """Side of a pixel of the grid [kpc], None on one in angles."""
@@ -195,7 +221,7 @@ class _CutoutEstimator(BaseEstimator):
         network = OnnxNetwork(onnx, input_shape=self._input_shape(), n_classes=self._task().n_outputs)
         return Predictor(
             network, bands=tuple(self.bands), geometry=self.geometry, preprocessing=rule, training=self.training_,
-            temperature=temperature, novelty=self.novelty_, familiarity=self.familiarity_,
+            temperature=temperature, novelty=self.novelty_, familiarity=self.familiarity_, optional=self._optional(),
         )  # fmt: skip
 
     def _model_name(self):
@@ -208,8 +234,8 @@ class _CutoutEstimator(BaseEstimator):
         Returns
         -------
         `torch.nn.Module`
-            Takes preprocessed images (n, n_planes, ny, nx), gives what the last layer gives: for a classifier logits
-            (n, n_classes). In evaluation mode if fitted.
+            Takes preprocessed images (n, n_planes, ny, nx), each of the ``columns`` as a plane of one value; gives what
+            the last layer gives: for a classifier logits (n, n_classes). In evaluation mode if fitted.
 
         Raises
         ------

@@ -8,7 +8,9 @@ from astroclassify.tables import plain_column
 
 from ..training._loop import cross_entropy, macro_f1
 
-__all__ = ["ClassTask", "class_weights", "decode_labels", "in_sorted_order", "sorted_classes"]
+__all__ = [
+    "ClassTask", "class_fractions_of", "class_weights", "decode_labels", "in_sorted_order", "sorted_classes",
+]  # fmt: skip
 
 
 def sorted_classes(scheme):
@@ -64,19 +66,25 @@ def soft_labels(y, items, scheme, name):
     return soft, known, False
 
 
-def class_weights(rule, training, scheme):
-    """Weight of each class in the loss (n_classes,) by the parameter ``class_weight`` for a training set."""
+def class_weights(rule, answers, sample_weights, scheme):
+    """Weight of each class in the loss (n_classes,) by the parameter ``class_weight``, for answers (n, n_classes)."""
     weights = np.ones(scheme.n_classes)
     if rule is None:
         return weights
     if isinstance(rule, str):
-        sums = (training.answers * training.weights[:, None]).sum(axis=0)
+        sums = (answers * sample_weights[:, None]).sum(axis=0)
         return np.where(sums > 0, sums.sum() / np.count_nonzero(sums) / np.where(sums > 0, sums, 1), weights)
     for label, weight in rule.items():
         weights[scheme.index(label)] = weight
     if not np.all(np.isfinite(weights)) or np.any(weights < 0) or not weights.any():
         raise ValueError(f"class_weight must hold finite weights from 0, got {rule}")
     return weights
+
+
+def class_fractions_of(targets):
+    """What probabilities are for: the classes as the loss weighs them (n, n_classes); nothing where one has none."""
+    sums = targets.sum(axis=0, dtype=float)
+    return {"class_fractions": [round(float(share), 6) for share in sums / sums.sum()]} if np.all(sums > 0) else {}
 
 
 class ClassTask:
@@ -112,7 +120,7 @@ class ClassTask:
         if len(np.unique(self.kinds(training))) < least_classes:
             counts = self.describe(training)["class_counts"]
             raise ValueError(f"X must hold images of at least two classes, got {counts}")
-        self._weights = class_weights(self._rule, training, self.scheme)
+        self._weights = class_weights(self._rule, training.answers, training.weights, self.scheme)
 
     def targets(self, images):
         """Label, weight of the class and of the image in one number per class, as the loss takes them: float32."""
@@ -126,8 +134,4 @@ class ClassTask:
         """Entries of the description of the training set."""
         kinds = self.kinds(training)
         found = {"class_counts": {name: int(np.sum(kinds == i)) for i, name in enumerate(self.scheme.classes)}}
-        if self._weights is not None:  # what the probabilities are for: the classes as the loss weighs them
-            sums = self.targets(training).sum(axis=0, dtype=float)
-            if np.all(sums > 0):
-                found["class_fractions"] = [round(float(share), 6) for share in sums / sums.sum()]
-        return found
+        return found if self._weights is None else found | class_fractions_of(self.targets(training))

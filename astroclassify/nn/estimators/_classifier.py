@@ -238,7 +238,7 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
 
     def classify(
         self, images, *, redshift=None, centre=None, pixel_scale=None, population=None, coverage=None, executor=None,
-        progress=None, checkpoint=None,
+        progress=None, checkpoint=None, columns=None,
     ):
         """
         Classify images, with flags for doubtful ones.
@@ -281,13 +281,17 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
             after its process has died. Images whose file (size, time of change), redshift or centre has changed, and
             all of them with another model, are classified again, as are those that failed. Images in files only; it is
             not used for a single one.
+        columns : `~astropy.table.Table`, optional
+            One row per image with the columns that the classifier uses beside the images (``columns`` of its
+            parameters), for images that are no table with these.
 
         Returns
         -------
         `~astropy.table.QTable`
             PREDICTIONS, one row per image in the order given: ``source_id``, ``label_pred``, ``p_<class>``, ``flags``,
             ``message``, and the table's ``label`` and ``group_id``. An image of a list or table that fails has NaN, an
-            empty label, the flag ``failed`` and a message.
+            empty label, the flag ``failed`` and a message. What is judged without a band or a number that the
+            classifier uses (flags ``no_optical``, ``missing_value``) has a message too.
 
             Without a table, a source is named by its file, by HALO_ID or OBJECT of its header, or by its number. Where
             two have one name, files have the folders above them in it (``12345/broad_thresh``), images along several
@@ -324,7 +328,7 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
             self.conformal_.thresholds(coverage)
         table = classify(
             predictor, images, scheme=scheme, redshift=redshift, centre=centre, pixel_scale=pixel_scale,
-            executor=executor, progress=progress, checkpoint=checkpoint, model=self._model_name(),
+            executor=executor, progress=progress, checkpoint=checkpoint, model=self._model_name(), columns=columns,
         )  # fmt: skip
         if fractions is not None:
             table.meta["class_fractions"] = list(fractions)
@@ -359,10 +363,11 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
 
         predictor, task = self._fitted(), self._task()
         rules = {"task": task, "bands": predictor.bands, "geometry": predictor.geometry}
-        rules["rule"] = predictor.preprocessing
+        rules |= {"rule": predictor.preprocessing, "optional": predictor.optional, "columns": predictor.columns}
+        rules["units"] = None if predictor.preprocessing.columns is None else predictor.preprocessing.columns.units
         known = X if isinstance(X, TrainingSet) else load_training_set(X, y, groups, **rules, name="X")
         task.learn(known, least_classes=1)
-        logits, weight = _fitting.raw_logits(predictor, known.counts), task.targets(known).sum(axis=1)
+        logits, weight = _fitting.raw_logits(predictor, known.planes), task.targets(known).sum(axis=1)
         self.temperature_ = float(fit_temperature(logits, known.answers, groups=known.groups, sample_weight=weight))
         predictor.temperature = self.temperature_
         self.conformal_ = self._learn_sets(logits, known)
@@ -387,7 +392,7 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
             table.meta["class_fractions"] = list(fractions)
         return table
 
-    def activation_map(self, image, class_name, *, redshift=None, centre=None, pixel_scale=None):
+    def activation_map(self, image, class_name, *, redshift=None, centre=None, pixel_scale=None, columns=None):
         """
         Map of what in an image speaks for a class (positive) and against it (negative).
 
@@ -403,6 +408,8 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
             Centre of the field; by default the middle.
         pixel_scale : `~astropy.units.Quantity`, optional
             Side of a pixel of an array, see `classify`.
+        columns : `~astropy.table.Table`, optional
+            One row with the columns that the classifier uses beside the image, see `classify`.
 
         Returns
         -------
@@ -439,7 +446,7 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         from ..maps._maps import activation_map
 
         return activation_map(
-            self, image, class_name, redshift=redshift, centre=centre, pixel_scale=pixel_scale
+            self, image, class_name, redshift=redshift, centre=centre, pixel_scale=pixel_scale, columns=columns
         )  # fmt: skip
 
 

@@ -52,7 +52,9 @@ def from_document(cls, folder, document, weights, onnx):
         parameters = {name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()}
         model = cls(document["architecture"], **parameters)
         model._check()
-        rule = Preprocessing.from_dict(document["preprocessing"], n_bands=len(model.bands), pixel=model._pixel())
+        rule = Preprocessing.from_dict(
+            document["preprocessing"], n_bands=len(model.bands), pixel=model._pixel(), columns=model.columns
+        )
         model.training_ = _check_training(document["training"])
         model.n_parameters_ = int(document["n_parameters"])
         novelty = document["doubt"]["novelty"]

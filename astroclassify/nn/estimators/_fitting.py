@@ -1,6 +1,7 @@
 """What ``fit`` of an estimator does: images to training set, weights to start from, training, and what is kept."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 from astropy.table import Table
@@ -12,7 +13,9 @@ from astroclassify.tables import provenance
 
 from ..doubt._novelty import Novelty
 from ..doubt._statistics import image_statistics
+from ..inputs._columns import Columns, column_units
 from ..inputs._dataset import TrainingSet, load_training_set
+from ..inputs._items import open_folder
 from ..inputs._preprocess import Preprocessing
 from ..inputs._profile import PROFILE
 from ..models._checkpoints import Checkpoint, fingerprint, stored_seed
@@ -28,10 +31,11 @@ _CHUNK = 32
 _LEAST_REFERENCE = 30
 
 
-def split(model, task, X, y, groups, validation, sample_weight, seed):
+def split(model, task, X, y, groups, validation, sample_weight, seed, units):
     """Training set, and validation set to choose the epoch on or None; the arguments are those of ``fit``."""
     rule = Preprocessing(model.stretch, (0.0,), (1.0,), model._pixel())
     rules = {"task": task, "bands": tuple(model.bands), "geometry": model.geometry, "rule": rule}
+    rules |= {"optional": model._optional(), "columns": tuple(model.columns), "units": units}
     if isinstance(X, TrainingSet):  # our own script reads its images once, in many processes
         return X, validation
     training = load_training_set(X, y, groups, **rules, name="X", weights=sample_weight)
@@ -54,8 +58,8 @@ def untrained(model, n_outputs, seed):
     """Network of an estimator with start values."""
     n_planes, *shape = model._input_shape()
     return _networks.build(
-        model.architecture, n_bands=n_planes, n_classes=n_outputs, shape=tuple(shape),
-        n_filters=model.n_filters, dropout=model.dropout, seed=seed % 2**63,
+        model.architecture, n_bands=n_planes - len(model.columns), n_classes=n_outputs, shape=tuple(shape),
+        n_filters=model.n_filters, dropout=model.dropout, seed=seed % 2**63, n_columns=len(model.columns),
     )  # fmt: skip
 
 
@@ -95,7 +99,9 @@ def fit(model, task, X, y, *, groups, validation, sample_weight, checkpoint, sta
     for package in ("torch", "safetensors"):  # checked before images are read
         require(package, extra="train")
     seed = _choose_seed(model.random_state, checkpoint)
-    training, held = split(model, task, X, y, groups, validation, sample_weight, seed)
+    X = open_folder(X)
+    units = column_units(X if isinstance(X, Table) else Table(), model.columns)
+    training, held = split(model, task, X, y, groups, validation, sample_weight, seed, units)
     task.learn(training)
     description = training.describe(model._holds_counts(), **task.describe(training))
     description["n_validation"] = 0 if held is None else len(held)
@@ -103,17 +109,21 @@ def fit(model, task, X, y, *, groups, validation, sample_weight, checkpoint, sta
     rule = None
     if start is not None:
         rule, description["start"] = _start_from(model, network, start)
+    columns = Columns.measure(model.columns, units, training.values) if model.columns else None
     rule = rule or Preprocessing.measure(training.counts, model.stretch, model._pixel())
+    if rule.columns is None or columns is None or rule.columns.names != columns.names:
+        rule = replace(rule, columns=columns)
     settings = _settings_of(model)
     targets = task.targets(training)
-    checked = None if held is None else (held.counts, task.targets(held), task.truth(held))
+    checked = None if held is None else (held.planes, task.targets(held), task.truth(held))
     saved = None
     if checkpoint is not None:  # a training of other images, answers, settings or start values is refused by it
         arrays = [array.numpy() for array in network.state_dict().values()]
-        digest = fingerprint(settings, repr(rule), training.counts, targets, *(checked or ()), *arrays)
+        arrays += [] if held is None else [held.counts, held.values.tobytes(), *checked[1:]]
+        digest = fingerprint(settings, repr(rule), training.counts, training.values.tobytes(), targets, *arrays)
         saved = Checkpoint(checkpoint, digest)
     history = train(
-        network, training.counts, targets, rule=rule, settings=settings, seed=seed, validation=checked,
+        network, training.planes, targets, rule=rule, settings=settings, seed=seed, validation=checked,
         checkpoint=saved, loss=task.loss, score=task.score,
     )  # fmt: skip
     model.history_ = [{name.replace("_f1", f"_{task.score_name}"): n for name, n in entry.items()} for entry in history]
@@ -127,7 +137,7 @@ def _settings_of(model):
     """Settings of the training loop; what an estimator has no parameter for stays at its default."""
     same = {name: getattr(model, name) for name in Settings.__dataclass_fields__ if hasattr(model, name)}
     same |= {name: tuple(same[name]) for name in ("augmentation", "frozen") if name in same}
-    return Settings(**same, counts=model._holds_counts())
+    return Settings(**same, counts=model._holds_counts() + (None,) * len(model.columns))
 
 
 def _keep_network(model, network, rule, seed):
@@ -154,7 +164,7 @@ def _described(predictor, data):
     network, exposures = predictor.network, [header and header.exposure for header in data.headers]
     source, features, statistics = feature_source(network.outputs), [], []
     for start in range(0, len(data.counts), _CHUNK):
-        counts = data.counts[start : start + _CHUNK]
+        counts = data.planes[start : start + _CHUNK]
         (values,) = network.run(predictor.preprocessing(counts), (source,))
         features.append(novelty_features({source: values}))
         if predictor.preprocessing.stretch != PROFILE:  # rings have no pixels next to each other

@@ -12,7 +12,6 @@ from astroclassify.exceptions import ModelError, SchemaError
 from astroclassify.schemes import COOL_CORE, T_COOL_BOUNDS
 from astroclassify.tables import numbers, plain_column, plain_table, provenance
 
-from ..inputs._items import as_items
 from ..inputs._predictions import prediction_table
 from ..models import _store
 from . import _documents, _fitting
@@ -129,13 +128,13 @@ class CutoutRegressor(RegressorMixin, _CutoutEstimator):
         )
         self.targets_, self.scaling_ = task.list, task.scaling
         if held is not None:
-            self.scaling_ = task.calibrated(_fitting.raw_logits(self.predictor_, held.counts), held)
+            self.scaling_ = task.calibrated(_fitting.raw_logits(self.predictor_, held.planes), held)
         return self
 
     def _rows(self, images, **where):
         """Items, means and standard deviations (n, n_targets), and rows with flags and messages."""
         predictor = self._fitted()
-        items, single = as_items(images, bands=predictor.bands, shape=predictor.geometry.shape, **where)
+        items, single = predictor.items(images, **where)
         rows = list(predictor.stream(items, extras=("logits",)))
         if single and rows[0].message:
             raise ValueError(f"{items[0].source_id} cannot be used: {rows[0].message}")
@@ -214,7 +213,7 @@ class CutoutRegressor(RegressorMixin, _CutoutEstimator):
                 table[target.name], table[f"{target.name}_err"] = values * unit, errors * unit
             table[target.name].info.description = target.description
         table["flags"] = np.array([row.flags for row in rows], dtype=np.int64)
-        table["message"] = np.array([row.message for row in rows], dtype=str)
+        table["message"] = np.array(self.predictor_.messages(items, rows), dtype=str)
         for name in ("label", "group_id"):
             if isinstance(X, Table) and name in X.colnames:
                 table[name] = plain_column(X[name], "").astype(str)

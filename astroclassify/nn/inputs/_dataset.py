@@ -4,21 +4,36 @@ import warnings
 from dataclasses import dataclass, fields
 
 import numpy as np
+from astropy.table import Table
 
 from astroclassify.exceptions import AstroclassifyWarning
 from astroclassify.tables import plain_column
 
-from ._items import as_items, group_names
+from ._columns import as_planes, column_units, with_values
+from ._items import as_items, group_names, open_folder
 from ._pixels import load_pixels
 
-__all__ = ["TrainingSet", "load_training_set"]
+__all__ = ["TrainingSet", "load_training_set", "sample_weights"]
+
+
+class _Planes:
+    """Images (n, n_bands, ny, nx) and numbers beside them (n, k) as one array, made only where it is asked for."""
+
+    def __init__(self, counts, values):
+        self._counts, self._values = counts, values
+
+    def __len__(self):
+        return len(self._counts)
+
+    def __getitem__(self, rows):
+        return as_planes(self._counts[rows], self._values[rows])
 
 
 @dataclass(frozen=True)
 class TrainingSet:
     """
     Training images: ``counts`` (n, n_planes, ny, nx) float32, perhaps reduced; ``answers`` (n, k), soft labels or
-    targets.
+    targets; ``values`` (n, n_columns), numbers beside the images.
 
     ``weights``, ``groups`` (text), ``headers`` and ``redshifts`` (objects) are (n,); ``n_left_out`` rows had no answer
     or could not be read.
@@ -31,10 +46,16 @@ class TrainingSet:
     headers: np.ndarray
     redshifts: np.ndarray
     totals: np.ndarray
+    values: np.ndarray
     n_left_out: int
 
     def __len__(self):
         return len(self.counts)
+
+    @property
+    def planes(self):
+        """What the rule makes input of: the images, with a plane for each number beside them."""
+        return _Planes(self.counts, self.values) if self.values.shape[1] else self.counts
 
     def take(self, rows):
         """Select rows by a boolean array."""
@@ -57,11 +78,13 @@ class TrainingSet:
         bands = set.union(*energies.values(), set())
         own = {name: list(*found) for name, found in sorted(energies.items()) if len(found) == 1 and all(found)}
         totals = self.totals[:, np.array(in_counts, dtype=bool)].sum(axis=1)
+        n_blank = int(np.sum(np.isnan(self.totals).any(axis=1)))
         return {
             "n_images": len(self),
             "n_groups": len(np.unique(self.groups)),
             "n_left_out": self.n_left_out,
             **extra,
+            **({"n_without_a_band": n_blank} if n_blank else {}),
             "instruments": [list(pair) for pair in instruments],
             "energy_range": list(*bands) or None if len(bands) == 1 else None,
             **({"energy_ranges": own} if len(bands) > 1 and own else {}),
@@ -76,7 +99,8 @@ def _span(values):
     return [min(values), max(values)] if values else None
 
 
-def _sample_weights(weights, n, name):
+def sample_weights(weights, n, name):
+    """Weight of each of n images or rows (n,), 1 by default."""
     if weights is None:
         return np.ones(n)
     values = np.asarray(plain_column(weights), dtype=float)
@@ -85,16 +109,23 @@ def _sample_weights(weights, n, name):
     return values
 
 
-def load_training_set(X, y, groups, *, task, bands, geometry, rule, name, weights=None):
+def load_training_set(
+    X, y, groups, *, task, bands, geometry, rule, name, weights=None, optional=(), columns=(), units=None
+):  # fmt: skip
     """
     Read all images with an answer from ``y`` or the table ``X``; others and unreadable ones cause one warning.
 
     ``task`` is a `ClassTask` or `TargetTask`, ``rule`` a `Preprocessing`, which reduces images where it can, ``name``
-    that of the argument in messages.
+    that of the argument in messages. ``optional`` bands may be absent; ``columns`` of the table are numbers beside the
+    images, in ``units`` (by default those of the table).
     """
+    X = open_folder(X)
     items, _ = as_items(X, bands=bands, shape=geometry.shape)
+    if columns:
+        units = column_units(X, columns) if units is None and isinstance(X, Table) else units
+        items = with_values(items, X, None, columns, units)
     answers, known = task.answers(X, y, items, name)
-    weights = _sample_weights(weights, len(items), name)
+    weights = sample_weights(weights, len(items), name)
     if groups is None:
         groups = [item.group_id or item.source_id for item in items]
     groups = group_names(groups)
@@ -106,7 +137,9 @@ def load_training_set(X, y, groups, *, task, bands, geometry, rule, name, weight
         if not known[index]:
             continue
         try:
-            planes, _, header = load_pixels(item, bands=bands, geometry=geometry, stretch=rule.stretch)
+            planes, _, header = load_pixels(
+                item, bands=bands, geometry=geometry, stretch=rule.stretch, optional=optional
+            )
             reduced = rule.reduce(planes)
         except (OSError, ValueError, TypeError) as error:
             reason = f"{item.source_id}: {error}"
@@ -126,7 +159,8 @@ def load_training_set(X, y, groups, *, task, bands, geometry, rule, name, weight
     redshifts = [items[row].redshift for row in rows]
     return TrainingSet(
         counts[: len(rows)], answers[rows], weights[rows], groups[rows], _objects(headers), _objects(redshifts),
-        totals[: len(rows)], n_left_out,
+        totals[: len(rows)],
+        np.array([items[row].values for row in rows], dtype=float).reshape(len(rows), len(columns)), n_left_out,
     )  # fmt: skip
 
 

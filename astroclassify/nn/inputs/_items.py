@@ -39,6 +39,7 @@ class Item:
     One image (array on the grid, CCDData, Cutout, path, or the error that it met), with the entries of its row.
 
     ``centre`` is (right ascension, declination) [deg, ICRS]; an array's own sky (``on_sky`` false) has no meaning.
+    ``values``: numbers of its row in a catalogue, where a model uses such, NaN where one is missing.
     """
 
     source_id: str
@@ -49,6 +50,7 @@ class Item:
     flags: int = 0
     centre: tuple | None = None
     on_sky: bool = True
+    values: tuple = ()
 
 
 def open_folder(images):

@@ -40,17 +40,34 @@ def opened(item, bands, energy=None):
     return item
 
 
-def _bands_of(item, bands):
-    """CCDData of each band."""
-    value = item.value
+def _bands_of(item, bands, optional):
+    """CCDData of each band, None for one of the ``optional`` ones that is not there or shows nothing."""
+    value, needed = item.value, [band for band in bands if band not in optional]
     if isinstance(value, CCDData):
-        if len(bands) != 1:
+        if len(needed) != 1:
             raise GeometryError(f"image must be a Cutout with the bands {bands}, got a single image")
-        return [value]
-    missing = [band for band in bands if band not in value.bands]
-    if missing:
-        raise GeometryError(f"cutout must have the bands {bands}, got {tuple(value.bands)}")
-    return [value.bands[band] for band in bands]
+        found = {needed[0]: value}
+    else:
+        missing = [band for band in needed if band not in value.bands]
+        if missing:
+            raise GeometryError(f"cutout must have the bands {bands}, got {tuple(value.bands)}")
+        found = value.bands
+    images = [found.get(band) for band in bands]
+    return [
+        None if band in optional and (image is None or _is_blank(_valid(image))) else image
+        for image, band in zip(images, bands, strict=True)
+    ]
+
+
+def _valid(image):
+    """Pixels of an image that are neither masked nor without a number, flat."""
+    valid = image.data if image.mask is None else image.data[~np.broadcast_to(image.mask, image.shape)]
+    return valid[np.isfinite(valid)]
+
+
+def _is_blank(values):
+    """Whether pixels show nothing: none is valid, or all are equal."""
+    return not values.size or values.min() == values.max()
 
 
 def _content_flags(values, band):
@@ -58,15 +75,14 @@ def _content_flags(values, band):
     top = values.max() if values.size else 0
     n_top = np.count_nonzero(values == top)
     if band in _NOT_COUNTS:
-        return Flag.NO_OPTICAL if n_top == values.size else Flag(0)
+        return Flag.NO_OPTICAL if _is_blank(values) else Flag(0)
     clipped = n_top == values.size or (top >= _CLIPPED_FROM and n_top >= _CLIPPED_PIXELS)
     return Flag.SATURATED if clipped else Flag(0)
 
 
 def _on_grid(image, band, geometry, *, redshift, centre):
     """One band on the grid: pixels (float32, zero where masked), flags, and the image that they are of."""
-    valid = image.data if image.mask is None else image.data[~np.broadcast_to(image.mask, image.shape)]
-    flags = _content_flags(valid[np.isfinite(valid)], band)
+    flags = _content_flags(_valid(image), band)
     if band in _NOT_COUNTS:
         image = CCDData(image.data, unit=u.adu, mask=image.mask, wcs=image.wcs, meta=image.meta)
     image = _images.standardise(image, geometry, redshift=redshift, centre=centre)
@@ -78,8 +94,8 @@ def _on_grid(image, band, geometry, *, redshift, centre):
     return plane, int(flags & _OF_ANY_BAND if band in _NOT_COUNTS else flags), image
 
 
-def _array_pixels(item, bands, shape):
-    """Pixels and flags of an array, which is on the grid already."""
+def _array_pixels(item, bands, shape, optional):
+    """Pixels and flags of an array, which is on the grid already; a band of it that shows nothing is NaN."""
     array = plain_counts(item.value)
     if array.dtype.kind not in "fiub":
         raise GeometryError(f"image must be an array of numbers, got dtype {array.dtype}")
@@ -91,37 +107,46 @@ def _array_pixels(item, bands, shape):
         )
     with np.errstate(over="ignore"):
         pixels = np.ascontiguousarray(pixels, dtype=np.float32)
-    if not np.all(np.isfinite(pixels)):
-        raise GeometryError(f"image {item.source_id!r} must be finite, got NaN or infinite pixels")
     flags = item.flags
-    for plane, band in zip(pixels, bands, strict=True):
+    for number, band in enumerate(bands):
+        plane = pixels[number]
+        if band in optional and _is_blank(plane[~np.isnan(plane)]):
+            pixels = pixels.copy()  # it may be the user's
+            pixels[number], flags = np.nan, flags | int(Flag.NO_OPTICAL)
+            continue
+        if not np.all(np.isfinite(plane)):
+            raise GeometryError(f"image {item.source_id!r} must be finite, got NaN or infinite pixels")
         flags |= int(_content_flags(plane, band))
         if band not in _NOT_COUNTS and np.any(plane < 0):
             flags |= int(Flag.NEGATIVE)
     return pixels, flags
 
 
-def load_pixels(item, *, bands, geometry, energy=None, stretch="log"):
+def load_pixels(item, *, bands, geometry, energy=None, stretch="log", optional=()):
     """
     Read one image and put it on the grid of a model.
 
     Returns float32 counts (n_planes, ny, nx), zero where masked (``optical`` in any unit), flags of the image and the
     resampling, and the `Header` of the first band of counts, None for an array on the grid. Event lists are read in the
     band ``energy`` [keV], or that of their instrument where it is a dict. With a ``stretch`` of `CALIBRATED` the other
-    `PLANES` follow the counts.
+    `PLANES` follow the counts. A band of the ``optional`` ones may be absent or show nothing: it is NaN, and flagged.
     """
     shape = tuple(geometry.shape)
-    item = opened(item, bands, energy)
+    item = opened(item, [band for band in bands if band not in optional], energy)
     if item.centre is not None and (isinstance(item.value, np.ndarray) or not item.on_sky):
         raise GeometryError("centre is for images with a celestial WCS, which an array has not")
     if isinstance(item.value, np.ndarray):
-        pixels, flags = _array_pixels(item, bands, shape)
+        pixels, flags = _array_pixels(item, bands, shape, optional)
         if stretch in CALIBRATED:
             pixels = with_conditions(pixels[0], redshift=item.redshift)
         return pixels, flags, None
     centre = None if item.centre is None else SkyCoord(*item.centre, unit=u.deg)
     flags, headers, planes, pixel = item.flags, {}, [], 0.0
-    for image, band in zip(_bands_of(item, bands), bands, strict=True):
+    for image, band in zip(_bands_of(item, bands, optional), bands, strict=True):
+        if image is None:
+            planes.append(np.full(shape, np.nan, np.float32))
+            flags |= int(Flag.NO_OPTICAL)
+            continue
         headers[band] = _images.read_header(image.meta)
         plane, plane_flags, grid = _on_grid(image, band, geometry, redshift=item.redshift, centre=centre)
         if plane.shape != shape or not np.all(np.isfinite(plane)):

@@ -7,6 +7,7 @@ import numpy as np
 from astroclassify._checks import check_choice
 
 from ._brightness import BRIGHTNESS, PLANES, brightness
+from ._columns import Columns, as_planes
 from ._profile import N_RINGS, PROFILE, profile_input, to_profile
 
 __all__ = ["CALIBRATED", "STRETCHES", "Preprocessing", "input_shape", "n_planes", "stretch_counts"]
@@ -29,9 +30,11 @@ def n_planes(bands, stretch):
     return len(PLANES) if stretch in CALIBRATED else len(bands)
 
 
-def input_shape(bands, stretch, shape):
-    """Shape of what a network gets of an image of some bands on a grid."""
-    return (len(PLANES) + 1, 1, N_RINGS) if stretch == PROFILE else (n_planes(bands, stretch), *shape)
+def input_shape(bands, stretch, shape, n_columns=0):
+    """Shape of what a network gets of an image of some bands on a grid, with a plane for each number beside it."""
+    if stretch == PROFILE:
+        return len(PLANES) + 1, 1, N_RINGS
+    return n_planes(bands, stretch) + n_columns, *shape
 
 
 def stretch_counts(counts, stretch):
@@ -64,27 +67,30 @@ class Preprocessing:
     """
     Stretch, and the mean and standard deviation of the stretched training pixels, one per band of the image.
 
-    ``pixel``: side of a pixel of the grid [kpc], which the profile needs.
+    ``pixel``: side of a pixel of the grid [kpc], which the profile needs. ``columns``: numbers beside the image, which
+    are planes behind its own. A band that is not there is NaN and becomes the mean, as a number that is missing does.
     """
 
     stretch: str
     mean: tuple
     std: tuple
     pixel: float | None = None
+    columns: Columns | None = None
 
     @classmethod
-    def measure(cls, counts, stretch, pixel=None):
+    def measure(cls, counts, stretch, pixel=None, columns=None):
         """Measure the statistics of a training set: counts (n, n_planes, ny, nx), or what `reduce` makes of them."""
         n_bands = 1 if stretch in CALIBRATED else counts.shape[1]
-        sums, n = np.zeros((2, n_bands)), 0
+        sums, n = np.zeros((2, n_bands)), np.zeros(n_bands)
         for image in counts:  # image by image: a second array of the size of the training set would not be bounded
             bands = _stretched(image[np.newaxis], stretch)[0, :n_bands].astype(float)
-            sums += bands.sum(axis=(1, 2)), (bands**2).sum(axis=(1, 2))
-            n += bands[0].size
-        mean, square = sums / n
+            known = ~np.isnan(bands[:, 0, 0])
+            sums[:, known] += bands[known].sum(axis=(1, 2)), (bands[known] ** 2).sum(axis=(1, 2))
+            n += known * bands[0].size
+        mean, square = sums / np.maximum(n, 1)
         std = np.sqrt(np.maximum(square - mean**2, 0.0))
         std[std == 0] = 1.0  # a constant band carries nothing; dividing by zero would turn it into NaN
-        return cls(stretch, tuple(map(float, mean)), tuple(map(float, std)), pixel)
+        return cls(stretch, tuple(map(float, mean)), tuple(map(float, std)), pixel, columns)
 
     def reduce(self, planes):
         """What an image (n_planes, ny, nx) can be replaced by, to save memory in training: its profile, or itself."""
@@ -94,22 +100,27 @@ class Preprocessing:
         """What the network sees of counts (n, n_planes, ny, nx), or of what `reduce` makes of them: float32."""
         if self.stretch == PROFILE and counts.shape[2:] != (1, N_RINGS):
             counts = np.stack([self.reduce(planes) for planes in counts])
+        n_columns = 0 if self.columns is None else len(self.columns.names)
+        counts, values = np.split(counts, [counts.shape[1] - n_columns], axis=1)
         pixels = _stretched(counts, self.stretch)
         bands = pixels[:, : len(self.mean)]  # a view
         bands -= np.float32(self.mean).reshape(-1, 1, 1)
         bands /= np.float32(self.std).reshape(-1, 1, 1)
-        return pixels
+        bands[np.isnan(bands[:, :, 0, 0])] = 0
+        return as_planes(pixels, self.columns(values[:, :, 0, 0])) if n_columns else pixels
 
     def to_dict(self):
         """Return the rule as plain types, for JSON."""
         formula = STRETCHES[self.stretch]
-        return {"stretch": self.stretch, "formula": formula, "mean": list(self.mean), "std": list(self.std)}
+        own = {} if self.columns is None else {"columns": self.columns.to_dict()}
+        return {"stretch": self.stretch, "formula": formula, "mean": list(self.mean), "std": list(self.std), **own}
 
     @classmethod
-    def from_dict(cls, mapping, *, n_bands, pixel=None):
-        """Build a rule from the result of `to_dict`, for ``n_bands`` bands; ValueError if it does not hold one."""
+    def from_dict(cls, mapping, *, n_bands, pixel=None, columns=()):
+        """Build a rule from the result of `to_dict`, for ``n_bands`` bands and columns; ValueError if it holds none."""
         stretch = check_choice("stretch", mapping["stretch"], STRETCHES)
         mean, std = (tuple(float(value) for value in mapping[name]) for name in ("mean", "std"))
         if not len(mean) == len(std) == n_bands or not np.all(np.isfinite([*mean, *std])) or min(std) <= 0:
             raise ValueError(f"mean and std must be {n_bands} finite numbers each, std positive, got {mean}, {std}")
-        return cls(stretch, mean, std, pixel)
+        own = Columns.from_dict(mapping["columns"], columns) if columns else None
+        return cls(stretch, mean, std, pixel, own)

@@ -9,7 +9,6 @@ from astropy.wcs import WCS
 
 from astroclassify.images import DEFAULT_COSMOLOGY, Cutout, Geometry, SkyImage, standardise
 
-from ..inputs._items import as_items
 from ..inputs._pixels import opened
 from ..networks._build import architecture_name
 
@@ -121,13 +120,13 @@ def map_image(data, wcs, meta):
     return SkyImage(np.asarray(data, dtype=float), unit=u.dimensionless_unscaled, wcs=wcs, meta=meta)
 
 
-def load_one(predictor, image, *, redshift, centre, pixel_scale=None):
+def load_one(predictor, image, *, redshift, centre, pixel_scale=None, columns=None):
     """Counts (n_bands, ny, nx), WCS of the grid (None for an array), and ``SOURCEID``, ``FLAGS``, ``REDSHIFT``."""
     bands, geometry = predictor.bands, predictor.geometry
-    (item,), _ = as_items(
-        [image], bands=bands, shape=geometry.shape, redshift=redshift, centre=centre, pixel_scale=pixel_scale
-    )
-    item = opened(item, bands, predictor.energy)
+    (item,), _ = predictor.items(
+        [image], redshift=redshift, centre=centre, pixel_scale=pixel_scale, columns=columns
+    )  # fmt: skip
+    item = opened(item, predictor.needed, predictor.energy)
     value = item.value
     counts, flags = predictor.load(item)
     meta = {"SOURCEID": item.source_id, "FLAGS": int(flags)}

@@ -13,7 +13,6 @@ from astroclassify.exceptions import AstroclassifyWarning, EmptyResultWarning, G
 from astroclassify.schemes import get_scheme
 from astroclassify.tables import provenance
 
-from ..inputs._items import as_items
 from ..inputs._pixels import attempt
 from ..inputs._profile import PROFILE, painted
 from ._cells import cells_of, load_one, map_image, map_meta
@@ -83,11 +82,11 @@ class MapSource:
         return [(bool(right[row]), maps.get(row), "") for row in range(len(counts))]
 
 
-def activation_map(classifier, image, class_name, *, redshift=None, centre=None, pixel_scale=None):
+def activation_map(classifier, image, class_name, **how):
     """See `CutoutClassifier.activation_map`."""
     index = get_scheme(classifier.scheme).index(class_name)
     source = MapSource(classifier)
-    counts, wcs, meta = load_one(source.predictor, image, redshift=redshift, centre=centre, pixel_scale=pixel_scale)
+    counts, wcs, meta = load_one(source.predictor, image, **how)
     logits, maps = source(counts[None], lambda logits: [index])
     geometry = source.predictor.geometry
     cells = cells_of(classifier.architecture, maps[0].shape, geometry.shape)
@@ -154,7 +153,7 @@ def _labelled_items(sample, predictor, scheme):
     """Items with a label, images of a group one after another, and how many rows have no label."""
     if not isinstance(sample, Table) or "label" not in sample.colnames:
         raise SchemaError(f"sample must be a SAMPLE table with a column label, got {type(sample).__name__}")
-    items, _ = as_items(sample, bands=predictor.bands, shape=predictor.geometry.shape)
+    items, _ = predictor.items(sample)
     labelled = [item for item in items if item.label]
     for label in {item.label for item in labelled}:
         scheme.index(label)

@@ -71,7 +71,9 @@ def _patch_pixels(size, geometry):
     return pixels
 
 
-def occlusion_map(classifier, image, class_name, *, size=None, fill="azimuthal", redshift=None, centre=None):
+def occlusion_map(
+    classifier, image, class_name, *, size=None, fill="azimuthal", redshift=None, centre=None, columns=None
+):
     """
     Map of how much each patch of an image adds to the log-odds of a class.
 
@@ -94,6 +96,8 @@ def occlusion_map(classifier, image, class_name, *, size=None, fill="azimuthal",
         Redshift; by default that of the header.
     centre : `~astropy.coordinates.SkyCoord`, optional
         Centre of the field; by default the middle of the image.
+    columns : `~astropy.table.Table`, optional
+        One row with the columns that the classifier uses beside the image, if it does.
 
     Returns
     -------
@@ -134,7 +138,7 @@ def occlusion_map(classifier, image, class_name, *, size=None, fill="azimuthal",
     geometry = predictor.geometry
     pixels = _patch_pixels(size, geometry)
     check_choice("fill", fill, FILLS)
-    counts, wcs, meta = load_one(predictor, image, redshift=redshift, centre=centre)
+    counts, wcs, meta = load_one(predictor, image, redshift=redshift, centre=centre, columns=columns)
     shape = tuple(-(-n // pixels) for n in geometry.shape)
     patches = [
         tuple(slice(i * pixels, min((i + 1) * pixels, n)) for i, n in zip(place, geometry.shape, strict=True))

@@ -13,7 +13,6 @@ from astroclassify._checks import check_integer, require
 from astroclassify.exceptions import AstroclassifyWarning
 from astroclassify.tables import provenance
 
-from ..inputs._items import as_items
 from ..networks._build import architecture_name
 from ._gradients import torch_maps
 from ._maps import load_counts
@@ -114,7 +113,7 @@ def randomisation_check(classifier, images, rng=None, *, n_draws=5):
     predictor = classifier._fitted()
     torch = require("torch", extra="train")
     network = classifier.build_network().eval()
-    items, _ = as_items(images, bands=predictor.bands, shape=predictor.geometry.shape)
+    items, _ = predictor.items(images)
     _, counts, failed = load_counts(predictor, items)
     if not len(counts):
         raise ValueError(f"images must hold at least one that can be used, got {failed[0] if failed else 'none'}")

@@ -13,6 +13,7 @@ from astroclassify.schemes import Flag
 
 from ..doubt._novelty import FALSE_ALARM_RATE
 from ..inputs._brightness import resolution_of
+from ..inputs._columns import as_planes, with_values
 from ..inputs._items import as_items, open_folder
 from ..inputs._pixels import attempt, load_pixels
 from ..inputs._predictions import prediction_table
@@ -39,12 +40,14 @@ class Predictor:
     """
     All that inference needs of a fitted classifier.
 
-    ``instruments`` and ``energy_range`` of the description ``training`` decide about flags.
+    ``instruments`` and ``energy_range`` of the description ``training`` decide about flags. ``optional`` bands may be
+    absent.
     """
 
     def __init__(
-        self, network, *, bands, geometry, preprocessing, training, temperature=1.0, novelty=None, familiarity=None
-    ):
+        self, network, *, bands, geometry, preprocessing, training, temperature=1.0, novelty=None, familiarity=None,
+        optional=(),
+    ):  # fmt: skip
         self.network = network
         self.bands = tuple(bands)
         self.geometry = geometry
@@ -53,6 +56,43 @@ class Predictor:
         self.temperature = temperature
         self.novelty = novelty
         self.familiarity = familiarity
+        self.optional = tuple(optional)
+
+    @property
+    def needed(self):
+        """Bands that must be there."""
+        return tuple(band for band in self.bands if band not in self.optional)
+
+    @property
+    def columns(self):
+        """Names of the numbers beside an image that it uses."""
+        return () if self.preprocessing.columns is None else self.preprocessing.columns.names
+
+    def items(self, images, *, columns=None, **where):
+        """
+        As `as_items`, for this model; with the numbers beside the images, from a table ``columns`` or the images' own.
+        """
+        images = open_folder(images)
+        items, single = as_items(images, bands=self.bands, shape=self.geometry.shape, **where)
+        if self.columns:
+            items = with_values(items, images, columns, self.columns, self.preprocessing.columns.units)
+        elif columns is not None:
+            raise SchemaError("columns are for a model that uses numbers beside the images, which this one does not")
+        return items, single
+
+    def messages(self, items, rows):
+        """Why each row failed, or what an answer is made without, or an empty text."""
+        return [row.message or self._note(item, row.flags) for item, row in zip(items, rows, strict=True)]
+
+    def _note(self, item, flags):
+        """What the answer for an item is made without."""
+        notes = []
+        if self.optional and flags & Flag.NO_OPTICAL:
+            notes.append(f"no {' or '.join(self.optional)} image: judged by {', '.join(self.needed)} alone")
+        if flags & Flag.MISSING_VALUE and not flags & Flag.FAILED:
+            names = [name for name, value in zip(self.columns, item.values, strict=True) if not np.isfinite(value)]
+            notes.append(f"no {', '.join(names)}: the mean of the training images is taken")
+        return "; ".join(notes)
 
     def load(self, item):
         """Counts on the grid, float32, shape (n_planes, ny, nx), and flags of one item."""
@@ -61,8 +101,12 @@ class Predictor:
     def _load(self, item):
         """Counts, flags and exposure (s, or None)."""
         pixels, flags, header = load_pixels(
-            item, bands=self.bands, geometry=self.geometry, energy=self.energy, stretch=self.preprocessing.stretch
-        )
+            item, bands=self.bands, geometry=self.geometry, energy=self.energy, stretch=self.preprocessing.stretch,
+            optional=self.optional,
+        )  # fmt: skip
+        if self.columns:
+            pixels = as_planes(pixels[None], [item.values])[0]
+            flags |= 0 if np.all(np.isfinite(item.values)) else int(Flag.MISSING_VALUE)
         if header is None:
             return pixels, flags, None
         return pixels, flags | self._strangeness(header), header.exposure
@@ -70,7 +114,7 @@ class Predictor:
     @property
     def shape(self):
         """Shape of the planes of an image, (n_planes, ny, nx)."""
-        return n_planes(self.bands, self.preprocessing.stretch), *self.geometry.shape
+        return n_planes(self.bands, self.preprocessing.stretch) + len(self.columns), *self.geometry.shape
 
     @property
     def energy(self):
@@ -104,9 +148,9 @@ class Predictor:
     def decisive(self):
         """What decides its answers, in plain types and bytes: two predictors with the same one give the same rows."""
         known = {key: self.training.get(key) for key in ("instruments", "energy_range", "energy_ranges")}
-        rules = [self.bands, self.geometry.to_dict(), self.preprocessing.to_dict(), known, self.temperature]
-        rules += [None if each is None else each.to_dict() for each in (self.novelty, self.familiarity)]
-        return rules, self.network.data
+        rules = [self.bands, self.optional, self.geometry.to_dict(), self.preprocessing.to_dict(), known]
+        scores = [None if each is None else each.to_dict() for each in (self.novelty, self.familiarity)]
+        return [*rules, self.temperature, *scores], self.network.data
 
     def load_batch(self, items):
         """
@@ -262,13 +306,12 @@ def _kept_rows(predictor, items, checkpoint, executor, progress):
 
 def classify(
     predictor, images, *, scheme, redshift=None, centre=None, pixel_scale=None, executor=None, progress=None,
-    checkpoint=None, model="",
+    checkpoint=None, model="", columns=None,
 ):  # fmt: skip
     """Table of predictions, one row per image in the order given; see `CutoutClassifier.classify`."""
     images = open_folder(images)
-    items, single = as_items(
-        images, bands=predictor.bands, shape=predictor.geometry.shape, redshift=redshift, centre=centre,
-        pixel_scale=pixel_scale,
+    items, single = predictor.items(
+        images, redshift=redshift, centre=centre, pixel_scale=pixel_scale, columns=columns
     )  # fmt: skip
     _check_labels(items, scheme)
     if single:
@@ -281,7 +324,7 @@ def classify(
         [item.source_id for item in items],
         np.array([row.probabilities for row in rows]),
         [row.flags for row in rows],
-        [row.message for row in rows],
+        predictor.messages(items, rows),
         scheme,
         sample=images if hasattr(images, "colnames") else None,
         familiarity=None if predictor.familiarity is None else [row.familiarity for row in rows],
@@ -291,7 +334,7 @@ def classify(
 
 def probabilities(predictor, images):
     """Probabilities (n, n_classes) of images; one that cannot be used is an error."""
-    items, _ = as_items(images, bands=predictor.bands, shape=predictor.geometry.shape)
+    items, _ = predictor.items(images)
     result = np.zeros((len(items), predictor.network.n_classes))
     size = BATCH * (lanes() + 1)
     for start in range(0, len(items), size):

@@ -46,7 +46,7 @@ def fingerprints(items, predictor):
         if not isinstance(item.value, (str, PathLike, Exception)):
             raise ArgumentError(f"checkpoint is for images in files, got {type(item.value).__name__}")
         digest = start.copy()
-        digest.update(repr((_state_of(item.value), item.redshift, item.centre, item.flags)).encode())
+        digest.update(repr((_state_of(item.value), item.redshift, item.centre, item.flags, *item.values)).encode())
         prints.append(digest.hexdigest())
     return prints
 

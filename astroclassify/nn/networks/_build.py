@@ -8,6 +8,7 @@ from astroclassify._checks import check_number, first_line, require
 from astroclassify.exceptions import ModelError
 
 from ._attention import build_attention
+from ._columns import add_columns
 from ._export import export_onnx
 from ._kosiba import build_kosiba2020
 from ._mobilenet import build_mobilenet, build_mobilenet_v2
@@ -91,11 +92,12 @@ def _adapt(function):
     return builder
 
 
-def build(architecture, *, n_bands, n_classes, shape, n_filters=None, seed, dropout=None):
+def build(architecture, *, n_bands, n_classes, shape, n_filters=None, seed, dropout=None, n_columns=0):
     """
     An untrained network in training mode; start values depend on ``seed`` alone, torch's own generator is unchanged.
 
-    ``n_filters`` and ``dropout`` are by default as published. A network of the user is tried: ValueError if it does not
+    ``n_columns`` numbers beside the image come as planes after ``n_bands`` others (`add_columns`). ``n_filters`` and
+    ``dropout`` are by default as published. A network of the user is tried: ValueError if it does not
     give ``n_classes`` logits or cannot be exported to ONNX.
     """
     known = check_architecture(architecture)
@@ -110,6 +112,8 @@ def build(architecture, *, n_bands, n_classes, shape, n_filters=None, seed, drop
         network = known.build(n_bands, n_classes, tuple(shape), n_filters, dropout)
         if callable(architecture):
             _try_out(torch, network, n_bands, n_classes, shape)
+        if n_columns:
+            add_columns(network, n_bands, n_columns, n_classes)
     return network.train()
 
 

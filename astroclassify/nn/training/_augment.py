@@ -17,6 +17,7 @@ AUGMENTATIONS = {
     "shift": "shifted by up to 1/32 of the side; what leaves at one edge comes back at the other",
     "thin": "counts kept with a chance between 0.5 and 1: a shorter exposure",
     "brightness": "bands that hold no counts: multiplied by 0.8 to 1.25, offset by up to 0.1 of their spread",
+    "blank": "bands that hold no counts: not there in a quarter of the cases, so that the others must do",
     "depth": "with stretch 'brightness' or 'profile': the depth wrong by 10 % (1 sigma), and in a quarter of the cases "
     "unknown; half of these profiles become those of pictures, clipped and without background",
 }
@@ -25,6 +26,7 @@ _SHIFT = 32
 _LEAST_KEPT = 0.5
 _GAIN = 1.25
 _OFFSET = 0.1
+_BLANK = 0.25
 # Effective areas, column densities and dates are known to about this (dex); so often the exposure is not known at all.
 _DEPTH_ERROR, _UNKNOWN_DEPTH = 0.04, 0.25
 # Pictures are clipped at the brightness of one of so many rings, the innermost 68 kpc.
@@ -47,6 +49,8 @@ def check_augmentation(names, *, counts, calibrated=False, profile=False):
         raise ValueError("augmentation 'thin' needs a band that holds counts (see count_bands)")
     if "brightness" in names and all(counts):
         raise ValueError("augmentation 'brightness' needs a band that holds no counts: counts are made fewer by 'thin'")
+    if "blank" in names and (all(counts) or not any(counts)):
+        raise ValueError("augmentation 'blank' needs a band that holds counts, which stays, and one that holds none")
     if "depth" in names and not calibrated:
         raise ValueError("augmentation 'depth' is for stretches 'brightness' and 'profile', which know the depth")
     if profile and set(names) - {"depth"}:
@@ -166,7 +170,7 @@ def _one(image, names, counts, rng):
         kept = _LEAST_KEPT ** rng.uniform(0, 1)
         thinned = [thin(plane, kept, rng) for plane, c in zip(image, counts, strict=False) if c]
         image = image.copy()
-        image[: len(counts)][list(counts)] = thinned
+        image[: len(counts)][[bool(c) for c in counts]] = thinned
         if len(image) > len(counts):  # the depth follows the exposure
             image[2] += image.dtype.type(math.log10(kept))
     if "depth" in names:
@@ -180,8 +184,14 @@ def _one(image, names, counts, rng):
     if "shift" in names:
         most = min(image.shape[1:]) // _SHIFT
         image = np.roll(image, tuple(rng.integers(-most, most + 1, size=2)), axis=(1, 2))
+    others = [number for number, c in enumerate(counts) if c is False]
     if "brightness" in names:
-        image = np.stack([plane if c else _brightness(plane, rng) for plane, c in zip(image, counts, strict=True)])
+        image = image.copy()
+        for number in others:
+            image[number] = _brightness(image[number], rng)
+    if "blank" in names and rng.random() < _BLANK:
+        image = image.copy()
+        image[others] = np.nan
     return image
 
 
@@ -189,8 +199,8 @@ def augment(images, rng, *, names, counts):
     """
     Images (n, n_planes, ny, nx) of counts, each changed at random, all its planes alike; before any stretch.
 
-    ``names`` are keys of `AUGMENTATIONS`, ``counts`` tells which bands hold counts; other planes are those of
-    `~..inputs._brightness.PLANES`.
+    ``names`` are keys of `AUGMENTATIONS`, ``counts`` tells which bands hold counts (None: a plane that is a number);
+    other planes are those of `~..inputs._brightness.PLANES`.
     """
     out = np.empty_like(images)
     for index, image in enumerate(images):

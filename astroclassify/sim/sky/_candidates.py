@@ -24,7 +24,7 @@ __all__ = ["simulate_candidates"]
 
 SETTINGS_FILE = "candidates.json"
 # Raised when the same seed gives other images although no number of the population has changed.
-RECIPE = 2
+RECIPE = 3
 _FINEST = 0.8  # arcsec, least size of a pixel
 
 
@@ -104,10 +104,10 @@ def simulate_candidates(
 
     These choices decide how hard the classes are to tell apart: the significance and core radius at which half of the
     clusters are found (``cluster_significance``, ``cluster_extent``; most lie near them), the brightness of point
-    sources and nearby galaxies (``point_significance``, ``galaxy_counts``), the share of candidates with an unrelated
-    group of galaxies in the field (``chance_group_share``), of clusters with a cool core or an active nucleus, and the
-    shares of ``other_kinds``. They are set by hand. A score reached on simulated candidates is therefore no statement
-    about the sky.
+    sources and nearby galaxies (``point_significance``, ``galaxy_counts``), the share of clusters with a cool core or
+    an active nucleus, and the shares of ``other_kinds``. They are set by hand. A score on simulated candidates is
+    therefore no statement about the sky. Clusters and groups that have nothing to do with a candidate come from the
+    same luminosity function; with them galaxies cluster on the plate as on the sky.
 
     Not simulated: MOS cameras, azimuthal structure of the PSF, flares, clustering of nuclei, plate flaws.
 

@@ -103,7 +103,7 @@ def draw_cluster(redshifts, pointing, rng):
     return {name: float(values[chosen]) for name, values in drawn.items()}
 
 
-def draw_population(number, redshifts, rng):
+def draw_population(number, redshifts, rng, *, luminosities=P.luminosities):
     """
     Draw clusters from the luminosity function, uniformly in comoving volume, whether an X-ray survey finds them or not.
 
@@ -112,7 +112,7 @@ def draw_population(number, redshifts, rng):
     z, _, _, log_volume, _ = cosmology_table()
     low, high = _volumes(redshifts)
     redshift = np.interp(np.log(low + (high - low) * rng.random(number)), log_volume, z)
-    luminosity = _draw_luminosity(number, rng)
+    luminosity = _draw_luminosity(number, rng, luminosities)
     mass = mass_of(luminosity / P.soft_fraction, redshift) * 10 ** (P.mass_scatter * rng.standard_normal(number))
     r_500 = radius_of(mass, redshift)
     share = P.core_fraction * np.exp(P.core_scatter * rng.standard_normal(number))
@@ -136,9 +136,9 @@ def _volumes(redshifts):
     return np.exp(np.interp(redshifts, z, log_volume))
 
 
-def cluster_density(redshifts):
+def cluster_density(redshifts, *, luminosities=P.luminosities):
     """Clusters of the luminosity function in a range of redshift, per square degree."""
-    luminosity = np.geomspace(*P.luminosities, _NODES)
+    luminosity = np.geomspace(*luminosities, _NODES)
     density = P.luminosity_density * (luminosity / 1e44) ** (1 - P.luminosity_slope)
     density *= np.exp(-luminosity / P.luminosity_break)  # Mpc-3 per unit of ln L
     step = np.log(luminosity[1] / luminosity[0])
@@ -146,17 +146,17 @@ def cluster_density(redshifts):
     return float(np.sum((density[1:] + density[:-1]) / 2) * step * (high - low) / _SKY)
 
 
-@functools.lru_cache(maxsize=1)
-def _luminosity_table():
-    luminosity = np.geomspace(*P.luminosities, _NODES)
+@functools.lru_cache(maxsize=2)
+def _luminosity_table(luminosities):
+    luminosity = np.geomspace(*luminosities, _NODES)
     # dN/dlnL
     density = (luminosity / P.luminosity_break) ** (1 - P.luminosity_slope) * np.exp(-luminosity / P.luminosity_break)
     below = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
     return below / below[-1], np.log(luminosity)
 
 
-def _draw_luminosity(number, rng):
-    return np.exp(np.interp(rng.random(number), *_luminosity_table()))
+def _draw_luminosity(number, rng, luminosities=P.luminosities):
+    return np.exp(np.interp(rng.random(number), *_luminosity_table(luminosities)))
 
 
 def _detection(flux, core, pointing):

@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 
+from . import _clusters as clusters
 from ._population import POPULATION as P
 
 __all__ = [
@@ -60,8 +61,22 @@ def add_plate_sky(scene, half, magnitudes, rng):
     magnitude = _draw_magnitudes(P.star_counts, P.star_magnitudes, density * area, rng)
     place = (rng.random((2, magnitude.size)) - 0.5) * sides
     scene.stars.append(np.column_stack([*place, magnitude]))
-    magnitude = _draw_magnitudes(P.galaxy_number_counts, magnitudes, area, rng)
+    magnitude = _draw_magnitudes(P.galaxy_number_counts, magnitudes, (1 - P.grouped_share) * area, rng)
     scene.galaxies.append(_field_galaxies(magnitude, *sides[:, 0], rng))
+    scene.galaxies += _groups(sides, area, magnitudes, rng)
+
+
+def _groups(sides, area, magnitudes, rng):
+    """Galaxies, within the range of magnitude, of the groups whose gas is too faint for the X-ray image."""
+    luminosities = P.faint_group_luminosity, P.luminosities[0]
+    number = rng.poisson(clusters.cluster_density(P.group_redshifts, luminosities=luminosities) * area)
+    drawn = clusters.draw_population(number, P.group_redshifts, rng, luminosities=luminosities)
+    groups = []
+    for chosen, place in enumerate(((rng.random((2, number)) - 0.5) * sides).T):
+        galaxies = clusters.cluster_galaxies({name: values[chosen] for name, values in drawn.items()}, rng)
+        galaxies[:, :2] += place
+        groups.append(galaxies[(galaxies[:, 2] > magnitudes[0]) & (galaxies[:, 2] < magnitudes[1])])
+    return groups
 
 
 def _draw_magnitudes(counts, bounds, area, rng):

@@ -171,7 +171,8 @@ def _develop(light, grid, rng):
     rms = np.float32(P.grain * min(1.0, P.grain_pixel / grid.pixel) / left)
     fill = density / P.top_density
     sky_fill = sky / P.top_density
-    density += rms * grain * np.sqrt(fill * (1 - fill) / (sky_fill * (1 - sky_fill)))
+    # As the root of the density (a real plate: 554 and 409 adu at densities of 12,570 and 6,310), and none at the top.
+    density += rms * grain * np.sqrt(fill * (1 - fill**4) / (sky_fill * (1 - sky_fill**4)))
     return np.round(np.clip(density, 100.0, P.top_density)).astype(np.float32)
 
 

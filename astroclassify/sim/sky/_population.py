@@ -116,15 +116,14 @@ class Population:
     other_shares: tuple = (0.30, 0.30, 0.08, 0.10, 0.05, 0.05, 0.12)  # choice
     hot_rate: float = 0.5  # hot columns per pointing; choice
     arc_rate: float = 0.05  # arcs of stray light per pointing; choice
-    chance_group_share: float = 0.2  # of candidates with an optical group that has nothing to do with them: DIFFICULTY
 
     # --- plate: POSS-II red (IIIaF + RG610) as digitised ("DSS2 red") -------------------------------------------------
     sky_brightness: float = 20.9  # R mag arcsec-2; memory
     sky_density: float = 5600.0  # adu; typical of DSS2 red frames
     sky_density_scatter: float = 0.12  # natural log
-    top_density: float = 24000.0  # adu, saturation
-    contrast: float = 1.5  # slope of the characteristic curve; choice that gives the plate limit with `grain`
-    grain: float = 250.0  # adu, rms of a pixel of `grain_pixel` at the sky
+    top_density: float = 23000.0  # adu, saturation; 22,100 and 22,900 on a real plate
+    contrast: float = 2.1  # slope of the characteristic curve; with `grain` it gives the plate limit R = 20.8
+    grain: float = 345.0  # adu, rms of a pixel of `grain_pixel` at the sky; 6.5 % of the sky at 1.01" on a real plate
     grain_pixel: float = 1.18  # arcsec
     # arcsec, sigma of the scanner's smoothing: neighbours at 1" correlate 0.6 as on a real plate
     grain_scale: float = 0.70
@@ -136,6 +135,11 @@ class Population:
     # Field galaxies: 30, 105, 1500 deg-2 to R = 16.5, 17.5, 20 (Metcalfe et al. 1991; Yasuda et al. 2001); memory
     galaxy_number_counts: tuple = (3.18, 0.39, -0.025)
     field_magnitudes: tuple = (13.0, 22.3)
+    # Groups on the plate whose gas is not drawn: the luminosity function goes on down to where galaxies cluster on the
+    # sky as they are seen to (tests), about 2e12 Msun; erg s-1
+    faint_group_luminosity: float = 1e41
+    group_redshifts: tuple = (0.01, 0.6)
+    grouped_share: float = 0.24  # of the galaxies, in these groups and in the clusters; the tests add all up
 
 
 POPULATION = Population()

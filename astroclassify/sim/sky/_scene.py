@@ -134,11 +134,10 @@ def _galaxy(scene, x, y, rng):
 
 
 def _field(scene, half, rng):
-    """Sky around the candidate: nuclei, stars, galaxies, perhaps a group of galaxies in front or behind."""
+    """Sky around the candidate: nuclei, stars, galaxies, and clusters in front of it, behind it and beside it."""
     add_nuclei(scene, half, 60.0, 1.0, rng)
     add_plate_sky(scene, half, P.field_magnitudes, rng)
-    if rng.random() < P.chance_group_share:
-        _chance_group(scene, half, rng)
+    _field_clusters(scene, half, rng)
 
 
 def add_nuclei(scene, half, margin, multiple, rng):
@@ -154,10 +153,12 @@ def add_nuclei(scene, half, margin, multiple, rng):
     return flux, place, magnitude
 
 
-def _chance_group(scene, half, rng):
-    """Galaxies of a small group whose gas is too faint to see."""
-    redshift = rng.uniform(0.07, 0.35)
-    mass = 10 ** rng.uniform(13.2, 13.8)
-    group = {"redshift": redshift, "m_500": mass, "r_500": float(clusters.radius_of(mass, redshift))}
-    x, y = (rng.uniform(-0.8, 0.8) * each for each in half)
-    scene.galaxies.append(_shifted(clusters.cluster_galaxies(group, rng), x, y))
+def _field_clusters(scene, half, rng):
+    """Clusters of the luminosity function that have nothing to do with the candidate."""
+    sides, area = sides_of(half, 120.0)
+    redshifts = P.redshifts[0][0], P.redshifts[-1][-1]
+    number = rng.poisson(clusters.cluster_density(redshifts) * area)
+    drawn, of_candidate = clusters.draw_population(number, redshifts, rng), (scene.kind, scene.truth)
+    for chosen, place in enumerate(((rng.random((2, number)) - 0.5) * sides).T.tolist()):
+        add_cluster(scene, {name: float(values[chosen]) for name, values in drawn.items()}, *place, rng)
+    scene.kind, scene.truth = of_candidate

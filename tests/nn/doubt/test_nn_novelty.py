@@ -283,7 +283,8 @@ def test_novelty_of_a_network():
 
     def sample(n):
         headers = tuple(SimpleNamespace(exposure=1e5) for _ in range(n))
-        return SimpleNamespace(counts=clusters(n, rng), groups=np.arange(n).astype(str), headers=headers)
+        images = clusters(n, rng)
+        return SimpleNamespace(counts=images, planes=images, groups=np.arange(n).astype(str), headers=headers)
 
     predictor = stand_in()._fitted()
     for held in (None, sample(5), sample(100)):

@@ -345,7 +345,7 @@ def test_calibration_divides_logits_by_the_temperature(fitted, tmp_path):
 def test_activation_map_is_that_of_the_maps_module(fitted, monkeypatch):
     seen = []
 
-    def activation_map(classifier, image, class_name, *, redshift, centre, pixel_scale):
+    def activation_map(classifier, image, class_name, *, redshift, centre, pixel_scale, columns):
         seen.append((classifier, class_name, redshift, centre))
         return CCDData(np.zeros((2, 2)), unit="")
 

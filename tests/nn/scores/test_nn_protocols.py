@@ -11,6 +11,7 @@ from astropy.nddata import CCDData
 from astropy.table import MaskedColumn, QTable
 from astropy.wcs import WCS
 from sklearn.base import BaseEstimator
+from sklearn.metrics import auc
 
 from astroclassify.exceptions import AstroclassifyError, AstroclassifyWarning, SchemaError
 from astroclassify.images import Geometry, write_image
@@ -20,6 +21,7 @@ from astroclassify.nn import (
     cross_validate,
     learning_curve,
     repeat_seeds,
+    roc_seeds,
     score,
     score_seeds,
     split_sample,
@@ -166,8 +168,12 @@ def test_a_failed_seed_keeps_its_rows_and_is_left_out_of_the_mean():
 
 def test_single_failed_rows_of_a_seed_are_wrong():
     result = repeat_seeds(
-        ThresholdClassifier("c_sb", scheme="cluster", thresholds=[0.5]), sample(20), sample(10, first=50), n_seeds=2
-    , rng=0)
+        ThresholdClassifier("c_sb", scheme="cluster", thresholds=[0.5]),
+        sample(20),
+        sample(10, first=50),
+        n_seeds=2,
+        rng=0,
+    )
     result["label_pred"][0] = ""
     result["p_cluster"][0] = result["p_other"][0] = np.nan
     with pytest.warns(AstroclassifyWarning, match="1 rows without prediction of the others are counted as wrong"):
@@ -321,3 +327,24 @@ def test_masked_labels_are_no_class():
     assert "f" in train["source_id"] and set(test["label"]) == {"CC"}
     with pytest.raises(SchemaError, match="take rows without a label out first"):
         repeat_seeds(ThresholdClassifier("c_sb"), sample, test, rng=0)
+
+
+def test_mean_roc_has_the_mean_of_the_areas():
+    rng = np.random.default_rng(4)
+    n, n_seeds = 60, 4
+    truth = np.tile(np.arange(n) % 3 == 0, n_seeds)
+    p = np.round(np.clip(0.4 + 0.25 * truth + rng.normal(0, 0.2, n * n_seeds), 0, 1), 1)  # many ties
+    table = QTable({"source_id": [f"s{i}" for i in range(n)] * n_seeds})
+    table["label_pred"] = np.where(p > 0.5, "cluster", "other")
+    table["p_cluster"], table["p_other"], table["flags"] = p, 1 - p, 0
+    table["label"], table["seed"] = np.where(truth, "cluster", "other"), np.repeat(np.arange(n_seeds), n)
+    curve, scores = roc_seeds(table, scheme=CLUSTER), score_seeds(table, scheme=CLUSTER)
+    for row, label in enumerate(CLUSTER.classes):
+        part = curve[curve["class"] == label]
+        assert np.all(np.diff(part["fpr"]) >= 0) and np.all(np.diff(part["tpr"]) >= -1e-12)
+        assert abs(auc(part["fpr"], part["tpr"]) - scores["auc"][row]) < 1e-9
+        assert np.all(part["tpr_std"] >= 0) and part["tpr"][-1] == 1 and part["tpr_std"][-1] == 0
+    one = roc_seeds(table[:n], scheme=CLUSTER)
+    assert np.isnan(one["tpr_std"]).all() and curve.meta["n_seeds"] == 4
+    with pytest.raises(SchemaError, match="must have a column 'seed'"):
+        roc_seeds(table["source_id", "label"], scheme=CLUSTER)

@@ -199,7 +199,7 @@ def test_one_hot_labels_are_hard_labels():
 def make_set(soft, weights):
     n = len(soft)
     groups, totals = np.arange(n).astype(str), np.zeros((n, 1))
-    return TrainingSet(np.zeros((n, 1, 2, 2), np.float32), soft, weights, groups, (), (), totals, 0)
+    return TrainingSet(np.zeros((n, 1, 2, 2), np.float32), soft, weights, groups, (), (), totals, np.zeros((n, 0)), 0)
 
 
 @pytest.mark.parametrize("rule", [None, "balanced", {"CC": 3.0}])
