@@ -14,7 +14,12 @@ MOS in turn; cutouts of 7 arcmin, 178 x 178 pixels, X-ray and plate):
 - ``FOLDER/sky``: everything at the sky's densities and all that is found with EXT_LIKE above 3 (`ANY`).
   ``clusters.ecsv`` has all clusters of these fields, found or not, ``densities.csv`` what was found per square degree.
 
-``real`` writes a test set from real fields: what is known there, and sources that were put in; see `_real_candidates`.
+``real`` writes a test set from real fields, ``FOLDER/real``: what is known there, and sources that were put in; see
+`_real_candidates`.
+
+Both bring what there is together in ``FOLDER``, one sample with the column ``origin`` (``simulated``, ``sky``,
+``real``, ``injected``). Candidates of the sky and of real fields have the split ``test`` there, and only those are in
+it that pass the cuts of the training sample, so that their class fractions are those of its population.
 
 A run that was ended goes on with the same command; the number of workers changes nothing in what is written.
 """
@@ -49,7 +54,7 @@ DENSITY = {"cluster": (14, 3), "galaxy": 20, "bright": 3, "star": 3}
 # the clusters 0.40 to 0.262 nearby and distant, of the others a third each (of all: 0.1126, 0.1127, 0.1127).
 SPLITS = {
     "train": {"low_z": 511, "high_z": 334, "galaxy": 129, "point": 129, "other": 130},
-    "validate": {"low_z": 121, "high_z": 79, "galaxy": 35, "point": 34, "other": 35},
+    "validation": {"low_z": 121, "high_z": 79, "galaxy": 35, "point": 34, "other": 35},
     "test": {"low_z": 51, "high_z": 34, "galaxy": 28, "point": 29, "other": 28},
 }
 FIRST, STEP, MOST = 160, 20, 600  # fields simulated before the splits are tried, after, and at most
@@ -71,11 +76,12 @@ def main():
     arguments = parser.parse_args()
     with _executor(arguments.workers) as executor:
         if arguments.verb == "real":
-            make_real(arguments.folder, arguments.data, executor)
+            make_real(arguments.folder / "real", arguments.data, executor)
         else:
             for name, make in (("training", make_training), ("sky", make_sky)):
                 if arguments.part in (None, name):
                     make(arguments.folder / name, executor)
+    bring_together(arguments.folder)
 
 
 def _executor(workers):
@@ -96,7 +102,7 @@ def make_training(folder, executor):
         print(f"{n_fields} fields: still missing {lacking}", file=sys.stderr)
     else:
         raise SystemExit(f"{MOST} fields do not hold enough candidates: missing {lacking}")
-    sample["split"] = split
+    sample["split"], sample["origin"] = split, np.full(len(sample), "simulated", dtype="U10")
     tables.write(sample[split == ""], folder / "spare.ecsv", overwrite=True)
     chosen = sample[split != ""]
     tables.write_sample(chosen, folder, overwrite=True)
@@ -111,7 +117,7 @@ def choose(groups, labels):
     """
     groups, labels = np.asarray(groups, str), np.asarray(labels, str)
     need = {name: dict(quota) for name, quota in SPLITS.items()}
-    split = np.full(len(labels), "", dtype="U8")
+    split = np.full(len(labels), "", dtype="U10")
     for group in dict.fromkeys(groups.tolist()):
         name = max(need, key=lambda each: max(need[each][c] / SPLITS[each][c] for c in CANDIDATE.classes))
         for row in np.flatnonzero(groups == group):
@@ -135,6 +141,11 @@ def missing(split, labels):
 def make_sky(folder, executor):
     """Fields as the sky is, with all that is found and all clusters that are there."""
     sample = simulate_survey(SKY_FIELDS, rng=SEED + 1, out=folder, cuts=ANY, size=SIZE, shape=SHAPE, executor=executor)
+    # Names of their own beside those of the training sample, whose fields are others.
+    for name in ("source_id", "group_id"):
+        sample[name] = np.char.replace(sample[name].astype(str), "field-", "sky-")
+    sample["origin"] = np.full(len(sample), "sky", dtype="U10")
+    tables.write_sample(sample, folder, overwrite=True)
     clusters, area = clusters_of(folder, sample)
     tables.write(clusters, folder / "clusters.ecsv", overwrite=True)
     write_densities(folder / "densities.csv", sample, area)
@@ -148,6 +159,7 @@ def clusters_of(folder, sample):
     parts, area = [], 0 * u.deg**2
     for path in sorted((folder / "truth").glob("*.ecsv")):
         truth = tables.read(path)
+        truth["group_id"] = np.char.replace(truth["group_id"].astype(str), "field-", "sky-")
         area += truth.meta["area"]
         seen = (truth["kind"] == "cluster") & (truth["off_axis"] <= 13 * u.arcmin) & (truth["flags"] == 0)
         part = truth[seen]
@@ -176,8 +188,28 @@ def write_densities(path, sample, area):
             writer.writerow(row)
 
 
+def bring_together(folder):
+    """One sample of those that are there; the splits of the training sample, all others for tests."""
+    parts = []
+    for name in ("training", "sky", "real"):
+        if not (folder / name / tables.SAMPLE_FILE).is_file():
+            continue
+        part = tables.read_sample(folder / name)
+        if name != "training":
+            part["split"] = np.full(len(part), "test", dtype="U10")
+            kept = part["origin"] == "real"
+            part = part[kept | EXTENDED.passed(part)]
+        part["path"] = np.array([f"{name}/{path}" if path else "" for path in part["path"]], dtype=str)
+        part.meta = {}
+        parts.append(part)
+    sample = vstack(parts, metadata_conflicts="silent")
+    sample.meta = tables.provenance(scheme=CANDIDATE.to_dict())
+    tables.write_sample(sample, folder, overwrite=True)
+
+
 def make_real(folder, data, executor):
     """Real fields, see `_real_candidates`."""
+    folder.mkdir(parents=True, exist_ok=True)
     sample, injected = _real_candidates.make_real(folder, data, executor, EXTENDED, (SIZE, SHAPE))
     for origin in ("real", "injected"):
         labels = np.asarray(sample["label"], str)[sample["origin"] == origin]

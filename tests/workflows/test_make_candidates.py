@@ -32,7 +32,7 @@ def test_splits_are_those_of_the_paper(script):
         name: (quota["low_z"] + quota["high_z"], quota["galaxy"] + quota["point"] + quota["other"])
         for name, quota in script.SPLITS.items()
     }
-    assert sizes == {"train": (845, 388), "validate": (200, 104), "test": (85, 85)}
+    assert sizes == {"train": (845, 388), "validation": (200, 104), "test": (85, 85)}
     total = np.array([[quota[name] for name in CANDIDATE.classes] for quota in script.SPLITS.values()]).sum(axis=0)
     assert total.sum() == 1707
     np.testing.assert_allclose(total / 1707, [0.40, 0.262, 0.1126, 0.1127, 0.1127], atol=0.0006)
