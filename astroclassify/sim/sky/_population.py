@@ -84,6 +84,7 @@ class Population:
     richness: float = 36.0
     richness_slope: float = 0.87
     # M*_R, H0 = 68: r* = -21.7 to -22.2 (Popesso et al. 2005; De Propris et al. 2003 with b_J - R = 1.5); memory
+    # with k correction and evolution within 0.2 mag of redMaPPer's m* to z = 0.5 (tests)
     characteristic_magnitude: float = -22.0
     faint_slope: float = -1.05  # Schechter alpha; memory
     concentration: float = 3.5  # of the galaxies, c500 of an NFW profile (Lin et al. 2004: c200 about 3 to 4); memory

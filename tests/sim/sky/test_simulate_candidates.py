@@ -46,9 +46,7 @@ def test_cutouts_have_both_bands_on_one_grid():
 
 def test_classes_are_as_frequent_as_asked_and_the_first_never_change():
     how = {"rng": 1, "fractions": (5, 2, 1, 1, 1), "shape": (16, 16), "progress": False}
-    labels, first = (
-        [cutout.bands["xray"].meta["LABEL"] for cutout in simulate_candidates(n, **how)] for n in (33, 12)
-    )
+    labels, first = ([cutout.bands["xray"].meta["LABEL"] for cutout in simulate_candidates(n, **how)] for n in (33, 12))
     counts = np.array([labels.count(label) for label in CANDIDATE.classes])
     assert np.all(np.abs(counts - 33 * np.array([5, 2, 1, 1, 1]) / 10) < 1)
     assert first == labels[:12]

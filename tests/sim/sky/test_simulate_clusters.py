@@ -7,12 +7,16 @@ import pytest
 from astropy import units as u
 from astropy.table import Table
 from scipy.integrate import quad
+from scipy.spatial import cKDTree
+from scipy.special import gamma
 
 from astroclassify.fields._sky import source_counts
 from astroclassify.images import DEFAULT_COSMOLOGY
 from astroclassify.sim.sky import _clusters as clusters
+from astroclassify.sim.sky import _scene as scenes
 from astroclassify.sim.sky import _sky as sky
 from astroclassify.sim.sky import _xmm as xmm
+from astroclassify.sim.sky._counterparts import add_plate_sky
 from astroclassify.sim.sky._population import POPULATION
 
 HALF = (810.0, 810.0)
@@ -210,3 +214,77 @@ def test_rich_cluster_stands_out_on_the_plate():
     # Abell richness class 0 to 1: 30 to 80 galaxies within m3 + 2 and 1.5 Mpc/h.
     assert 3 * field < np.mean(numbers) < 60 and 2 < field < 6
     assert 14.2 < np.mean([clusters.cluster_galaxies(cluster, rng)[0, 2] for _ in range(20)]) < 15.6
+
+
+def test_characteristic_magnitude_is_that_of_redmapper():
+    """m*_i of Rykoff et al. (2014, ApJ 785, 104, eq. 9), with r - i of the red sequence and r - R = 0.27 (memory)."""
+    for redshift, colour in ((0.1, 0.39), (0.2, 0.43), (0.3, 0.53), (0.4, 0.69), (0.5, 0.90)):
+        log = np.log(redshift)
+        published = 22.44 + 3.36 * log + 0.273 * log**2 - 0.0618 * log**3 - 0.0227 * log**4 + colour - 0.27
+        ours = clusters.apparent_magnitude(POPULATION.characteristic_magnitude, redshift)
+        assert ours == pytest.approx(published, abs=0.2)
+
+
+def test_richness_is_near_that_of_redmapper():
+    """Richness 40 (red, above 0.2 L*): M200m = 3.08e14 (McClintock et al. 2019), M500 about 1.7e14; memory."""
+    rng, numbers = np.random.default_rng(6), []
+    cluster = {"redshift": 0.3, "m_500": 1.7e14, "r_500": float(clusters.radius_of(1.7e14, 0.3))}
+    limit = clusters.apparent_magnitude(POPULATION.characteristic_magnitude, 0.3) + 1.75
+    reach = 1e3 / 0.6774 * 0.4**0.2 / clusters.kpc_per_arcsec(0.3)  # R_lambda
+    for _ in range(60):
+        galaxies = clusters.cluster_galaxies(cluster, rng)
+        inside = (np.hypot(galaxies[:, 0], galaxies[:, 1]) < reach) & (galaxies[:, 2] < limit)
+        numbers.append(np.sum(inside & (galaxies[:, 6] == 4)))
+    assert np.mean(numbers) == pytest.approx(40, rel=0.3)
+
+
+def test_clusters_are_not_more_than_haloes():
+    """Below the mass function of Tinker et al. (2008) for Planck 2015 at z = 0.2 (colossus 1.4.0), by less than 4."""
+    rng, redshifts = np.random.default_rng(7), (0.15, 0.25)
+    low, high = clusters._volumes(redshifts)
+    density = clusters.cluster_density(redshifts) * 41252.96 / (high - low)
+    mass = clusters.draw_population(100_000, redshifts, rng)["m_500"]
+    for limit, haloes in ((3e13, 3.12e-5), (1e14, 4.99e-6), (2e14, 1.31e-6)):
+        assert 0.25 < density * np.mean(mass > limit) / haloes < 1
+
+
+@pytest.fixture(scope="module")
+def plate_sky():
+    """Galaxies of a square degree, those of groups and clusters as well, and a margin."""
+    rng, scene = np.random.default_rng(8), scenes.Scene("", "", pointing())
+    half = (3600.0, 3600.0)
+    add_plate_sky(scene, half, POPULATION.field_magnitudes, rng)
+    scenes._field_clusters(scene, half, rng)
+    return scene.finish().galaxies
+
+
+def test_galaxies_of_field_groups_and_clusters_add_up(plate_sky):
+    inside = plate_sky[np.max(np.abs(plate_sky[:, :2]), axis=1) < 3600]
+    a, b, c = POPULATION.galaxy_number_counts
+    for limit in (18.0, 19.0, 20.0, 20.5, 21.0):
+        expected = 4 * 10 ** (a + b * (limit - 20) + c * (limit - 20) ** 2)
+        assert np.sum(inside[:, 2] < limit) == pytest.approx(expected, rel=0.05 + 3 / np.sqrt(expected))
+
+
+def limber(median_redshift, length, slope):
+    """w at 1 arcmin of galaxies whose correlation length is that [Mpc / h], by Limber's equation; at rest in proper."""
+    z = np.linspace(0.005, 1.2, 600)
+    number = z**2 * np.exp(-((z * 1.412 / median_redshift) ** 1.5))
+    number /= np.trapezoid(number, z)
+    h = DEFAULT_COSMOLOGY.h
+    far = DEFAULT_COSMOLOGY.comoving_distance(z).value * h
+    rate = DEFAULT_COSMOLOGY.H(z).value / 299792.458 / h
+    factor = np.sqrt(np.pi) * gamma((slope - 1) / 2) / gamma(slope / 2) * length**slope
+    kernel = number**2 * far ** (1 - slope) * rate * (1 + z) ** (slope - 3)
+    return factor * np.radians(1 / 60) ** (1 - slope) * np.trapezoid(kernel, z)
+
+
+def test_galaxies_cluster_on_the_plate_as_on_the_sky(plate_sky):
+    """Counts in circles of 1': at least a third of the variance for r0 = 5.05 Mpc / h (Zehavi et al. 2005)."""
+    places = np.random.default_rng(9).uniform(-3500, 3500, (20_000, 2))
+    for low, high, redshift in ((18, 19, 0.17), (19, 20, 0.23), (20, 21, 0.31)):  # median redshifts: memory
+        chosen = plate_sky[(plate_sky[:, 2] > low) & (plate_sky[:, 2] < high)]
+        number = cKDTree(chosen[:, :2]).query_ball_point(places, 60, return_length=True)
+        excess = (number.var() - number.mean()) / number.mean() ** 2
+        expected = 1.38 * limber(redshift, 5.05, 1.67)  # mean of w over a circle
+        assert 0.33 < excess / expected < 1.3

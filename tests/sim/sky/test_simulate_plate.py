@@ -98,6 +98,23 @@ def test_grain_is_as_correlated_as_on_a_real_plate(shared_data):
     np.testing.assert_allclose(autocorrelation(ours), autocorrelation(real), atol=0.1)
 
 
+@pytest.mark.real_data
+def test_grain_is_as_strong_as_on_a_real_plate(shared_data):
+    """At the density of the sky, and how it grows: parts of one plate with 6,300 and 12,600 adu."""
+    image = fits.getdata(shared_data / "optical" / "DSS2red_HorseHead.fits").astype(float)
+    real, ours = [], []
+    for part in (np.s_[560:890, 5:300], np.s_[300:890, 690:888]):
+        level = np.median(image[part])
+        power = level * (POPULATION.top_density / POPULATION.sky_density - 1) / (POPULATION.top_density - level)
+        light = np.full((250, 250), power ** (1 / POPULATION.contrast) - 1, dtype=np.float32)
+        plate_ = plate._develop(light, Grid(light.shape, 1.01), np.random.default_rng(3)).astype(float)
+        for rms, each in ((real, image[part]), (ours, plate_)):
+            fine = each - gaussian_filter(each, 10)
+            rms.append(1.4826 * np.median(np.abs(fine - np.median(fine))))
+    assert ours == pytest.approx(real, rel=0.2)
+    assert ours[1] / ours[0] == pytest.approx(real[1] / real[0], rel=0.15)
+
+
 def test_plate_limit_is_near_20_8():
     """Significance of stars in a smoothed plate: 2 to 3.5 at R = 20.8 with the seeing, well seen at 19.5."""
     grid, places = Grid((300, 300), 1.18), np.arange(-140.0, 141.0, 40.0)
