@@ -204,9 +204,9 @@ def chosen(work, scheme, name, validation, weights):
 
 
 def without_optical(sample):
-    """X-ray images of a sample alone, as Cutouts without a plate, and the table of their columns."""
+    """The candidates of a sample as Cutouts without a plate."""
     cutouts = [Cutout.read(path) for path in sample["path"]]
-    return [Cutout(each.source_id, {"xray": each.bands["xray"]}, each.meta) for each in cutouts]
+    return [Cutout(each.source_id, {"xray": each.bands["xray"]}) for each in cutouts]
 
 
 def answers(model, sample, *, blind=False):

@@ -188,8 +188,8 @@ def _classify(arguments):
 
 
 def _check_bands(classifier, arguments):
-    """Refuse images of which none has all bands of the model, before work begins."""
-    wanted, images = classifier.bands, arguments.images
+    """Refuse images of which none has all bands that the model needs, before work begins."""
+    wanted, images = classifier.predictor_.needed, arguments.images
     if len(wanted) == 1:
         return
     if len(images) == 1 and (folder := Path(images[0])).is_dir():

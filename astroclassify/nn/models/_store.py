@@ -206,6 +206,7 @@ def _card_text(document):
     classes = zip(document["scheme"]["classes"], document["scheme"]["descriptions"], strict=True)
     geometry, n_filters = document["geometry"], document["parameters"].get("n_filters")
     filters = "" if n_filters is None else f"{n_filters} filters in the first stage, "
+    columns = document["parameters"].get("columns")
     lines = [
         f"# {card.get('name', 'Classifier of cluster images')}",
         "",
@@ -214,6 +215,7 @@ def _card_text(document):
         f"- Network: {document['architecture']}, {filters}{document.get('n_parameters')} parameters",
         f"- Input: {', '.join(document['bands'])}; {geometry['width']:g} {geometry['unit']} across, "
         f"{geometry['shape'][0]} x {geometry['shape'][1]} pixels; {document['preprocessing']['formula']}",
+        *([f"- Numbers beside the image: {', '.join(columns)}"] if columns else []),
         *(f"- {label}: {text}" for label, text in classes),
         "",
         "## Training images",
