@@ -1,11 +1,11 @@
 """
 What the candidates to train on cost: steps of single fields, and many fields with one and with two workers.
 
-``python benchmarks/bench_candidates.py OUT`` (OMP_NUM_THREADS=1) writes ``candidates_steps.csv``: processor time of each
-step and peak memory, for pn alone and pn with MOS, at the densities of ``tools/make_candidates.py`` and the sky's; and
-``candidates_workers.csv``: time on the wall, processor time and peak memory of a worker for the same fields with one
-and with two workers, which write the same files. Only on a quiet machine is the ratio one of the program. Five minutes
-of two cores with the default number of fields (``--fields``).
+``python benchmarks/bench_candidates.py OUT``, with OMP_NUM_THREADS=1, writes two tables. ``candidates_steps.csv``:
+processor time of each step and peak memory, for pn alone and pn with MOS, at the densities of
+``tools/make_candidates.py`` and the sky's. ``candidates_workers.csv``: time on the wall, processor time and peak memory
+of a worker for the same fields with one and with two workers, which must write the same files. Only on a quiet machine
+is the ratio one of the program. Five minutes of two cores with the default number of fields (``--fields``).
 """
 
 import argparse
