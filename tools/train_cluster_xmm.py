@@ -13,7 +13,8 @@ scores on the test part, and writes the model whose inputs are best on the valid
     python tools/train_cluster_xmm.py write candidates trained astroclassify/data/models/cluster-xmm
 
 The test part takes no part in training, in the choice of epoch, seed or inputs, nor in the calibration; but for the
-class fractions of the sky's candidates, for which the loss is weighted. The model is not trained again on everything afterwards: the scores are those of the weights in the folder.
+class fractions of the sky's candidates, for which the loss is weighted. The model is not
+trained again on everything afterwards: the scores are those of the weights in the folder.
 """
 
 import argparse
@@ -269,7 +270,7 @@ def compare(test, network, others):
 
 
 def by_bins(test, predictions):
-    """Of the simulated candidates, scores by extension likelihood and exposure; by redshift the share of clusters that are found."""
+    """Of the simulated candidates: scores by EXT_LIKE and exposure, and by redshift the share of clusters found."""
     found, simulated = [], texts(test, "origin") == "simulated"
     test, predictions = test[simulated], predictions[simulated]
     for column, edges in BINS.items():
