@@ -2,8 +2,9 @@
 Train the packaged model ``cluster-xmm`` on candidates, compare it with the catalogue, and write it with its model card.
 
 The sample is what ``tools/make_candidates.py`` writes: a SAMPLE folder with the columns of CANDIDATES, ``exposure``,
-``label`` of the scheme "candidate", ``split`` (train, validation, test), ``group_id`` (the field) and ``origin``, which
-tells candidates of fields with the sky's densities (``sky``) and in real images (``real``) from the others. ``train``
+``label`` of the scheme "candidate", ``split`` (train, validation, test), ``group_id`` (the field) and ``origin``:
+``simulated`` (denser than the sky, shares of Kosiba et al. 2020), ``sky`` (the sky's densities), ``real`` and
+``injected`` (into real images); the last three are of the test part alone. ``train``
 trains a network for each set of inputs, scheme and seed, and keeps it in a folder of its own, so that several of these
 can run side by side and one that was ended goes on. ``write`` chooses seeds on the validation part, calibrates there,
 scores on the test part, and writes the model whose inputs are best on the validation part.
@@ -11,8 +12,9 @@ scores on the test part, and writes the model whose inputs are best on the valid
     python tools/train_cluster_xmm.py train candidates trained --seeds 1 2 3
     python tools/train_cluster_xmm.py write candidates trained astroclassify/data/models/cluster-xmm
 
-The test part takes no part in training, in the choice of epoch, seed or inputs, nor in the calibration. The model is
-not trained again on everything afterwards: the scores are those of the weights in the folder.
+The test part takes no part in training, in the choice of epoch, seed or inputs, nor in the calibration; but for the
+class fractions of the sky's candidates, for which the loss is weighted. The model is not
+trained again on everything afterwards: the scores are those of the weights in the folder.
 """
 
 import argparse
@@ -73,6 +75,7 @@ LEAST_FRACTION = 0.02
 #: Bins of the scores: edges of EXT_LIKE are those of C2 and C1, of the redshift that of the two classes of clusters.
 BINS = {"ext_like": (0, 15, 33, 100, np.inf), "redshift": (0, 0.1, 0.3, 0.6, np.inf)}
 PURITY = 0.95
+ORIGINS = ("simulated", "sky", "real", "injected")
 
 DESCRIPTION = (
     "What an X-ray selected candidate is: cluster of galaxies at z below or above 0.3, nearby galaxy, point source or "
@@ -224,8 +227,11 @@ def answers(model, sample, *, blind=False):
 def parts(sample):
     """Rows that are scored apart: name to boolean array."""
     x_class, origin = texts(sample, "x_class"), texts(sample, "origin")
-    found = {"all": np.ones(len(sample), bool), "C1": x_class == "C1", "C2": x_class == "C2"}
-    return found | {name: origin == name for name in ("sky", "real")}
+    found = {}
+    for name in ORIGINS:
+        found[name] = origin == name
+        found |= {f"{name}, {each}": (origin == name) & (x_class == each) for each in ("C1", "C2")}
+    return found
 
 
 def usable(predictions, rows):
@@ -264,8 +270,9 @@ def compare(test, network, others):
 
 
 def by_bins(test, predictions):
-    """Scores by extension likelihood and exposure; by redshift the share of clusters that are found."""
-    found = []
+    """Of the simulated candidates: scores by EXT_LIKE and exposure, and by redshift the share of clusters found."""
+    found, simulated = [], texts(test, "origin") == "simulated"
+    test, predictions = test[simulated], predictions[simulated]
     for column, edges in BINS.items():
         if column not in test.colnames:
             continue
@@ -361,6 +368,7 @@ def write(sample, work, out, *, settings, overwrite):
     model, test, training = models[CANDIDATE.name, winner], part_of(sample, "test"), part_of(sample, "train")
     binary_test = to_binary(test)
 
+    rows = parts(test)
     five = model.classify(test, progress=False)
     predictions = to_binary(five)
     others = {f"network: {name}, {scheme}": answers(each, labelled(test, scheme))
@@ -393,11 +401,12 @@ def write(sample, work, out, *, settings, overwrite):
         },
         "seeds": seeds,
         "intervals": "95% by bootstrap over fields, paired where two classifiers are compared",
-        "scores": rows_of(score(five, rng=0)),
+        "scores": rows_of(score(five[rows["simulated"]], rng=0)),
+        "scores_on_the_sky": rows_of(score(five[rows["sky"]], rng=0)),
         "cluster_or_not": [
-            {"classifier": name, "candidates": part, **summary(table, rows)}
-            for part, rows in parts(test).items()
-            if usable(predictions, rows)
+            {"classifier": name, "candidates": part, **summary(table, members)}
+            for part, members in rows.items()
+            if usable(predictions, members)
             for name, table in everyone.items()
         ],
         "this_model_minus_others": compare(test, predictions, {**others, "this model without plates": blind}),
@@ -405,9 +414,9 @@ def write(sample, work, out, *, settings, overwrite):
         "per_field_of_the_sky": survey_gain(test, predictions),
         "calibration": {
             "temperature": round(model.temperature_, 3),
-            "five classes": calibration_error(five),
-            "cluster or not": calibration_error(predictions),
-            "cluster or not, without plates": calibration_error(blind),
+            "sky, five classes": calibration_error(five[rows["sky"]]),
+            "sky, cluster or not": calibration_error(predictions[rows["sky"]]),
+            "sky, cluster or not, without plates": calibration_error(blind[rows["sky"]]),
         },
         "limits": LIMITS,
     }
