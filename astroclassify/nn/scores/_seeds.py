@@ -48,7 +48,7 @@ def roc_seeds(predictions, *, scheme=None):
     ...                 "flags": [0] * 6, "label": ["cluster", "other", "cluster"] * 2, "seed": [0, 0, 0, 1, 1, 1]})
     >>> curve = roc_seeds(table, scheme="cluster")
     >>> curve["fpr", "tpr"][curve["class"] == "cluster"].as_array().tolist()
-    [(0.0, 0.0), (0.0, 0.75), (1.0, 1.0), (1.0, 1.0)]
+    [(0.0, 0.0), (0.0, 0.75), (1.0, 0.75), (1.0, 1.0)]
     """
     if "seed" not in predictions.colnames:
         raise SchemaError(f"predictions must have a column 'seed', got {predictions.colnames}")
