@@ -96,7 +96,9 @@ class _CutoutEstimator(BaseEstimator):
     )
     stretch: str = parameter(
         "log", choice(STRETCHES), """
-        What is done to counts first: ``"log"`` log10(1 + counts), ``"sqrt"``, ``"linear"``; or ``"brightness"``, for
+        What is done to counts first: ``"log"`` log10(1 + counts), ``"sqrt"``, ``"linear"``. With the first two, bands
+        of intensities become the arcsinh of what lies above the median of each image in units of its noise. Or
+        ``"brightness"``, for
         one band on a grid in kpc: the logarithm of the counts that Su et al.'s setting (ACIS-I, 100 ks, z = 0.05)
         would have, by instrument, band, exposure (map), redshift and date of each image, and beside it planes that
         tell exposure, depth, redshift and sharpness; without exposure or instrument the shape alone is judged. Or
@@ -196,6 +198,11 @@ class _CutoutEstimator(BaseEstimator):
 
     def _holds_counts(self):
         return tuple(band in self.count_bands for band in self.bands)
+
+    def _plates(self):
+        """Numbers of the bands whose intensities are taken relative to the sky and its noise."""
+        bands = [number for number, counts in enumerate(self._holds_counts()) if not counts]
+        return tuple(bands) if self.stretch in ("log", "sqrt") else ()
 
     def _input_shape(self):
         return input_shape(self.bands, self.stretch, self.geometry.shape, len(self.columns))

@@ -110,7 +110,7 @@ def fit(model, task, X, y, *, groups, validation, sample_weight, checkpoint, sta
     if start is not None:
         rule, description["start"] = _start_from(model, network, start)
     columns = Columns.measure(model.columns, units, training.values) if model.columns else None
-    rule = rule or Preprocessing.measure(training.counts, model.stretch, model._pixel())
+    rule = rule or Preprocessing.measure(training.counts, model.stretch, model._pixel(), plates=model._plates())
     if rule.columns is None or columns is None or rule.columns.names != columns.names:
         rule = replace(rule, columns=columns)
     settings = _settings_of(model)
