@@ -94,12 +94,13 @@ def test_flag_bits_are_frozen():
         "EXTRAPOLATED": 262144,
         "LARGE_STRUCTURE": 524288,
         "SOURCE_IN_BACKGROUND": 1048576,
+        "MISSING_VALUE": 2097152,
     }
 
 
 def test_flag_names():
     assert flag_names(0) == ()
     assert flag_names(sum(Flag)) == tuple(flag.name.lower() for flag in Flag)
-    for bad in (-1, 2097152, 2097153):
+    for bad in (-1, 4194304, 4194305):
         with pytest.raises(ValueError, match="flags must be a sum of bits"):
             flag_names(bad)

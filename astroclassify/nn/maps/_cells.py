@@ -120,7 +120,7 @@ def map_image(data, wcs, meta):
     return SkyImage(np.asarray(data, dtype=float), unit=u.dimensionless_unscaled, wcs=wcs, meta=meta)
 
 
-def load_one(predictor, image, *, redshift, centre, pixel_scale=None, columns=None):
+def load_one(predictor, image, *, redshift=None, centre=None, pixel_scale=None, columns=None):
     """Counts (n_bands, ny, nx), WCS of the grid (None for an array), and ``SOURCEID``, ``FLAGS``, ``REDSHIFT``."""
     bands, geometry = predictor.bands, predictor.geometry
     (item,), _ = predictor.items(

@@ -167,8 +167,7 @@ def simulate_field(
     wcs = sky_grid(_check_position(position, seed), grid.shape, grid.pixel)
     density = check_density(density)
     injected = [] if injected is None else _injected_rows(injected, wcs, pointings, grid)
-    near_and_far = np.broadcast_to(density["cluster"], 2).tolist()
-    scene, rows = draw_sky(pointing, grid.half, {**density, "cluster": near_and_far}, seed)
+    scene, rows = draw_sky(pointing, grid.half, density, seed)
     if optical:
         faint = P.galaxy_field_magnitudes[1], P.field_magnitudes[1]
         add_plate_sky(scene, grid.half, faint, batch.derive_rng(seed, "field", "plate sky"))

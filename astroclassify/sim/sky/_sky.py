@@ -22,10 +22,10 @@ def draw_sky(pointing, half, density, seed):
     """
     Draw the sources of a field of half sides ``half`` (x, y) [arcsec], offsets being from the optical axis.
 
-    ``density``: multiple of the sky's density for each of `KINDS` (of clusters two, for ``low_z`` and ``high_z``), each
-    drawn with its own generator. Returns the scene
-    and a row per source: ``kind``, ``label``, ``x``, ``y`` [arcsec], ``flux`` [erg s-1 cm-2] or ``counts``, and where
-    known ``core_radius`` [arcsec], ``redshift``, ``m_500`` [Msun].
+    ``density``: multiple of the sky's density for each of `KINDS` (of clusters perhaps two, for ``low_z`` and
+    ``high_z``), each drawn with its own generator. Returns the scene and a row per source: ``kind``, ``label``, ``x``,
+    ``y`` [arcsec], ``flux`` [erg s-1 cm-2] or ``counts``, and where known ``core_radius`` [arcsec], ``redshift``,
+    ``m_500`` [Msun].
     """
     scene, rows = scenes.Scene("", "", pointing), []
     for kind, draw in _DRAW.items():
@@ -71,13 +71,13 @@ def _stars(scene, half, multiple, rng):
 
 
 def _clusters(scene, half, multiple, rng):
-    """All clusters of the luminosity function, whether they can be found or not; ``multiple``: of near, of far ones."""
+    """All clusters of the luminosity function, whether they can be found or not; ``multiple``: of all, or of near, of far."""
     redshifts = P.redshifts[0][0], P.redshifts[-1][-1]
-    near, far = multiple
-    number = rng.poisson(max(multiple) * clusters.cluster_density(redshifts) * _area(half))
+    near, far = np.broadcast_to(multiple, 2).tolist()
+    number = rng.poisson(max(near, far) * clusters.cluster_density(redshifts) * _area(half))
     drawn = clusters.draw_population(number, redshifts, rng)
     if near != far:
-        kept = rng.random(number) * max(multiple) < np.where(drawn["redshift"] < P.redshifts[0][1], near, far)
+        kept = rng.random(number) * max(near, far) < np.where(drawn["redshift"] < P.redshifts[0][1], near, far)
         number, drawn = np.count_nonzero(kept), {name: values[kept] for name, values in drawn.items()}
     places, rows = _places(number, half, rng), []
     for chosen, (x, y) in enumerate(places.T.tolist()):

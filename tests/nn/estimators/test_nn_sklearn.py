@@ -24,7 +24,7 @@ import astroclassify.nn
 from astroclassify import tables
 from astroclassify.exceptions import SchemaError
 from astroclassify.images import Geometry
-from astroclassify.nn import CutoutClassifier, CutoutRegressor, RankClassifier, ThresholdClassifier
+from astroclassify.nn import CatalogueClassifier, CutoutClassifier, CutoutRegressor, RankClassifier, ThresholdClassifier
 from astroclassify.schemes import get_scheme
 
 SIDE = 32
@@ -66,6 +66,10 @@ ESTIMATORS = {
         lambda: CutoutRegressor(targets=("log_t_cool",), **TINY), {"n_filters": 8, "stretch": "sqrt"}, targets
     ),
     "ThresholdClassifier": (lambda: ThresholdClassifier("t_cool"), {"measure": "n_e"}, measures),
+    "CatalogueClassifier": (
+        lambda: CatalogueClassifier(("t_cool",), method="logistic", scheme="cool-core", random_state=0),
+        {"method": "trees"}, measures,
+    ),
     "RankClassifier": (lambda: RankClassifier("t_cool"), {"measure": "n_e"}, measures),
 }  # fmt: skip
 every = pytest.mark.parametrize("name", ESTIMATORS)

@@ -210,7 +210,7 @@ def test_weight_two_is_the_row_twice(rule):
     weighted, repeated = make_set(soft, np.array([1, 2, 1, 1, 2, 1.0])), make_set(soft[rows], np.ones(8))
     values = []
     for one, some in ((weighted, logits), (repeated, logits[rows])):
-        weight = class_weights(rule, one, COOL_CORE)
+        weight = class_weights(rule, one.answers, one.weights, COOL_CORE)
         total, norm = cross_entropy(some, torch.from_numpy(one.answers * weight * one.weights[:, None]))
         values.append((*weight, float(total / norm)))
         task = ClassTask(COOL_CORE, rule)
@@ -223,9 +223,9 @@ def test_balanced_weights_are_those_of_scikit_learn():
     from sklearn.utils.class_weight import compute_class_weight
 
     labels = np.array([0] * 7 + [1] * 2 + [2] * 3)
-    weights = class_weights("balanced", make_set(np.eye(3)[labels], np.ones(12)), COOL_CORE)
+    weights = class_weights("balanced", np.eye(3)[labels], np.ones(12), COOL_CORE)
     assert weights == pytest.approx(compute_class_weight("balanced", classes=np.arange(3), y=labels))
-    only = class_weights("balanced", make_set(np.eye(3)[labels[:9]], np.ones(9)), COOL_CORE)
+    only = class_weights("balanced", np.eye(3)[labels[:9]], np.ones(9), COOL_CORE)
     assert only[:2] == pytest.approx([9 / 14, 9 / 4])
 
 

@@ -38,7 +38,7 @@ def test_king_radius_inverts_the_integral_of_the_profile(off_axis):
 def test_king_parameters_are_the_published_ones():
     core, alpha = KingPsf("EPN", 1.5 * u.keV).parameters(0.0)
     assert core == pytest.approx(6.636 - 0.305 * 1.5) and alpha == pytest.approx(1.525 - 0.015 * 1.5)
-    assert xmm.PSF["EPN"].parameters(10.0)[0] < xmm.PSF.parameters(0.0)[0]
+    assert xmm.PSF["EPN"].parameters(10.0)[0] < xmm.PSF["EPN"].parameters(0.0)[0]
 
 
 def test_beta_model_is_drawn_as_its_integral():
