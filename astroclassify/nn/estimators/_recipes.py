@@ -10,6 +10,7 @@ __all__ = ["list_recipes", "load_recipe"]
 
 _FOLDER = DATA / "recipes"
 
+
 def _names():
     return sorted(path.stem for path in _FOLDER.glob("*.json"))
 

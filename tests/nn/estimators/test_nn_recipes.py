@@ -29,7 +29,6 @@ PRINTED = {
         "optimizer": "adadelta",
         "momentum": 0.95,
         "learning_rate": 1.0,
-        "decay": 0.95,
         "least_rate": 0.01,
         "plateau_patience": 4,
         "plateau_factor": 0.85,
@@ -57,6 +56,13 @@ def test_printed_values_are_there_as_printed(name):
     parameters = load_recipe(name)["parameters"]
     for key, value in PRINTED[name].items():
         assert (parameters[key]["value"], parameters[key]["origin"]) == (value, "paper"), key
+
+
+def test_the_decay_of_mobilenet_is_read_as_rho():
+    """0.95 is printed for both; as a decay of the rate it would end the training in its first steps."""
+    parameters = load_recipe("kosiba2020-mn")["parameters"]
+    assert (parameters["decay"]["value"], parameters["decay"]["origin"]) == (0.0, "derived")
+    assert "0.95" in parameters["decay"]["note"]
 
 
 def test_what_is_not_printed_is_our_choice():

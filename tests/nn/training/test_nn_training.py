@@ -130,7 +130,9 @@ def test_printed_rates_of_kosiba():
     assert rates[152_999] == pytest.approx(8.673034e-5, rel=1e-6)
     rates = ours(1.0, [1.0] * 62, steps_per_epoch=62, decay=0.0, patience=4, factor=0.85, least=0.01)
     assert [rates[62 * epoch] for epoch in (0, 4, 5, 9, 13)] == pytest.approx([1, 1, 0.85, 0.85**2, 0.85**3])
+    # The decay printed for MN as one of the rate: all 3825 steps are worth nine at the first rate.
     assert time_decay(1, 0.95) == pytest.approx(0.512821, rel=1e-5)
+    assert sum(time_decay(step, 0.95) for step in range(3825)) == pytest.approx(9.2, abs=0.05)
 
 
 def test_a_plateau_stops_at_the_least_rate():
@@ -548,9 +550,7 @@ def test_rates_of_the_custom_network():
 
 def test_rates_of_mobilenet():
     schedule = schedule_of("kosiba2020-mn")
-    for n, rate in ((0, 1.0), (1, 1 / 1.95), (100, 1 / 96), (3825, 1 / 3634.75)):
-        assert schedule.rate_of(n) == pytest.approx(rate, rel=1e-9)
-    assert schedule.rate_of(104) > 0.01 > schedule.rate_of(105)
+    assert [schedule.rate_of(n) for n in (0, 100, 3825)] == [1.0, 1.0, 1.0]  # as long as the validation loss falls
     rates = []
     for _ in range(1 + 4 * 30):
         schedule.end_epoch(1.0)
