@@ -50,11 +50,10 @@ CATALOGUE = ("ext", "ext_like", "det_like", "pnt_det_like", "counts", "rate", "o
 
 NETWORK = {
     "architecture": "attention",
-    "geometry": Geometry(7 * u.arcmin, (112, 112)),
-    "n_filters": 16,
+    "geometry": Geometry(7 * u.arcmin, (178, 178)),
+    "n_filters": 12,
     "learning_rate": 3e-3,
-    "epochs": 40,
-    "patience": 15,
+    "epochs": 30,
 }
 #: Inputs by name. What counts of an exposure are thinned to would belie the column ``exposure``.
 INPUTS = {
