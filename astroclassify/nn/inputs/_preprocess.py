@@ -87,7 +87,8 @@ class Preprocessing:
     Stretch, and the mean and standard deviation of the stretched training pixels, one per band of the image.
 
     ``pixel``: side of a pixel of the grid [kpc], which the profile needs. ``columns``: numbers beside the image, which
-    are planes behind its own. ``plates``: numbers of the bands that hold intensities, see `above_sky`. A band that is not there is NaN and becomes the mean, as a number that is missing does.
+    are planes behind its own. ``plates``: numbers of the bands that hold intensities, see `above_sky`. A band that is
+    not there is NaN and becomes the mean, as a number that is missing does.
     """
 
     stretch: str

@@ -229,3 +229,21 @@ def test_numbers_help_where_images_say_nothing(sample):
         model = small(epochs=8, learning_rate=0.01, validation_fraction=0, columns=columns).fit(mixed[:30])
         scores[columns] = score(model.classify(mixed[30:]), n_bootstrap=0, scheme="cluster")["auc"][0]
     assert scores[("ext",)] > 0.9 > scores[()]
+
+
+def test_a_plate_of_another_unit_exposure_and_sky_is_the_same_plate(sample, tmp_path):
+    """Densities of a plate or counts of a CCD: what matters stands above the sky in units of its noise."""
+    table, other = sample[NO_PLATE:], []
+    for row in table:
+        cutout = Cutout.read(row["path"])
+        plate = cutout.bands["optical"]
+        plate = CCDData(0.02 * plate.data - 1, unit="electron", wcs=plate.wcs)
+        other.append(Cutout(cutout.source_id, {"xray": cutout.bands["xray"], "optical": plate}))
+    for stretch in ("log", "sqrt"):
+        model = small(stretch=stretch, columns=()).fit(table)
+        model.save(tmp_path / stretch)
+        answers = load_classifier(tmp_path / stretch).classify(other)
+        assert np.allclose(answers["p_cluster"], model.classify(table)["p_cluster"], atol=1e-4)
+    # pictures are taken as they are
+    model = small(stretch="linear", columns=(), count_bands=(), augmentation=()).fit(table)
+    assert not np.allclose(model.classify(other)["p_cluster"], model.classify(table)["p_cluster"], atol=1e-4)

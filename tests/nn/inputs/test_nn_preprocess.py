@@ -11,7 +11,7 @@ from astroclassify.exceptions import GeometryError, SchemaError
 from astroclassify.images import Cutout, Geometry, write_image
 from astroclassify.nn.inputs._items import Item, as_items
 from astroclassify.nn.inputs._pixels import load_pixels
-from astroclassify.nn.inputs._preprocess import Preprocessing, stretch_counts
+from astroclassify.nn.inputs._preprocess import Preprocessing, above_sky, stretch_counts
 from astroclassify.nn.training._loop import _batches
 from astroclassify.schemes import Flag
 
@@ -131,3 +131,19 @@ def test_wrong_kinds_are_named():
         as_items([3], bands=("xray",), shape=(32, 32))
     with pytest.raises(SchemaError, match="column path"):
         as_items(QTable({"a": [1]}), bands=("xray",), shape=(32, 32))
+
+
+def test_intensities_are_above_the_median_in_units_of_the_noise_below_it():
+    rng = np.random.default_rng(0)
+    plates = rng.normal(5600, 250, (4, 64, 64))
+    plates[1, :8] = 24000  # an eighth of the pixels are stars
+    plates[2] = 7.0
+    plates[3] = np.nan
+    scaled = above_sky(plates)
+    assert scaled.dtype == np.float32 and np.sinh(scaled[0]).std() == pytest.approx(1, abs=0.05)
+    # stars shift the median by 0.16 of the noise (the normal distribution's 57th percentile), no more
+    assert np.median(scaled[1, 8:]) == pytest.approx(-0.16, abs=0.05)
+    assert np.all(scaled[2] == 0) and np.all(np.isnan(scaled[3]))
+    rule = {"stretch": "log", "mean": [0, 0], "std": [1, 1], "plates": [2]}
+    with pytest.raises(ValueError, match=r"plates must be numbers of the 2 bands, got \(2,\)"):
+        Preprocessing.from_dict(rule, n_bands=2)
