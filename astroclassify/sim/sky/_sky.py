@@ -71,7 +71,7 @@ def _stars(scene, half, multiple, rng):
 
 
 def _clusters(scene, half, multiple, rng):
-    """All clusters of the luminosity function, whether they can be found or not; ``multiple``: of all, or of near, of far."""
+    """All clusters of the luminosity function, found or not; ``multiple``: of all, or of near and of far ones."""
     redshifts = P.redshifts[0][0], P.redshifts[-1][-1]
     near, far = np.broadcast_to(multiple, 2).tolist()
     number = rng.poisson(max(near, far) * clusters.cluster_density(redshifts) * _area(half))
