@@ -80,6 +80,9 @@ class Cutout:
         """
         Read a cutout that `write` wrote.
 
+        A band without a valid pixel, all masked or not finite, is left out: other programs write such bands where a
+        source has no image.
+
         Parameters
         ----------
         path : str or path-like
@@ -95,7 +98,7 @@ class Cutout:
         FileNotFoundError
             If there is no such file.
         GeometryError
-            If the file is damaged or not a cutout.
+            If the file is damaged or not a cutout, or has no band with a valid pixel.
         """
         with open_fits(path) as hdus:
             header = hdus[0].header
@@ -103,7 +106,10 @@ class Cutout:
                 if key not in header:
                     raise GeometryError(f"{str(path)!r} is not a cutout file: it has no keyword {key}")
             bands = {
-                name: image_from_hdus(hdus, Path(path), hdu=name.upper(), prefix=f"{name.upper()}_")
+                name: image_from_hdus(hdus, Path(path), hdu=name.upper(), prefix=f"{name.upper()}_", blank=True)
                 for name in str(header["BANDS"]).split(",")
             }
-            return cls(str(header["SOURCEID"]), bands)
+            shown = {name: image for name, image in bands.items() if image is not None}
+            if not shown:
+                raise GeometryError(f"{str(path)!r} has no valid pixel in any band: all are masked or not finite")
+            return cls(str(header["SOURCEID"]), shown)

@@ -98,8 +98,12 @@ def _read_map(hdu, hdus, path, shape):
     return SkyImage(data, unit=_read_unit(hdu.header, path)[0] or u.ct, mask=~np.isfinite(data), wcs=wcs)
 
 
-def image_from_hdus(hdus, path, *, hdu=None, exposure=None, prefix=""):
-    """Image of an open file, with its companions ``<prefix>MASK``, EXPMAP, BKGMAP; ``exposure`` is a path."""
+def image_from_hdus(hdus, path, *, hdu=None, exposure=None, prefix="", blank=False):
+    """
+    Image of an open file, with its companions ``<prefix>MASK``, EXPMAP, BKGMAP; ``exposure`` is a path.
+
+    One without a valid pixel is an error, or None where it may be ``blank``.
+    """
     found = _find_image(hdus, hdu, path)
     data = _read_pixels(found)
     (unit, text), meta = _read_unit(found.header, path), read_meta(found.header, path)
@@ -112,6 +116,8 @@ def image_from_hdus(hdus, path, *, hdu=None, exposure=None, prefix=""):
             raise GeometryError(
                 f"{prefix}MASK in {str(path)!r} must have the image's shape {data.shape}, got {mask.shape}"
             )
+    if blank and not np.any(np.isfinite(data) & (mask is None or ~mask)):
+        return None
     wcs = read_wcs(found.header, np.shape(found.data), hdus)
     image = usable_image(SkyImage(data, unit=unit or u.ct, mask=mask, wcs=wcs, meta=meta))
     if exposure is not None:

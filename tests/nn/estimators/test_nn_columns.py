@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.io import fits
 from astropy.nddata import CCDData
 from astropy.table import MaskedColumn, QTable, Table
 from astropy.wcs import WCS
@@ -179,6 +180,25 @@ def test_a_candidate_without_a_plate_is_judged_by_xrays(fitted, sample):
     assert np.all(answers["flags"] & Flag.NO_OPTICAL)
     assert np.allclose(answers["p_cluster"], answers["p_cluster"][0], atol=1e-6)
     assert abs(answers["p_cluster"][0] - found["p_cluster"][10]) > 1e-6
+
+
+@pytest.mark.parametrize("kind", ["nan", "masked"])
+def test_a_plate_without_a_valid_pixel_is_none(kind, fitted, sample, tmp_path):
+    """As other programs write it: this package's cutouts have no such band."""
+    without, plate = Cutout.read(sample["path"][10]), tmp_path / "plate.fits"
+    if kind == "masked":
+        without.bands["optical"].mask = np.arange(SIZE * SIZE).reshape(SIZE, SIZE) == 0
+    without.write(plate)
+    with fits.open(plate) as hdus:
+        changed = "OPTICAL" if kind == "nan" else "OPTICAL_MASK"
+        content = np.full((SIZE, SIZE), np.nan) if kind == "nan" else np.ones((SIZE, SIZE), np.uint8)
+        plain = [fits.ImageHDU(content if hdu.name == changed else hdu.data, hdu.header) for hdu in hdus[1:]]
+        fits.HDUList([hdus[0], *plain]).writeto(tmp_path / "blank.fits")
+    assert list(Cutout.read(tmp_path / "blank.fits").bands) == ["xray"]
+    forms = [tmp_path / "blank.fits", without.bands["xray"]]
+    answers = fitted.classify(forms, columns=sample[[10, 10]])
+    assert np.all(answers["flags"] & Flag.NO_OPTICAL)
+    assert answers["p_cluster"][0] == pytest.approx(answers["p_cluster"][1], abs=1e-6)
 
 
 def test_without_training_for_it_a_plate_is_needed(sample):
