@@ -4,7 +4,7 @@ Make the candidates that classifiers of clusters are trained and judged on.
     python tools/make_candidates.py simulate FOLDER --workers 2
     python tools/make_candidates.py real FOLDER --data SHARED_DATA
 
-``simulate`` writes two samples of what detection finds in simulated XMM fields (10 and 20 ks, pn alone and with both
+``simulate`` writes three samples of what detection finds in simulated XMM fields (10 and 20 ks, pn alone and with both
 MOS in turn; cutouts of 7 arcmin, 178 x 178 pixels, X-ray and plate):
 
 - ``FOLDER/training``: 1707 candidates with the shares of the classes and the splits of Kosiba et al. (2020, MNRAS 496,
@@ -13,13 +13,14 @@ MOS in turn; cutouts of 7 arcmin, 178 x 178 pixels, X-ray and plate):
   clusters.
 - ``FOLDER/sky``: everything at the sky's densities and all that is found with EXT_LIKE above 3 (`ANY`).
   ``clusters.ecsv`` has all clusters of these fields, found or not, ``densities.csv`` what was found per square degree.
+- ``FOLDER/sky-training``: the same from other fields, to train and validate: sources of denser fields differ.
 
 ``real`` writes a test set from real fields, ``FOLDER/real``: what is known there, and sources that were put in; see
 `_real_candidates`.
 
 Both bring what there is together in ``FOLDER``, one sample with the column ``origin`` (``simulated``, ``sky``,
-``real``, ``injected``). Candidates of the sky and of real fields have the split ``test`` there, and only those are in
-it that pass the cuts of the training sample, so that their class fractions are those of its population.
+``real``, ``injected``). Candidates of ``sky`` and of real fields have the split ``test`` there. Of the sky only those are
+in it that pass the cuts of the training sample, so that class fractions are of one population.
 
 A run that was ended goes on with the same command; the number of workers changes nothing in what is written.
 """
@@ -58,7 +59,9 @@ SPLITS = {
     "test": {"low_z": 51, "high_z": 34, "galaxy": 28, "point": 29, "other": 28},
 }
 FIRST, STEP, MOST = 160, 20, 600  # fields simulated before the splits are tried, after, and at most
-SKY_FIELDS = 100
+# Fields at the sky's densities: number, seed.
+SKIES = {"sky": (100, SEED + 1), "sky-training": (300, SEED + 2)}
+VALIDATED = 6  # of so many fields to train one is for validation
 LEVELS = (3.0, 5.0, 10.0, 15.0, 33.0)  # EXT_LIKE, of the table of densities
 
 
@@ -68,7 +71,7 @@ def main():
     simulate = verbs.add_parser("simulate", help="from simulated fields")
     simulate.add_argument("folder", type=Path)
     simulate.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
-    simulate.add_argument("--part", choices=("training", "sky"), help="only one of the two samples")
+    simulate.add_argument("--part", choices=("training", *SKIES), help="only one of the samples")
     real = verbs.add_parser("real", help="from real fields")
     real.add_argument("folder", type=Path)
     real.add_argument("--data", type=Path, required=True, help="folder that holds xmm/real")
@@ -78,9 +81,11 @@ def main():
         if arguments.verb == "real":
             make_real(arguments.folder / "real", arguments.data, executor)
         else:
-            for name, make in (("training", make_training), ("sky", make_sky)):
+            if arguments.part in (None, "training"):
+                make_training(arguments.folder / "training", executor)
+            for name in SKIES:
                 if arguments.part in (None, name):
-                    make(arguments.folder / name, executor)
+                    make_sky(arguments.folder / name, executor)
     bring_together(arguments.folder)
 
 
@@ -140,10 +145,14 @@ def missing(split, labels):
 
 def make_sky(folder, executor):
     """Fields as the sky is, with all that is found and all clusters that are there."""
-    sample = simulate_survey(SKY_FIELDS, rng=SEED + 1, out=folder, cuts=ANY, size=SIZE, shape=SHAPE, executor=executor)
-    # Names of their own beside those of the training sample, whose fields are others.
+    n_fields, seed = SKIES[folder.name]
+    sample = simulate_survey(n_fields, rng=seed, out=folder, cuts=ANY, size=SIZE, shape=SHAPE, executor=executor)
+    numbers = np.array([int(group.removeprefix("field-")) for group in sample["group_id"].astype(str)])
+    held = np.where(numbers % VALIDATED == VALIDATED - 1, "validation", "train")
+    sample["split"] = np.where(folder.name == "sky", "test", held).astype("U10")
+    # Names of their own beside those of the other samples, whose fields are others.
     for name in ("source_id", "group_id"):
-        sample[name] = np.char.replace(sample[name].astype(str), "field-", "sky-")
+        sample[name] = np.char.replace(sample[name].astype(str), "field-", f"{folder.name}-")
     sample["origin"] = np.full(len(sample), "sky", dtype="U10")
     tables.write_sample(sample, folder, overwrite=True)
     clusters, area = clusters_of(folder, sample)
@@ -189,14 +198,15 @@ def write_densities(path, sample, area):
 
 
 def bring_together(folder):
-    """One sample of those that are there; the splits of the training sample, all others for tests."""
+    """One sample of those that are there."""
     parts = []
-    for name in ("training", "sky", "real"):
+    for name in ("training", *SKIES, "real"):
         if not (folder / name / tables.SAMPLE_FILE).is_file():
             continue
         part = tables.read_sample(folder / name)
         if name != "training":
-            part["split"] = np.full(len(part), "test", dtype="U10")
+            if name == "real":
+                part["split"] = np.full(len(part), "test", dtype="U10")
             kept = part["origin"] == "real"
             part = part[kept | EXTENDED.passed(part)]
         part["path"] = np.array([f"{name}/{path}" if path else "" for path in part["path"]], dtype=str)

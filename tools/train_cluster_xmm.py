@@ -126,8 +126,9 @@ def part_of(sample, split):
 
 
 def sky_fractions(sample):
-    """Class fractions of the candidates of fields with the sky's densities, and how many these are."""
-    labels = texts(sample, "label")[texts(sample, "origin") == "sky"]
+    """Class fractions of the candidates to train on in fields with the sky's densities, and how many these are."""
+    rows = (texts(sample, "origin") == "sky") & (texts(sample, "split") != "test")
+    labels = texts(sample, "label")[rows]
     if not len(labels):
         raise ValueError("the sample must have candidates of origin 'sky', whose class fractions the model is for")
     fractions = np.array([np.mean(labels == name) for name in CANDIDATE.classes])
