@@ -19,8 +19,8 @@ MOS in turn; cutouts of 7 arcmin, 178 x 178 pixels, X-ray and plate):
 `_real_candidates`.
 
 Both bring what there is together in ``FOLDER``, one sample with the column ``origin`` (``simulated``, ``sky``,
-``real``, ``injected``). Candidates of ``sky`` and of real fields have the split ``test`` there. Of the sky only those are
-in it that pass the cuts of the training sample, so that class fractions are of one population.
+``real``, ``injected``). Candidates of ``sky`` and of real fields have the split ``test`` there. Of the sky only those
+are in it that pass the cuts of the training sample, so that class fractions are of one population.
 
 A run that was ended goes on with the same command; the number of workers changes nothing in what is written.
 """
