@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.table import Table
-from scipy.integrate import quad
+from scipy.integrate import quad, trapezoid
 from scipy.spatial import cKDTree
 from scipy.special import gamma
 
@@ -270,13 +270,13 @@ def limber(median_redshift, length, slope):
     """w at 1 arcmin of galaxies whose correlation length is that [Mpc / h], by Limber's equation; at rest in proper."""
     z = np.linspace(0.005, 1.2, 600)
     number = z**2 * np.exp(-((z * 1.412 / median_redshift) ** 1.5))
-    number /= np.trapezoid(number, z)
+    number /= trapezoid(number, z)
     h = DEFAULT_COSMOLOGY.h
     far = DEFAULT_COSMOLOGY.comoving_distance(z).value * h
     rate = DEFAULT_COSMOLOGY.H(z).value / 299792.458 / h
     factor = np.sqrt(np.pi) * gamma((slope - 1) / 2) / gamma(slope / 2) * length**slope
     kernel = number**2 * far ** (1 - slope) * rate * (1 + z) ** (slope - 3)
-    return factor * np.radians(1 / 60) ** (1 - slope) * np.trapezoid(kernel, z)
+    return factor * np.radians(1 / 60) ** (1 - slope) * trapezoid(kernel, z)
 
 
 def test_galaxies_cluster_on_the_plate_as_on_the_sky(plate_sky):
