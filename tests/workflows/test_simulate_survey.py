@@ -153,10 +153,10 @@ def test_sample_of_a_survey(small, tmp_path):
 
 @pytest.mark.slow
 def test_a_field_that_fails_is_said_and_tried_again(small, tmp_path, monkeypatch):
-    def failing(field):
+    def failing(field, **how):
         if field.livetime > 15e3:
             raise MemoryError("full")
-        return detect(field)
+        return detect(field, **how)
 
     monkeypatch.setattr(f"{MODULE}.detect", failing)
     with pytest.raises(AstroclassifyError, match=r"1 of 2 fields failed \(field 00001: .*full"):

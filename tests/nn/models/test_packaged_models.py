@@ -68,9 +68,9 @@ def test_candidates_of_another_survey(tmp_path):
     model = load_classifier("cluster-embedded")
     extended = Cuts("extended", {"ext": (3 * u.arcsec, None), "ext_like": (8.0, None), "det_like": (20.0, None)})
     density = {"cluster": 4, "galaxy": 10, "agn": 1.3}
-    sample = simulate_survey(
-        4, rng=5001, out=tmp_path, density=density, cuts=extended, shape=model.geometry.shape, progress=False
-    )
+    # The model knows EPIC pn alone.
+    how = {"cuts": extended, "shape": model.geometry.shape, "cameras": "EPN", "progress": False}
+    sample = simulate_survey(4, rng=5001, out=tmp_path, density=density, **how)
     predictions = model.classify(to_binary(sample))
     tables.validate(predictions, tables.PREDICTIONS)
     assert score(predictions, n_bootstrap=10)["auc"][0] > 0.75
