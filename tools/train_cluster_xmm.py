@@ -73,7 +73,6 @@ INPUTS = {
 LEAST_FRACTION = 0.02
 #: Bins of the scores: edges of EXT_LIKE are those of C2 and C1, of the redshift that of the two classes of clusters.
 BINS = {"ext_like": (0, 15, 33, 100, np.inf), "redshift": (0, 0.1, 0.3, 0.6, np.inf)}
-PURITY = 0.95
 ORIGINS = ("simulated", "sky", "real", "injected")
 
 DESCRIPTION = (
@@ -295,37 +294,6 @@ def by_bins(test, predictions):
     return found
 
 
-def at_purity(scores, is_cluster):
-    """How many clusters the longest list of the highest scores holds that is as pure as `PURITY`."""
-    order = np.argsort(-np.asarray(scores), kind="stable")
-    right = np.cumsum(np.asarray(is_cluster)[order])
-    pure = np.flatnonzero(right >= PURITY * np.arange(1, len(right) + 1))
-    return int(right[pure[-1]]) if len(pure) else 0
-
-
-def survey_gain(test, predictions):
-    """Clusters per field of the sky at 95% purity: selected by extension likelihood, by the network, and by class."""
-    sky = texts(test, "origin") == "sky"
-    if not usable(predictions, sky):
-        return []
-    truth = texts(predictions, "label")[sky] == "cluster"
-    n_fields, x_class = len(set(texts(test, "group_id")[sky])), texts(test, "x_class")[sky]
-    found = []
-    for name, scores in (("ext_like", test["ext_like"][sky]), ("network", predictions["p_cluster"][sky])):
-        n = at_purity(np.nan_to_num(np.asarray(plain_column(scores), dtype=float)), truth)
-        found.append({"selection": f"{name}, {PURITY:.0%} pure", "clusters_per_field": round(n / n_fields, 3)})
-    taken = texts(predictions, "label_pred")[sky] == "cluster"
-    for name, rows in (
-        ("C1", x_class == "C1"),
-        ("C1 and C2", np.isin(x_class, ["C1", "C2"])),
-        ("C1 and C2 called clusters by the network", np.isin(x_class, ["C1", "C2"]) & taken),
-    ):
-        purity = round(float(truth[rows].mean()), 3) if rows.any() else None
-        found.append({"selection": name, "clusters_per_field": round(float(truth[rows].sum()) / n_fields, 3),
-                      "purity": purity})  # fmt: skip
-    return found
-
-
 def calibration_error(predictions):
     """Expected calibration error, and what exact probabilities would have on the same rows."""
     row = expected_calibration_error(predictions, n_bootstrap=0, rng=0)[-1]
@@ -411,7 +379,6 @@ def write(sample, work, out, *, settings, overwrite):
         ],
         "this_model_minus_others": compare(test, predictions, {**others, "this model without plates": blind}),
         "by_bins": by_bins(test, predictions),
-        "per_field_of_the_sky": survey_gain(test, predictions),
         "calibration": {
             "temperature": round(model.temperature_, 3),
             "sky, five classes": calibration_error(five[rows["sky"]]),

@@ -96,15 +96,14 @@ class _CutoutEstimator(BaseEstimator):
     )
     stretch: str = parameter(
         "log", choice(STRETCHES), """
-        What is done to counts first: ``"log"`` log10(1 + counts), ``"sqrt"``, ``"linear"``. With the first two, bands
-        of intensities become the arcsinh of what lies above the median of each image in units of its noise. Or
-        ``"brightness"``, for
-        one band on a grid in kpc: the logarithm of the counts that Su et al.'s setting (ACIS-I, 100 ks, z = 0.05)
-        would have, by instrument, band, exposure (map), redshift and date of each image, and beside it planes that
-        tell exposure, depth, redshift and sharpness; without exposure or instrument the shape alone is judged. Or
-        ``"profile"``: the same in rings about the peak, for the architecture of that name. The
-        training set's mean and standard deviation then bring each band to zero mean and unit variance. Our choice: Su
-        et al.'s is unknown.""",
+        What is done to counts first: ``"log"`` log10(1 + counts), ``"sqrt"``, ``"linear"``. With the first two,
+        bands of intensities become the arcsinh of what lies above the median of each image in units of its noise.
+        Or ``"brightness"``, for one band on a grid in kpc: the logarithm of the counts that Su et al.'s setting
+        (ACIS-I, 100 ks, z = 0.05) would have, by instrument, band, exposure (map), redshift and date of each image,
+        and beside it planes that tell exposure, depth, redshift and sharpness; without exposure or instrument the
+        shape alone is judged. Or ``"profile"``: the same in rings about the peak, for the architecture of that
+        name. The training set's mean and standard deviation then bring each band to zero mean and unit variance.
+        Our choice: Su et al.'s is unknown.""",
     )  # fmt: skip
     augmentation: tuple = parameter(
         ("flip", "turn", "shift"), lambda name, value: None, """
@@ -112,9 +111,9 @@ class _CutoutEstimator(BaseEstimator):
         ``"rotate"`` (by any angle), ``"shift"`` (up to 1/32 of the side, wrapping), ``"thin"`` (counts kept with a
         chance from 0.5 to 1, as by a shorter exposure), ``"brightness"`` (bands without counts), ``"blank"`` (a
         quarter of the images lose their bands without counts: the classifier learns to do without, and then takes
-        images that have none, with the flag ``no_optical``), ``"depth"`` (with the
-        stretches ``"brightness"`` and ``"profile"``: an exposure known to 10 %, or not at all). In all of them counts
-        stay whole and noise stays Poisson noise.""",
+        images that have none, with the flag ``no_optical``), ``"depth"`` (with the stretches ``"brightness"`` and
+        ``"profile"``: an exposure known to 10 %, or not at all). In all of them counts stay whole and noise stays
+        Poisson noise.""",
     )  # fmt: skip
     epochs: int = parameter(30, integer(1, 10**6), "How long to train: passes over the training set.")
     iterations: int | None = parameter(

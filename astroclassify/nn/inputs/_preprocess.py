@@ -135,6 +135,7 @@ class Preprocessing:
         formula = STRETCHES[self.stretch]
         own = {} if self.columns is None else {"columns": self.columns.to_dict()}
         if self.plates:
+            formula += ", plates arcsinh((x - median) / (median - 16th percentile))"
             own["plates"] = list(self.plates)
         return {"stretch": self.stretch, "formula": formula, "mean": list(self.mean), "std": list(self.std), **own}
 
