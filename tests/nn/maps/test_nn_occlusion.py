@@ -212,7 +212,6 @@ def test_random_weights_destroy_the_map():
     assert np.array_equal(again, same) and not np.array_equal(again, other)
 
 
-
 def test_an_edge_detector_is_found_out(tmp_path):
     """A map that is the image whatever the weights are keeps its absolute correlation when they are random."""
     torch = pytest.importorskip("torch")
