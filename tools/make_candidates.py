@@ -60,7 +60,7 @@ SPLITS = {
 }
 FIRST, STEP, MOST = 160, 20, 600  # fields simulated before the splits are tried, after, and at most
 # Fields at the sky's densities: number, seed.
-SKIES = {"sky": (100, SEED + 1), "sky-training": (300, SEED + 2)}
+SKIES = {"sky": (100, SEED + 1), "sky-training": (200, SEED + 2)}
 VALIDATED = 6  # of so many fields to train one is for validation
 LEVELS = (3.0, 5.0, 10.0, 15.0, 33.0)  # EXT_LIKE, of the table of densities
 
