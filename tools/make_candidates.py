@@ -168,7 +168,7 @@ def clusters_of(folder, sample):
     parts, area = [], 0 * u.deg**2
     for path in sorted((folder / "truth").glob("*.ecsv")):
         truth = tables.read(path)
-        truth["group_id"] = np.char.replace(truth["group_id"].astype(str), "field-", "sky-")
+        truth["group_id"] = np.char.replace(truth["group_id"].astype(str), "field-", f"{folder.name}-")
         area += truth.meta["area"]
         seen = (truth["kind"] == "cluster") & (truth["off_axis"] <= 13 * u.arcmin) & (truth["flags"] == 0)
         part = truth[seen]
