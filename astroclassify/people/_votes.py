@@ -12,8 +12,9 @@ from astroclassify import tables
 from astroclassify._regular_files import check_regular
 from astroclassify.exceptions import EmptyResultWarning, SchemaError
 
-from ._encode import PROBLEMS, checked_votes, encode
-from ._export import read_export, records, short_name, writable
+from ._encode import PROBLEMS, checked_votes, encode, texts_of
+from ._export import has_columns, read_export, short_name, writable
+from ._records import open_text, records
 from ._workflow import load_workflow
 
 __all__ = ["check_votes", "read_votes"]
@@ -88,27 +89,26 @@ def read_votes(path, *, workflow="hunt", versions=None, workflow_id=None):
     check_regular(path, error=SchemaError)
     if isinstance(versions, str):
         raise TypeError(f"versions must be a sequence of texts such as ['16'], got {versions!r}")
-    if path.suffix.lower() != ".csv":
-        _check_plain(path, versions, workflow_id)
-        votes, notes, counts = checked_votes(tables.read(path)), [], {}
+    export = None
+    if not path.name.lower().endswith((".csv", ".csv.gz")):
+        votes, notes, counts = tables.read(path), [], {}
     else:
-        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            header = next(records(file), (1, [], None))[1] or []
-            file.seek(0)
-            if {name for name, _ in tables.VOTES.columns} - {"time"} <= set(header):
-                _check_plain(path, versions, workflow_id)
+        with open_text(path) as file:
+            header = next(records(file), (1, [], None))[1]
+        with open_text(path) as file:
+            if has_columns(header, {name for name, _ in tables.VOTES.columns} - {"time"}):
                 votes, notes, counts = _read_plain(file)
-                votes = checked_votes(votes)
             else:
                 workflow_id = None if workflow_id is None else str(workflow_id)
                 export = read_export(file, workflow, versions=versions, workflow_id=workflow_id)
-                votes, notes = QTable(export.columns(), copy=False), export.report
-                counts = {
-                    "rows": export.n_rows,
-                    "classifications": export.n_used,
-                    "versions": dict(sorted(export.seen_versions.items())),
-                    "workflows": dict(sorted(export.seen_workflows.items())),
-                }
+    if export is None:
+        if versions is not None or workflow_id is not None:
+            raise ValueError(f"versions and workflow_id are for exports, got a table of votes, {path.name!r}")
+        votes = tables.plain_table(checked_votes(votes))
+    else:
+        votes, notes = QTable(export.columns(), copy=False), export.report
+        counts = {"rows": export.n_rows, "classifications": export.n_used, **export.seen_counts()}
+        del export  # its lists are as large as the table
     votes.meta.update(tables.provenance(workflow=workflow.name))
     report = _report([*notes, *_vote_notes(votes, workflow)])
     problems = Counter(report["problem"].tolist())
@@ -164,13 +164,13 @@ def check_votes(votes, *, workflow="hunt"):
 def _vote_notes(votes, workflow):
     _, problems = encode(votes, workflow)
     rows = np.flatnonzero(problems)
-    has_number = "classification_id" in votes.colnames
-    notes = []
-    for row in rows.tolist():
-        number = str(votes["classification_id"][row]) if has_number else ""
-        names = (short_name(votes[name][row]) for name in ("source_id", "voter_id", "question"))
-        notes.append((0, number, *names, PROBLEMS[problems[row]], short_name(votes["answer"][row]), row))
-    return notes
+    wrong = votes[rows]
+    numbers = map(str, wrong["classification_id"]) if "classification_id" in votes.colnames else [""] * len(rows)
+    columns = (texts_of(wrong[name]) for name in ("source_id", "voter_id", "question", "answer"))
+    return [
+        (0, number, *map(short_name, names), PROBLEMS[problems[row]], short_name(answer), row)
+        for row, number, *names, answer in zip(rows.tolist(), numbers, *columns, strict=True)
+    ]
 
 
 def _report(notes):
@@ -179,11 +179,6 @@ def _report(notes):
     for number, name in enumerate((*_REPORT, "row")):
         table[name] = np.array([row[number] for row in rows], dtype=np.int64 if name in ("line", "row") else str)
     return table
-
-
-def _check_plain(path, versions, workflow_id):
-    if versions is not None or workflow_id is not None:
-        raise ValueError(f"versions and workflow_id are for exports, got a table of votes, {path.name!r}")
 
 
 def _read_plain(file):
