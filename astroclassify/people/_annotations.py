@@ -32,7 +32,7 @@ def tasks_of(text):
 
 
 def choices_of(value):
-    """What a task's value names: a list of texts or numbers, of a survey its choices; None where nothing was answered."""
+    """What a task's value names: a list of texts or numbers, of a survey its choices; None without an answer."""
     if value is None:
         return None
     values = value if isinstance(value, list) else [value]

@@ -160,7 +160,7 @@ def texts_of(column, rows=slice(None)):
 
 def _are_texts(column):
     """Whether a column holds nothing but objects that are str: nothing has to be converted."""
-    objects = getattr(column, "dtype", None) == object and not hasattr(column, "mask")
+    objects = getattr(getattr(column, "dtype", None), "kind", "") == "O" and not hasattr(column, "mask")
     return objects and set(map(type, np.asarray(column).tolist())) <= {str}
 
 

@@ -44,7 +44,14 @@ class Export:
         self._subjects, self._sources, self._manifests = numbering(), {}, {}
         self._voters, self._voter_names, self._experts = numbering(), {}, numbering()
         self._paths, self._parsed, self._path_numbers = [], {}, {}
-        kinds = {"subject": "i", "voter": "i", "path": "i", "classification_id": "q", "gold_standard": "b", "expert": "i"}
+        kinds = {
+            "subject": "i",
+            "voter": "i",
+            "path": "i",
+            "classification_id": "q",
+            "gold_standard": "b",
+            "expert": "i",
+        }
         self._columns = {name: array(kind) for name, kind in kinds.items()}
         self._times = []
 
@@ -134,7 +141,7 @@ class Export:
         return parsed
 
     def columns(self):
-        """Columns of the VOTES table, one row per answer; each text is one object in memory, however many rows have it."""
+        """Columns of the VOTES table, one row per answer; rows with the same text share one object."""
         entries = {name: np.array(values) for name, values in self._columns.items()}
         lengths = np.array([len(path) for path in self._paths], dtype=np.int64)
         starts = np.cumsum(lengths) - lengths

@@ -4,18 +4,23 @@ import re
 
 from astroclassify.exceptions import SchemaError
 
-__all__ = ["NAME", "check_workflow", "plain_text", "words_of"]
+__all__ = ["NAME", "check_workflow", "plain_text", "shown_text", "words_of"]
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _PICTURE = re.compile(r"!\[([^\]]*)\]\([^)]*\)")
 _WORD = re.compile(r"\w+")
 
 
-def plain_text(text):
-    """Text without Markdown pictures and emphasis, in lower case, as answers are compared; of pictures alone the names."""
+def shown_text(text):
+    """Text without Markdown pictures and emphasis; of pictures alone their names."""
     bare = _PICTURE.sub(" ", text)
     bare = bare if bare.strip() else _PICTURE.sub(r" \1 ", text)
-    return " ".join(bare.replace("*", " ").split()).lower()
+    return " ".join(bare.replace("*", " ").split())
+
+
+def plain_text(text):
+    """Shown text in lower case, as answers are compared."""
+    return shown_text(text).lower()
 
 
 def words_of(text):

@@ -1,7 +1,7 @@
 """Workflows: the questions that voters are asked, as a decision tree that ends in outcomes."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -212,6 +212,31 @@ class Workflow:
             return cls(mapping["name"], questions, outcomes, mapping.get("version", 1))
         except (AttributeError, KeyError, TypeError) as error:
             raise SchemaError(f"not a workflow: {type(error).__name__}: {error}") from error
+
+    def to_dict(self):
+        """
+        What `from_dict` takes, and a workflow file holds as JSON.
+
+        Returns
+        -------
+        dict
+            ``name``, ``version``, ``questions`` and ``outcomes``, without what is empty.
+
+        Examples
+        --------
+        >>> from astroclassify.people import load_workflow
+        >>> load_workflow("cluster").to_dict()["outcomes"][1]["name"]
+        'other'
+        """
+        content = asdict(self)
+        for part in (
+            *content["questions"],
+            *content["outcomes"],
+            *(a for q in content["questions"] for a in q["answers"]),
+        ):
+            for key in [key for key, value in part.items() if value in ("", {}) and key != "text"]:
+                del part[key]
+        return content
 
     @cached_property
     def answer_names(self):
