@@ -110,7 +110,8 @@ def encode(votes, workflow, subjects=()):
 def walk(answers, workflow):
     """
     Which of the answers (n, n_questions), negative for none, are on the path through a workflow, and where each path
-    stops (n,): number of the open question, or number of questions + that of the outcome.
+    stops (n,): number of the open question, or number of questions + that of the outcome. A question whose answers all
+    lead to the same place stops no path.
     """
     state = np.zeros(len(answers), np.int16)
     on_path = np.zeros(answers.shape, bool)
@@ -118,7 +119,8 @@ def walk(answers, workflow):
     for number, targets in enumerate(targets_of(workflow)):
         here = (state == number) & (answers[:, number] >= 0)
         on_path[here, number] = True
-        state[here] = targets[answers[here, number]]
+        decides = np.any(targets != targets[0])
+        state[here if decides else state == number] = targets[answers[here, number]] if decides else targets[0]
     return on_path, state
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from array import array
 from collections import Counter
+from operator import itemgetter
 
 import numpy as np
 
@@ -38,22 +39,14 @@ class Export:
         self.report, self.n_rows = [], 0
         self.seen = Counter()
         self.asked = Asked(workflow)
-        self._names = [name for name in _COLUMNS if name in header]
-        self._places = [header.index(name) for name in self._names]
-        self._missing = dict.fromkeys(_COLUMNS, "")
+        self._has = {name for name in ("gold_standard", "expert") if name in header}
+        # A column that is missing is taken from the end of a record, to which an empty text is added.
+        self._fields_of = itemgetter(*(header.index(name) if name in header else -1 for name in _COLUMNS))
         self._subjects, self._sources, self._manifests = numbering(), {}, {}
         self._voters, self._voter_names, self._experts = numbering(), {}, numbering()
         self._paths, self._parsed, self._path_numbers = [], {}, {}
-        kinds = {
-            "subject": "i",
-            "voter": "i",
-            "path": "i",
-            "classification_id": "q",
-            "gold_standard": "b",
-            "expert": "i",
-        }
-        self._columns = {name: array(kind) for name, kind in kinds.items()}
-        self._times = []
+        # Of each entry: numbers of its subject, voter, path and classification, whether it is gold, kind of the expert.
+        self._entries, self._times = array("q"), []
 
     def note(self, line, problem, names=("", "", ""), *, question="", text=""):
         """Add a line to the report; ``names``: classification, source and voter."""
@@ -62,17 +55,18 @@ class Export:
     def add(self, line, fields):
         """Add one classification, the fields of a record."""
         self.n_rows += 1
-        row = self._missing | {name: fields[place] for name, place in zip(self._names, self._places, strict=True)}
-        version, workflow_id, number = row["workflow_version"], row["workflow_id"], row["classification_id"]
-        self.seen[workflow_id, row["workflow_name"], version] += 1
-        subject, data = row["subject_ids"].strip() or _only_key(row["subject_data"]), row["subject_data"]
-        voter = self._voter(row)
+        row = self._fields_of([*fields, ""])
+        number, user_name, user_id, user_ip, workflow_id, workflow_name, version, time, gold, expert = row[:10]
+        metadata, annotations, data, subject = row[10:]
+        self.seen[workflow_id, workflow_name, version] += 1
+        subject = subject.strip() or _only_key(data)
+        voter = self._voter((user_name, user_id, user_ip), metadata)
         names = number, self._sources.get(subject) or subject, voter
         if self.workflow_id is not None and workflow_id != self.workflow_id:
             return self.note(line, "other_workflow", names, text=workflow_id)
         if not self.counts(version):
             return self.note(line, "other_version", names, text=version)
-        path, problems = self._annotation(row["annotations"], line)
+        path, problems = self._annotation(annotations, line)
         if subject and self._manifests.get(subject) != data:
             if not self._read_manifest(line, subject, data, names):
                 return None
@@ -86,27 +80,29 @@ class Export:
         if not voter:
             self.note(line, "no_voter", names)
             voter = f"classification-{number or line}"
-        columns = self._columns
-        columns["subject"].append(self._subjects[subject])
-        columns["voter"].append(self._voters[voter])
-        columns["path"].append(path)
-        columns["classification_id"].append(int(number) if number.isdecimal() and len(number) < 19 else -1)
-        columns["gold_standard"].append(row["gold_standard"].strip().lower() == "true")
-        columns["expert"].append(self._experts[_known_text(row["expert"])])
-        self._times.append(_iso(row["created_at"]))
+        number = int(number) if number.isdecimal() and len(number) < 19 else -1
+        entry = (
+            self._subjects[subject],
+            self._voters[voter],
+            path,
+            number,
+            gold.lower() == "true",
+            self._experts[expert],
+        )
+        self._entries.extend(entry)
+        self._times.append(_iso(time))
         return None
 
     def counts(self, version):
         """Whether answers of a version of the workflow count."""
         return self.versions is None or fits_version(version, self.versions)
 
-    def _voter(self, row):
-        """Name of the volunteer of a row, looked up once where it does not hang on the session."""
-        key = row["user_name"], row["user_id"], row["user_ip"]
-        name = self._voter_names.get(key)
+    def _voter(self, who, metadata):
+        """Name of a volunteer with these name, number and address, looked up once unless it hangs on the session."""
+        name = self._voter_names.get(who)
         if name is None:
-            name = self._voter_names[key] = _voter_of(*key)
-        return name or _session(row["metadata"])
+            name = self._voter_names[who] = _voter_of(*who)
+        return name or _session(metadata)
 
     def _read_manifest(self, line, subject, data, names):
         """Look up the source of a subject in its manifest; whether the manifest is that of this subject."""
@@ -142,27 +138,27 @@ class Export:
 
     def columns(self):
         """Columns of the VOTES table, one row per answer; rows with the same text share one object."""
-        entries = {name: np.array(values) for name, values in self._columns.items()}
-        lengths = np.array([len(path) for path in self._paths], dtype=np.int64)
+        subject, voter, path, number, gold, expert = np.array(self._entries, dtype=np.int64).reshape(-1, 6).T
+        lengths = np.array([len(each) for each in self._paths], dtype=np.int64)
         starts = np.cumsum(lengths) - lengths
-        steps = np.array([step for path in self._paths for step in path], dtype=np.int64).reshape(-1, 2)
-        repeats = lengths[entries["path"]]
+        steps = np.array([step for each in self._paths for step in each], dtype=np.int64).reshape(-1, 2)
+        repeats = lengths[path]
         entry = np.repeat(np.arange(len(repeats)), repeats)
         within = np.arange(len(entry)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-        question, answer = steps[starts[entries["path"][entry]] + within].T
+        question, answer = steps[starts[path[entry]] + within].T
         sources = [self._sources.get(name) or short_name(name) for name in self._subjects]
         columns = {
-            "source_id": _texts(sources)[entries["subject"][entry]],
-            "voter_id": _texts(self._voters)[entries["voter"][entry]],
+            "source_id": _texts(sources)[subject[entry]],
+            "voter_id": _texts(self._voters)[voter[entry]],
             "question": _texts(self.workflow.question_names)[question],
             "answer": self.workflow.answer_names.astype(object)[question, answer],
             "time": _texts(self._times)[entry],
-            "classification_id": entries["classification_id"][entry],
+            "classification_id": number[entry],
         }
-        if "gold_standard" in self._names:
-            columns["gold_standard"] = entries["gold_standard"].astype(bool)[entry]
-        if "expert" in self._names:
-            columns["expert"] = _texts(self._experts)[entries["expert"][entry]]
+        if "gold_standard" in self._has:
+            columns["gold_standard"] = gold.astype(bool)[entry]
+        if "expert" in self._has:
+            columns["expert"] = _texts(map(_known_text, self._experts))[expert[entry]]
         return columns
 
     def seen_counts(self):
@@ -176,7 +172,7 @@ class Export:
     @property
     def n_used(self):
         """Classifications of which at least one answer is in the table."""
-        return len(self._columns["path"])
+        return len(self._times)
 
 
 def read_export(file, workflow, *, versions, workflow_id):
@@ -304,4 +300,4 @@ def _iso(text):
     text = text.strip()
     if len(text) == 23 and text.endswith(" UTC"):
         text = f"{text[:10]}T{text[11:19]}"
-    return text[:32].encode("ascii", "replace").decode()
+    return text if text.isascii() and len(text) <= 32 else text[:32].encode("ascii", "replace").decode()

@@ -253,7 +253,7 @@ class _Observed:
         done = tasks_of(row["annotations"]) or []
         keys = ["" if task.get("task") is None else str(task["task"]) for task in done]
         self._firsts.update(keys[:1])
-        for task, key, after in zip(done, keys, [*keys[1:], None], strict=True):
+        for task, key, after in zip(done, keys, [*keys, None][1:], strict=True):
             self._seen.setdefault(key, _ObservedTask()).add(task, after, row.get("workflow_version", ""))
 
     def first(self):

@@ -228,13 +228,10 @@ class Workflow:
         >>> load_workflow("cluster").to_dict()["outcomes"][1]["name"]
         'other'
         """
-        content = asdict(self)
-        for part in (
-            *content["questions"],
-            *content["outcomes"],
-            *(a for q in content["questions"] for a in q["answers"]),
-        ):
-            for key in [key for key, value in part.items() if value in ("", {}) and key != "text"]:
+        content = json.loads(json.dumps(asdict(self)))
+        answers = (answer for question in content["questions"] for answer in question["answers"])
+        for part in (*content["questions"], *content["outcomes"], *answers):
+            for key in [key for key, value in part.items() if not value and key != "text"]:
                 del part[key]
         return content
 

@@ -88,7 +88,8 @@ class _CutoutEstimator(BaseEstimator):
         counts as the training mean and is flagged.""",
     )  # fmt: skip
     n_filters: int | None = parameter(
-        None, optional(integer(1, 1024)),
+        None,
+        optional(integer(1, 1024)),
         "Filters of the first stage; by default as published, fewer for a smaller and faster network.",
     )
     dropout: float | None = parameter(
