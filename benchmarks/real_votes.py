@@ -1,10 +1,10 @@
 """
 What becomes of every row of real Zooniverse exports, and the agreement of the consensus with known labels.
 
-For each export in the folder: the rows read, the classifications that answer a question, the votes and those that count, and what is reported by reason
-(``votes_exports.csv``). The workflow is made from the export itself. kSWAP's demonstration has the truth of its 100
-subjects, each shown ten times to one of five volunteers; here each time counts as another volunteer
-(``votes_gold.csv``).
+For each export in the folder: the rows read, the classifications that answer a question, the votes and those that
+count, and what is reported by reason (``votes_exports.csv``). The workflow is made from the export itself where that
+shows two answers. kSWAP's demonstration has the truth of its 100 subjects, each shown ten times to one of five
+volunteers; here each time counts as another volunteer (``votes_gold.csv``).
 """
 
 import argparse

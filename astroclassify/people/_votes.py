@@ -31,35 +31,40 @@ def read_votes(path, *, workflow="hunt", versions=None, workflow_id=None):
     Parameters
     ----------
     path : str or path-like
-        A CSV file that Zooniverse exports (*Data exports*, *classification export*), or a table in VOTES form (CSV with
-        those columns, ECSV, FITS, VOTable, Parquet; without ``time`` the first rows count as the earliest).
+        A CSV file that Zooniverse exports (*Data exports*, *classification export*), packed with gzip or not, or a
+        table in VOTES form (CSV with those columns, ECSV, FITS, VOTable, Parquet; without ``time`` the first rows count
+        as the earliest).
     workflow : str, path-like, ClassScheme or Workflow, optional
-        The questions, see `load_workflow`.
+        The questions, see `load_workflow` and, for a project of your own, `workflow_from_export`.
     versions : sequence of str, optional
         Versions of the workflow that count, ``"12"`` (any ``12.x``) or ``"12.7"``; by default all of them. How often
         each one comes is in the meta of the votes.
     workflow_id : str or int, optional
-        The workflow that counts, where the export holds several; by default all.
+        The workflow that counts; needed where the export holds several (`list_workflows`).
 
     Returns
     -------
     votes : `~astropy.table.QTable`
-        A VOTES table, one row per answer, with ``classification_id`` (of an export; -1 where it is no number). Names
-        of questions and answers are those of the workflow, times are UTC. ``meta["read"]`` counts rows,
-        classifications, problems, versions and workflows.
+        A VOTES table, one row per answer. Names of questions and answers are those of the workflow, times are UTC.
+        Of an export it has ``classification_id`` (-1 where it is no number) and, if the export has them,
+        ``gold_standard`` (whether it was marked so, see `known_labels`) and ``expert`` (``expert``, ``owner`` or
+        empty); its texts are objects, each once in memory. ``meta["read"]`` counts rows, classifications, problems,
+        versions and workflows.
     report : `~astropy.table.QTable`
         The faults, one per row: ``line`` of the file (0: a row of the votes), ``classification_id``,
         ``source_id``, ``voter_id``, ``question``, ``problem`` and the beginning of the ``text``. Problems of lines:
-        ``malformed_row``, ``malformed_json``, ``malformed_subject``, ``no_subject``, ``no_voter``, ``no_answer``,
-        ``other_version``, ``other_workflow``; those of single answers are in `check_votes`. A row with a fault that
-        leaves the votes usable is in both tables.
+        ``malformed_row``, ``malformed_json``, ``malformed_subject``, ``no_subject``, ``no_source_id`` (once per
+        subject, whose number is its name), ``no_voter``, ``no_answer``, ``several_answers``, ``unknown_question``,
+        ``unknown_answer``, ``reworded`` (once per wording, see the notes), ``other_version``, ``other_workflow``; those
+        of votes are in `check_votes`. A row with a fault that leaves the votes usable is in both tables.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     SchemaError
-        If it is neither an export nor a VOTES table.
+        If it is neither an export nor a VOTES table, has several workflows of which none is named, or asks other
+        questions than the workflow.
     ValueError
         If versions or a workflow are given for a table of votes, which does not have them.
 
@@ -73,6 +78,10 @@ def read_votes(path, *, workflow="hunt", versions=None, workflow_id=None):
     A source is named by the entry ``source_id`` (or ``#source_id``) of the subject's manifest, else by Zooniverse's
     number of the subject. A volunteer without account is one voter per address (``user_ip``, a hash), else per session,
     else per classification (``no_voter``).
+
+    An export asks the questions of a workflow if the words of every question are the same, capitals, punctuation and
+    pictures aside, and some answer to it is known. Another wording counts as the same question where the export has the
+    workflow's own as well, in another version, and half of the words are in both (``reworded``).
 
     The file is read as a stream; a line that is not a record affects no other line. Bytes that are not UTF-8 become
     escapes. A classification whose subject differs from the one in its manifest (a truncated line) is a
