@@ -1,8 +1,10 @@
 """Verbs for the votes of people: votes and inspect."""
 
 import argparse
+import json
 import sys
 import warnings
+from pathlib import Path
 
 from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyWarning
@@ -20,16 +22,26 @@ def add_votes(verbs):
     """Add the verb ``votes``."""
     parser = add_verb(verbs, "votes", _votes, "outcome of each subject from the votes of many volunteers")
     parser.add_argument(
-        "votes", metavar="VOTES", help="classification export of Zooniverse (.csv), or a table of votes"
+        "votes", metavar="VOTES", help="classification export of Zooniverse (.csv, .csv.gz), or a table of votes"
     )
-    parser.add_argument("--workflow", default="hunt", help=_WORKFLOW.format("%(default)s"))
     parser.add_argument(
-        "--workflow-id", metavar="NUMBER", help="use only this workflow of an export (default: all of them)"
+        "--workflow",
+        default="hunt",
+        help="questions: hunt, a class scheme, a JSON file, or a workflow export or the classification export itself "
+        "(.csv, .csv.gz), from which they are made (default: %(default)s)",
     )
+    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="with a workflow from an export: the tasks to use")
+    parser.add_argument("--save-workflow", metavar="FILE", help="also write the workflow as JSON, to be edited")
+    parser.add_argument("--list", action="store_true", help="only list workflows, versions and tasks of the export")
+    parser.add_argument("--workflow-id", metavar="NUMBER", help="the workflow, where an export has several")
     parser.add_argument(
         "--versions", nargs="+", metavar="VERSION", help="use only these versions, e.g. 16 or 16.53 (default: all)"
     )
-    parser.add_argument("--gold", metavar="TABLE", help="subjects whose outcome is known: source_id and outcome")
+    known = parser.add_mutually_exclusive_group()
+    known.add_argument("--gold", metavar="TABLE", help="subjects whose outcome is known: source_id and outcome")
+    known.add_argument(
+        "--gold-standard", action="store_true", help="what the classifications marked as gold standard say is known"
+    )
     parser.add_argument(
         "--method",
         choices=("majority", "weighted", "iterated", "dawid-skene"),
@@ -42,17 +54,20 @@ def add_votes(verbs):
 
 
 def _votes(arguments):
-    from astroclassify.people import read_votes, volunteer_consensus, volunteer_skill
+    from astroclassify.people import known_labels, list_workflows, read_votes, volunteer_consensus, volunteer_skill
 
     check_tables(out=arguments.out, skill=arguments.skill, report=arguments.report)
+    check_free(**{"save-workflow": arguments.save_workflow})
+    if arguments.list:
+        return show(list_workflows(arguments.votes), arguments.out)
     gold = None if arguments.gold is None else tables.read(arguments.gold)
+    workflow = _workflow(arguments)
     votes, report = read_votes(
-        arguments.votes,
-        workflow=arguments.workflow,
-        versions=arguments.versions,
-        workflow_id=arguments.workflow_id,
+        arguments.votes, workflow=workflow, versions=arguments.versions, workflow_id=arguments.workflow_id
     )
-    settings = {"method": arguments.method, "gold": gold, "workflow": arguments.workflow}
+    if arguments.gold_standard:
+        gold = known_labels(votes, workflow=workflow)
+    settings = {"method": arguments.method, "gold": gold, "workflow": workflow}
     consensus = volunteer_consensus(votes, **settings)
     if arguments.report is not None:
         tables.write(report, arguments.report)
@@ -64,7 +79,25 @@ def _votes(arguments):
         f"{tied} ties, {len(consensus) - decided - tied} open",
         file=sys.stderr,
     )
-    show(consensus, arguments.out, _SHOWN)
+    return show(consensus, arguments.out, _SHOWN)
+
+
+def _workflow(arguments):
+    """The workflow that is asked for, written to --save-workflow."""
+    from astroclassify.people import load_workflow, workflow_from_export
+
+    if arguments.workflow.lower().endswith((".csv", ".csv.gz")):
+        version = arguments.versions[0] if arguments.versions else None
+        settings = {"workflow_id": arguments.workflow_id, "version": version, "tasks": arguments.tasks}
+        workflow = workflow_from_export(arguments.workflow, **settings)
+    elif arguments.tasks is not None:
+        raise ValueError("--tasks is for a workflow from an export, .csv")
+    else:
+        workflow = load_workflow(arguments.workflow)
+    if arguments.save_workflow is not None:
+        text = json.dumps(workflow.to_dict(), indent=2, ensure_ascii=False)
+        Path(arguments.save_workflow).write_text(text + "\n", encoding="utf-8")
+    return workflow
 
 
 def add_inspect(verbs):
