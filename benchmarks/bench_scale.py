@@ -51,6 +51,16 @@ def make_fields(folder, number):
     return folder / "observations.ecsv"
 
 
+def make_catalogue(path, sample, number):
+    """Table of so many rows with paths and redshifts, the images of a sample again and again."""
+    rows = np.arange(number) % len(sample)
+    files = [str(file) for file in tables.image_paths(sample)]
+    names = [f"image-{row:06d}" for row in range(number)]
+    Table(
+        {"source_id": names, "path": np.array(files)[rows], "redshift": np.asarray(sample["redshift"])[rows]}
+    ).write(path)
+
+
 def used():
     """Processor time [s] and peak memory [bytes] of this process."""
     return time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -63,7 +73,7 @@ def command_of(verb, inputs, out):
         "mocks": ["mocks", "--embedded", (inputs / "halos").read_text(), "--out", out],
         "fields": ["fields", table, "--out", out],
         "cutouts": ["cutouts", str(inputs / "candidates"), table, "--out", out],
-        "classes": ["classes", str(inputs / "mocks"), "coolcore", "--out", out],
+        "classes": ["classes", str(inputs / "catalogue.ecsv"), "coolcore", "--out", out],
     }[verb]
 
 
@@ -146,6 +156,7 @@ def main():
     parser.add_argument("out", type=Path, help="folder")
     parser.add_argument("--halos", type=int, default=8, help="of the mocks (default: %(default)s)")
     parser.add_argument("--fields", type=int, default=8, help="that are searched (default: %(default)s)")
+    parser.add_argument("--rows", type=int, default=256, help="of images that are classified (default: %(default)s)")
     arguments = parser.parse_args()
     inputs = arguments.out / "inputs"
     make_fields(inputs / "fields", arguments.fields)
@@ -154,8 +165,10 @@ def main():
     for verb in VERBS:
         runs = {n: arguments.out / f"{verb}-{n}" for n in (1, 2)}
         measured = {n: work(verb, inputs, out, n) for n, out in runs.items()}
-        if verb in ("fields", "mocks"):  # inputs of what comes after them
-            (inputs / {"fields": "candidates", "mocks": "mocks"}[verb]).symlink_to(runs[1].resolve())
+        if verb == "mocks":  # inputs of what comes after them
+            make_catalogue(inputs / "catalogue.ecsv", tables.read_sample(runs[1]), arguments.rows)
+        elif verb == "fields":
+            (inputs / "candidates").symlink_to(runs[1].resolve())
         number, what = n_items(verb, runs[1])
         same = contents(runs[1]) == contents(runs[2])
         for n, (wall, seconds, memory) in measured.items():

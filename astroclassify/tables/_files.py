@@ -19,6 +19,7 @@ from ._guard import check_file
 from ._plain import plain_column, plain_table
 from ._sample import SampleTable
 from ._text_cells import read_csv, write_csv
+from ._votable import write_votable
 
 __all__ = ["format_of", "image_paths", "read", "read_sample", "unpack", "write", "write_beside", "write_sample"]
 
@@ -169,6 +170,9 @@ def write(table, path, *, overwrite=False):
             if file_format == "csv":
                 with (gzip.open if packed else open)(temporary, "wt", encoding="utf-8", newline="") as stream:
                     write_csv(table, stream)
+            elif file_format == "votable":
+                with (gzip.open if packed else open)(temporary, "wb") as stream:
+                    write_votable(table, stream)
             elif packed:
                 with gzip.open(temporary, "wt", encoding="utf-8", newline="") as stream:
                     table.write(stream, format=file_format)
