@@ -41,7 +41,7 @@ def open_workers(text, **settings):
 
     with contextlib.ExitStack() as stack:
         if text.isdigit():
-            local = {"threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None, **settings}
+            local = {"threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", **settings}
             client = Client(stack.enter_context(LocalCluster(n_workers=int(text), **local)))
         else:
             client = Client(scheduler_file=text) if Path(text).is_file() else Client(text)
