@@ -209,6 +209,13 @@ def _card_text(document):
     filters = "" if n_filters is None else f"{n_filters} filters in the first stage, "
     columns = document["parameters"].get("columns")
     lines = [
+        # What model hubs read (Hugging Face, "model cards"); whoever shares the model adds its licence.
+        "---",
+        "library_name: astroclassify",
+        *([] if "targets" in document else ["pipeline_tag: image-classification"]),
+        "tags: [astronomy, x-ray, galaxy-clusters, onnx]",
+        "---",
+        "",
         f"# {card.get('name', 'Classifier of cluster images')}",
         "",
         str(card.get("description", "No description was given.")),

@@ -13,7 +13,8 @@ import os
 import sys
 from pathlib import Path
 
-# One thread for each worker, whose number is that of the cores: set before numpy is imported, here and in workers.
+# One thread for each worker, whose number is that of the cores; read when numpy is imported. Processes that are started
+# from here inherit it; where Dask's workers are started elsewhere, it must be set there.
 os.environ.update({"OMP_NUM_THREADS": "1", "LOKY_MAX_CPU_COUNT": "1"})
 
 from astropy import units as u
