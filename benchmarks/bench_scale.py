@@ -56,9 +56,8 @@ def make_catalogue(path, sample, number):
     rows = np.arange(number) % len(sample)
     files = [str(file) for file in tables.image_paths(sample)]
     names = [f"image-{row:06d}" for row in range(number)]
-    Table(
-        {"source_id": names, "path": np.array(files)[rows], "redshift": np.asarray(sample["redshift"])[rows]}
-    ).write(path)
+    redshift = np.asarray(sample["redshift"])[rows]
+    Table({"source_id": names, "path": np.array(files)[rows], "redshift": redshift}).write(path)
 
 
 def used():

@@ -1,4 +1,4 @@
-"""The scripts of the page "Many objects": parts that are kept, workers that die, the same tables from Dask and from here."""
+"""Scripts for many objects: parts that are kept, workers that die, the same tables from Dask and from here."""
 
 import importlib.util
 import os

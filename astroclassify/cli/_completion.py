@@ -1,4 +1,4 @@
-"""Completion of verbs and options in a shell: a script that is printed once, since the parser takes a second to make."""
+"""Completion of words in a shell: a script that is printed once, since the parser takes a second to make."""
 
 import argparse
 

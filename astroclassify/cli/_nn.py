@@ -130,9 +130,7 @@ def _train(arguments):
     if checkpoint.is_dir() and any(checkpoint.iterdir()):
         print(f"going on from the checkpoint in {checkpoint}", file=sys.stderr)
     try:
-        _network(arguments).fit(sample, checkpoint=checkpoint).save(
-            arguments.out, overwrite=arguments.overwrite
-        )
+        _network(arguments).fit(sample, checkpoint=checkpoint).save(arguments.out, overwrite=arguments.overwrite)
     except KeyboardInterrupt:
         arguments.resumes = checkpoint.is_dir() and any(checkpoint.iterdir())
         raise

@@ -142,9 +142,7 @@ def _report(arguments):
     sample = tables.read_sample(arguments.sample)
     with executor_of(arguments.workers) as executor, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AstroclassifyWarning)
-        write_report(
-            predictions, sample, arguments.report, executor=executor, overwrite=arguments.overwrite
-        )
+        write_report(predictions, sample, arguments.report, executor=executor, overwrite=arguments.overwrite)
     for each in caught:
         print(f"astroclassify: {each.message}", file=sys.stderr)
     return int(any(issubclass(each.category, AstroclassifyWarning) for each in caught))  # rows without a thumbnail

@@ -17,8 +17,8 @@ from astroclassify.exceptions import ModelError, OutputError
 from ._file_checks import check_safetensors, read_json_limited
 
 __all__ = [
-    "FORMAT_VERSION", "check_target", "find_folder", "list_classifiers", "read_document", "read_folder", "read_json", "read_plain_file",
-    "write_folder",
+    "FORMAT_VERSION", "check_target", "find_folder", "list_classifiers", "read_document", "read_folder", "read_json",
+    "read_plain_file", "write_folder",
 ]  # fmt: skip
 
 FORMAT = "astroclassify-model"
