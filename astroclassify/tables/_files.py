@@ -141,8 +141,9 @@ def write(table, path, *, overwrite=False):
     table : `~astropy.table.Table`
         The table.
     path : str or path-like
-        The file; its ending gives the format (``.ecsv`` keeps everything; ``.csv``, for spreadsheets and people, keeps
-        columns and their units, written as ``ext [arcsec]``, but no ``meta``).
+        The file; its ending gives the format (``.ecsv`` keeps everything; ``.vot`` also has UCDs and descriptions of
+        the package's columns, and the system of the coordinates; ``.csv``, for spreadsheets and people, keeps columns
+        and their units, written as ``ext [arcsec]``, but no ``meta``).
     overwrite : bool, optional
         Whether a file of that name may be replaced.
 
