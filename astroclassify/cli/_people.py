@@ -9,7 +9,7 @@ from pathlib import Path
 from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyWarning
 
-from ._tools import add_verb, add_workers, check_free, check_tables, executor_of, show
+from ._tools import add_overwrite, add_verb, add_workers, check_files, check_tables, executor_of, show
 
 __all__ = ["add_inspect", "add_votes"]
 
@@ -51,15 +51,18 @@ def add_votes(verbs):
     parser.add_argument("--report", metavar="TABLE", help="also write the faults found in the votes, one per row")
     parser.add_argument("--skill", metavar="TABLE", help="also write the skill of each volunteer")
     parser.add_argument("--out", help="table of outcomes (default: standard output)")
+    add_overwrite(parser)
 
 
 def _votes(arguments):
     from astroclassify.people import known_labels, list_workflows, read_votes, volunteer_consensus, volunteer_skill
 
-    check_tables(out=arguments.out, skill=arguments.skill, report=arguments.report)
-    check_free(**{"save-workflow": arguments.save_workflow})
+    replace = arguments.overwrite
+    check_tables(out=arguments.out, skill=arguments.skill, report=arguments.report, overwrite=replace)
+    if not replace:
+        check_free(**{"save-workflow": arguments.save_workflow})
     if arguments.list:
-        return show(list_workflows(arguments.votes), arguments.out)
+        return show(list_workflows(arguments.votes), arguments.out, overwrite=replace)
     gold = None if arguments.gold is None else tables.read(arguments.gold)
     workflow = _workflow(arguments)
     votes, report = read_votes(
@@ -70,16 +73,16 @@ def _votes(arguments):
     settings = {"method": arguments.method, "gold": gold, "workflow": workflow}
     consensus = volunteer_consensus(votes, **settings)
     if arguments.report is not None:
-        tables.write(report, arguments.report)
+        tables.write(report, arguments.report, overwrite=replace)
     if arguments.skill is not None:
-        tables.write(volunteer_skill(votes, **settings), arguments.skill)
+        tables.write(volunteer_skill(votes, **settings), arguments.skill, overwrite=replace)
     decided, tied = (int(each.sum()) for each in (consensus["outcome"] != "", consensus["tie"]))
     print(
         f"{len(votes)} votes of {consensus.meta['n_voters']} voters on {len(consensus)} subjects: {decided} decided, "
         f"{tied} ties, {len(consensus) - decided - tied} open",
         file=sys.stderr,
     )
-    return show(consensus, arguments.out, _SHOWN)
+    return show(consensus, arguments.out, _SHOWN, overwrite=replace)
 
 
 def _workflow(arguments):
@@ -118,6 +121,7 @@ def add_inspect(verbs):
     instead.add_argument("--export", metavar="FILE", help="write the votes so far as a table and open no page")
     instead.add_argument("--report", metavar="FILE", help="write a report of the predictions, .html, and open no page")
     add_workers(parser, "--report")
+    add_overwrite(parser)
 
 
 def _port(text):
@@ -132,7 +136,7 @@ def _inspect(arguments):
         return _report(arguments)
     settings = {"workflow": arguments.workflow, "predictions": arguments.predictions}
     if arguments.export is not None:
-        check_tables(export=arguments.export)
+        check_tables(export=arguments.export, overwrite=arguments.overwrite)
     if arguments.model is not None:
         from astroclassify.nn import load_classifier
 
@@ -158,7 +162,7 @@ def _export(arguments, settings):
     from astroclassify.people import stored_votes
 
     votes = stored_votes(arguments.sample, **settings)
-    tables.write(votes, arguments.export)
+    tables.write(votes, arguments.export, overwrite=arguments.overwrite)
     print(f"{len(votes)} votes in {arguments.export}", file=sys.stderr)
 
 
@@ -167,12 +171,12 @@ def _report(arguments):
 
     if arguments.predictions is None:
         raise ValueError("--report needs --predictions")
-    check_free(report=arguments.report)
+    check_files(report=arguments.report, overwrite=arguments.overwrite)
     predictions = tables.read(arguments.predictions, tables.PREDICTIONS)
     sample = tables.read_sample(arguments.sample)
     with executor_of(arguments.workers) as executor, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AstroclassifyWarning)
-        write_report(predictions, sample, arguments.report, executor=executor)
+        write_report(predictions, sample, arguments.report, executor=executor, overwrite=arguments.overwrite)
     for each in caught:
         print(f"astroclassify: {each.message}", file=sys.stderr)
     return int(any(issubclass(each.category, AstroclassifyWarning) for each in caught))  # rows without a thumbnail
