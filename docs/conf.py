@@ -56,12 +56,15 @@ html_theme = "pydata_sphinx_theme"
 html_theme_options = {
     "logo": {"text": "astroclassify"},
     "header_links_before_dropdown": 7,
+    "navbar_align": "left",
+    "navbar_persistent": ["search-button"],
     "navbar_end": ["theme-switcher"],
     "show_prev_next": False,
     "footer_start": ["copyright"],
     "footer_end": [],
 }
 html_title = f"astroclassify {version}"
+html_context = {"default_mode": "auto"}
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
@@ -90,16 +93,19 @@ def _find_home(app, env, node, contnode):
     return None
 
 
-def _is_public(cls):
-    """Whether a class has a page: those of this package that their room exports, and all others."""
-    package, room, *_ = (*cls.__module__.split("."), "")
-    return package != "astroclassify" or cls.__name__ in sys.modules[f"{package}.{room}"].__all__
+def _public_name(cls):
+    """Name of a class in the outermost module that has it, or None of a class that has no page."""
+    parts = cls.__module__.split(".")
+    modules = [".".join(parts[:number]) for number in range(1, len(parts) + 1)]
+    public = (name for name in modules if "._" not in name and not cls.__name__.startswith("_"))
+    found = next((name for name in public if getattr(sys.modules[name], cls.__name__, None) is cls), None)
+    return found and f"{found}.{cls.__name__}".removeprefix("builtins.")
 
 
 def _show_public_bases(app, name, obj, options, bases):
-    """Show, in the place of a private base class, the nearest public one that it is made from."""
-    shown = [next(each for each in base.__mro__ if _is_public(each)) for base in bases]
-    bases[:] = dict.fromkeys(shown)
+    """Show base classes by the names that users import, and in the place of a private one the nearest that it has."""
+    shown = [next(filter(None, map(_public_name, base.__mro__))) for base in bases]
+    bases[:] = [f":py:class:`~{each}`" for each in dict.fromkeys(shown)]
 
 
 def setup(app):

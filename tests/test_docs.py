@@ -59,6 +59,7 @@ def test_every_packaged_model_has_its_card():
     assert sorted(cards) == sorted(list_classifiers()["name"])
 
 
+@pytest.mark.filterwarnings("ignore:astropy.samp was deprecated")
 @pytest.mark.parametrize("inventory", sorted((DOCS / "inventories").glob("*.inv")), ids=lambda path: path.stem)
 def test_objects_of_other_projects_exist(inventory):
     """A name that a later version of its project has not is a link that leads nowhere."""

@@ -15,6 +15,9 @@ __all__ = ["notebook", "scripts", "setup"]
 PART = re.compile(r"^# --- (.*?)(?: -+)?$", re.MULTILINE)
 INCLUDE = re.compile(r"^\.\. literalinclude:: (\S+\.py)\n((?:   .*\n)*)", re.MULTILINE)
 CODE = re.compile(r"^\.\. code-block:: (\w+)\n\n((?:   .*\n|\n)+)", re.MULTILINE)
+# Figures and printed tables, which the notebook makes itself, and names of places.
+LEFT_OUT = re.compile(r"^\.\. (?:image|figure|literalinclude|_\S+:).*\n(?:   .*\n|\n(?=   ))*", re.MULTILINE)
+ADMONITION = re.compile(r"^\.\. (warning|note)::\s*\n", re.MULTILINE)
 ABOUT = (
     "*A page of the documentation of astroclassify as a notebook. Start it in an empty folder: it writes files there. "
     "It runs without a network, and needs* `pip install astroclassify[sim,plots,train]`. *Cells without a text above "
@@ -75,7 +78,7 @@ def _cell(kind, text):
 
 
 def _texts(page, name, code, starts):
-    """Markdown by the number of the part of the script (of as many as there are: what comes after them) that it is for."""
+    """Markdown by the number of the part of the script that it stands above; the last number is for the end."""
     texts, begin = {}, 0
 
     def add(number, rst):
@@ -100,9 +103,9 @@ def _texts(page, name, code, starts):
 
 
 def _markdown(rst):
-    """Markdown of a piece of a page; what the page includes (figures, printed tables) is made by the notebook itself."""
-    text = re.sub(r"^\.\. (?:image|figure|literalinclude|_\S+:).*\n(?:   .*\n|\n(?=   ))*", "", rst, flags=re.MULTILINE)
-    text = re.sub(r"^\.\. (warning|note)::\s*\n", lambda match: f"**{match[1].capitalize()}**\n", text, flags=re.MULTILINE)
+    """Markdown of a piece of a page, without what the notebook itself makes."""
+    text = LEFT_OUT.sub("", rst)
+    text = ADMONITION.sub(lambda match: f"**{match[1].capitalize()}**\n", text)
     text = re.sub(r"^(.+)\n=+$", r"# \1", text, flags=re.MULTILINE)
     text = re.sub(r"^(.+)\n-+$", r"## \1", text, flags=re.MULTILINE)
     prose, *blocks = CODE.split(text)
