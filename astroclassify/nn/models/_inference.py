@@ -46,7 +46,7 @@ class Predictor:
 
     def __init__(
         self, network, *, bands, geometry, preprocessing, training, temperature=1.0, novelty=None, familiarity=None,
-        optional=(), refused=Flag(0),
+        optional=(), refused=0,
     ):  # fmt: skip
         self.network = network
         self.bands = tuple(bands)
@@ -96,7 +96,7 @@ class Predictor:
         return "; ".join(notes)
 
     def load(self, item):
-        """Counts on the grid, float32, shape (n_planes, ny, nx), and flags of one item; SchemaError if it is refused."""
+        """Counts on the grid, float32, (n_planes, ny, nx), and flags of one item; SchemaError if it is refused."""
         return self._admitted(item)[:2]
 
     def _admitted(self, item):
@@ -166,14 +166,8 @@ class Predictor:
     def decisive(self):
         """What decides its answers, in plain types and bytes: two predictors with the same one give the same rows."""
         known = {key: self.training.get(key) for key in ("instruments", "energy_range", "energy_ranges")}
-        rules = [
-            self.bands,
-            self.optional,
-            int(self.refused),
-            self.geometry.to_dict(),
-            self.preprocessing.to_dict(),
-            known,
-        ]
+        taken = [self.bands, self.optional, int(self.refused)]
+        rules = [*taken, self.geometry.to_dict(), self.preprocessing.to_dict(), known]
         scores = [None if each is None else each.to_dict() for each in (self.novelty, self.familiarity)]
         return [*rules, self.temperature, *scores], self.network.data
 
