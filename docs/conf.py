@@ -60,6 +60,7 @@ html_theme_options = {
     "navbar_persistent": ["search-button"],
     "navbar_end": ["theme-switcher"],
     "show_prev_next": False,
+    "collapse_navigation": True,  # the whole tree on every page would be most of its bytes
     "footer_start": ["copyright"],
     "footer_end": [],
 }
