@@ -59,8 +59,7 @@ def _votes(arguments):
 
     replace = arguments.overwrite
     check_tables(out=arguments.out, skill=arguments.skill, report=arguments.report, overwrite=replace)
-    if not replace:
-        check_free(**{"save-workflow": arguments.save_workflow})
+    check_free(**{"save-workflow": arguments.save_workflow, "overwrite": replace})
     if arguments.list:
         return show(list_workflows(arguments.votes), arguments.out, overwrite=replace)
     gold = None if arguments.gold is None else tables.read(arguments.gold)
