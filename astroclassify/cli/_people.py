@@ -59,7 +59,7 @@ def _votes(arguments):
 
     replace = arguments.overwrite
     check_tables(out=arguments.out, skill=arguments.skill, report=arguments.report, overwrite=replace)
-    check_free(**{"save-workflow": arguments.save_workflow, "overwrite": replace})
+    check_files(**{"save-workflow": arguments.save_workflow}, overwrite=replace)
     if arguments.list:
         return show(list_workflows(arguments.votes), arguments.out, overwrite=replace)
     gold = None if arguments.gold is None else tables.read(arguments.gold)
