@@ -269,6 +269,13 @@ def compare(test, network, others):
     return found
 
 
+def bands_compared(test, others, packaged):
+    """What the second band adds: the network of both bands, without columns, minus those of one."""
+    networks = {name: others.get(f"network: {name}, {CANDIDATE.name}", packaged.get(name)) for name in INPUTS}
+    single = {name: networks[name] for name in ("xray", "optical") if networks[name] is not None}
+    return [] if networks["both"] is None else compare(test, networks["both"], single)
+
+
 def by_bins(test, predictions):
     """Of the simulated candidates: scores by EXT_LIKE and exposure, and by redshift the share of clusters found."""
     found, simulated = [], texts(test, "origin") == "simulated"
@@ -360,7 +367,7 @@ def write(sample, work, out, *, settings, overwrite):
                 for role in ("train", "validation", "test")
                 for part in [part_of(sample, role)]
             },
-            "images": settings,
+            "made with": settings,
             "script": "tools/train_cluster_xmm.py",
         },
         "class_fractions": {
@@ -379,6 +386,7 @@ def write(sample, work, out, *, settings, overwrite):
             for name, table in everyone.items()
         ],
         "this_model_minus_others": compare(test, predictions, {**others, "this model without plates": blind}),
+        "both_bands_minus_one": bands_compared(test, others, {winner: predictions}),
         "by_bins": by_bins(test, predictions),
         "calibration": {
             "temperature": round(model.temperature_, 3),
@@ -420,8 +428,8 @@ def main(argv=None):
     if arguments.command == "train":
         train(sample, arguments.work, inputs=arguments.inputs, schemes=arguments.schemes, seeds=arguments.seeds)
         return 0
-    settings = [path for path in Path(arguments.sample).glob("*.json") if path.stat().st_size < 10_000]
-    settings = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in settings}
+    settings = {path.parent.name: json.loads(path.read_text(encoding="utf-8"))
+                for path in sorted(Path(arguments.sample).glob("*/survey.json"))}  # fmt: skip
     folder = write(sample, arguments.work, arguments.out, settings=settings, overwrite=arguments.overwrite)
     size = sum(path.stat().st_size for path in folder.iterdir())
     log.info("%s: %d bytes", folder, size)

@@ -733,7 +733,7 @@ def test_packaged_model_on_a_candidate(tmp_path):
     sample = simulate_candidates(1, rng=1, out=tmp_path / "s", classes=["low_z"], shape=(128, 128), progress=False)
     name = str(sample["source_id"][0])
     with starting(tmp_path / "s") as begin:
-        server = begin(classifier=load_classifier("cluster-embedded"))
+        server = begin(classifier=load_classifier("cluster-xmm"))
         plain, mapped = (picture_of(server, source_id=name, **more) for more in ({}, {"class_name": "cluster"}))
         assert (plain != mapped).any()
         asked = {**VIEW, "voter_id": "ann", "source_id": name, "class_name": "low_z"}
