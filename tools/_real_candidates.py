@@ -134,7 +134,8 @@ def _run(job):
 
 def _plain(table):
     """A table that goes with those of other fields, whose images may have coordinates of another frame."""
-    table["sky_position"], table.meta = table["sky_position"].icrs, {}
+    icrs = table["sky_position"].icrs
+    table["sky_position"], table.meta = SkyCoord(icrs.ra, icrs.dec), {}  # without attributes such as an equinox
     return table
 
 

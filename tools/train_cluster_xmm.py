@@ -79,7 +79,8 @@ ORIGINS = ("simulated", "sky", "real", "injected")
 DESCRIPTION = (
     "What an X-ray selected candidate is: cluster of galaxies at z below or above 0.3, nearby galaxy, point source or "
     "other, from an XMM-Newton EPIC counts image in 0.5 to 2 keV and a red photographic plate of the same 7 arcmin{}. "
-    "to_binary makes cluster or not of it. Without a plate it judges by X-rays alone."
+    "to_binary makes cluster or not of it. Without a plate it judges by X-rays alone. Trained on simulated fields, not on "
+    "observations."
 )
 LIMITS = [
     "Trained on candidates that the package's own detection finds in simulated fields, not on observations: the scores "
@@ -354,6 +355,9 @@ def write(sample, work, out, *, settings, overwrite):
     blind = answers(model, test, blind=True)
 
     everyone = {f"this model ({winner})": predictions, "this model without plates": blind, **others}
+    if model.columns:
+        images = test[[name for name in test.colnames if name not in model.columns]]
+        everyone["this model without the catalogue"] = answers(model, images)
     model.card_ = {
         "name": NAME,
         "description": DESCRIPTION.format(f"; and {', '.join(COLUMNS)}" if model.columns else ""),
