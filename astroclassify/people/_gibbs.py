@@ -8,7 +8,7 @@ The likelihood is that of Dawid & Skene 1979, Applied Statistics 28, 20; the pri
 - a_k is exponential with the mean ``smoothing`` (votes);
 - m_k is Dirichlet with `_ANCHOR` votes' worth, half of them right, half spread over all labels. Without it labels could
   change places at no cost;
-- the frequencies of the labels are Dirichlet with one subject's worth, spread evenly.
+- all frequencies of the labels are equally likely.
 
 All conditional distributions are of known form once the votes of each cell are split into tables (Chinese restaurant;
 Teh et al. 2006, JASA 101, 1566, section 5 and appendix A).
@@ -90,7 +90,7 @@ def sample(subject, voter, label, shape, *, smoothing, start, gold=None, hints=N
             expected = given + strength * crowd
             errors = np.maximum(rng.standard_gamma(expected), _LEAST)
             errors /= errors.sum(axis=1, keepdims=True)
-            shares = rng.dirichlet(np.bincount(drawn[informed], minlength=n_labels) + 1 / n_labels)
+            shares = rng.dirichlet(np.bincount(drawn[informed], minlength=n_labels) + 1)
             posterior = _log_prior(np.maximum(shares, _LEAST), hints, n_subjects)
             logs = np.log(np.maximum(errors, _LEAST)).reshape(-1, n_labels)
             draw_labels(starts, cells, logs, rng.random(n_subjects), known, posterior, drawn, counts)
