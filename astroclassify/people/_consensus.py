@@ -43,8 +43,8 @@ def volunteer_consensus(votes, *, method="weighted", gold=None, workflow="hunt",
         Subjects (or a table with ``source_id``) that have a row whether anybody voted on them or not; they come first.
     smoothing : float, optional
         For Dawid & Skene, how many votes' worth the mean confusion of all volunteers is expected to count beside a
-        volunteer's own votes on an outcome: the mean of an exponential prior; the votes decide. 0 is the original method
-        of greatest likelihood, which has no priors, overrates few votes and knows no interval.
+        volunteer's own votes on an outcome: the mean of an exponential prior; the votes decide. 0 is the original
+        method of greatest likelihood, which has no priors, overrates few votes and knows no interval.
 
     Returns
     -------
@@ -56,12 +56,13 @@ def volunteer_consensus(votes, *, method="weighted", gold=None, workflow="hunt",
         - ``n_votes``, volunteers who answered the first question, and ``n_complete``, those who reached an outcome,
         - ``tie`` (two outcomes, or two answers on the way, are equal), ``no_majority`` (the outcome has not more than
           half of the votes), ``gold``,
-        - with ``"dawid-skene"`` ``posterior`` of the outcome with ``posterior_lo`` and ``posterior_hi``, a 95 % credible
-          interval: how far p itself is known, as the skill of the volunteers is not,
+        - with ``"dawid-skene"`` the ``posterior`` of the outcome with ``posterior_lo`` and ``posterior_hi``, a 95 %
+          credible interval: how far p itself is known, since the skill of the volunteers is not (NaN if
+          ``smoothing`` is 0),
         - ``f_<outcome>``: share of the votes, weighted; ``p_<outcome>``: posterior, see the notes,
         - ``answer_<question>``, ``fraction_<question>`` (its share), ``n_<question>``,
-        - ``flags`` and ``message``: ``FAILED`` without outcome, ``FEW_VOTES`` if fewer than five votes reached an outcome,
-          ``NO_VOTES`` if none of them reached this one; known subjects have neither of the last two.
+        - ``flags`` and ``message``: ``FAILED`` without outcome, ``FEW_VOTES`` if fewer than five votes reached an
+          outcome, ``NO_VOTES`` if none of them reached this one; known subjects have neither of the last two.
 
     Raises
     ------
@@ -77,9 +78,9 @@ def volunteer_consensus(votes, *, method="weighted", gold=None, workflow="hunt",
     these shares, with one vote spread evenly over the outcomes as prior: what the crowd would answer; the interval is
     its marginal, a Beta distribution. With ``"dawid-skene"`` p is the probability of the outcome itself, from votes
     that reach an outcome: the mean over draws of all confusion matrices that the votes allow (Gibbs sampling, started
-    from the outcomes of the weighted votes; the same votes give the same draws). ``meta["converged"]`` tells whether the
-    two halves of the draws agree about the frequencies of the outcomes. The model's volunteers err independently, so
-    that p is too sure where a subject misleads all of them.
+    from the outcomes of the weighted votes; the same votes give the same draws). ``meta["converged"]`` tells whether
+    the two halves of the draws agree about the frequencies of the outcomes. The model's volunteers err independently,
+    so that p is too sure where a subject misleads all of them.
 
     In a tie nobody agrees with the majority. A volunteer's own vote is part of the majority.
 

@@ -1,4 +1,4 @@
-"""The EM algorithm of Dawid & Skene (1979): the labels and confusion matrices of greatest likelihood, without priors."""
+"""The EM algorithm of Dawid & Skene (1979): labels and confusion matrices of greatest likelihood, without priors."""
 
 from dataclasses import dataclass
 

@@ -44,9 +44,9 @@ def voting_queue(
     subjects : sequence of str or `~astropy.table.Table`, optional
         Subjects (or a table with ``source_id``) that have a row whether anybody voted on them or not; they come first.
     predictions : `~astropy.table.Table`, optional
-        Probabilities of a classifier, ``source_id`` and ``p_<class>`` for the outcomes of the workflow or the classes of
-        the scheme ``candidate`` or ``cluster`` that they stand for. They are the prior of the subject's outcome. Rows
-        that are missing or NaN leave it to the votes.
+        Probabilities of a classifier, ``source_id`` and ``p_<class>`` for the outcomes of the workflow or the classes
+        of the scheme ``candidate`` or ``cluster`` that they stand for. They are the prior of the subject's outcome.
+        Rows that are missing or NaN leave it to the votes.
     gold : mapping or `~astropy.table.Table`, optional
         Subjects whose outcome is known, as in `volunteer_consensus`: they need no votes, and teach how voters err.
     workflow : str, path-like, ClassScheme or Workflow, optional
@@ -59,8 +59,8 @@ def voting_queue(
     Returns
     -------
     `~astropy.table.QTable`
-        One row per subject. Open subjects come first, the largest gain before the others, and those of equal gain in the
-        order of ``subjects`` and the votes:
+        One row per subject. Open subjects come first, the largest gain before the others, and those of equal gain in
+        the order of ``subjects`` and the votes:
 
         - ``source_id``; ``outcome``, the most probable one, and ``p``, its probability (empty and NaN where there is
           neither a vote nor a prediction),
@@ -78,8 +78,8 @@ def voting_queue(
 
     Notes
     -----
-    With p_k the probability of outcome k of a subject, and t_kl that the voter says l where k is true, both means of the
-    model of Dawid & Skene (`volunteer_consensus`), the gain is the mutual information of outcome and vote,
+    With p_k the probability of outcome k of a subject, and t_kl that the voter says l where k is true, both means of
+    the model of Dawid & Skene (`volunteer_consensus`), the gain is the mutual information of outcome and vote,
 
     H(p) - sum_l q_l H(p_k t_kl / q_l), q_l = sum_k p_k t_kl,
 
@@ -91,8 +91,8 @@ def voting_queue(
 
     References
     ----------
-    MacKay 1992, Neural Computation 4, 590 (gain of information). Branson, Van Horn & Perona 2017, CVPR, 6109 (voters and
-    a classifier together).
+    MacKay 1992, Neural Computation 4, 590 (gain of information). Branson, Van Horn & Perona 2017, CVPR, 6109 (voters
+    and a classifier together).
 
     Examples
     --------
@@ -237,4 +237,6 @@ class _Hints:
             if all(f"p_{label}" in self._table.colnames for label in labels):
                 return labels
         wanted = [sorted({f"p_{label}" for label in labels}) for labels in kinds]
-        raise SchemaError(f"predictions must have the columns {' or '.join(map(str, wanted))}, got {self._table.colnames}")
+        raise SchemaError(
+            f"predictions must have the columns {' or '.join(map(str, wanted))}, got {self._table.colnames}"
+        )
