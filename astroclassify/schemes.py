@@ -262,7 +262,7 @@ class Flag(enum.IntFlag):
     FEW_VOTES = 4194304
     """The posterior rests on fewer than five votes."""
     NO_VOTES = 8388608
-    """None of the votes is for the outcome: it follows from the model of the voters, or question by question."""
+    """None of the votes is for the outcome: it follows from the model of the voters."""
 
 
 def flag_names(flags):

@@ -79,7 +79,7 @@ def volunteer_consensus(votes, *, method="weighted", gold=None, workflow="hunt",
     its marginal, a Beta distribution. With ``"dawid-skene"`` p is the probability of the outcome itself, from votes
     that reach an outcome: the mean over draws of all confusion matrices that the votes allow (Gibbs sampling, started
     from the outcomes of the weighted votes; the same votes give the same draws). ``meta["converged"]`` tells whether
-    the two halves of the draws agree about the frequencies of the outcomes. The model's volunteers err independently,
+    the p of both halves of the draws agree (0.02, root mean square). The model's volunteers err independently,
     so that p is too sure where a subject misleads all of them.
 
     In a tie nobody agrees with the majority. A volunteer's own vote is part of the majority.

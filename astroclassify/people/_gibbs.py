@@ -10,8 +10,10 @@ The likelihood is that of Dawid & Skene 1979, Applied Statistics 28, 20; the pri
   change places at no cost;
 - all frequencies of the labels are equally likely.
 
-All conditional distributions are of known form once the votes of each cell are split into tables (Chinese restaurant;
-Teh et al. 2006, JASA 101, 1566, section 5 and appendix A).
+Labels are drawn with the matrices integrated out, each from the votes on all other subjects: drawn in turn, a label and
+the errors that it makes of the votes on it would confirm each other. All other conditional distributions are of known
+form once the votes of each cell are split into tables (Chinese restaurant; Teh et al. 2006, JASA 101, 1566, section 5
+and appendix A).
 """
 
 from dataclasses import dataclass
@@ -21,14 +23,14 @@ import numpy as np
 __all__ = ["Sampled", "sample"]
 
 _ANCHOR = 10.0
-# Draws per block: the first is thrown away, then blocks of twice the length follow until one has converged.
-_BLOCKS = (100, 200, 400, 800)
-# Neighbouring draws are alike: this many, equally spaced, are kept for quantiles.
+# Draws per block: the first is thrown away, then longer and longer ones follow until one has converged.
+_BLOCKS = (50, 100, 200, 400, 800)
+# Of the probabilities under single draws of the matrices this many, equally spaced, are kept for quantiles.
 _KEPT = 100
-# Least probability, so that logarithms stay finite.
-_LEAST = 1e-300
-# Largest scale reduction of the frequencies at which a block has converged (Gelman et al. 2013, section 11.4).
-_REDUCTION = 1.05
+# Least probabilities and weights, so that logarithms and ratios stay finite.
+_LEAST = 1e-12
+# A block has converged if the posteriors of its two halves differ by less, as a root mean square over the subjects.
+_PRECISION = 0.02
 _SEED = 20
 
 
@@ -64,48 +66,51 @@ def sample(subject, voter, label, shape, *, smoothing, start, gold=None, hints=N
     and the probability of each class (n_subjects, n_classes), NaN where there are none; the frequencies then only
     share out each class among its labels. The seed is fixed: the same votes give the same draws.
     """
-    from ._gibbs_loops import draw_labels
+    from ._gibbs_loops import draw_labels, weigh
 
     rng = np.random.default_rng(_SEED)
     n_subjects, n_voters, n_labels = shape
     order = np.argsort(subject, kind="stable")
     starts = np.searchsorted(subject[order], np.arange(n_subjects + 1)).astype(np.int64)
-    cells = voter[order].astype(np.int64) * n_labels + label[order]
+    votes = starts, voter[order].astype(np.int64), label[order].astype(np.int64)
     known = np.full(n_subjects, -1, dtype=np.int64)
     known[list(gold or {})] = list((gold or {}).values())
     informed = (np.diff(starts) > 0) | (known >= 0)
-    drawn, counts = np.empty(n_subjects, np.int64), np.empty((n_voters * n_labels, n_labels), np.int64)
-    # The first labels are drawn from the start alone: cells that say nothing.
-    posterior = np.log(np.maximum(start, _LEAST))
-    draw_labels(starts, cells, np.zeros(counts.shape), rng.random(n_subjects), known, posterior, drawn, counts)
+    drawn = (rng.random((n_subjects, 1)) > start.cumsum(axis=1)[:, :-1]).sum(axis=1).astype(np.int64)
+    drawn[known >= 0] = known[known >= 0]
+    counts = np.zeros((n_voters, n_labels, n_labels), dtype=np.int64)
+    np.add.at(counts, (*votes[1:], drawn[subject[order]]), 1)
+    totals = counts.sum(axis=1)
     crowd, strength = _anchor(n_labels), np.full(n_labels, float(smoothing))
-    n_drawn, converged = 0, False
+    n_drawn = 0
     for length in _BLOCKS:
-        mean, kept = np.zeros((n_subjects, n_labels)), np.empty((_KEPT, n_subjects, n_labels), np.float32)
-        mean_confusion, mean_crowd = np.zeros((n_voters, n_labels, n_labels)), np.zeros((n_labels, n_labels))
-        frequencies = np.empty((length, n_labels))
+        halves, kept = np.zeros((2, n_subjects, n_labels)), np.empty((_KEPT, n_subjects, n_labels), np.float32)
+        confusion, mean_crowd = np.zeros(counts.shape), np.zeros(crowd.shape)
+        frequencies = np.zeros(n_labels)
         for step in range(length):
-            given = counts.reshape(n_voters, n_labels, n_labels)
-            crowd, strength = _draw_crowd(given, crowd, strength, smoothing, rng)
-            expected = given + strength * crowd
-            errors = np.maximum(rng.standard_gamma(expected), _LEAST)
-            errors /= errors.sum(axis=1, keepdims=True)
+            crowd, strength = _draw_crowd(counts, crowd, strength, smoothing, rng)
+            weight = strength * crowd
             shares = rng.dirichlet(np.bincount(drawn[informed], minlength=n_labels) + 1)
-            posterior = _log_prior(np.maximum(shares, _LEAST), hints, n_subjects)
-            logs = np.log(np.maximum(errors, _LEAST)).reshape(-1, n_labels)
-            draw_labels(starts, cells, logs, rng.random(n_subjects), known, posterior, drawn, counts)
-            mean += posterior / length
-            mean_confusion += expected / expected.sum(axis=1, keepdims=True) / length
+            prior = _prior(np.maximum(shares, _LEAST), hints, n_subjects)
+            posterior = prior.copy()
+            draw_labels(*votes, weight, strength, rng.random(n_subjects), known, posterior, drawn, counts, totals)
+            halves[2 * step // length] += 2 * posterior / length
+            expected = counts + weight
+            confusion += expected / expected.sum(axis=1, keepdims=True) / length
             mean_crowd += crowd / length
-            frequencies[step] = shares
-            if step % (length // _KEPT) == 0:
-                kept[step // (length // _KEPT)] = posterior
+            frequencies += shares / length
+            if length > _BLOCKS[0] and step % (length // _KEPT) == 0:
+                errors = np.maximum(rng.standard_gamma(expected), np.finfo(float).tiny)
+                single = np.log(prior)
+                weigh(*votes, np.log(errors / errors.sum(axis=1, keepdims=True)), single)
+                kept[step // (length // _KEPT)] = np.where(known[:, None] < 0, single, posterior)
         n_drawn += length
-        converged = length > _BLOCKS[0] and _scale_reduction(frequencies) < _REDUCTION
+        difference = np.sum(np.diff(halves[:, informed], axis=0) ** 2) / max(np.sum(informed), 1)
+        converged = length > _BLOCKS[0] and bool(difference < _PRECISION**2)
         if converged:
             break
-    shares, confusion = frequencies.mean(axis=0), mean_confusion.transpose(0, 2, 1)
-    return Sampled(mean, shares, confusion, mean_crowd.T, kept, n_drawn, converged)
+    confusion = confusion.transpose(0, 2, 1)
+    return Sampled(halves.mean(axis=0), frequencies, confusion, mean_crowd.T, kept, n_drawn, converged)
 
 
 def _anchor(n_labels):
@@ -119,7 +124,7 @@ def _draw_crowd(given, crowd, strength, smoothing, rng):
     cell, weight = np.arange(n_labels**2), (strength * crowd).ravel()
     # reached[c, i]: voters with more than i votes in cell c. Their (i + 1)th opens a table with weight / (weight + i).
     height = int(given.max(initial=0)) + 1
-    reached = np.bincount((cell * height + given.reshape(n_voters, -1)).ravel(), minlength=len(cell) * height)
+    reached = np.bincount((cell * height + given.reshape(n_voters, n_labels**2)).ravel(), minlength=len(cell) * height)
     reached = reached.reshape(len(cell), height)[:, ::-1].cumsum(axis=1)[:, -2::-1]
     cell, i = np.nonzero(reached)
     opened = rng.binomial(reached[cell, i], weight[cell] / (weight[cell] + i))
@@ -133,24 +138,16 @@ def _draw_crowd(given, crowd, strength, smoothing, rng):
     fewer = np.bincount(true, rng.random(len(true)) < total / (total + strength[true]), minlength=n_labels)
     rate = 1 / smoothing - np.bincount(true, rest, minlength=n_labels)
     strength = rng.standard_gamma(1 + tables.sum(axis=0) - fewer) / rate
-    return np.maximum(crowd, _LEAST), np.maximum(strength, 1e-6)
+    return np.maximum(crowd, _LEAST), np.maximum(strength, _LEAST)
 
 
-def _log_prior(shares, hints, n_subjects):
-    """Logarithm of the prior (n_subjects, n_labels) from frequencies and hints."""
-    prior = np.broadcast_to(shares, (n_subjects, len(shares)))
+def _prior(shares, hints, n_subjects):
+    """Prior (n_subjects, n_labels) from frequencies and hints."""
+    prior = np.tile(shares, (n_subjects, 1))
     if hints is not None:
         classes, probabilities = hints
         within = shares / np.bincount(classes, shares)[classes]
-        hinted = np.maximum(probabilities[:, classes] * within, _LEAST)
-        prior = np.where(np.isnan(hinted), prior, hinted)
-    return np.log(prior)
-
-
-def _scale_reduction(values):
-    """Largest potential scale reduction of the columns of (n_draws, n), from the halves of one chain."""
-    halves = np.stack(np.array_split(values[: len(values) // 2 * 2], 2))
-    n = halves.shape[1]
-    within = halves.var(axis=1, ddof=1).mean(axis=0)
-    between = halves.mean(axis=1).var(axis=0, ddof=1)
-    return float(np.sqrt((n - 1) / n + between / np.maximum(within, _LEAST)).max())
+        hinted = probabilities[:, classes] * within
+        known = ~np.isnan(hinted).any(axis=1)
+        prior[known] = hinted[known]
+    return prior
