@@ -33,7 +33,7 @@ __all__ = [
     "encode",
     "smooth",
     "stretch_of",
-    "thumbnail",
+    "thumbnails",
     "valid_values",
     "write_picture",
 ]
@@ -52,7 +52,6 @@ _XRAY_LINE, _OPTICAL_LINE = (90, 200, 255), (90, 255, 90)
 _BLANK, _MASKED = (96, 96, 96), (58, 58, 72)
 # Filters from blue to red, by which three optical bands become one picture in colour.
 _FILTERS = ("nuv", "u", "blue", "b", "g", "green", "v", "r", "red", "i", "z", "y", "j", "h", "k", "ks")
-_THUMBNAIL_SMOOTHING = 0.8  # pixels of the thumbnail: removes the noise of single counts
 
 
 def stretch_of(name):
@@ -236,7 +235,11 @@ def _filtered_colours(image, scale, width):
 
 def _optical_colours(images, scale):
     """Colours and valid pixels of one optical image, in grey, or of three as red, green and blue."""
-    planes = [tuple(map(_blocks, valid_values(image))) for image in images]
+    return _mixed([tuple(map(_blocks, valid_values(image))) for image in images], scale)
+
+
+def _mixed(planes, scale):
+    """Colours and valid pixels of values and valid pixels of one band, in grey, or of three as red, green and blue."""
     levels = [scale.apply(values, valid) for values, valid in planes]
     valid = np.logical_and.reduce([valid for _, valid in planes])
     if len(levels) == 1:
@@ -272,46 +275,38 @@ def _grey(values):
     return np.repeat(np.rint(255 * values).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
-_COLOURS = {"xray": _heat, "optical": _grey}
-
-
-def thumbnail(bands, size):
+def thumbnails(bands, size, activation=None):
     """
-    Picture (size, n * size, 3) of the X-ray and, beside it, the optical band, first row on top; None without a band.
+    Small pictures (size, size, 3) by name, first row on top: ``"xray"``, ``"activation"`` if a map is given, and
+    ``"optical"``, of the bands that are there.
 
-    ``bands`` has values and valid pixels by band. Each band has its own scale, its longer side fills the square.
+    X-rays are smoothed and scaled as `draw` does; the map lies over them (or else over the optical image) in red and
+    blue. The longer side of an image fills the square.
     """
-    # The optical image keeps its place where there is no X-ray image.
-    names = [name for name in SCALES if name in bands or (name == "xray" and "optical" in bands)]
-    tiles = [_tile(name, *bands[name], size) if name in bands else _blank_tile(size) for name in names]
-    return np.concatenate(tiles, axis=1) if tiles else None
+    drawn = {}
+    if "xray" in bands:
+        image = bands["xray"]
+        smoothed, (_, valid) = smooth(image), valid_values(image)
+        least_range = _levels(image, smoothed, valid)[1]
+        drawn["xray"] = image, _heat(SCALES["xray"].apply(smoothed, valid, least_range)), valid
+    if len(bands) > len(drawn):
+        images = band_images(bands, "optical")
+        drawn["optical"] = images[0], *_mixed([valid_values(each) for each in images], SCALES["optical"])
+    tiles = {name: _square(colours, valid, size) for name, (_, colours, valid) in drawn.items()}
+    if activation is not None and drawn:
+        image, colours, valid = next(iter(drawn.values()))
+        grey = _grey(colours.mean(axis=2) / 255)
+        tiles["activation"] = _square(blended(grey, map_values(image, activation)), valid, size)
+    return {name: tiles[name] for name in ("xray", "activation", "optical") if name in tiles}
 
 
-def _tile(band, values, valid, size):
-    from PIL import Image
+def _square(colours, valid, size):
+    """Colours (ny, nx, 3), first row below, reduced or enlarged to fit into a square."""
+    from PIL import Image, ImageOps
 
-    scale = size / max(values.shape)
-    shape = tuple(max(1, round(length * scale)) for length in values.shape)
-
-    def reduced(array):
-        return np.asarray(Image.fromarray(array).resize(shape[::-1], Image.Resampling.BOX))
-
-    share = reduced(valid.astype(np.float32))
-    known = share > 0.5
-    small = np.divide(reduced(values), share, out=np.zeros(shape, np.float32), where=known)
-    if band == "xray":
-        level = np.median(small[known]) if known.any() else 0
-        small = gaussian_filter(np.where(known, small, level), _THUMBNAIL_SMOOTHING, mode="nearest")
-    colours = _COLOURS[band](SCALES[band].apply(small, known))
-    colours[~known] = _MASKED if known.any() else _BLANK
-    tile = _blank_tile(size)
-    top, left = (size - shape[0]) // 2, (size - shape[1]) // 2
-    tile[top : top + shape[0], left : left + shape[1]] = colours[::-1]
-    return tile
-
-
-def _blank_tile(size):
-    return np.full((size, size, 3), _BLANK, np.uint8)
+    colours[~valid] = _MASKED if valid.any() else _BLANK
+    picture = Image.fromarray(np.ascontiguousarray(colours[::-1]))
+    return np.asarray(ImageOps.pad(picture, (size, size), Image.Resampling.BILINEAR, color=_BLANK))
 
 
 def encode(colours, kind="PNG", **settings):

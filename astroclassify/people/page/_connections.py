@@ -1,4 +1,4 @@
-"""Connections of the page's server: few enough that threads and files do not run out, none held by who sends nothing."""
+"""Connections of the page's server: so few that threads and files do not run out, and none held without a request."""
 
 import logging
 import socket
