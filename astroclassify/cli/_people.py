@@ -85,7 +85,7 @@ def add_inspect(verbs):
     instead.add_argument("--export", metavar="FILE", help="write the votes so far as a table and open no page")
     instead.add_argument("--report", metavar="FILE", help="write a report of the predictions, .html, and open no page")
     parser.add_argument(
-        "--columns", nargs="+", metavar="NAME", help="columns of the tables that --report shows at first (default: usual)"
+        "--columns", nargs="+", metavar="NAME", help="columns of the tables that --report shows at first"
     )
     add_workers(parser, "--report")
 
@@ -154,4 +154,5 @@ def _report(arguments):
         )
     for each in caught:
         print(f"astroclassify: {each.message}", file=sys.stderr)
-    return int(any(issubclass(each.category, AstroclassifyWarning) for each in caught))  # rows without a picture or a map
+    # Rows without a picture or a map.
+    return int(any(issubclass(each.category, AstroclassifyWarning) for each in caught))
