@@ -4,17 +4,16 @@ Train the packaged model ``cluster-xmm`` on candidates, compare it with the cata
 The sample is what ``tools/make_candidates.py`` writes: a SAMPLE folder with the columns of CANDIDATES, ``exposure``,
 ``label`` of the scheme "candidate", ``split`` (train, validation, test), ``group_id`` (the field) and ``origin``:
 ``simulated`` (denser than the sky, shares of Kosiba et al. 2020), ``sky`` (the sky's densities), ``real`` and
-``injected`` (into real images); the last three are of the test part alone. ``train``
-trains a network for each set of inputs, scheme and seed, and keeps it in a folder of its own, so that several of these
+``injected`` (into real images); the last two are of the test part alone. ``train`` trains a network for each set of inputs, scheme and seed, and keeps it in a folder of its own, so that several of these
 can run side by side and one that was ended goes on. ``write`` chooses seeds on the validation part, calibrates there,
 scores on the test part, and writes the model whose inputs are best on the validation part.
 
     python tools/train_cluster_xmm.py train candidates trained --seeds 1 2 3
     python tools/train_cluster_xmm.py write candidates trained astroclassify/data/models/cluster-xmm
 
-The test part takes no part in training, in the choice of epoch, seed or inputs, nor in the calibration; but for the
-class fractions of the sky's candidates, for which the loss is weighted. The model is not
-trained again on everything afterwards: the scores are those of the weights in the folder.
+The test part takes no part in training, in the choice of epoch, seed or inputs, in the calibration, nor in the class
+fractions for which the loss is weighted. The model is not trained again on everything afterwards: the scores are those
+of the weights in the folder.
 """
 
 import argparse
@@ -53,7 +52,8 @@ NETWORK = {
     "geometry": Geometry(7 * u.arcmin, (178, 178)),
     "n_filters": 12,
     "learning_rate": 3e-3,
-    "epochs": 30,
+    "epochs": 20,
+    "refuse": ("other_instrument",),
 }
 #: Inputs by name. What counts of an exposure are thinned to would belie the column ``exposure``.
 INPUTS = {
@@ -83,8 +83,8 @@ DESCRIPTION = (
 LIMITS = [
     "Trained on candidates that the package's own detection finds in simulated fields, not on observations: the scores "
     "are those of such candidates, except where 'real' is written.",
-    "X-ray images are counts of EPIC pn, alone or with MOS, in about 10 or 20 ks, 0.5 to 2 keV. Others are answered "
-    "with the flags other_instrument and other_band, which the caller should take for a refusal.",
+    "X-ray images are counts of EPIC pn, alone or with MOS, in about 10 or 20 ks, 0.5 to 2 keV. Images of other "
+    "telescopes, or of none that is named, are refused; another band is answered with the flag other_band.",
     "Plates are simulated densities of a red Schmidt plate; a CCD survey or another scanner looks different.",
     "Probabilities are for the class fractions on this card, those of candidates in fields with the sky's densities; "
     "classify(population=...) gives those for others.",

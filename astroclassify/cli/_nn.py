@@ -11,7 +11,7 @@ import numpy as np
 from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyError, SchemaError
 from astroclassify.images._open import open_fits
-from astroclassify.schemes import flag_names
+from astroclassify.schemes import CANDIDATE, flag_names
 
 from ._tools import (
     SCORES_SHOWN,
@@ -91,6 +91,9 @@ def add_classify(verbs):
         "--position", help="centre of the source, 'RA DEC' in degrees or sexagesimal (default: the middle of the image)"
     )
     parser.add_argument("--exposure-map", help="exposure map of the image, same pixels (for one image)")
+    parser.add_argument(
+        "--binary", action="store_true", help="of a model of candidates' five classes: cluster or other"
+    )
     parser.add_argument("--annotate", metavar="CATALOGUE", help="catalogue to which the predictions are added")
     parser.add_argument(
         "--out",
@@ -159,6 +162,7 @@ def _evaluate(arguments):
 
 def _classify(arguments):
     from astroclassify.nn import load_classifier
+    from astroclassify.samples import to_binary
     from astroclassify.survey import annotate, read_catalogue
 
     check_tables(out=arguments.out)
@@ -166,6 +170,8 @@ def _classify(arguments):
     centre = None if arguments.position is None else position_of(arguments.position)
     redshift = None if arguments.redshift is None else _redshift_of(arguments.redshift)
     classifier = load_classifier(arguments.model)
+    if arguments.binary and classifier.scheme != CANDIDATE:
+        raise ValueError(f"--binary is for models of the scheme {CANDIDATE.name!r}, got {classifier.scheme.name!r}")
     images = arguments.images
     _check_bands(classifier, arguments)
     if len(images) > 1 and (centre is not None or arguments.exposure_map):
@@ -180,6 +186,7 @@ def _classify(arguments):
         images = images[0] if len(images) == 1 else images
         predictions = classifier.classify(images, redshift=redshift, progress=True, checkpoint=part)
     _say_flags(predictions)
+    predictions = to_binary(predictions) if arguments.binary else predictions
     table = predictions if catalogue is None else annotate(catalogue, predictions)
     show(table, arguments.out, predictions.colnames)
     if part is not None:

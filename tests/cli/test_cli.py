@@ -49,7 +49,7 @@ def test_models_lists_the_packaged_one(capsys):
     out = capsys.readouterr().out
     assert ["coolcore", "cool-core", "CC", "WCC", "NCC"] in [line.split()[:5] for line in out.splitlines()]
     assert max(map(len, out.splitlines())) <= 80
-    assert "\ncoolcore: " in out and "\ncluster-embedded: Galaxy cluster or not" in out
+    assert "\ncoolcore: " in out and "\ncluster-xmm: What an X-ray selected candidate is" in out
 
 
 def test_classify_writes_one_row(image_path, tmp_path, capsys):

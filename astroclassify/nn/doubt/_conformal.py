@@ -131,9 +131,7 @@ class Conformal:
             If ``coverage`` is no such number.
         """
         check_number("coverage", coverage, 0, 1, open_low=True, open_high=True)
-        limits = [
-            _quantile(score, weight, coverage) for score, weight in zip(self._scores, self._weights, strict=True)
-        ]
+        limits = [_quantile(score, weight, coverage) for score, weight in zip(self._scores, self._weights, strict=True)]
         return np.maximum(1 - np.array(limits), 0.0)
 
     def label_sets(self, predictions, *, coverage=0.9, scheme=None):

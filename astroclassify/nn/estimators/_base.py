@@ -9,9 +9,10 @@ from astropy import units as u
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from astroclassify._checks import first_line, require
+from astroclassify._checks import check_choice, first_line, require
 from astroclassify.exceptions import ModelError
 from astroclassify.images import Geometry
+from astroclassify.schemes import Flag
 
 from ..inputs._preprocess import CALIBRATED, STRETCHES, input_shape
 from ..inputs._profile import PROFILE
@@ -36,6 +37,9 @@ from ._parameters import (
 
 __all__ = ["_CutoutEstimator"]
 
+#: Names of the flags with which an image can be refused.
+REFUSABLE = ("other_instrument", "other_band")
+
 
 def _check_architecture(name, value):
     if not (isinstance(value, str) and value.startswith(OWN_NETWORK)):
@@ -51,6 +55,12 @@ def _check_columns(name, value):
     check_names(name, value)
     if len(tuple(value)) > 64 or len(set(value)) != len(tuple(value)):
         raise ValueError(f"{name} must be at most 64 different names, got {tuple(value)}")
+
+
+def _check_refuse(name, value):
+    check_names(name, value)
+    for each in value:
+        check_choice(name, each, REFUSABLE)
 
 
 def _anything(name, value):
@@ -88,7 +98,8 @@ class _CutoutEstimator(BaseEstimator):
         counts as the training mean and is flagged.""",
     )  # fmt: skip
     n_filters: int | None = parameter(
-        None, optional(integer(1, 1024)),
+        None,
+        optional(integer(1, 1024)),
         "Filters of the first stage; by default as published, fewer for a smaller and faster network.",
     )
     dropout: float | None = parameter(
@@ -165,6 +176,11 @@ class _CutoutEstimator(BaseEstimator):
         "auto", _anything,
         """Where torch trains: ``"auto"`` for a GPU if there is one, else the CPU; or torch's name of a device.""",
     )  # fmt: skip
+    refuse: tuple = parameter(
+        (), _check_refuse, """
+        What leaves an image without an answer (flag ``failed``) instead of with a flag: ``"other_instrument"``,
+        ``"other_band"``. An array, which has no header, is taken to be of the right kind.""",
+    )  # fmt: skip
     verbose: bool = parameter(False, _anything, "Whether to show progress and losses on standard error.")
 
     def _check(self):
@@ -228,6 +244,7 @@ class _CutoutEstimator(BaseEstimator):
         return Predictor(
             network, bands=tuple(self.bands), geometry=self.geometry, preprocessing=rule, training=self.training_,
             temperature=temperature, novelty=self.novelty_, familiarity=self.familiarity_, optional=self._optional(),
+            refused=Flag(sum(Flag[name.upper()] for name in set(self.refuse))),
         )  # fmt: skip
 
     def _model_name(self):

@@ -40,13 +40,13 @@ class Predictor:
     """
     All that inference needs of a fitted classifier.
 
-    ``instruments`` and ``energy_range`` of the description ``training`` decide about flags. ``optional`` bands may be
-    absent.
+    ``instruments`` and ``energy_range`` of the description ``training`` decide about flags, of which those in
+    ``refused`` leave an image without an answer. ``optional`` bands may be absent.
     """
 
     def __init__(
         self, network, *, bands, geometry, preprocessing, training, temperature=1.0, novelty=None, familiarity=None,
-        optional=(),
+        optional=(), refused=0,
     ):  # fmt: skip
         self.network = network
         self.bands = tuple(bands)
@@ -57,6 +57,7 @@ class Predictor:
         self.novelty = novelty
         self.familiarity = familiarity
         self.optional = tuple(optional)
+        self.refused = refused
 
     @property
     def needed(self):
@@ -95,11 +96,18 @@ class Predictor:
         return "; ".join(notes)
 
     def load(self, item):
-        """Counts on the grid, float32, shape (n_planes, ny, nx), and flags of one item."""
-        return self._load(item)[:2]
+        """Counts on the grid, float32, (n_planes, ny, nx), and flags of one item; SchemaError if it is refused."""
+        return self._admitted(item)[:2]
+
+    def _admitted(self, item):
+        """As `_load`, for one that is not refused."""
+        pixels, flags, header = self._load(item)
+        if refusal := self._refusal(flags, header):
+            raise SchemaError(f"{item.source_id}: {refusal}")
+        return pixels, flags, header
 
     def _load(self, item):
-        """Counts, flags and exposure (s, or None)."""
+        """Counts, flags and header (None for an array)."""
         pixels, flags, header = load_pixels(
             item, bands=self.bands, geometry=self.geometry, energy=self.energy, stretch=self.preprocessing.stretch,
             optional=self.optional,
@@ -107,9 +115,19 @@ class Predictor:
         if self.columns:
             pixels = as_planes(pixels[None], [item.values])[0]
             flags |= 0 if np.all(np.isfinite(item.values)) else int(Flag.MISSING_VALUE)
-        if header is None:
-            return pixels, flags, None
-        return pixels, flags | self._strangeness(header), header.exposure
+        return pixels, flags if header is None else flags | self._strangeness(header), header
+
+    def _refusal(self, flags, header):
+        """Why an image gets no answer, or an empty text."""
+        reasons = []
+        if flags & self.refused & Flag.OTHER_INSTRUMENT:
+            known = ", ".join(" ".join(pair) for pair in self.training["instruments"])
+            found = " ".join(filter(None, (header.telescope, header.instrument))) or "none named in its header"
+            reasons.append(f"the telescope and instrument must be among {known}, got {found}")
+        if flags & self.refused & Flag.OTHER_BAND:
+            found = header.energy_range or "none named in its header"
+            reasons.append(f"the energy band must be {self.energy} keV, got {found}")
+        return "; ".join(reasons)
 
     @property
     def shape(self):
@@ -148,7 +166,8 @@ class Predictor:
     def decisive(self):
         """What decides its answers, in plain types and bytes: two predictors with the same one give the same rows."""
         known = {key: self.training.get(key) for key in ("instruments", "energy_range", "energy_ranges")}
-        rules = [self.bands, self.optional, self.geometry.to_dict(), self.preprocessing.to_dict(), known]
+        taken = [self.bands, self.optional, int(self.refused)]
+        rules = [*taken, self.geometry.to_dict(), self.preprocessing.to_dict(), known]
         scores = [None if each is None else each.to_dict() for each in (self.novelty, self.familiarity)]
         return [*rules, self.temperature, *scores], self.network.data
 
@@ -163,9 +182,11 @@ class Predictor:
             if message:
                 rows.append(self._no_answer(item.flags | int(Flag.FAILED), message))
                 continue
-            counts, flags, exposure = loaded
-            images[place] = counts, exposure
-            rows.append(self._no_answer(flags))
+            counts, flags, header = loaded
+            refusal = self._refusal(flags, header)
+            if not refusal:
+                images[place] = counts, None if header is None else header.exposure
+            rows.append(self._no_answer(flags | (int(Flag.FAILED) if refusal else 0), refusal))
         return rows, images
 
     def _no_answer(self, flags, message=""):
@@ -267,7 +288,8 @@ def _run_chunks(predictor, items, executor, **bar):
 
 def _one_row(predictor, item):
     """Row of a single image; any failure is an error."""
-    counts, flags, exposure = predictor._load(item)
+    counts, flags, header = predictor._admitted(item)
+    exposure = None if header is None else header.exposure
     (row,) = predictor.classify_batch([predictor._no_answer(flags)], {0: (counts, exposure)})
     if row.message:
         raise ModelError(f"the network gives no finite numbers for {item.source_id!r}")

@@ -8,13 +8,14 @@ from astropy import units as u
 
 import astroclassify
 from astroclassify import tables
-from astroclassify.images import read_image
+from astroclassify.images import Cutout, read_image
 from astroclassify.nn import list_classifiers, load_classifier, score
 from astroclassify.nn.inputs._items import as_items
 from astroclassify.schemes import Flag
+from astroclassify.sim import simulate_candidates
 
 FOLDER = Path(astroclassify.__file__).parent / "data" / "models"
-NAMES = ["cluster-embedded", "coolcore"]
+NAMES = ["cluster-xmm", "coolcore"]
 
 
 def test_list():
@@ -33,7 +34,7 @@ def test_folder_and_card(name):
 
 
 def test_card_says_what_it_cannot_do():
-    model = load_classifier("cluster-embedded")
+    model = load_classifier("cluster-xmm")
     card = model.card_
     assert card["limits"] and "not on observations" in card["description"].replace("\n", " ")
     assert [row["class"] for row in card["scores"]] == [*model.scheme.classes, "mean"]
@@ -60,18 +61,33 @@ def test_onnx_gives_what_torch_gives(name):
     np.testing.assert_allclose(model.predictor_.network.logits(prepared), logits, atol=1e-4 * np.abs(logits).max())
 
 
+def test_candidates_without_a_plate_and_of_other_telescopes():
+    """The one is answered by X-rays alone, the other not at all."""
+    model = load_classifier("cluster-xmm")
+    (cutout,) = simulate_candidates(1, rng=4, shape=model.geometry.shape, progress=False)
+    alone = Cutout(cutout.source_id, {"xray": cutout.bands["xray"]})
+    chandra = Cutout("c", {band: image.copy() for band, image in cutout.bands.items()})
+    chandra.bands["xray"].meta |= {"TELESCOP": "CHANDRA", "INSTRUME": "ACIS-I"}
+    table = model.classify([cutout, alone, chandra])
+    names = [f"p_{name}" for name in model.scheme.classes]
+    assert [np.sum([row[name] for name in names]) for row in table] == pytest.approx([1, 1, np.nan], nan_ok=True)
+    no_optical, failed = (table["flags"] & flag.value != 0 for flag in (Flag.NO_OPTICAL, Flag.FAILED))
+    assert no_optical.tolist() == [False, True, False] and failed.tolist() == [False, False, True]
+    assert "judged by xray alone" in table["message"][1] and "got CHANDRA ACIS-I" in table["message"][2]
+
+
 @pytest.mark.slow
 def test_candidates_of_another_survey(tmp_path):
-    from astroclassify.sim import simulate_survey, to_binary
+    from astroclassify.samples import to_binary
+    from astroclassify.sim import simulate_survey
     from astroclassify.survey import Cuts
 
-    model = load_classifier("cluster-embedded")
+    model = load_classifier("cluster-xmm")
     extended = Cuts("extended", {"ext": (3 * u.arcsec, None), "ext_like": (8.0, None), "det_like": (20.0, None)})
     density = {"cluster": 4, "galaxy": 10, "agn": 1.3}
-    # The model knows EPIC pn alone.
-    how = {"cuts": extended, "shape": model.geometry.shape, "cameras": "EPN", "progress": False}
+    how = {"cuts": extended, "shape": model.geometry.shape, "progress": False}
     sample = simulate_survey(4, rng=5001, out=tmp_path, density=density, **how)
-    predictions = model.classify(to_binary(sample))
+    predictions = to_binary(model.classify(sample))
     tables.validate(predictions, tables.PREDICTIONS)
     assert score(predictions, n_bootstrap=10)["auc"][0] > 0.75
     assert np.mean((predictions["flags"] & Flag.UNFAMILIAR.value) != 0) < 0.2
