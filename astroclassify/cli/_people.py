@@ -119,6 +119,9 @@ def add_inspect(verbs):
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--export", metavar="FILE", help="write the votes so far as a table and open no page")
     instead.add_argument("--report", metavar="FILE", help="write a report of the predictions, .html, and open no page")
+    parser.add_argument(
+        "--columns", nargs="+", metavar="NAME", help="columns of the tables that --report shows at first"
+    )
     add_workers(parser, "--report")
     add_overwrite(parser)
 
@@ -133,6 +136,8 @@ def _port(text):
 def _inspect(arguments):
     if arguments.report is not None:
         return _report(arguments)
+    if arguments.columns is not None:
+        raise ValueError("--columns needs --report")
     settings = {"workflow": arguments.workflow, "predictions": arguments.predictions}
     if arguments.export is not None:
         check_tables(export=arguments.export, overwrite=arguments.overwrite)
@@ -171,11 +176,25 @@ def _report(arguments):
     if arguments.predictions is None:
         raise ValueError("--report needs --predictions")
     check_files(report=arguments.report, overwrite=arguments.overwrite)
+    classifier = None
+    if arguments.model is not None:
+        from astroclassify.nn import load_classifier
+
+        classifier = load_classifier(arguments.model)
     predictions = tables.read(arguments.predictions, tables.PREDICTIONS)
     sample = tables.read_sample(arguments.sample)
     with executor_of(arguments.workers) as executor, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AstroclassifyWarning)
-        write_report(predictions, sample, arguments.report, executor=executor, overwrite=arguments.overwrite)
+        write_report(
+            predictions,
+            sample,
+            arguments.report,
+            columns=arguments.columns,
+            classifier=classifier,
+            executor=executor,
+            overwrite=arguments.overwrite,
+        )
     for each in caught:
         print(f"astroclassify: {each.message}", file=sys.stderr)
-    return int(any(issubclass(each.category, AstroclassifyWarning) for each in caught))  # rows without a thumbnail
+    # Rows without a picture or a map.
+    return int(any(issubclass(each.category, AstroclassifyWarning) for each in caught))

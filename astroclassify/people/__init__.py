@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = attach(
         "_votes": ("check_votes", "read_votes"),
         "_workflow": ("Workflow", "load_workflow"),
         "_zooniverse": ("export_subjects",),
-        "page._report": ("write_report",),
+        "page.report": ("write_report",),
         "page._server": ("open_server", "stored_votes"),
     },
 )

@@ -7,7 +7,6 @@ import re
 import secrets
 import socket
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -16,6 +15,7 @@ from astroclassify.exceptions import AstroclassifyError, OutputError
 from astroclassify.schemes import ClassScheme
 
 from .._workflow import load_workflow
+from ._connections import BoundedHandler, BoundedServer
 from ._journal import VoteError, VoteJournal, journal_path
 from ._session import NotAllowedError, NotFoundError, Session
 from ._sources import Sources
@@ -66,14 +66,11 @@ _ROUTES = {
 }
 
 
-class InspectionServer(ThreadingHTTPServer):
+class InspectionServer(BoundedServer):
     """
     Server of a `Session` on 127.0.0.1; ``address`` is what to open in a browser. The token behind ``#``, new at each
     start, opens the page to whoever has it.
     """
-
-    daemon_threads = True
-    request_queue_size = 64
 
     def __init__(self, session, *, port=0):
         self.session = session
@@ -211,10 +208,9 @@ class _RefusedError(Exception):
         self.status = status
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(BoundedHandler):
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "astroclassify", ""
-    timeout = 60  # s without data from the browser
 
     def do_GET(self):
         self._answer("GET")
@@ -228,6 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, method):
         try:
             body = self._read_body() if method == "POST" else b""
+            self.received()
             self._check_origin(method)
             target = urlsplit(self.path)
             if (method, self.path) == ("GET", "/"):

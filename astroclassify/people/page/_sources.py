@@ -17,7 +17,7 @@ from astroclassify.images._open import open_fits
 from astroclassify.images._pictures import draw, encode, valid_values
 from astroclassify.images.headers._wcs import is_celestial
 
-__all__ = ["Sources"]
+__all__ = ["Sources", "read_bands"]
 
 _N_READ, _N_MAPS = 8, 64
 
@@ -71,10 +71,7 @@ class Sources:
             raise GeometryError(f"the image of {source_id!r} lies outside the sample folder")
         if path == self._folder:
             raise GeometryError(f"{source_id!r} has no image")
-        with open_fits(path) as hdus:
-            if not {"SOURCEID", "BANDS"} <= set(hdus[0].header):
-                return {"xray": image_from_hdus(hdus, path)}
-        return Cutout.read(path).bands
+        return read_bands(path)
 
     def _find_map(self, source_id, class_name):
         if self.classifier is None:
@@ -84,3 +81,11 @@ class Sources:
         redshift = self._redshifts[source_id]
         image = Cutout(source_id, bands) if len(bands) > 1 else next(iter(bands.values()))
         return self.classifier.activation_map(image, class_name, redshift=redshift if np.isfinite(redshift) else None)
+
+
+def read_bands(path):
+    """Images by band of a file of a sample: a cutout, or a single X-ray image."""
+    with open_fits(path) as hdus:
+        if not {"SOURCEID", "BANDS"} <= set(hdus[0].header):
+            return {"xray": image_from_hdus(hdus, path)}
+    return Cutout.read(path).bands
