@@ -3,6 +3,7 @@
 import argparse
 import sys
 import warnings
+from pathlib import Path
 
 from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyWarning
@@ -75,8 +76,13 @@ def add_inspect(verbs):
     parser.add_argument("sample", help="sample folder; the votes are kept in it, in votes-WORKFLOW.jsonl")
     parser.add_argument("--workflow", help=_WORKFLOW.format("the classes of the scheme"))
     parser.add_argument("--predictions", metavar="TABLE", help="table of predictions whose probabilities are shown")
-    parser.add_argument("--blind", action="store_true", help="hide probabilities and maps until the vote is complete")
+    parser.add_argument(
+        "--show-predictions", action="store_true", help="show probabilities and maps before the vote"
+    )
     parser.add_argument("--model", help="packaged model or model folder whose activation maps can be shown")
+    parser.add_argument(
+        "--catalogues", nargs="+", default=[], metavar="FILE", help="catalogues whose entries near a source are listed"
+    )
     parser.add_argument(
         "--moderators", nargs="+", default=[], metavar="NAME", help="voters who see and resolve the conflicts of others"
     )
@@ -97,23 +103,30 @@ def _port(text):
 def _inspect(arguments):
     if arguments.report is not None:
         return _report(arguments)
-    settings = {"workflow": arguments.workflow, "predictions": arguments.predictions}
     if arguments.export is not None:
-        check_tables(export=arguments.export)
+        return _export(arguments)
+    return _serve(arguments)
+
+
+def _serve(arguments):
+    from astroclassify.people import open_server
+
+    classifier = None
     if arguments.model is not None:
         from astroclassify.nn import load_classifier
 
-        settings["classifier"] = load_classifier(arguments.model)
-    if arguments.export is not None:
-        return _export(arguments, settings)
-    return _serve(arguments, settings)
-
-
-def _serve(arguments, settings):
-    from astroclassify.people import open_server
-
-    options = {"moderators": arguments.moderators, "blind": arguments.blind, "port": arguments.port}
-    with open_server(arguments.sample, **settings, **options) as server:
+        classifier = load_classifier(arguments.model)
+    server = open_server(
+        arguments.sample,
+        workflow=arguments.workflow,
+        predictions=arguments.predictions,
+        classifier=classifier,
+        catalogues=_catalogues(arguments.catalogues),
+        moderators=arguments.moderators,
+        show_predictions=arguments.show_predictions,
+        port=arguments.port,
+    )
+    with server:
         print(f"open {server.address} in a browser; Ctrl-C ends it", file=sys.stderr, flush=True)
         try:
             server.serve_forever()
@@ -121,12 +134,26 @@ def _serve(arguments, settings):
             print(f"votes are in {server.session.journal.path}", file=sys.stderr)
 
 
-def _export(arguments, settings):
+def _catalogues(paths):
+    """Tables by the names of their files."""
+    names = [Path(path).stem for path in paths]
+    if len(set(names)) != len(names):
+        raise ValueError(f"--catalogues must be files of different names, got {' '.join(paths)}")
+    if not paths:
+        return {}
+    from astroclassify.survey import read_catalogue
+
+    return {name: read_catalogue(path) for name, path in zip(names, paths, strict=True)}
+
+
+def _export(arguments):
     from astroclassify.people import stored_votes
 
-    votes = stored_votes(arguments.sample, **settings)
+    check_tables(export=arguments.export)
+    votes = stored_votes(arguments.sample, workflow=arguments.workflow)
     tables.write(votes, arguments.export)
-    print(f"{len(votes)} votes in {arguments.export}", file=sys.stderr)
+    n_votes = int((votes["question"] != "").sum())
+    print(f"{n_votes} votes in the workflow {votes.meta['workflow']!r} in {arguments.export}", file=sys.stderr)
 
 
 def _report(arguments):

@@ -227,11 +227,14 @@ def _xray_colours(image, scale, width):
 
 
 def _filtered_colours(image, scale, width):
-    """Colours and valid pixels of what is significant in an X-ray image; the sky is black whatever the scale."""
+    """Colours and valid pixels of what is significant in an X-ray image, on a logarithmic scale up to the white level,
+    since faint light beside bright is what the filter is for."""
     values, valid = valid_values(image)
     values, valid = _enlarge(filtered(image, values, valid, max(smoothing(image, width), 1.0)), valid)
-    scale = scale or SCALES["xray"]
-    return _heat(Scale(scale.stretch, 0.0, scale.high).apply(values, valid)), valid
+    white = (scale or SCALES["xray"]).high
+    bright = values[valid & (values > 0)]
+    high = float(np.percentile(bright, white)) if bright.size else 0.0
+    return _heat(brightness(values, 0.0, high, "log")), valid
 
 
 def _optical_colours(images, scale):

@@ -1,12 +1,10 @@
-"""The sources of a sample as the page shows them: pictures, facts, and what a classifier looks at."""
+"""The images of a sample as the page shows them: pictures, and what a classifier looks at."""
 
 import functools
 import threading
 from pathlib import Path
 
 import numpy as np
-from astropy import units as u
-from astropy.wcs.utils import proj_plane_pixel_scales
 
 from astroclassify import tables
 from astroclassify._checks import require
@@ -14,12 +12,12 @@ from astroclassify.exceptions import GeometryError, SchemaError
 from astroclassify.images import Cutout
 from astroclassify.images._files import image_from_hdus
 from astroclassify.images._open import open_fits
-from astroclassify.images._pictures import draw, encode, valid_values
-from astroclassify.images.headers._wcs import is_celestial
+from astroclassify.images._pictures import draw, encode
 
 __all__ = ["Sources"]
 
-_N_READ, _N_MAPS = 8, 64
+# Several voters work at different places, each with the pictures of a few sources ahead.
+_N_READ, _N_MAPS = 16, 64
 
 
 class Sources:
@@ -37,32 +35,20 @@ class Sources:
         # One picture and one map at a time: what several voters ask for at once would otherwise all be in memory.
         self._picture_lock, self._map_lock = threading.Lock(), threading.Lock()
 
-    def facts(self, source_id):
-        """Position, size and counts of a source, as texts by name."""
+    def bands(self, source_id):
+        """Images of a source by band."""
         with self._picture_lock:
-            bands = self._bands(source_id)
-        image = next(iter(bands.values()))
-        facts = {"bands": ", ".join(bands), "pixels": f"{image.shape[1]} \N{MULTIPLICATION SIGN} {image.shape[0]}"}
-        if is_celestial(image.wcs):
-            ny, nx = image.shape
-            wcs = image.wcs.celestial
-            centre = wcs.pixel_to_world((nx - 1) / 2, (ny - 1) / 2).icrs
-            facts["position"] = f"{centre.ra.deg:.5f} {centre.dec.deg:+.5f}"
-            sides = np.array([nx, ny]) * proj_plane_pixel_scales(wcs) * 60
-            facts["field"] = f"{sides[0]:.3g}' \N{MULTIPLICATION SIGN} {sides[1]:.3g}'"
-        if "xray" in bands and bands["xray"].unit == u.ct:
-            values, valid = valid_values(bands["xray"])
-            facts["counts"] = f"{values[valid].sum():.0f}"
-        return facts
+            return self._bands(source_id)
 
-    def png(self, source_id, picture, scale, class_name=""):
+    def png(self, source_id, picture, scale, *, width, class_name="", layer="contours"):
         """PNG file of one picture (see `draw`), with the activation map of a class over it if one is named."""
         found = None
         if class_name:
             with self._map_lock:
                 found = self._map(source_id, class_name)
         with self._picture_lock:
-            return encode(draw(self._bands(source_id), picture, scale, found), compress_level=3)
+            colours = draw(self._bands(source_id), picture, scale, found, layer=layer, width=width)
+            return encode(colours, compress_level=3)
 
     def _read(self, source_id):
         path = self._paths[source_id]

@@ -14,7 +14,8 @@ import pytest
 from astroclassify import tables
 from astroclassify.exceptions import OutputError, SchemaError
 from astroclassify.people import check_votes, expert_decisions, load_workflow, volunteer_consensus
-from astroclassify.people.page._journal import VoteError, VoteJournal, follow, journal_path, voter_name
+from astroclassify.people.page._journal import VoteJournal
+from astroclassify.people.page._records import VoteError, follow, journal_path, voter_name
 
 HUNT, CLASSES = load_workflow("hunt"), load_workflow("candidate")
 SOURCES = ["a", "b", "c"]
