@@ -84,6 +84,13 @@ def add_inspect(verbs):
         "--catalogues", nargs="+", default=[], metavar="FILE", help="catalogues whose entries near a source are listed"
     )
     parser.add_argument(
+        "--hips",
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="HiPS on disk whose images are shown as the optical ones; three are red, green and blue",
+    )
+    parser.add_argument(
         "--moderators", nargs="+", default=[], metavar="NAME", help="voters who see and resolve the conflicts of others"
     )
     parser.add_argument("--port", type=_port, default=0, help="port on 127.0.0.1 (default: a free one)")
@@ -122,6 +129,7 @@ def _serve(arguments):
         predictions=arguments.predictions,
         classifier=classifier,
         catalogues=_catalogues(arguments.catalogues),
+        optical=_optical(arguments.hips),
         moderators=arguments.moderators,
         show_predictions=arguments.show_predictions,
         port=arguments.port,
@@ -144,6 +152,20 @@ def _catalogues(paths):
     from astroclassify.survey import read_catalogue
 
     return {name: read_catalogue(path) for name, path in zip(names, paths, strict=True)}
+
+
+def _optical(folders):
+    """Functions that give optical images: of each HiPS one, of one with tiles in colour three."""
+    if len(folders) not in (0, 1, 3):
+        raise ValueError(f"--hips must be one folder or three (red, green, blue), got {len(folders)}")
+    if not folders:
+        return None
+    from astroclassify.survey import LocalHips
+
+    found = [LocalHips(folder) for folder in folders]
+    if len(found) == 1 and found[0].coloured:
+        return [LocalHips(folders[0], channel=channel) for channel in ("red", "green", "blue")]
+    return found
 
 
 def _export(arguments):

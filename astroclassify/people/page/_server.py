@@ -123,6 +123,7 @@ def open_server(
     predictions=None,
     classifier=None,
     catalogues=None,
+    optical=None,
     moderators=(),
     show_predictions=False,
     port=0,
@@ -144,6 +145,9 @@ def open_server(
     catalogues : dict, optional
         Name -> table with ``source_id``, ``sky_position`` and perhaps ``redshift``, as
         `~astroclassify.survey.read_catalogue` returns it; the entries near a source are listed and marked.
+    optical : callable or sequence of three callables, optional
+        Optical images in place of the sample's: takes a position and the side of a square and gives a CCDData, as
+        `~astroclassify.survey.LocalHips` does; three are red, green and blue.
     moderators : sequence of str, optional
         Names of the voters who see where the others differ.
     show_predictions : bool, optional
@@ -175,7 +179,7 @@ def open_server(
     >>> server.serve_forever()  # doctest: +SKIP
     """
     sample, predictions, workflow = _read(folder, workflow, predictions, classifier)
-    sources, facts = Sources(sample, classifier), Facts(sample, catalogues)
+    sources, facts = Sources(sample, classifier, optical), Facts(sample, catalogues)
     journal = VoteJournal(journal_path(sample.meta["folder"], workflow), workflow, sample["source_id"])
     try:
         how = {"predictions": predictions, "moderators": moderators, "show_predictions": show_predictions}

@@ -37,7 +37,7 @@ class Session:
     def __init__(self, sample, journal, sources, facts, *, predictions=None, moderators=(), show_predictions=False):
         self.journal, self.sources, self.facts = journal, sources, facts
         self.moderators = tuple(sorted({voter_name(name) for name in moderators}))
-        self._blind = not show_predictions
+        self.blind = not show_predictions
         self._names = [str(name) for name in sample["source_id"]]
         self._known = set(self._names)
         self._folder = str(sample.meta["folder"])
@@ -56,7 +56,7 @@ class Session:
             "unsure": UNSURE,
             "voters": self.journal.voters(),
             "moderators": list(self.moderators),
-            "blind": self._blind,
+            "blind": self.blind,
             "classes": list(self._classes),
             "map_classes": [] if classifier is None else list(classifier.scheme.classes),
             "layers": list(LAYERS),
@@ -82,7 +82,7 @@ class Session:
             row = {"source_id": source, "outcome": outcomes.get(source, ""), "note": notes.get(source, "")}
             row["x_class"] = self.facts.x_class[source]
             row |= {name: self.facts.number(source, name) for name in ("ext_like", "det_like")}
-            hidden = self._blind and source not in outcomes
+            hidden = self.blind and source not in outcomes
             row["predicted"] = "" if hidden else self._predicted.get(source, "")
             row["p"] = None if hidden else (self._probabilities.get(source) or {}).get(row["predicted"])
             rows.append(row)
@@ -180,7 +180,7 @@ class Session:
         return ballot
 
     def _hidden(self, voter, source):
-        return self._blind and source not in self.journal.outcomes(voter)
+        return self.blind and source not in self.journal.outcomes(voter)
 
     def _check_source(self, source_id):
         if source_id not in self._known:

@@ -85,8 +85,8 @@ def folder(made, tmp_path):
     return tmp_path / "sample"
 
 
-@pytest.fixture
-def serve(folder):
+@contextlib.contextmanager
+def serving(folder):
     """Starts servers as processes of their own: (process, address)."""
     processes = []
 
@@ -106,19 +106,18 @@ def serve(folder):
         process.stdout.close()
 
 
-@pytest.fixture
-def browse(tmp_path):
-    """Opens browsers, each a person of its own."""
-    open_ones = []
-
+@contextlib.contextmanager
+def browsing(folder):
+    """Opens browsers, each a person of its own, whose files are kept in a folder."""
     webdriver = pytest.importorskip("selenium.webdriver")
     if CHROMIUM is None or DRIVER is None:
         pytest.skip("chromium and its driver are not installed")
+    open_ones = []
 
     def begin(address, voter=None, size=(1500, 950)):
         options = webdriver.ChromeOptions()
         options.binary_location = CHROMIUM
-        profile = tmp_path / f"profile-{len(open_ones)}"
+        profile = folder / f"profile-{len(open_ones)}"
         for argument in (
             "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
             f"--user-data-dir={profile}", "--no-first-run", "--disable-background-networking",
@@ -126,14 +125,12 @@ def browse(tmp_path):
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
         ):  # fmt: skip
             options.add_argument(argument)
-        options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path / "downloads")})
+        options.add_experimental_option("prefs", {"download.default_directory": str(folder / "downloads")})
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         service = webdriver.ChromeService(executable_path=DRIVER)
         person = Person(webdriver.Chrome(options=options, service=service))
-        # The window alone would keep room for a frame, and is no phone's.
-        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size[0] < 600}
-        person.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         open_ones.append(person)
+        person.resize(*size)
         person.driver.get(address)
         if voter is not None:
             person.sign(voter)
@@ -142,6 +139,18 @@ def browse(tmp_path):
     yield begin
     for person in open_ones:
         person.driver.quit()
+
+
+@pytest.fixture
+def serve(folder):
+    with serving(folder) as begin:
+        yield begin
+
+
+@pytest.fixture
+def browse(tmp_path):
+    with browsing(tmp_path) as begin:
+        yield begin
 
 
 class Person:
@@ -165,6 +174,11 @@ class Person:
 
     def js(self, script, *arguments):
         return self.driver.execute_script(script, *arguments)
+
+    def resize(self, width, height):
+        """The window alone would keep room for a frame, and is no phone's."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
     def idle(self):
         """Wait until the page takes keys: while it waits for the server it ignores them."""
@@ -231,3 +245,14 @@ class Person:
 
     def errors(self):
         return [entry for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+@pytest.fixture(scope="module")
+def desk(made, tmp_path_factory):
+    """Somebody at a page with predictions, a catalogue and a classifier, and the folder of the sample."""
+    folder = tmp_path_factory.mktemp("desk")
+    shutil.copytree(made / "sample", folder / "sample")
+    settings = {"predictions": str(made / "predictions.ecsv"), "catalogues": {"MCXC": str(made / "mcxc.ecsv")}}
+    with serving(folder / "sample") as serve, browsing(folder) as browse:
+        _, address = serve(**settings, classifier="cluster-embedded", moderators=["mia"])
+        yield browse(address, "ann")
