@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = attach(
         "_comparison": ("compare_labels", "judge_roc", "who_was_right"),
         "_consensus": ("soft_labels", "volunteer_consensus", "volunteer_skill"),
         "_experts": ("expert_decisions",),
+        "_queue": ("next_subject", "voting_queue"),
         "_simulate": ("simulate_votes",),
         "_votes": ("check_votes", "read_votes"),
         "_workflow": ("Workflow", "load_workflow"),
