@@ -62,6 +62,7 @@ _ROUTES = {
     ("GET", "/api/start"): ("start", (), (), _JSON),
     ("GET", "/api/voter"): ("voter", ("voter_id",), (), _JSON),
     ("GET", "/api/rows"): ("rows", ("voter_id",), (), _JSON),
+    ("GET", "/api/queue"): ("queue", ("voter_id",), (), _JSON),
     ("GET", "/api/source"): ("source", ("voter_id", "source_id"), (), _JSON),
     ("GET", "/api/conflicts"): ("conflicts", ("voter_id",), (), _JSON),
     ("GET", "/api/picture"): ("picture", _VIEW, ("class_name", "layer"), _PNG),

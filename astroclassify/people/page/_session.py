@@ -10,6 +10,7 @@ from astroclassify.images._pictures import DRAWN, LAYERS, SCALES, SMOOTHING, STR
 from astroclassify.schemes import ClassScheme
 
 from .._experts import expert_decisions
+from .._queue import voting_queue
 from ._records import UNSURE, answer_names, follow, voter_name
 
 __all__ = ["Session", "NotAllowedError", "NotFoundError"]
@@ -42,6 +43,7 @@ class Session:
         self._known = set(self._names)
         self._folder = str(sample.meta["folder"])
         self._probabilities, self._predicted, self._classes = {}, {}, ()
+        self._predictions = predictions
         if predictions is not None:
             self._read_predictions(predictions)
 
@@ -87,6 +89,17 @@ class Session:
             row["p"] = None if hidden else (self._probabilities.get(source) or {}).get(row["predicted"])
             rows.append(row)
         return {"rows": rows}
+
+    def queue(self, voter_id):
+        """Sources that need votes, those first on which a vote of this voter tells most (see `voting_queue`)."""
+        table = voting_queue(
+            self.journal.votes(),
+            voter_id=voter_name(voter_id),
+            subjects=self._names,
+            predictions=self._predictions,
+            workflow=self.journal.workflow,
+        )
+        return {"queue": table["source_id"][table["status"] == "open"].tolist()}
 
     def source(self, voter_id, source_id):
         """A source: what is known of it, where it is on its pictures, and the answers that the voter has given."""

@@ -291,7 +291,11 @@ def test_notes_unsure_and_lists(serve, browse, folder, made, tmp_path):
     choose(ann, "class", "predicted:point")
     ann.reads("message", "There is no such source")
     ann.reads("source", f"of {N})")
-    ann.press("e")
+    choose(ann, "sort", "queue")
+    order = ann.js("return order")
+    assert set(order) <= {f"candidate-00000{row}" for row in range(N)} and order
+    ann.js("votesOfList = VOTES_OF_QUEUE - 1")
+    ann.press("0", "u", "e")
     saved = tmp_path / "downloads" / "votes-candidate.ecsv"
     ann.until(saved.is_file)
     process.kill()

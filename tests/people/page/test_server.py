@@ -301,6 +301,18 @@ def test_several_voters_at_once(start, folder):
     assert server.session.journal.problems == [] and get(server, "/api/start")["notice"] == ""
 
 
+def test_the_queue_leaves_out_what_needs_no_more_votes(start, tmp_path):
+    path = write_predictions(tmp_path / "p.ecsv", ["a", "b", "none"])
+    server = start(predictions=path)
+    names = ["a", "b", "one-band", "none", "broken"]
+    assert sorted(get(server, "/api/queue", voter_id="ann")["queue"]) == sorted(names)
+    for voter in ("ann", "bob", "cy", "di"):
+        vote(server, voter, "none", "cluster")
+    vote(server, "eve", "a", "unsure")
+    left = get(server, "/api/queue", voter_id="eve")["queue"]
+    assert "none" not in left and set(left) <= set(names)
+
+
 def test_two_servers_on_one_folder(start, folder):
     pytest.importorskip("fcntl")
     start()

@@ -5,7 +5,8 @@ const SMOOTHEST = 20, SMOOTHING_STEP = 1;  // arcsec
 
 function draw() {
   const done = order.filter((name) => voter.outcomes.has(name)).length;
-  byId("source").textContent = `${shown.source_id} (${position + 1} of ${order.length})`;
+  const place = position < 0 ? `not in this list of ${order.length}` : `${position + 1} of ${order.length}`;
+  byId("source").textContent = `${shown.source_id} (${place})`;
   byId("progress").replaceChildren(make("span", `${voter.voter_id}${moderating() ? ", conflicts" : ""}: `
     + `${done} of ${order.length} done`), make("progress", "", { value: done, max: Math.max(1, order.length),
     "aria-label": "sources done" }));

@@ -1,9 +1,12 @@
 // Which sources are gone through, in which order, and the way from one to another.
 const FILTERS = { all: "all", open: "not done", done: "done", unsure: "unsure", notes: "with my note" };
 const SORTS = { sample: "order of the sample", p: "p, lowest first", ext_like: "EXT_LIKE, highest first",
-  det_like: "DET_LIKE, highest first" };
+  det_like: "DET_LIKE, highest first", queue: "most informative vote" };
 const RISING = ["p"];
-let rows = [], order = [], position = 0, conflicts = [];
+const ALWAYS = ["sample", "queue"];
+// Votes after which the queue is asked for again: each changes what the next ones tell.
+const VOTES_OF_QUEUE = 10;
+let rows = [], order = [], position = 0, conflicts = [], queued = [], votesOfList = 0;
 
 const moderating = () => byId("filter").value === "conflicts";
 
@@ -23,7 +26,13 @@ function passes(row) {
 }
 
 function sorted(chosen) {
-  const name = byId("sort").value, sign = RISING.includes(name) ? 1 : -1;
+  const name = byId("sort").value;
+  if (name === "queue") {  // which leaves out what needs no more votes
+    const place = new Map(queued.map((source, number) => [source, number]));
+    return chosen.filter((row) => place.has(row.source_id))
+      .sort((a, b) => place.get(a.source_id) - place.get(b.source_id));
+  }
+  const sign = RISING.includes(name) ? 1 : -1;
   // Conflicts come as the server orders them, the undecided ones first.
   const rank = new Map(moderating() ? conflicts.map((row, number) => [row.source_id, number]) : []);
   if (name === "sample") return chosen.sort((a, b) => (rank.get(a.source_id) ?? 0) - (rank.get(b.source_id) ?? 0));
@@ -34,16 +43,23 @@ function sorted(chosen) {
 // The list as it is now; it stays so while sources are voted on, until it is made again.
 async function makeList() {
   await readRows();
+  if (byId("sort").value === "queue") queued = (await askJson("/api/queue", { voter_id: voter.voter_id })).queue;
+  votesOfList = 0;
   const chosen = sorted(rows.filter(passes)).map((row) => row.source_id);
   if (!chosen.length) {
     const empty = moderating() ? "There is no source on which the others differ." : "There is no such source.";
-    byId("filter").value = "all";
-    byId("class").value = "";
+    wholeSample();
     if (rows.length) await makeList();
     throw new Error(empty);
   }
   order = chosen;
-  position = Math.max(0, shown ? order.indexOf(shown.source_id) : 0);
+  position = shown ? order.indexOf(shown.source_id) : -1;
+}
+
+function wholeSample() {
+  byId("filter").value = "all";
+  byId("class").value = "";
+  byId("sort").value = "sample";
 }
 
 function drawChoices() {
@@ -52,7 +68,7 @@ function drawChoices() {
   byId("filter").replaceChildren(...options({ ...FILTERS, ...moderated }));
   const has = (name) => rows.some((row) => row[name] !== null);
   byId("sort").replaceChildren(...options(Object.fromEntries(Object.entries(SORTS).filter(([name]) =>
-    name === "sample" || has(name) || (name === "p" && info.classes.length)))));
+    ALWAYS.includes(name) || has(name) || (name === "p" && info.classes.length)))));
   const x = [...new Set(rows.map((row) => row.x_class))].filter(Boolean).sort();
   byId("class").replaceChildren(...options({ "": "any", ...Object.fromEntries(x.map((name) => [`x_class:${name}`, name])),
     ...Object.fromEntries(info.classes.map((name) => [`predicted:${name}`, `predicted ${name}`])) }));
@@ -76,8 +92,14 @@ function nextOpen(from) {
   return -1;
 }
 
+// The list again where votes have changed what the next ones tell.
+async function renewQueue() {
+  votesOfList += 1;
+  if (byId("sort").value === "queue" && votesOfList >= VOTES_OF_QUEUE) await makeList();
+}
+
 function nextOpenOnes(number) {
-  const names = [...order.slice(position + 1), ...order.slice(0, Math.max(0, position))];
+  const names = [...order.slice(position + 1), ...order.slice(0, position + 1)];
   return names.filter((name) => !voter.outcomes.has(name)).slice(0, number);
 }
 
@@ -85,7 +107,7 @@ async function show(source) {
   const before = shown && shown.source_id;
   shown = await takeSource(source);
   asked = null;
-  position = Math.max(0, order.indexOf(source));
+  position = order.indexOf(source);
   if (before !== source) resetView();
   draw();
   showPictures();

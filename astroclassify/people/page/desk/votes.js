@@ -35,6 +35,7 @@ const vote = (key) => alone(async () => {
   take(await askJson("/api/vote", null, { voter_id: voter.voter_id, source_id: shown.source_id,
     question: question.name, answer: answer.name }));
   if (moderating()) await readRows();
+  if (shown.outcome) await renewQueue();
   // Where the probabilities were hidden until now, they are to be seen before it goes on.
   const next = shown.outcome && !(info.blind && info.classes.length) ? nextOpen(position) : -1;
   if (next >= 0) return show(order[next]);
@@ -48,8 +49,7 @@ const undo = () => alone(async () => {
   noteOutcome(ballot);
   if (!rows.some((row) => row.source_id === ballot.source_id)) return;
   if (!order.includes(ballot.source_id)) {
-    byId("filter").value = "all";
-    byId("class").value = "";
+    wholeSample();
     await makeList();
   } else if (moderating()) await readRows();
   await show(ballot.source_id);
