@@ -8,7 +8,8 @@ from astropy.coordinates import SkyCoord
 from astropy.wcs.utils import proj_plane_pixel_scales
 
 from astroclassify import tables
-from astroclassify.exceptions import SchemaError
+from astroclassify._checks import first_line
+from astroclassify.exceptions import GeometryError, SchemaError
 from astroclassify.fields._telescopes import default_psf
 from astroclassify.images import read_header
 from astroclassify.images._pictures import valid_values
@@ -63,7 +64,10 @@ class Facts:
         facts, (ny, nx) = self.texts(source_id), image.shape
         answer = {"facts": facts, "view": {"width": nx, "height": ny}}
         if is_celestial(image.wcs):
-            answer |= self._places(source_id, image, answer["view"])
+            try:
+                answer |= self._places(source_id, image, answer["view"])
+            except (GeometryError, ValueError) as error:  # the pictures are worth seeing without marks
+                facts["coordinates"] = first_line(error)
             sides = np.array([nx, ny]) * proj_plane_pixel_scales(image.wcs.celestial) * 60
             facts["field"] = f"{sides[0]:.3g}' {_CROSS} {sides[1]:.3g}'"
         if "xray" in bands and image.unit == u.ct:
@@ -92,6 +96,8 @@ class Facts:
         if sky is None or not np.isfinite(sky.ra.deg + sky.dec.deg):
             sky = wcs.pixel_to_world((nx - 1) / 2, (ny - 1) / 2).icrs
         x, y = map(float, wcs.world_to_pixel(sky))
+        if not math.isfinite(x + y):
+            raise GeometryError("the position of the source is not on the projection of its image")
         pixel = float(np.mean(proj_plane_pixel_scales(wcs))) * 3600
         view |= {"x": x, "y": y, "pixel": pixel, "ext": self.number(source_id, "ext"), "psf": None}
         view["north"], view["east"] = compass(wcs, x, y, pixel * u.arcsec)

@@ -106,7 +106,7 @@ class Session:
         voter = voter_name(voter_id)
         self._check_source(source_id)
         try:
-            known = self.facts.of(source_id, self.sources.bands(source_id))
+            known = self.sources.about(source_id, self.facts.of)
         except (AstroclassifyError, ValueError, OSError) as error:
             known = {"facts": {**self.facts.texts(source_id), "image": " ".join(str(error).split())}}
         return {"bands": [], "view": None, "position": None, "links": {}, "neighbours": [], **known,

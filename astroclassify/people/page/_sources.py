@@ -51,10 +51,10 @@ class Sources:
         # One picture and one map at a time: what several voters ask for at once would otherwise all be in memory.
         self._picture_lock, self._map_lock = threading.Lock(), threading.Lock()
 
-    def bands(self, source_id):
-        """Images of a source by band, as they are shown."""
-        with self._picture_lock:
-            return self._shown(source_id)
+    def about(self, source_id, describe):
+        """What a function of a source and its images by band says of them as they are shown."""
+        with self._picture_lock:  # threads that share a WCS get wrong numbers or crash in astropy 6.1
+            return describe(source_id, self._shown(source_id))
 
     def png(self, source_id, picture, scale, *, width, class_name="", layer="contours"):
         """PNG file of one picture (see `draw`), with the activation map of a class over it if one is named."""

@@ -52,9 +52,10 @@ function askSource(source) {
   return askJson("/api/source", { voter_id: voter.voter_id, source_id: source });
 }
 
-// What is known of a source, perhaps fetched ahead; used once, since votes change it.
+// What is known of a source, perhaps fetched ahead; used once, since votes change it. A moderator sees what the others
+// have said by now.
 async function takeSource(source) {
-  const early = known.get(source);
+  const early = moderating() ? null : known.get(source);
   known.delete(source);
   return (early && await early) || askSource(source);
 }
