@@ -2,8 +2,8 @@
 Time from a key to the painted pictures of the next source, at the page of ``astroclassify inspect``.
 
 Usage: ``python benchmarks/bench_page.py [--candidates 40] [--think 1.0]``. Needs Chromium, its driver and selenium. A
-voter who looks at each source for ``--think`` seconds answers all of them; the time is taken in the page, from the event
-of the key to the second frame in which the pictures of the next source are shown.
+voter who looks at each source for ``--think`` seconds answers all of them; the time is taken in the page, from the key
+to the second frame in which the pictures of the next source are shown.
 """
 
 import argparse
@@ -65,8 +65,9 @@ def main():
             driver.quit()
             server.shutdown()
     ordered = sorted(times)
-    print(f"{len(times)} votes, {arguments.think:g} s each to look: key to the next pictures {statistics.median(times):.3f} s "
-          f"(median), {ordered[int(0.95 * len(ordered))]:.3f} s (95%), {ordered[-1]:.3f} s (longest)")  # fmt: skip
+    numbers = statistics.median(times), ordered[int(0.95 * len(ordered))], ordered[-1]
+    print("key to the next pictures: {:.3f} s (median), {:.3f} s (95%), {:.3f} s (longest)".format(*numbers))
+    print(f"{len(times)} votes, {arguments.think:g} s each to look")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ _XRAY_LINE, _OPTICAL_LINE = (90, 200, 255), (90, 255, 90)
 _BLANK, _MASKED = (96, 96, 96), (58, 58, 72)
 # Filters from blue to red, by which three optical bands become one picture in colour.
 _FILTERS = ("nuv", "u", "blue", "b", "g", "green", "v", "r", "red", "i", "z", "y", "j", "h", "k", "ks")
+_FWHM = 2.355  # full width of a Gaussian at half maximum, in standard deviations
 _THUMBNAIL_SMOOTHING = 0.8  # pixels of the thumbnail: removes the noise of single counts
 
 
@@ -230,7 +231,8 @@ def _filtered_colours(image, scale, width):
     """Colours and valid pixels of what is significant in an X-ray image, on a logarithmic scale up to the white level,
     since faint light beside bright is what the filter is for."""
     values, valid = valid_values(image)
-    values, valid = _enlarge(filtered(image, values, valid, max(smoothing(image, width), 1.0)), valid)
+    found = filtered(image, values, valid, _FWHM * smoothing(image, width))
+    values, valid = _enlarge(found, valid)
     white = (scale or SCALES["xray"]).high
     bright = values[valid & (values > 0)]
     high = float(np.percentile(bright, white)) if bright.size else 0.0

@@ -190,6 +190,11 @@ class Person:
 
         ActionChains(self.driver).send_keys(*keys).perform()
 
+    def hold(self, modifier, key):
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.driver).key_down(modifier).send_keys(key).key_up(modifier).perform()
+
     def press(self, *keys):
         """Press keys one by one; answers wait for the pictures."""
         for key in keys:

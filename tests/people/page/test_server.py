@@ -508,8 +508,9 @@ def test_malformed_queries(server, query):
 @pytest.mark.parametrize(
     "change",
     [{"stretch": "cube"}, {"low": "x"}, {"low": "nan"}, {"high": "inf"}, {"low": "60", "high": "60"}, {"high": "101"},
-     {"low": "-1"}, {"picture": "../x"}, {"picture": ""}, {"class_name": "low_z"}, {"smoothing": "-1"}, {"smoothing": "nan"}, {"layer": "x"}, {"source_id": "one-band",
-     "picture": "optical"}, {"source_id": "none"}, {"source_id": "broken"}],
+     {"low": "-1"}, {"picture": "../x"}, {"picture": ""}, {"class_name": "low_z"}, {"smoothing": "-1"},
+     {"smoothing": "nan"}, {"layer": "x"}, {"source_id": "one-band", "picture": "optical"}, {"source_id": "none"},
+     {"source_id": "broken"}],
 )  # fmt: skip
 def test_unavailable_pictures(server, change):
     status, _, body = ask(server, "/api/picture", {**VIEW, "voter_id": "ann", "source_id": "a", **change})
