@@ -96,7 +96,8 @@ async function start() {
   }
   token = sessionStorage.getItem("token") || "";
   info = await askJson("/api/start");
-  byId("sample").textContent = info.sample;
+  byId("sample").textContent = info.sample.split(/[\\/]/).filter(Boolean).pop() || info.sample;
+  byId("sample").title = info.sample;
   byId("notice").textContent = info.notice;
   byId("notice").hidden = !info.notice;
   byId("voters").replaceChildren(...info.voters.map((name) => make("option", undefined, { value: name })));
