@@ -79,8 +79,8 @@ ORIGINS = ("simulated", "sky", "real", "injected")
 DESCRIPTION = (
     "What an X-ray selected candidate is: cluster of galaxies at z below or above 0.3, nearby galaxy, point source or "
     "other, from an XMM-Newton EPIC counts image in 0.5 to 2 keV and a red photographic plate of the same 7 arcmin{}. "
-    "to_binary makes cluster or not of it. Without a plate it judges by X-rays alone. Trained on simulated fields, not on "
-    "observations."
+    "to_binary makes cluster or not of it. Without a plate it judges by X-rays alone. Trained on simulated fields, not "
+    "on observations."
 )
 LIMITS = [
     "Trained on candidates that the package's own detection finds in simulated fields, not on observations: the scores "

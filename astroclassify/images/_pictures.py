@@ -52,6 +52,7 @@ _XRAY_LINE, _OPTICAL_LINE = (90, 200, 255), (90, 255, 90)
 _BLANK, _MASKED = (96, 96, 96), (58, 58, 72)
 # Filters from blue to red, by which three optical bands become one picture in colour.
 _FILTERS = ("nuv", "u", "blue", "b", "g", "green", "v", "r", "red", "i", "z", "y", "j", "h", "k", "ks")
+_FWHM = 2.355  # full width of a Gaussian at half maximum, in standard deviations
 
 
 def stretch_of(name):
@@ -226,11 +227,15 @@ def _xray_colours(image, scale, width):
 
 
 def _filtered_colours(image, scale, width):
-    """Colours and valid pixels of what is significant in an X-ray image; the sky is black whatever the scale."""
+    """Colours and valid pixels of what is significant in an X-ray image, on a logarithmic scale up to the white level,
+    since faint light beside bright is what the filter is for."""
     values, valid = valid_values(image)
-    values, valid = _enlarge(filtered(image, values, valid, max(smoothing(image, width), 1.0)), valid)
-    scale = scale or SCALES["xray"]
-    return _heat(Scale(scale.stretch, 0.0, scale.high).apply(values, valid)), valid
+    found = filtered(image, values, valid, _FWHM * smoothing(image, width))
+    values, valid = _enlarge(found, valid)
+    white = (scale or SCALES["xray"]).high
+    bright = values[valid & (values > 0)]
+    high = float(np.percentile(bright, white)) if bright.size else 0.0
+    return _heat(brightness(values, 0.0, high, "log")), valid
 
 
 def _optical_colours(images, scale):
