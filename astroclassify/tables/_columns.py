@@ -13,6 +13,7 @@ from astropy.table import QTable
 from astroclassify.exceptions import SchemaError
 from astroclassify.schemes import ClassScheme, get_scheme
 
+from ._formats import readable
 from ._plain import has_text, plain_column, plain_table
 
 __all__ = [
@@ -205,7 +206,7 @@ def validate(table, spec, *, scheme=None):
     Returns
     -------
     `~astropy.table.QTable`
-        The table as a QTable, columns in their own order and plain (see `plain_table`).
+        The table as a QTable, columns in their own order and plain (see `plain_table`), with formats for printing.
 
     Raises
     ------
@@ -234,8 +235,7 @@ def validate(table, spec, *, scheme=None):
     if faults:
         raise SchemaError(f"not a {spec.name} table: " + "; ".join(faults))
     masked = [name for name, kind in kinds.items() if kind == "float" and hasattr(table[name], "mask")]
-    if masked:  # whole numbers where real ones are wanted
-        table = table.copy(copy_data=False)
-        for name in masked:
-            table[name] = plain_column(table[name])
-    return table
+    table = table.copy(copy_data=False)  # the one that was handed over keeps its columns and their formats
+    for name in masked:  # whole numbers where real ones are wanted
+        table[name] = plain_column(table[name])
+    return readable(table)

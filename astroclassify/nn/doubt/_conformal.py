@@ -5,12 +5,12 @@ import warnings
 import numpy as np
 
 from astroclassify._checks import check_number
+from astroclassify._scores._labelled import scheme_in, unpack
+from astroclassify._scores._scores import take
 from astroclassify.exceptions import AstroclassifyWarning, SchemaError
 from astroclassify.schemes import ClassScheme
 from astroclassify.tables import PREDICTIONS, plain_column, validate
 
-from ..scores._labelled import scheme_in, unpack
-from ..scores._scores import take
 from ._calibration import correct_prior
 from ._populations import class_fractions
 

@@ -21,8 +21,8 @@ from ..inputs._profile import PROFILE
 from ..models._checkpoints import Checkpoint, fingerprint, stored_seed
 from ..models._inference import feature_source, novelty_features
 from ..networks import _build as _networks
-from ..scores._folds import validation_split
 from ..training._loop import Settings, train
+from ..validation._folds import validation_split
 
 __all__ = ["fit", "fit_novelty", "raw_logits", "split", "untrained"]
 

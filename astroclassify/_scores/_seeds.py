@@ -1,15 +1,93 @@
-"""ROC curves over several trainings on one test set."""
+"""Scores and ROC curves over several trainings on one test set."""
+
+import warnings
 
 import numpy as np
 from astropy.table import QTable, vstack
 
-from astroclassify.exceptions import SchemaError
+from astroclassify.exceptions import AstroclassifyWarning, SchemaError
+from astroclassify.schemes import get_scheme
 from astroclassify.tables import plain_column, provenance
 
-from ._labelled import scheme_in
-from ._scores import roc
+from ._labelled import scheme_in, unpack
+from ._scores import SCORE_NAMES, evaluate, roc
 
-__all__ = ["roc_seeds"]
+__all__ = ["mean_and_std", "roc_seeds", "score_seeds", "seed_scores", "warn_failed"]
+
+
+def seed_scores(predictions, scheme):
+    """Scores of each seed (n_seeds, n_classes + 1, 6), NaN where the seed failed; failed seeds and failed rows."""
+    numbers = plain_column(predictions["seed"])
+    values, n_seeds_failed, n_failed = [], 0, 0
+    for number in np.unique(numbers):
+        labelled = unpack(predictions[numbers == number], scheme)
+        if labelled.n_failed == len(labelled.truth):
+            n_seeds_failed += 1
+            continue
+        n_failed += labelled.n_failed
+        values.append(evaluate(labelled, np.ones((1, len(labelled.truth))))[0])
+    shape = (0, get_scheme(scheme).n_classes + 1, len(SCORE_NAMES))
+    return np.array(values).reshape(-1, *shape[1:]), n_seeds_failed, n_failed
+
+
+def mean_and_std(values, scheme):
+    """Table of mean and standard deviation (n - 1) over the first axis; NaN where there are too few."""
+    table = QTable({"class": [*scheme.classes, "mean"]})
+    for index, name in enumerate(SCORE_NAMES):
+        column = values[:, :, index]
+        nan = np.full(column.shape[1], np.nan)
+        table[name] = column.mean(axis=0) if len(column) else nan
+        table[f"{name}_std"] = column.std(axis=0, ddof=1) if len(column) > 1 else nan
+    return table
+
+
+def score_seeds(predictions, *, scheme=None):
+    """
+    Mean and standard deviation over seeds of the scores on one test set.
+
+    Parameters
+    ----------
+    predictions : `~astropy.table.QTable`
+        What `repeat_seeds` gives: PREDICTIONS with ``label`` and ``seed``.
+    scheme : ClassScheme or str, optional
+        The classes; by default that in ``meta``.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        One row per class and a last one ``mean``, as in SCORES: ``class``, and each score with ``_std``, the standard
+        deviation over seeds (n - 1 in the denominator; NaN for one seed). ``meta`` has ``n_seeds``,
+        ``n_seeds_failed``, ``n_failed``.
+
+    Raises
+    ------
+    SchemaError, ValueError
+        As in `score`, or if there is no column ``seed``.
+
+    Notes
+    -----
+    A row that failed is counted as wrong, as in `score`. A seed without any prediction (its training failed) says
+    nothing about the classifier and is left out of mean and scatter. A warning gives both numbers.
+
+    The scatter over seeds is not the uncertainty of the mean: the test set, and the training set, are the same for all
+    of them. `score` with its bootstrap over groups says what another test set could give.
+    """
+    if "seed" not in predictions.colnames:
+        raise SchemaError(f"predictions must have a column 'seed', got {predictions.colnames}")
+    scheme = scheme_in(predictions, scheme)
+    values, n_seeds_failed, n_failed = seed_scores(predictions, scheme)
+    warn_failed(n_seeds_failed, n_failed)
+    table = mean_and_std(values, scheme)
+    numbers = {"n_seeds": len(values), "n_seeds_failed": n_seeds_failed, "n_failed": n_failed}
+    table.meta = {"scheme": scheme.to_dict(), **provenance(**numbers)}
+    return table
+
+
+def warn_failed(n_seeds_failed, n_failed):
+    if n_seeds_failed or n_failed:
+        left_out = f"{n_seeds_failed} seeds without predictions are left out"
+        text = f"{left_out}, {n_failed} rows without prediction of the others are counted as wrong"
+        warnings.warn(text, AstroclassifyWarning, stacklevel=3)
 
 
 def roc_seeds(predictions, *, scheme=None):

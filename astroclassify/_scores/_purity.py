@@ -9,8 +9,7 @@ from astroclassify import batch
 from astroclassify._checks import check_choice, check_integer, check_number, check_quantity
 from astroclassify.exceptions import ArgumentError, SchemaError
 from astroclassify.tables import plain_column, provenance
-
-from ..inputs._items import column_values, group_names
+from astroclassify.tables._plain import column_values, group_names
 
 __all__ = ["clusters_per_area", "purity_curve"]
 
