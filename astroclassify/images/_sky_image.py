@@ -78,6 +78,18 @@ class SkyImage(CCDData):
             value = getattr(data, name) if value is None and isinstance(data, SkyImage) else value
             setattr(self, name, copy.deepcopy(value) if kwargs.get("copy") else value)
 
+    def __repr__(self):
+        from ._described import in_words  # which needs this module
+
+        return f"<{type(self).__name__} {in_words(self)}>"
+
+    __str__ = __repr__
+
+    def _repr_html_(self):
+        from ._described import picture_html
+
+        return picture_html(repr(self), {"xray": self})
+
     @property
     def meta(self):
         """Header of the image."""

@@ -15,6 +15,7 @@ from astroclassify.schemes import ClassScheme, get_scheme
 
 from ._formats import readable
 from ._plain import has_text, plain_column, plain_table
+from ._predictions import PredictionTable
 
 __all__ = [
     "CANDIDATES",
@@ -206,7 +207,7 @@ def validate(table, spec, *, scheme=None):
     Returns
     -------
     `~astropy.table.QTable`
-        The table as a QTable, columns in their own order and plain (see `plain_table`), with formats for printing.
+        The table as a QTable (PREDICTIONS show bars and flags in words in a notebook), columns in their own order and plain (see `plain_table`), with formats for printing.
 
     Raises
     ------
@@ -235,7 +236,8 @@ def validate(table, spec, *, scheme=None):
     if faults:
         raise SchemaError(f"not a {spec.name} table: " + "; ".join(faults))
     masked = [name for name, kind in kinds.items() if kind == "float" and hasattr(table[name], "mask")]
-    table = table.copy(copy_data=False)  # the one that was handed over keeps its columns and their formats
+    # A new table: the one that was handed over keeps its columns and their formats.
+    table = PredictionTable(table, copy=False) if spec is PREDICTIONS else table.copy(copy_data=False)
     for name in masked:  # whole numbers where real ones are wanted
         table[name] = plain_column(table[name])
     return readable(table)

@@ -68,6 +68,10 @@ class Conformal:
         self._weights = [1 / size for size in sizes]
         self.n_groups = tuple(round(weight.sum()) for weight in self._weights)
 
+    def __repr__(self):
+        groups = ", ".join(f"{n} of {label}" for label, n in zip(self.scheme.classes, self.n_groups, strict=True))
+        return f"<Conformal sets from groups of images: {groups}>"
+
     @classmethod
     def fit(cls, predictions, *, scheme=None):
         """

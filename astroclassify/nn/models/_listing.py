@@ -52,9 +52,9 @@ def taken_images(bands, training):
     energies = training.get("energy_ranges") or {}
     groups = {}
     for telescope, instrument in training.get("instruments") or []:
-        groups.setdefault((telescope, tuple(energies.get(instrument) or training.get("energy_range") or ())), []).append(
-            instrument
-        )
+        groups.setdefault(
+            (telescope, tuple(energies.get(instrument) or training.get("energy_range") or ())), []
+        ).append(instrument)
     parts = [
         f"{telescope} {', '.join(names)}" + (f" in {band[0]:g} to {band[1]:g} keV" if band else "")
         for (telescope, band), names in groups.items()

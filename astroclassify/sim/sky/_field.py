@@ -75,6 +75,10 @@ class SimulatedField:
     truth: QTable
     plate: CCDData | None = None
 
+    def __repr__(self):
+        plate = "" if self.plate is None else ", plate"
+        return f"<SimulatedField of {self.field!r}, {len(self.truth)} sources{plate}>"
+
 
 def simulate_field(
     *,
