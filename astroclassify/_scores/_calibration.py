@@ -8,6 +8,7 @@ from astropy.table import QTable
 from astroclassify._checks import check_choice, check_integer
 from astroclassify.batch import derive_rng, master_seed
 from astroclassify.exceptions import AstroclassifyWarning
+from astroclassify.tables import readable
 
 from ._labelled import unpack
 from ._scores import resample, take
@@ -138,7 +139,7 @@ def reliability(predictions, *, scheme=None, n_bins=10, binning="width"):
     table["fraction_lo"], table["fraction_hi"] = wilson(fraction, independent)
     table["n"] = n
     table.meta = labelled.meta(n_bins=int(n_bins), binning=binning)
-    return table
+    return readable(table)
 
 
 def _simulated(labelled, rng, n_draws):
@@ -233,4 +234,4 @@ def expected_calibration_error(predictions, *, scheme=None, n_bins=10, binning="
     table["ece_hi"] = np.clip(2 * ece - low, 0, 1)
     table["ece_exact"] = exact.mean(axis=0)
     table.meta = labelled.meta(n_bins=int(n_bins), binning=binning, n_bootstrap=int(n_bootstrap), seed=seed)
-    return table
+    return readable(table)

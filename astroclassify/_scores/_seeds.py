@@ -7,7 +7,7 @@ from astropy.table import QTable, vstack
 
 from astroclassify.exceptions import AstroclassifyWarning, SchemaError
 from astroclassify.schemes import get_scheme
-from astroclassify.tables import plain_column, provenance
+from astroclassify.tables import plain_column, provenance, readable
 
 from ._labelled import scheme_in, unpack
 from ._scores import SCORE_NAMES, evaluate, roc
@@ -80,7 +80,7 @@ def score_seeds(predictions, *, scheme=None):
     table = mean_and_std(values, scheme)
     numbers = {"n_seeds": len(values), "n_seeds_failed": n_seeds_failed, "n_failed": n_failed}
     table.meta = {"scheme": scheme.to_dict(), **provenance(**numbers)}
-    return table
+    return readable(table)
 
 
 def warn_failed(n_seeds_failed, n_failed):
@@ -141,7 +141,7 @@ def roc_seeds(predictions, *, scheme=None):
             parts.append(_mean_curve(label, steps))
     table = vstack(parts, metadata_conflicts="silent")
     table.meta = {"scheme": scheme.to_dict(), **provenance(n_seeds=len(curves))}
-    return table
+    return readable(table)
 
 
 def _mean_curve(label, steps):

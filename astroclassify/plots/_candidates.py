@@ -22,42 +22,41 @@ _SHOWN = ("TP", "FP", "FN")
 
 def plot_examples(sample, predictions, *, class_name="cluster", n_examples=4, stretch="asinh"):
     """
-        True and false positives and false negatives: X-ray and optical image side by side (as in Kosiba et al. 2020).
+    True and false positives and false negatives: X-ray and optical image side by side (as in Kosiba et al. 2020).
 
-        Parameters
-        ----------
-        sample : `~astropy.table.QTable`
-            A SAMPLE table of cutouts in one or more bands, as `~astroclassify.tables.read_sample` gives it.
-        predictions : `~astropy.table.QTable`
-            PREDICTIONS with the true ``label``, one row per source: of several seeds choose one.
-        class_name : str, optional
-            The class that is positive.
-        n_examples : int, optional
-            Largest number for each verdict, spread evenly over the probabilities.
-        stretch : str, optional
-            ``"asinh"``, ``"log"``, ``"sqrt"`` or ``"linear"``.
+    Parameters
+    ----------
+    sample : `~astropy.table.QTable`
+        A SAMPLE table of cutouts in one or more bands, as `~astroclassify.tables.read_sample` gives it.
+    predictions : `~astropy.table.QTable`
+        PREDICTIONS with the true ``label``, one row per source: of several seeds choose one.
+    class_name : str, optional
+        The class that is positive.
+    n_examples : int, optional
+        Largest number for each verdict, spread evenly over the probabilities.
+    stretch : str, optional
+        ``"asinh"``, ``"log"``, ``"sqrt"`` or ``"linear"``.
 
-        Returns
-        -------
-        `~matplotlib.figure.Figure`
-            One line for each verdict, most probable first. Above each pair the probability of the class, the label in the
-            sample, and the flags of the prediction. X-ray images are smoothed; each image has a scale of its own. It has
-            several panels, so it takes no ``ax``.
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+        One line for each verdict, most probable first. Above each pair the probability of the class, the label in the
+        sample, and the flags of the prediction. X-ray images are smoothed; each image has a scale of its own. It has
+        several panels, so it takes no ``ax``.
 
-        Raises
-        ------
-        SchemaError, MissingDependencyError
-            If a column is missing, a source is there twice, or none of the verdicts has an image; if matplotlib is not
-            installed.
+    Raises
+    ------
+    SchemaError, MissingDependencyError
+        If a column is missing, a source is there twice, or none of the verdicts has an image; if matplotlib is not
+        installed.
 
-        Examples
-        --------
-        >>> from astroclassify import tables
-    from astroclassify._checks import check_choice
-        >>> from astroclassify.plots import plot_examples
-        >>> predictions = tables.read("kosiba/predictions-cn.ecsv")  # doctest: +SKIP
-        >>> first = predictions[predictions["seed"] == 0]  # doctest: +SKIP
-        >>> figure = plot_examples(tables.read_sample("candidates"), first)  # doctest: +SKIP
+    Examples
+    --------
+    >>> from astroclassify import tables
+    >>> from astroclassify.plots import plot_examples
+    >>> predictions = tables.read("kosiba/predictions-cn.ecsv")  # doctest: +SKIP
+    >>> first = predictions[predictions["seed"] == 0]  # doctest: +SKIP
+    >>> figure = plot_examples(tables.read_sample("candidates"), first)  # doctest: +SKIP
     """
     check_choice("stretch", stretch, STRETCHES)
     probability = f"p_{class_name}"

@@ -288,16 +288,17 @@ def plot_reliability(bins):
     ----------
     bins : `~astropy.table.QTable` or dict
         PREDICTIONS with the true ``label``, of which the most probable class is drawn; or what
-        `astroclassify.nn.reliability` gives of them, for one class: ``p_mean`` (mean probability of a bin), ``fraction``
-        (fraction of its answers that are right), its limits ``fraction_lo`` and ``fraction_hi``, and ``n`` (number of
-        answers); or name -> such a table, such as before and after calibration. Bins without answers are not drawn.
+        `astroclassify.nn.reliability` gives of them, for one class: ``p_mean`` (mean probability of a bin),
+        ``fraction`` (fraction of its answers that are right), its limits ``fraction_lo`` and ``fraction_hi``, and ``n``
+        (number of answers); or name -> such a table, such as before and after calibration. Bins without answers are not
+        drawn.
 
     Returns
     -------
     `~matplotlib.figure.Figure`
         The figure; on the diagonal probabilities are right, below it they are too high. Error bars go from
-        ``fraction_lo`` to ``fraction_hi``: 95% intervals in which the members of a group do not count as independent. It has
-        two panels, so it takes no ``ax``.
+        ``fraction_lo`` to ``fraction_hi``: 95% intervals in which the members of a group do not count as independent.
+        It has two panels, so it takes no ``ax``.
 
     Raises
     ------

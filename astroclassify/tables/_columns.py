@@ -207,7 +207,8 @@ def validate(table, spec, *, scheme=None):
     Returns
     -------
     `~astropy.table.QTable`
-        The table as a QTable (PREDICTIONS show bars and flags in words in a notebook), columns in their own order and plain (see `plain_table`), with formats for printing.
+        The table as a QTable, columns in their own order and plain (see `plain_table`), with formats for printing.
+        PREDICTIONS have bars and flags in words in a notebook.
 
     Raises
     ------

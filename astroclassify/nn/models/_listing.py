@@ -6,7 +6,7 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
-from astroclassify.tables._formats import readable
+from astroclassify.tables import readable
 
 from . import _store
 

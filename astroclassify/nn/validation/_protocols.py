@@ -10,7 +10,7 @@ from astroclassify import batch
 from astroclassify._checks import check_integer
 from astroclassify._scores._seeds import mean_and_std, seed_scores, warn_failed
 from astroclassify.exceptions import SchemaError
-from astroclassify.tables import provenance
+from astroclassify.tables import provenance, readable
 from astroclassify.tables._plain import column_values, group_names
 
 from ._folds import check_sample, collect, fit_and_classify, scheme_of, validation_split
@@ -273,4 +273,4 @@ def learning_curve(
     curve = vstack(tables)
     numbers = {"n_seeds": n_seeds, "n_seeds_failed": n_seeds_failed, "n_failed": n_failed}
     curve.meta = {"scheme": scheme.to_dict(), **provenance(seed=seed, **numbers)}
-    return curve
+    return readable(curve)

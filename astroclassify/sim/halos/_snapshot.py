@@ -215,7 +215,7 @@ class Snapshot:
                 EmptyResultWarning,
                 stacklevel=2,
             )
-        return table
+        return tables.readable(table)
 
     def read_halo(self, halo_id):
         """
