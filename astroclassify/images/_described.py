@@ -9,7 +9,6 @@ from astropy import units as u
 from astropy.wcs.utils import proj_plane_pixel_scales
 
 from ._pictures import draw, encode, valid_values
-from ._sky_image import MAPS
 from .headers._headers import read_header
 from .headers._wcs import is_celestial
 
@@ -27,7 +26,7 @@ def in_words(image):
     parts += [" ".join(name for name in (header.telescope, header.instrument) if name)]
     parts += [f"{header.energy_range[0]:g} to {header.energy_range[1]:g} keV"] if header.energy_range else []
     parts += [f"{header.exposure:.4g} s"] if header.exposure else []
-    parts += [f"{name} map" for name in MAPS if getattr(image, name, None) is not None]
+    parts += [f"{name} map" for name in ("exposure", "background") if getattr(image, name, None) is not None]
     parts += ["mask"] if image.mask is not None and np.any(image.mask) else []
     return ", ".join(part for part in parts if part)
 

@@ -14,7 +14,6 @@ from astroclassify._checks import check_choice, require
 from astroclassify.exceptions import GeometryError
 from astroclassify.tables import write_beside
 
-from ._sky_image import sky_image
 from .headers._wcs import is_celestial
 
 __all__ = [
@@ -91,7 +90,7 @@ def valid_values(image):
     valid = np.isfinite(image.data)
     if image.mask is not None:
         valid &= ~np.broadcast_to(image.mask, image.shape)
-    if (exposure := sky_image(image).exposure) is not None:
+    if (exposure := getattr(image, "exposure", None)) is not None:  # of a SkyImage
         valid &= exposure > 0
     return np.where(valid, image.data, 0.0), valid
 

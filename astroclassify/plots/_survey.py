@@ -6,7 +6,7 @@ from astropy import units as u
 from astroclassify._checks import check_choice, check_quantity, require
 from astroclassify._x_classes import X_CLASS_BOUNDS
 from astroclassify.exceptions import ArgumentError, SchemaError
-from astroclassify.images import pixel_scale
+from astroclassify.images import SkyImage, pixel_scale
 from astroclassify.images._pictures import STRETCHES, valid_values
 from astroclassify.images._pictures import smooth as smooth_image
 from astroclassify.tables import numbers
@@ -62,6 +62,7 @@ def plot_field(field, candidates=None, *, stretch="log", smooth=5 * u.arcsec, ti
     from astropy.visualization import wcsaxes
 
     image = field.to_ccd() if hasattr(field, "to_ccd") else field
+    image = image if isinstance(image, SkyImage) else SkyImage(image)
     pixel = pixel_scale(image).to_value(u.arcsec)
     sigma = check_quantity("smooth", smooth, u.arcsec, shape=()) / pixel
     data = np.where(valid_values(image)[1], np.maximum(smooth_image(image, sigma), 0), np.nan)
