@@ -4,9 +4,10 @@ Train the packaged model ``cluster-xmm`` on candidates, compare it with the cata
 The sample is what ``tools/make_candidates.py`` writes: a SAMPLE folder with the columns of CANDIDATES, ``exposure``,
 ``label`` of the scheme "candidate", ``split`` (train, validation, test), ``group_id`` (the field) and ``origin``:
 ``simulated`` (denser than the sky, shares of Kosiba et al. 2020), ``sky`` (the sky's densities), ``real`` and
-``injected`` (into real images); the last two are of the test part alone. ``train`` trains a network for each set of inputs, scheme and seed, and keeps it in a folder of its own, so that several of these
-can run side by side and one that was ended goes on. ``write`` chooses seeds on the validation part, calibrates there,
-scores on the test part, and writes the model whose inputs are best on the validation part.
+``injected`` (into real images); the last two are of the test part alone. ``train`` trains a network for each set of
+inputs, scheme and seed, and keeps it in a folder of its own, so that several of these can run side by side and one that
+was ended goes on. ``write`` chooses seeds on the validation part, calibrates there, scores on the test part, and writes
+the model whose inputs are best on the validation part.
 
     python tools/train_cluster_xmm.py train candidates trained --seeds 1 2 3
     python tools/train_cluster_xmm.py write candidates trained astroclassify/data/models/cluster-xmm

@@ -1,13 +1,15 @@
 """Verbs for the votes of people: votes and inspect."""
 
 import argparse
+import json
 import sys
 import warnings
+from pathlib import Path
 
 from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyWarning
 
-from ._tools import add_verb, add_workers, check_free, check_tables, executor_of, show
+from ._tools import add_overwrite, add_verb, add_workers, check_files, check_tables, executor_of, show
 
 __all__ = ["add_inspect", "add_votes"]
 
@@ -20,16 +22,26 @@ def add_votes(verbs):
     """Add the verb ``votes``."""
     parser = add_verb(verbs, "votes", _votes, "outcome of each subject from the votes of many volunteers")
     parser.add_argument(
-        "votes", metavar="VOTES", help="classification export of Zooniverse (.csv), or a table of votes"
+        "votes", metavar="VOTES", help="classification export of Zooniverse (.csv, .csv.gz), or a table of votes"
     )
-    parser.add_argument("--workflow", default="hunt", help=_WORKFLOW.format("%(default)s"))
     parser.add_argument(
-        "--workflow-id", metavar="NUMBER", help="use only this workflow of an export (default: all of them)"
+        "--workflow",
+        default="hunt",
+        help="questions: hunt, a class scheme, a JSON file, or a workflow export or the classification export itself "
+        "(.csv, .csv.gz), from which they are made (default: %(default)s)",
     )
+    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="with a workflow from an export: the tasks to use")
+    parser.add_argument("--save-workflow", metavar="FILE", help="also write the workflow as JSON, to be edited")
+    parser.add_argument("--list", action="store_true", help="only list workflows, versions and tasks of the export")
+    parser.add_argument("--workflow-id", metavar="NUMBER", help="the workflow, where an export has several")
     parser.add_argument(
         "--versions", nargs="+", metavar="VERSION", help="use only these versions, e.g. 16 or 16.53 (default: all)"
     )
-    parser.add_argument("--gold", metavar="TABLE", help="subjects whose outcome is known: source_id and outcome")
+    known = parser.add_mutually_exclusive_group()
+    known.add_argument("--gold", metavar="TABLE", help="subjects whose outcome is known: source_id and outcome")
+    known.add_argument(
+        "--gold-standard", action="store_true", help="what the classifications marked as gold standard say is known"
+    )
     parser.add_argument(
         "--method",
         choices=("majority", "weighted", "iterated", "dawid-skene"),
@@ -39,32 +51,55 @@ def add_votes(verbs):
     parser.add_argument("--report", metavar="TABLE", help="also write the faults found in the votes, one per row")
     parser.add_argument("--skill", metavar="TABLE", help="also write the skill of each volunteer")
     parser.add_argument("--out", help="table of outcomes (default: standard output)")
+    add_overwrite(parser)
 
 
 def _votes(arguments):
-    from astroclassify.people import read_votes, volunteer_consensus, volunteer_skill
+    from astroclassify.people import known_labels, list_workflows, read_votes, volunteer_consensus, volunteer_skill
 
-    check_tables(out=arguments.out, skill=arguments.skill, report=arguments.report)
+    replace = arguments.overwrite
+    check_tables(out=arguments.out, skill=arguments.skill, report=arguments.report, overwrite=replace)
+    check_files(**{"save-workflow": arguments.save_workflow}, overwrite=replace)
+    if arguments.list:
+        return show(list_workflows(arguments.votes), arguments.out, overwrite=replace)
     gold = None if arguments.gold is None else tables.read(arguments.gold)
+    workflow = _workflow(arguments)
     votes, report = read_votes(
-        arguments.votes,
-        workflow=arguments.workflow,
-        versions=arguments.versions,
-        workflow_id=arguments.workflow_id,
+        arguments.votes, workflow=workflow, versions=arguments.versions, workflow_id=arguments.workflow_id
     )
-    settings = {"method": arguments.method, "gold": gold, "workflow": arguments.workflow}
+    if arguments.gold_standard:
+        gold = known_labels(votes, workflow=workflow)
+    settings = {"method": arguments.method, "gold": gold, "workflow": workflow}
     consensus = volunteer_consensus(votes, **settings)
     if arguments.report is not None:
-        tables.write(report, arguments.report)
+        tables.write(report, arguments.report, overwrite=replace)
     if arguments.skill is not None:
-        tables.write(volunteer_skill(votes, **settings), arguments.skill)
+        tables.write(volunteer_skill(votes, **settings), arguments.skill, overwrite=replace)
     decided, tied = (int(each.sum()) for each in (consensus["outcome"] != "", consensus["tie"]))
     print(
         f"{len(votes)} votes of {consensus.meta['n_voters']} voters on {len(consensus)} subjects: {decided} decided, "
         f"{tied} ties, {len(consensus) - decided - tied} open",
         file=sys.stderr,
     )
-    show(consensus, arguments.out, _SHOWN)
+    return show(consensus, arguments.out, _SHOWN, overwrite=replace)
+
+
+def _workflow(arguments):
+    """The workflow that is asked for, written to --save-workflow."""
+    from astroclassify.people import load_workflow, workflow_from_export
+
+    if arguments.workflow.lower().endswith((".csv", ".csv.gz")):
+        version = arguments.versions[0] if arguments.versions else None
+        settings = {"workflow_id": arguments.workflow_id, "version": version, "tasks": arguments.tasks}
+        workflow = workflow_from_export(arguments.workflow, **settings)
+    elif arguments.tasks is not None:
+        raise ValueError("--tasks is for a workflow from an export, .csv")
+    else:
+        workflow = load_workflow(arguments.workflow)
+    if arguments.save_workflow is not None:
+        text = json.dumps(workflow.to_dict(), indent=2, ensure_ascii=False)
+        Path(arguments.save_workflow).write_text(text + "\n", encoding="utf-8")
+    return workflow
 
 
 def add_inspect(verbs):
@@ -85,6 +120,7 @@ def add_inspect(verbs):
     instead.add_argument("--export", metavar="FILE", help="write the votes so far as a table and open no page")
     instead.add_argument("--report", metavar="FILE", help="write a report of the predictions, .html, and open no page")
     add_workers(parser, "--report")
+    add_overwrite(parser)
 
 
 def _port(text):
@@ -99,7 +135,7 @@ def _inspect(arguments):
         return _report(arguments)
     settings = {"workflow": arguments.workflow, "predictions": arguments.predictions}
     if arguments.export is not None:
-        check_tables(export=arguments.export)
+        check_tables(export=arguments.export, overwrite=arguments.overwrite)
     if arguments.model is not None:
         from astroclassify.nn import load_classifier
 
@@ -125,7 +161,7 @@ def _export(arguments, settings):
     from astroclassify.people import stored_votes
 
     votes = stored_votes(arguments.sample, **settings)
-    tables.write(votes, arguments.export)
+    tables.write(votes, arguments.export, overwrite=arguments.overwrite)
     print(f"{len(votes)} votes in {arguments.export}", file=sys.stderr)
 
 
@@ -134,12 +170,12 @@ def _report(arguments):
 
     if arguments.predictions is None:
         raise ValueError("--report needs --predictions")
-    check_free(report=arguments.report)
+    check_files(report=arguments.report, overwrite=arguments.overwrite)
     predictions = tables.read(arguments.predictions, tables.PREDICTIONS)
     sample = tables.read_sample(arguments.sample)
     with executor_of(arguments.workers) as executor, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AstroclassifyWarning)
-        write_report(predictions, sample, arguments.report, executor=executor)
+        write_report(predictions, sample, arguments.report, executor=executor, overwrite=arguments.overwrite)
     for each in caught:
         print(f"astroclassify: {each.message}", file=sys.stderr)
     return int(any(issubclass(each.category, AstroclassifyWarning) for each in caught))  # rows without a thumbnail

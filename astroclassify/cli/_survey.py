@@ -12,10 +12,11 @@ from astroclassify.schemes import Flag, flag_names
 
 from ._fields import add_field, add_psf, add_select, fields_of, off_axis_limit, psfs_of
 from ._tools import (
+    add_overwrite,
     add_verb,
     add_workers,
+    check_files,
     check_folder,
-    check_free,
     check_picture,
     check_tables,
     count,
@@ -50,6 +51,7 @@ def add_detect(verbs):
         "--plot", metavar="FILE", help="also draw the image with the regions (png, pdf, svg; extra 'plots')"
     )
     parser.add_argument("--out", help="candidates table (default: standard output)")
+    add_overwrite(parser)
 
 
 def add_cutouts(verbs):
@@ -74,8 +76,9 @@ def add_cutouts(verbs):
 def _detect(arguments):
     from astroclassify.survey import detect, select, write_regions
 
-    check_free(out=arguments.out, regions=arguments.regions, plot=arguments.plot)
-    check_tables(out=arguments.out)
+    replace = arguments.overwrite
+    check_files(out=arguments.out, regions=arguments.regions, plot=arguments.plot, overwrite=replace)
+    check_tables(out=arguments.out, overwrite=replace)
     check_picture(plot=arguments.plot)
     fields = fields_of(arguments, psfs_of(arguments))
     if len(fields) > 1:
@@ -91,11 +94,11 @@ def _detect(arguments):
     if arguments.out is None:
         for value in sorted(set(np.asarray(candidates["flags"]).tolist()) - {0}):
             print(f"flags {value}: {', '.join(flag_names(value))}", file=sys.stderr)
-    show(candidates, arguments.out, _SHOWN)
+    show(candidates, arguments.out, _SHOWN, overwrite=replace)
     if arguments.regions:
-        write_regions(candidates, arguments.regions)
+        write_regions(candidates, arguments.regions, overwrite=replace)
     if arguments.plot:
-        _draw(field, candidates, found, arguments.plot)
+        _draw(field, candidates, found, arguments.plot, overwrite=replace)
     return failure_status(candidates, "sources")
 
 
@@ -129,14 +132,14 @@ def _summary(found):
     return f"{len(found)} candidates: {classes}; flags: {flag_counts(found)}"
 
 
-def _draw(field, candidates, found, path):
+def _draw(field, candidates, found, path, *, overwrite):
     """Write a picture of the field with its candidates; above it what they are, with the flags in words."""
     from astroclassify.plots import plot_field
 
     lines = [line for text in (_described(field), _summary(found)) for line in textwrap.wrap(text, 95)]
     figure = plot_field(field, candidates, stretch="sqrt", smooth=max(5.0, 1.5 * field.pixel) * u.arcsec)
     figure.suptitle("\n".join(lines), fontsize=8)
-    tables.write_beside(path, lambda temporary: figure.savefig(temporary, dpi=150))
+    tables.write_beside(path, lambda temporary: figure.savefig(temporary, dpi=150), overwrite=overwrite)
 
 
 def _cutouts(arguments):

@@ -213,7 +213,7 @@ class _CutoutEstimator(BaseEstimator):
             return super().__repr__(N_CHAR_MAX)
         parts = [
             ", ".join(self._own_entries()["scheme"]["classes"]),
-            taken_images(self.bands, self.training_),
+            taken_images(self.bands, self.training_, self.columns),
             f"field of {self.geometry.width:g}",
         ]
         parts.append(f"trained on {self.training_['n_images']} images")

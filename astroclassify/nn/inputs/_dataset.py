@@ -72,10 +72,12 @@ class TrainingSet:
     def describe(self, in_counts, **extra):
         """Description in plain types, for ``model.json``; ``in_counts``: which bands hold counts."""
         headers = [header for header in self.headers if header is not None]
-        instruments = sorted({(header.telescope or "", header.instrument or "") for header in headers} - {("", "")})
-        energies = {}
+        instruments, energies = set(), {}
         for header in headers:
-            energies.setdefault(header.instrument or "", set()).add(tuple(header.energy_range or ()))
+            # A sum of cameras, "EPN+EMOS1", is of each of them.
+            for name in (header.instrument or "").split("+"):
+                instruments.add((header.telescope or "", name))
+                energies.setdefault(name, set()).add(tuple(header.energy_range or ()))
         bands = set.union(*energies.values(), set())
         own = {name: list(*found) for name, found in sorted(energies.items()) if len(found) == 1 and all(found)}
         totals = self.totals[:, np.array(in_counts, dtype=bool)].sum(axis=1)
@@ -86,7 +88,7 @@ class TrainingSet:
             "n_left_out": self.n_left_out,
             **extra,
             **({"n_without_a_band": n_blank} if n_blank else {}),
-            "instruments": [list(pair) for pair in instruments],
+            "instruments": [list(pair) for pair in sorted(instruments - {("", "")})],
             "energy_range": list(*bands) or None if len(bands) == 1 else None,
             **({"energy_ranges": own} if len(bands) > 1 and own else {}),
             "exposure_range": _span([header.exposure for header in headers]),

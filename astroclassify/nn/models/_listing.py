@@ -47,8 +47,8 @@ def _interval(low, high):
     return f"{float(f'{low:.2g}'):g} to {float(f'{high:.2g}'):g}"
 
 
-def taken_images(bands, training):
-    """Telescopes, instruments, bands and energies of training images, as a text."""
+def taken_images(bands, training, columns=()):
+    """Telescopes, instruments, energies and other bands of training images, and columns beside them, as a text."""
     energies = training.get("energy_ranges") or {}
     groups = {}
     for telescope, instrument in training.get("instruments") or []:
@@ -60,7 +60,9 @@ def taken_images(bands, training):
         for (telescope, band), names in groups.items()
     ]
     others = [band for band in bands if band != "xray"]
-    return "; ".join(parts or ["telescope not known"]) + "".join(f"; and {band}" for band in others)
+    return "; ".join(parts or ["telescope not known"]) + "".join(f"; {band}" for band in others) + (
+        f"; columns {', '.join(columns)}" if columns else ""
+    )
 
 
 def _scores(card):
@@ -79,7 +81,7 @@ def _row(name, document):
     return {
         "name": name,
         "classes": " ".join(map(str, scheme.get("classes", []))),
-        "images": taken_images(document["bands"], training),
+        "images": taken_images(document["bands"], training, document["parameters"].get("columns") or ()),
         "field": f"{geometry['width']:g} {geometry['unit']}" + (": a redshift is needed" if physical else ""),
         "redshift": _interval(*redshift) if np.all(np.isfinite(redshift)) else "not known",
         "exposure": f"{_interval(*np.divide(exposure, 1e3))} ks" if np.all(np.isfinite(exposure)) else "not known",

@@ -1,8 +1,10 @@
 """The models that come with the package: whole, small, with their cards, right about images like those of training."""
 
+import json
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from astropy import units as u
 
@@ -104,3 +106,17 @@ def test_rosat_image_is_of_another_instrument(shared_data, with_exposure):
     flags = Flag(int(predictions["flags"][0]))
     assert Flag.OTHER_INSTRUMENT in flags and (Flag.NO_EXPOSURE in flags) != with_exposure
     assert sum(predictions[f"p_{name}"][0] for name in ("CC", "WCC", "NCC")) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_say_what_they_are(name):
+    """The labels of both files are those that a network trained now would get; the card begins with a header."""
+    model = load_classifier(name)
+    raw = (FOLDER / name / "weights.safetensors").read_bytes()
+    weights = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
+    session = onnxruntime.InferenceSession(model.predictor_.network.data, providers=["CPUExecutionProvider"])
+    assert session.get_modelmeta().custom_metadata_map == weights
+    assert weights["outputs"] == ", ".join(model.scheme.classes) and weights["bands"] == ", ".join(model.bands)
+    assert weights["producer"].startswith("astroclassify ") and weights["architecture"] == model.architecture
+    card = (FOLDER / name / "README.md").read_text().split("---\n")
+    assert card[0] == "" and "library_name: astroclassify\n" in card[1] and card[2].startswith(f"\n# {name}\n")
