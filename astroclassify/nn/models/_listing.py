@@ -52,24 +52,23 @@ def taken_images(bands, training, columns=()):
     energies = training.get("energy_ranges") or {}
     groups = {}
     for telescope, instrument in training.get("instruments") or []:
-        groups.setdefault(
-            (telescope, tuple(energies.get(instrument) or training.get("energy_range") or ())), []
-        ).append(instrument)
+        band = tuple(energies.get(instrument) or training.get("energy_range") or ())
+        groups.setdefault((telescope, band), []).append(instrument)
     parts = [
         f"{telescope} {', '.join(names)}" + (f" in {band[0]:g} to {band[1]:g} keV" if band else "")
         for (telescope, band), names in groups.items()
-    ]
-    others = [band for band in bands if band != "xray"]
-    return "; ".join(parts or ["telescope not known"]) + "".join(f"; {band}" for band in others) + (
-        f"; columns {', '.join(columns)}" if columns else ""
-    )
+    ] or ["telescope not known"]
+    parts += [band for band in bands if band != "xray"]
+    parts += [f"columns {', '.join(columns)}"] if columns else []
+    return "; ".join(parts)
 
 
 def _scores(card):
     """Mean F1 on the card, its interval, and as a text."""
     mean = next((row for row in card.get("scores", []) if row.get("class") == "mean"), {})
     f1, low, high = (np.nan if mean.get(name) is None else float(mean[name]) for name in ("f1", "f1_lo", "f1_hi"))
-    return f1, f"mean F1 {f1:.2f} ({low:.2f} to {high:.2f})" if np.isfinite(f1) else "not on its card"
+    interval = f" ({low:.2f} to {high:.2f})" if np.isfinite([low, high]).all() else ""
+    return f1, f"mean F1 {f1:.2f}{interval}" if np.isfinite(f1) else "no score on its card"
 
 
 def _row(name, document):
