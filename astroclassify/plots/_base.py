@@ -50,7 +50,7 @@ def axes_for(ax, width, height, **settings):
     if ax is None:
         figure = new_figure(width, height)
         return figure, figure.add_subplot(**settings)
-    if not hasattr(ax, "get_figure"):
+    if not hasattr(ax, "plot"):
         raise ArgumentError(f"ax must be axes of Matplotlib or None, got {type(ax).__name__}")
     return ax.get_figure(), ax
 

@@ -96,7 +96,7 @@ def plot_prediction(
     n = len(bands) + 2
     figure = new_figure(_SIDE * (n - 0.35), _SIDE + 0.6)
     grid = figure.add_gridspec(1, n, width_ratios=[*[1] * (n - 1), 0.62])
-    xray = bands["xray"]
+    xray = next(iter(bands.values()))
     panels = [figure.add_subplot(grid[number], projection=xray.wcs) for number in range(n - 1)]
     for axis, (name, each) in zip(panels, bands.items(), strict=False):
         _draw_band(axis, name, each, stretch)

@@ -119,8 +119,6 @@ def test_bad_folders(tmp_path, capsys):
 
 
 def test_ctrl_c_ends_with_130(monkeypatch, capsys):
-    from astroclassify import nn
-
     def interrupt():
         raise KeyboardInterrupt
 

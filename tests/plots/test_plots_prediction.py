@@ -6,7 +6,7 @@ from astropy import units as u
 from astropy.nddata import CCDData
 from astropy.wcs import WCS
 
-from astroclassify.exceptions import ArgumentError
+from astroclassify.exceptions import ArgumentError, MissingDependencyError
 from astroclassify.images import DEFAULT_COSMOLOGY, Cutout, Geometry, write_image
 from astroclassify.plots import plot_prediction
 from astroclassify.schemes import CLUSTER, Flag
@@ -89,6 +89,16 @@ def test_each_band_has_a_panel(tmp_path):
     assert [axis.get_title() for axis in figure.axes[:3]] == ["xray", "optical", "what speaks for other"]
     assert figure.get_suptitle() == "mine"
     figure.savefig(tmp_path / "prediction.png")
+
+
+def test_a_missing_map_is_said():
+    class WithoutTorch(Judge):
+        def activation_map(self, image, class_name, **how):
+            raise MissingDependencyError("torch is needed: install astroclassify[train]")
+
+    figure = plot_prediction(made_image(), WithoutTorch(Geometry(4 * u.arcmin, (60, 60))))
+    assert figure.axes[1].get_title() == "no activation map: torch is needed: install astroclassify[train]"
+    assert not figure.axes[1].collections
 
 
 def test_bad_input():
