@@ -28,6 +28,7 @@ __all__ = [
     "STRETCHES",
     "Scale",
     "brightness",
+    "contour_levels",
     "draw",
     "draw_all",
     "encode",
@@ -97,7 +98,7 @@ def valid_values(image):
     valid = np.isfinite(image.data)
     if image.mask is not None:
         valid &= ~np.broadcast_to(image.mask, image.shape)
-    if (exposure := sky_image(image).exposure) is not None:
+    if (exposure := getattr(image, "exposure", None)) is not None:  # of a SkyImage
         valid &= exposure > 0
     return np.where(valid, image.data, 0.0), valid
 
@@ -144,15 +145,22 @@ def _levels(image, smoothed, valid):
     return level, _N_SIGMA * 1.4826 * float(np.median(np.abs(smoothed[valid] - level)))
 
 
+def contour_levels(image):
+    """Levels of the contours of a smoothed X-ray image; none without a valid pixel."""
+    smoothed, (_, valid) = smooth(image), valid_values(image)
+    if not valid.any():
+        return []
+    level, first = _levels(image, smoothed, valid)
+    return [level + first * _STEP**number for number in range(_N_CONTOURS)]
+
+
 def contours(image):
     """Pixels of the picture on the contours of an X-ray image."""
     smoothed, (_, valid) = smooth(image), valid_values(image)
     lines = np.zeros(_blocks(valid).shape, bool)
-    if valid.any():
-        level, first = _levels(image, smoothed, valid)
-        enlarged, _ = _enlarge(smoothed, valid)
-        for number in range(_N_CONTOURS):
-            lines |= edges(enlarged > level + first * _STEP**number)
+    enlarged, _ = _enlarge(smoothed, valid)
+    for level in contour_levels(image):
+        lines |= edges(enlarged > level)
     return lines
 
 

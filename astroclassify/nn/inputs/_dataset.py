@@ -7,9 +7,10 @@ import numpy as np
 
 from astroclassify.exceptions import AstroclassifyWarning, SchemaError
 from astroclassify.tables import plain_column
+from astroclassify.tables._plain import group_names
 
 from ._columns import as_planes, column_units, with_values
-from ._items import as_items, group_names, open_folder
+from ._items import as_items, open_folder
 from ._pixels import load_pixels
 
 __all__ = ["TrainingSet", "load_training_set", "sample_weights"]

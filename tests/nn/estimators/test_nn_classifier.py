@@ -583,6 +583,11 @@ def test_list_classifiers_reads_the_card(fitted, tmp_path, monkeypatch):
     listed = list_classifiers()
     assert listed["name"].tolist() == ["toy"] and listed["f1"][0] == 0.9
     assert listed["classes"][0] == "CC WCC NCC" and listed["description"][0] == "beta models"
+    lines = str(listed).splitlines()
+    assert (
+        lines[0] == "toy" and "  mock images  mean F1 0.90" in lines and "  real sky     no score on its card" in lines
+    )
+    assert "beta models" not in str(listed["name", "f1"])  # a part is a table like others
     loaded = load_classifier("toy")
     assert loaded.card_["scores"][0]["auc"] is None
     text = (tmp_path / "toy" / "README.md").read_text()

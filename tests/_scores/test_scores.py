@@ -336,7 +336,7 @@ def test_large_tables_are_resampled_in_little_memory(monkeypatch):
     """Smaller pieces, same draws."""
     table = predictions(60)
     expected = score(table, n_bootstrap=40, rng=0)
-    monkeypatch.setattr("astroclassify.nn.scores._scores._MAX_CELLS", 500)
+    monkeypatch.setattr("astroclassify._scores._scores._MAX_CELLS", 500)
     assert np.allclose(score(table, n_bootstrap=40, rng=0)["f1_lo"], expected["f1_lo"])
 
 

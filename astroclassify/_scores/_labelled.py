@@ -8,8 +8,7 @@ import numpy as np
 from astroclassify.exceptions import AstroclassifyWarning, SchemaError
 from astroclassify.schemes import ClassScheme, get_scheme
 from astroclassify.tables import PREDICTIONS, plain_column, provenance, validate
-
-from ..inputs._items import group_names
+from astroclassify.tables._plain import group_names
 
 __all__ = ["Labelled", "scheme_in", "unpack"]
 

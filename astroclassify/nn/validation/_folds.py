@@ -13,8 +13,8 @@ from astroclassify._checks import check_integer, check_number
 from astroclassify.exceptions import AstroclassifyError, AstroclassifyWarning, SchemaError
 from astroclassify.schemes import COOL_CORE, Flag, get_scheme
 from astroclassify.tables import provenance
+from astroclassify.tables._plain import column_values, group_names
 
-from ..inputs._items import column_values, group_names
 from ..inputs._predictions import prediction_table
 
 __all__ = [

@@ -11,7 +11,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 from astroclassify._checks import check_choice, check_integer
 from astroclassify.batch import derive_rng, master_seed
 from astroclassify.exceptions import AstroclassifyWarning
-from astroclassify.tables import SCORES, validate
+from astroclassify.tables import SCORES, readable, validate
 
 from ._labelled import unpack
 
@@ -243,7 +243,7 @@ def one_vs_all(predictions, *, scheme=None):
     table = QTable({"class": list(labelled.scheme.classes), "tp": tp, "fp": fp, "fn": fn, "tn": tn, "failed": failed})
     table["tpr"], table["fpr"] = _divide(tp, tp + fn, np.nan), _divide(fp, fp + tn, np.nan)
     table.meta = labelled.meta()
-    return table
+    return readable(table)
 
 
 def confusion(predictions, *, scheme=None, normalise=None):
@@ -293,7 +293,7 @@ def confusion(predictions, *, scheme=None, normalise=None):
     names = [f"pred_{name}" for name in labelled.scheme.classes]
     table = QTable([list(labelled.scheme.classes), *matrix.T], names=["class", *names, "failed"])
     table.meta = labelled.meta(normalise=normalise or "")
-    return table
+    return readable(table)
 
 
 def roc(predictions, *, scheme=None):
@@ -388,4 +388,4 @@ def _curves(labelled, names, curve):
     columns = np.concatenate(parts, axis=1)
     table = QTable([np.array(labels, dtype=str), *columns], names=("class", names[-1], *names[:-1]))
     table.meta = labelled.meta()
-    return table
+    return readable(table)

@@ -89,7 +89,7 @@ def test_many_groups_have_the_normal_limit(monkeypatch):
     rng = np.random.default_rng(4)
     differences = rng.integers(-3, 4, 400) + (rng.random(400) < 0.1)
     exact = of_groups(differences)
-    monkeypatch.setattr("astroclassify.nn.scores._comparison._MAX_EXACT", 0)
+    monkeypatch.setattr("astroclassify._scores._comparison._MAX_EXACT", 0)
     assert of_groups(differences) == pytest.approx(exact, abs=0.02)
 
 

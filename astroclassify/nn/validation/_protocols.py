@@ -1,24 +1,21 @@
 """Training protocols with a fixed test set: several seeds, and ever more training groups."""
 
-import warnings
 from functools import partial
 
 import numpy as np
-from astropy.table import QTable, vstack
+from astropy.table import vstack
 from sklearn.base import clone
 
 from astroclassify import batch
 from astroclassify._checks import check_integer
-from astroclassify.exceptions import AstroclassifyWarning, SchemaError
-from astroclassify.schemes import get_scheme
-from astroclassify.tables import plain_column, provenance
+from astroclassify._scores._seeds import mean_and_std, seed_scores, warn_failed
+from astroclassify.exceptions import SchemaError
+from astroclassify.tables import provenance, readable
+from astroclassify.tables._plain import column_values, group_names
 
-from ..inputs._items import column_values, group_names
 from ._folds import check_sample, collect, fit_and_classify, scheme_of, validation_split
-from ._labelled import scheme_in, unpack
-from ._scores import SCORE_NAMES, evaluate
 
-__all__ = ["learning_curve", "repeat_seeds", "score_seeds", "split_sample"]
+__all__ = ["learning_curve", "repeat_seeds", "split_sample"]
 
 
 def split_sample(sample, *, test_fraction=0.2, groups="group_id", rng=None):
@@ -184,81 +181,6 @@ def repeat_seeds(
     return table
 
 
-def _seed_scores(predictions, scheme):
-    """Scores of each seed (n_seeds, n_classes + 1, 6), NaN where the seed failed; failed seeds and failed rows."""
-    numbers = plain_column(predictions["seed"])
-    values, n_seeds_failed, n_failed = [], 0, 0
-    for number in np.unique(numbers):
-        labelled = unpack(predictions[numbers == number], scheme)
-        if labelled.n_failed == len(labelled.truth):
-            n_seeds_failed += 1
-            continue
-        n_failed += labelled.n_failed
-        values.append(evaluate(labelled, np.ones((1, len(labelled.truth))))[0])
-    shape = (0, get_scheme(scheme).n_classes + 1, len(SCORE_NAMES))
-    return np.array(values).reshape(-1, *shape[1:]), n_seeds_failed, n_failed
-
-
-def _mean_and_std(values, scheme):
-    """Table of mean and standard deviation (n - 1) over the first axis; NaN where there are too few."""
-    table = QTable({"class": [*scheme.classes, "mean"]})
-    for index, name in enumerate(SCORE_NAMES):
-        column = values[:, :, index]
-        nan = np.full(column.shape[1], np.nan)
-        table[name] = column.mean(axis=0) if len(column) else nan
-        table[f"{name}_std"] = column.std(axis=0, ddof=1) if len(column) > 1 else nan
-    return table
-
-
-def score_seeds(predictions, *, scheme=None):
-    """
-    Mean and standard deviation over seeds of the scores on one test set.
-
-    Parameters
-    ----------
-    predictions : `~astropy.table.QTable`
-        What `repeat_seeds` gives: PREDICTIONS with ``label`` and ``seed``.
-    scheme : ClassScheme or str, optional
-        The classes; by default that in ``meta``.
-
-    Returns
-    -------
-    `~astropy.table.QTable`
-        One row per class and a last one ``mean``, as in SCORES: ``class``, and each score with ``_std``, the standard
-        deviation over seeds (n - 1 in the denominator; NaN for one seed). ``meta`` has ``n_seeds``,
-        ``n_seeds_failed``, ``n_failed``.
-
-    Raises
-    ------
-    SchemaError, ValueError
-        As in `score`, or if there is no column ``seed``.
-
-    Notes
-    -----
-    A row that failed is counted as wrong, as in `score`. A seed without any prediction (its training failed) says
-    nothing about the classifier and is left out of mean and scatter. A warning gives both numbers.
-
-    The scatter over seeds is not the uncertainty of the mean: the test set, and the training set, are the same for all
-    of them. `score` with its bootstrap over groups says what another test set could give.
-    """
-    if "seed" not in predictions.colnames:
-        raise SchemaError(f"predictions must have a column 'seed', got {predictions.colnames}")
-    scheme = scheme_in(predictions, scheme)
-    values, n_seeds_failed, n_failed = _seed_scores(predictions, scheme)
-    _warn_failed(n_seeds_failed, n_failed)
-    table = _mean_and_std(values, scheme)
-    numbers = {"n_seeds": len(values), "n_seeds_failed": n_seeds_failed, "n_failed": n_failed}
-    table.meta = {"scheme": scheme.to_dict(), **provenance(**numbers)}
-    return table
-
-
-def _warn_failed(n_seeds_failed, n_failed):
-    if n_seeds_failed or n_failed:
-        left_out = f"{n_seeds_failed} seeds without predictions are left out"
-        text = f"{left_out}, {n_failed} rows without prediction of the others are counted as wrong"
-        warnings.warn(text, AstroclassifyWarning, stacklevel=3)
-
-
 def _ranked_groups(labels, groups, rng):
     """Groups in random order such that the first m, for any m, have each class in its proportion, at least one each."""
     places = {}
@@ -340,15 +262,15 @@ def learning_curve(
     tables, n_seeds_failed, n_failed = [], 0, 0
     for start, size in zip(range(0, len(plan), n_seeds), sizes, strict=True):
         chosen = slice(start, start + n_seeds)
-        values, n_lost, n_wrong = _seed_scores(_stack(parts[chosen], test_labels, test_groups), scheme)
+        values, n_lost, n_wrong = seed_scores(_stack(parts[chosen], test_labels, test_groups), scheme)
         n_seeds_failed, n_failed = n_seeds_failed + n_lost, n_failed + n_wrong
-        part = _mean_and_std(values, scheme)
+        part = mean_and_std(values, scheme)
         n_images = float(np.mean([len(each) for each in rows[chosen]]))
         for index, (name, value) in enumerate((("n_groups", size), ("n_images", n_images), ("n_seeds", len(values)))):
             part.add_column([value] * len(part), name=name, index=index)
         tables.append(part)
-    _warn_failed(n_seeds_failed, n_failed)
+    warn_failed(n_seeds_failed, n_failed)
     curve = vstack(tables)
     numbers = {"n_seeds": n_seeds, "n_seeds_failed": n_seeds_failed, "n_failed": n_failed}
     curve.meta = {"scheme": scheme.to_dict(), **provenance(seed=seed, **numbers)}
-    return curve
+    return readable(curve)

@@ -8,9 +8,8 @@ from astropy.table import QTable
 from astroclassify import batch
 from astroclassify._checks import check_choice, check_integer, check_number, check_quantity
 from astroclassify.exceptions import ArgumentError, SchemaError
-from astroclassify.tables import plain_column, provenance
-
-from ..inputs._items import column_values, group_names
+from astroclassify.tables import plain_column, provenance, readable
+from astroclassify.tables._plain import column_values, group_names
 
 __all__ = ["clusters_per_area", "purity_curve"]
 
@@ -118,7 +117,7 @@ def purity_curve(candidates, selections, *, area, groups="group_id"):
     table["density"] = table["n_clusters"] / found.area / u.deg**2
     table["purity"] = table["n_clusters"] / table["n"]
     table.meta = provenance(area=found.area * u.deg**2, n_fields=len(found.fields), n_clusters=found.n_clusters)
-    return table
+    return readable(table)
 
 
 def clusters_per_area(
@@ -226,7 +225,7 @@ def clusters_per_area(
     numbers = {"area": found.area * u.deg**2, "n_fields": n_fields, "n_clusters": found.n_clusters}
     asked = {"purity": float(purity), "reference": reference, "n_bootstrap": int(n_bootstrap), "seed": seed}
     table.meta = provenance(**numbers, **asked)
-    return table
+    return readable(table)
 
 
 def _select(found, name, values, weights, fold, purity):

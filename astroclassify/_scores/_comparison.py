@@ -8,6 +8,7 @@ from scipy.stats import binomtest, chi2
 
 from astroclassify.batch import master_seed
 from astroclassify.exceptions import SchemaError
+from astroclassify.tables import readable
 
 from ._labelled import unpack
 from ._scores import evaluate, resample, score_table, take
@@ -146,7 +147,7 @@ def mcnemar(predictions_a, predictions_b, *, scheme=None, n_bootstrap=1000, rng=
     row["p_groups"] = _swap_test(np.bincount(first.membership, weights=difference))
     table = QTable({name: [value] for name, value in row.items()})
     table.meta = first.meta(n_failed_b=second.n_failed, n_bootstrap=int(n_bootstrap), seed=seed)
-    return table
+    return readable(table)
 
 
 def score_difference(predictions_a, predictions_b, *, scheme=None, n_bootstrap=1000, rng=None):
