@@ -16,7 +16,6 @@ from astroclassify.tables import write_beside
 
 from ._filtered import filtered
 from ._map_layers import LAYERS, blended, edges, lined, map_values
-from ._sky_image import sky_image
 from .headers._wcs import is_celestial
 
 __all__ = [
