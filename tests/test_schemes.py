@@ -97,6 +97,7 @@ def test_flag_bits_are_frozen():
         "MISSING_VALUE": 2097152,
         "FEW_VOTES": 4194304,
         "NO_VOTES": 8388608,
+        "OTHER_EXPOSURE": 16777216,
     }
 
 
