@@ -3,7 +3,6 @@
 import logging
 import shutil
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from ._tools import (
     check_free,
     check_tables,
     count,
+    emit,
     executor_of,
     failure_status,
     flag_counts,
@@ -197,7 +197,8 @@ def _classify(arguments):
     _say_flags(predictions)
     predictions = to_binary(predictions) if arguments.binary else predictions
     table = predictions if catalogue is None else annotate(catalogue, predictions)
-    show(table, arguments.out, predictions.colnames, overwrite=arguments.overwrite)
+    shown = [name for name in predictions.colnames if name not in ("message", "group_id")]  # messages are on stderr
+    show(table, arguments.out, shown, overwrite=arguments.overwrite)
     if part is not None:
         part.unlink(missing_ok=True)
     return failure_status(predictions, "images")
@@ -282,7 +283,4 @@ def _say_flags(predictions):
 def _models(arguments):
     from astroclassify.nn import list_classifiers
 
-    models = list_classifiers()
-    show(models[[name for name in models.colnames if name not in ("architecture", "description")]])
-    for name, text in models["name", "description"].iterrows():
-        print("", textwrap.fill(f"{name}: {text}", 80), sep="\n")
+    emit(str(list_classifiers()))

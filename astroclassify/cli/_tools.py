@@ -45,6 +45,7 @@ __all__ = [
     "show",
 ]
 
+_WIDTH = 80  # of what is printed, in characters
 # Columns of a table of scores that are printed.
 SCORES_SHOWN = ("method", "class", "precision", "recall", "f1", "f1_lo", "f1_hi", "bacc")
 
@@ -212,9 +213,9 @@ def emit(text):
 
 def show(table, path=None, columns=None, *, overwrite=False):
     """
-    Write a table to a file, or print its ``columns`` (by default all) on standard output, all rows.
+    Write a table to a file, or print its ``columns`` (by default all) on standard output: all rows, 80 characters.
 
-    Numbers have three decimals, positions in degrees five.
+    Positions are in degrees; of a table that is wider, columns in the middle are left out.
     """
     if path is not None:
         tables.write(table, path, overwrite=overwrite)
@@ -228,17 +229,10 @@ def show(table, path=None, columns=None, *, overwrite=False):
             printed["ra"].info.format = printed["dec"].info.format = ".5f"
         else:
             printed[name] = column
-            if column.dtype.kind == "f":
-                printed[name].info.format = _format_of(np.asarray(column))
-    emit("\n".join(printed.pformat(max_lines=-1, max_width=-1)))
-    if len(names) < len(table.colnames):
-        print(f"{len(names)} of {len(table.colnames)} columns; --out FILE writes all", file=sys.stderr)
-
-
-def _format_of(values):
-    """Three decimals, or three digits where all values are smaller or some are very large."""
-    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
-    return ".3f" if not sizes.size or 1e-3 <= sizes.max() < 1e6 else ".3g"
+    lines = tables.readable(printed).pformat(max_lines=-1, max_width=_WIDTH)
+    emit("\n".join(lines))
+    if len(names) < len(table.colnames) or "..." in lines[0].split():
+        print(f"these are not all of the {len(table.colnames)} columns; files have all", file=sys.stderr)
 
 
 def flag_counts(table):

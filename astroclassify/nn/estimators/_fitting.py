@@ -22,8 +22,8 @@ from ..models._checkpoints import Checkpoint, fingerprint, stored_seed
 from ..models._inference import feature_source, novelty_features
 from ..networks import _build as _networks
 from ..networks._build import architecture_name
-from ..scores._folds import validation_split
 from ..training._loop import Settings, train
+from ..validation._folds import validation_split
 
 __all__ = ["fit", "fit_novelty", "labels_of", "raw_logits", "split", "untrained"]
 
