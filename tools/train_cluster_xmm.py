@@ -4,9 +4,10 @@ Train the packaged model ``cluster-xmm`` on candidates, compare it with the cata
 The sample is what ``tools/make_candidates.py`` writes: a SAMPLE folder with the columns of CANDIDATES, ``exposure``,
 ``label`` of the scheme "candidate", ``split`` (train, validation, test), ``group_id`` (the field) and ``origin``:
 ``simulated`` (denser than the sky, shares of Kosiba et al. 2020), ``sky`` (the sky's densities), ``real`` and
-``injected`` (into real images); the last two are of the test part alone. ``train`` trains a network for each set of inputs, scheme and seed, and keeps it in a folder of its own, so that several of these
-can run side by side and one that was ended goes on. ``write`` chooses seeds on the validation part, calibrates there,
-scores on the test part, and writes the model whose inputs are best on the validation part.
+``injected`` (into real images); the last two are of the test part alone. ``train`` trains a network for each set of
+inputs, scheme and seed, and keeps it in a folder of its own, so that several of these can run side by side and one that
+was ended goes on. ``write`` chooses seeds on the validation part, calibrates there, scores on the test part, and writes
+the model whose inputs are best on the validation part.
 
     python tools/train_cluster_xmm.py train candidates trained --seeds 1 2 3
     python tools/train_cluster_xmm.py write candidates trained astroclassify/data/models/cluster-xmm
@@ -78,7 +79,8 @@ ORIGINS = ("simulated", "sky", "real", "injected")
 DESCRIPTION = (
     "What an X-ray selected candidate is: cluster of galaxies at z below or above 0.3, nearby galaxy, point source or "
     "other, from an XMM-Newton EPIC counts image in 0.5 to 2 keV and a red photographic plate of the same 7 arcmin{}. "
-    "to_binary makes cluster or not of it. Without a plate it judges by X-rays alone."
+    "to_binary makes cluster or not of it. Without a plate it judges by X-rays alone. Trained on simulated fields, not "
+    "on observations."
 )
 LIMITS = [
     "Trained on candidates that the package's own detection finds in simulated fields, not on observations: the scores "
@@ -268,6 +270,13 @@ def compare(test, network, others):
     return found
 
 
+def bands_compared(test, others, packaged):
+    """What the second band adds: the network of both bands, without columns, minus those of one."""
+    networks = {name: others.get(f"network: {name}, {CANDIDATE.name}", packaged.get(name)) for name in INPUTS}
+    single = {name: networks[name] for name in ("xray", "optical") if networks[name] is not None}
+    return [] if networks["both"] is None else compare(test, networks["both"], single)
+
+
 def by_bins(test, predictions):
     """Of the simulated candidates: scores by EXT_LIKE and exposure, and by redshift the share of clusters found."""
     found, simulated = [], texts(test, "origin") == "simulated"
@@ -346,6 +355,9 @@ def write(sample, work, out, *, settings, overwrite):
     blind = answers(model, test, blind=True)
 
     everyone = {f"this model ({winner})": predictions, "this model without plates": blind, **others}
+    if model.columns:
+        images = test[[name for name in test.colnames if name not in model.columns]]
+        everyone["this model without the catalogue"] = answers(model, images)
     model.card_ = {
         "name": NAME,
         "description": DESCRIPTION.format(f"; and {', '.join(COLUMNS)}" if model.columns else ""),
@@ -359,7 +371,7 @@ def write(sample, work, out, *, settings, overwrite):
                 for role in ("train", "validation", "test")
                 for part in [part_of(sample, role)]
             },
-            "images": settings,
+            "made with": settings,
             "script": "tools/train_cluster_xmm.py",
         },
         "class_fractions": {
@@ -378,6 +390,7 @@ def write(sample, work, out, *, settings, overwrite):
             for name, table in everyone.items()
         ],
         "this_model_minus_others": compare(test, predictions, {**others, "this model without plates": blind}),
+        "both_bands_minus_one": bands_compared(test, others, {winner: predictions}),
         "by_bins": by_bins(test, predictions),
         "calibration": {
             "temperature": round(model.temperature_, 3),
@@ -419,8 +432,8 @@ def main(argv=None):
     if arguments.command == "train":
         train(sample, arguments.work, inputs=arguments.inputs, schemes=arguments.schemes, seeds=arguments.seeds)
         return 0
-    settings = [path for path in Path(arguments.sample).glob("*.json") if path.stat().st_size < 10_000]
-    settings = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in settings}
+    settings = {path.parent.name: json.loads(path.read_text(encoding="utf-8"))
+                for path in sorted(Path(arguments.sample).glob("*/survey.json"))}  # fmt: skip
     folder = write(sample, arguments.work, arguments.out, settings=settings, overwrite=arguments.overwrite)
     size = sum(path.stat().st_size for path in folder.iterdir())
     log.info("%s: %d bytes", folder, size)

@@ -90,21 +90,23 @@ def read_columns(table, names, units, *, what):
 
 def with_values(items, images, columns, names, units):
     """
-    Items with the numbers of their rows, which a table ``columns`` holds or else ``images``, if it is a table.
+    Items with the numbers of their rows, which a table ``columns`` holds, or else ``images`` as far as it is a table
+    that has them: others are NaN.
 
-    SchemaError if there is neither, or ``columns`` has not a row for each image.
+    SchemaError if ``columns`` lacks one, or has not a row for each image.
     """
     if columns is not None and not isinstance(columns, Table):
         raise SchemaError(f"columns must be a table with the columns {tuple(names)}, got {type(columns).__name__}")
-    table, what = (images, "images") if columns is None else (columns, "columns")
-    if not isinstance(table, Table):
-        raise SchemaError(
-            f"the model uses the columns {tuple(names)} beside the images: hand over a table with these and a column "
-            f"path, or a table columns= with one row per image"
-        )
-    if len(table) != len(items):
-        raise SchemaError(f"columns must have one row per image ({len(items)}), got {len(table)}")
-    values = read_columns(table, names, units, what=what)
+    if columns is not None and len(columns) != len(items):
+        raise SchemaError(f"columns must have one row per image ({len(items)}), got {len(columns)}")
+    if columns is not None:
+        values = read_columns(columns, names, units, what="columns")
+    else:
+        values = np.full((len(items), len(names)), np.nan)
+        there = [name in getattr(images, "colnames", ()) for name in names]
+        known, own = (tuple(np.compress(there, each).tolist()) for each in (names, units))
+        if known:
+            values[:, there] = read_columns(images, known, own, what="images")
     return [replace(item, values=tuple(row)) for item, row in zip(items, values.tolist(), strict=True)]
 
 

@@ -4,6 +4,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from astropy import units as u
 from scipy.special import softmax
 from tqdm import tqdm
 
@@ -91,7 +92,11 @@ class Predictor:
         if self.optional and flags & Flag.NO_OPTICAL:
             notes.append(f"no {' or '.join(self.optional)} image: judged by {', '.join(self.needed)} alone")
         if flags & Flag.MISSING_VALUE and not flags & Flag.FAILED:
-            names = [name for name, value in zip(self.columns, item.values, strict=True) if not np.isfinite(value)]
+            values = zip(self.columns, item.values, strict=True)
+            # `_values` takes the exposure from the image where it can.
+            has_exposure = not (flags & Flag.NO_EXPOSURE or isinstance(item.value, np.ndarray))
+            lost = [name for name, value in values if not np.isfinite(value)]
+            names = [name for name in lost if name != "exposure" or not has_exposure] or lost
             notes.append(f"no {', '.join(names)}: the mean of the training images is taken")
         return "; ".join(notes)
 
@@ -113,9 +118,18 @@ class Predictor:
             optional=self.optional,
         )  # fmt: skip
         if self.columns:
-            pixels = as_planes(pixels[None], [item.values])[0]
-            flags |= 0 if np.all(np.isfinite(item.values)) else int(Flag.MISSING_VALUE)
+            values = self._values(item, header)
+            pixels = as_planes(pixels[None], [values])[0]
+            flags |= 0 if np.all(np.isfinite(values)) else int(Flag.MISSING_VALUE)
         return pixels, flags if header is None else flags | self._strangeness(header), header
+
+    def _values(self, item, header):
+        """Numbers of an item; an exposure that its row does not have is that of its image."""
+        values = dict(zip(self.columns, item.values, strict=True))
+        if not np.isfinite(values.get("exposure", 0)) and header is not None and header.exposure is not None:
+            unit = self.preprocessing.columns.units[self.columns.index("exposure")]
+            values["exposure"] = u.Quantity(header.exposure, u.s).to_value(unit)
+        return list(values.values())
 
     def _refusal(self, flags, header):
         """Why an image gets no answer, or an empty text."""

@@ -271,6 +271,14 @@ def test_other_instruments_and_bands_are_flagged(chandra):
     assert flags.tolist() == [0, Flag.OTHER_INSTRUMENT, Flag.OTHER_BAND, Flag.OTHER_INSTRUMENT | Flag.OTHER_BAND]
 
 
+def test_a_sum_of_cameras_is_of_each_of_them():
+    images = [as_ccd(data, TELESCOP="XMM", INSTRUME="EPN+EMOS1") for data in toy(12, 0)[0]]
+    model = small(epochs=1).fit(images, toy(12, 0)[1])
+    assert model.training_["instruments"] == [["XMM", "EMOS1"], ["XMM", "EPN"]]
+    asked = [as_ccd(toy(1, 0)[0][0], TELESCOP="XMM", INSTRUME=name) for name in ("EPN+EMOS1", "EPN", "EPN+EMOS2")]
+    assert model.classify(asked)["flags"].tolist() == [0, 0, Flag.OTHER_INSTRUMENT]
+
+
 def test_images_of_another_kind_can_be_refused(sample, tmp_path):
     """They keep their rows, without an answer; alone, or for a map, they are an error; arrays have no header."""
     model = small(epochs=1, refuse=("other_instrument", "other_band")).fit(sample)
@@ -575,6 +583,11 @@ def test_list_classifiers_reads_the_card(fitted, tmp_path, monkeypatch):
     listed = list_classifiers()
     assert listed["name"].tolist() == ["toy"] and listed["f1"][0] == 0.9
     assert listed["classes"][0] == "CC WCC NCC" and listed["description"][0] == "beta models"
+    lines = str(listed).splitlines()
+    assert (
+        lines[0] == "toy" and "  mock images  mean F1 0.90" in lines and "  real sky     no score on its card" in lines
+    )
+    assert "beta models" not in str(listed["name", "f1"])  # a part is a table like others
     loaded = load_classifier("toy")
     assert loaded.card_["scores"][0]["auc"] is None
     text = (tmp_path / "toy" / "README.md").read_text()
