@@ -150,6 +150,7 @@ def test_files_say_what_they_are(name):
     model = load_classifier(name)
     raw = (FOLDER / name / "weights.safetensors").read_bytes()
     weights = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
+    weights = json.loads(weights["astroclassify"])
     session = onnxruntime.InferenceSession(model.predictor_.network.data, providers=["CPUExecutionProvider"])
     assert session.get_modelmeta().custom_metadata_map == weights
     assert weights["outputs"] == ", ".join(model.scheme.classes) and weights["bands"] == ", ".join(model.bands)
