@@ -104,7 +104,9 @@ def sample(subject, voter, label, shape, *, smoothing, start, gold=None, hints=N
                 errors = np.maximum(rng.standard_gamma(expected), _LEAST_DRAW)
                 single = np.log(prior)
                 weigh(*votes, np.log(errors / errors.sum(axis=1, keepdims=True)), single)
-                kept[step // (length // _KEPT)] = np.where(known[:, None] < 0, single, posterior)
+                # Without what is no number of the precision kept.
+                single = np.where(known[:, None] < 0, single, posterior)
+                kept[step // (length // _KEPT)] = np.where(single < _LEAST, 0, single)
         n_drawn += length
         difference = np.sum(np.diff(halves[:, informed], axis=0) ** 2) / max(np.sum(informed), 1)
         converged = length > _BLOCKS[0] and bool(difference < _PRECISION**2)
