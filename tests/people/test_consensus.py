@@ -366,7 +366,7 @@ def test_few_votes_do_not_make_sure():
     assert np.array_equal((result["flags"] & Flag.NO_VOTES.value) > 0, own == 0)
     assert result["posterior"].max() < 0.99
     # A single vote leaves the probability itself open.
-    assert np.median(result["posterior_hi"] - result["posterior_lo"]) > 0.3
+    assert np.median(result["posterior_hi"] - result["posterior_lo"]) > 0.2
 
 
 def test_flags_of_votes():
