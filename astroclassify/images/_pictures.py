@@ -16,7 +16,6 @@ from astroclassify.tables import write_beside
 
 from ._filtered import filtered
 from ._map_layers import LAYERS, blended, edges, lined, map_values
-from ._sky_image import sky_image
 from .headers._wcs import is_celestial
 
 __all__ = [
@@ -28,6 +27,7 @@ __all__ = [
     "STRETCHES",
     "Scale",
     "brightness",
+    "contour_levels",
     "draw",
     "draw_all",
     "encode",
@@ -52,6 +52,7 @@ _XRAY_LINE, _OPTICAL_LINE = (90, 200, 255), (90, 255, 90)
 _BLANK, _MASKED = (96, 96, 96), (58, 58, 72)
 # Filters from blue to red, by which three optical bands become one picture in colour.
 _FILTERS = ("nuv", "u", "blue", "b", "g", "green", "v", "r", "red", "i", "z", "y", "j", "h", "k", "ks")
+_FWHM = 2.355  # full width of a Gaussian at half maximum, in standard deviations
 
 
 def stretch_of(name):
@@ -96,7 +97,7 @@ def valid_values(image):
     valid = np.isfinite(image.data)
     if image.mask is not None:
         valid &= ~np.broadcast_to(image.mask, image.shape)
-    if (exposure := sky_image(image).exposure) is not None:
+    if (exposure := getattr(image, "exposure", None)) is not None:  # of a SkyImage
         valid &= exposure > 0
     return np.where(valid, image.data, 0.0), valid
 
@@ -143,15 +144,22 @@ def _levels(image, smoothed, valid):
     return level, _N_SIGMA * 1.4826 * float(np.median(np.abs(smoothed[valid] - level)))
 
 
+def contour_levels(image):
+    """Levels of the contours of a smoothed X-ray image; none without a valid pixel."""
+    smoothed, (_, valid) = smooth(image), valid_values(image)
+    if not valid.any():
+        return []
+    level, first = _levels(image, smoothed, valid)
+    return [level + first * _STEP**number for number in range(_N_CONTOURS)]
+
+
 def contours(image):
     """Pixels of the picture on the contours of an X-ray image."""
     smoothed, (_, valid) = smooth(image), valid_values(image)
     lines = np.zeros(_blocks(valid).shape, bool)
-    if valid.any():
-        level, first = _levels(image, smoothed, valid)
-        enlarged, _ = _enlarge(smoothed, valid)
-        for number in range(_N_CONTOURS):
-            lines |= edges(enlarged > level + first * _STEP**number)
+    enlarged, _ = _enlarge(smoothed, valid)
+    for level in contour_levels(image):
+        lines |= edges(enlarged > level)
     return lines
 
 
@@ -226,11 +234,15 @@ def _xray_colours(image, scale, width):
 
 
 def _filtered_colours(image, scale, width):
-    """Colours and valid pixels of what is significant in an X-ray image; the sky is black whatever the scale."""
+    """Colours and valid pixels of what is significant in an X-ray image, on a logarithmic scale up to the white level,
+    since faint light beside bright is what the filter is for."""
     values, valid = valid_values(image)
-    values, valid = _enlarge(filtered(image, values, valid, max(smoothing(image, width), 1.0)), valid)
-    scale = scale or SCALES["xray"]
-    return _heat(Scale(scale.stretch, 0.0, scale.high).apply(values, valid)), valid
+    found = filtered(image, values, valid, _FWHM * smoothing(image, width))
+    values, valid = _enlarge(found, valid)
+    white = (scale or SCALES["xray"]).high
+    bright = values[valid & (values > 0)]
+    high = float(np.percentile(bright, white)) if bright.size else 0.0
+    return _heat(brightness(values, 0.0, high, "log")), valid
 
 
 def _optical_colours(images, scale):

@@ -18,6 +18,7 @@ from ..inputs._preprocess import CALIBRATED, STRETCHES, input_shape
 from ..inputs._profile import PROFILE
 from ..models import _store
 from ..models._inference import OnnxNetwork, Predictor
+from ..models._listing import taken_images
 from ..networks import _build as _networks
 from ..networks._build import OWN_NETWORK, architecture_name
 from ..training._augment import check_augmentation
@@ -94,8 +95,8 @@ class _CutoutEstimator(BaseEstimator):
         (), _check_columns, """
         Columns of the table of images (numbers, such as ``("ext", "ext_like", "off_axis", "exposure")`` of candidates)
         that enter beside each image: on a scale that is logarithmic above the tenth percentile of the training images'
-        magnitudes, standardised, through a perceptron whose answer adds to the logits. A missing value (NaN, masked)
-        counts as the training mean and is flagged.""",
+        magnitudes, standardised, through a perceptron whose answer adds to the logits. A missing value (NaN, masked,
+        no such column, no table) counts as the training mean and is flagged; an exposure is then that of the image.""",
     )  # fmt: skip
     n_filters: int | None = parameter(
         None,
@@ -206,6 +207,17 @@ class _CutoutEstimator(BaseEstimator):
                 "augmentation 'thin' makes images of another exposure than that of their columns: leave one of them out"
             )
         check_augmentation(self.augmentation, counts=self._holds_counts(), calibrated=calibrated, profile=profile)
+
+    def __repr__(self, N_CHAR_MAX=700):
+        if not hasattr(self, "predictor_"):
+            return super().__repr__(N_CHAR_MAX)
+        parts = [
+            ", ".join(self._own_entries()["scheme"]["classes"]),
+            taken_images(self.bands, self.training_, self.columns),
+            f"field of {self.geometry.width:g}",
+        ]
+        parts.append(f"trained on {self.training_['n_images']} images")
+        return f"<{type(self).__name__} {self._model_name()}: {'; '.join(parts)}>"
 
     def _task(self):
         """What the network is to learn: `ClassTask` or `TargetTask`."""

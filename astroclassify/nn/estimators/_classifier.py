@@ -100,6 +100,9 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
     def _task(self):
         return ClassTask(get_scheme(self.scheme), self.class_weight)
 
+    def _output_names(self):
+        return get_scheme(self.scheme).classes
+
     def _own_entries(self):
         return {"scheme": get_scheme(self.scheme).to_dict()}
 

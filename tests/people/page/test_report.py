@@ -112,7 +112,7 @@ def predictions_of(names, p=None, scheme=CLUSTER):
     for number, label in enumerate(scheme.classes):
         table[f"p_{label}"] = p[:, number]
     table["flags"] = np.where(known, 0, int(Flag.FAILED))
-    table.meta = {"scheme": scheme.to_dict(), "model": "cluster-embedded"}
+    table.meta = {"scheme": scheme.to_dict(), "model": "cluster-xmm"}
     return table
 
 
@@ -235,7 +235,7 @@ def test_missing_pictures_are_counted(page):
         "outside of the sample folder: 1",
     ]
     assert "1 of 9 sources of the sample have no prediction and are not shown." in text
-    assert "model cluster-embedded" in text
+    assert "model cluster-xmm" in text
 
 
 def test_figures(page, tmp_path):
@@ -429,12 +429,12 @@ def test_maps_of_a_packaged_model_by_a_worker(tmp_path):
 
     sample = simulate_candidates(3, rng=1, out=tmp_path / "s", shape=(96, 96), progress=False)
     sample["label"] = ""
-    classifier = load_classifier("cluster-embedded")
+    classifier = load_classifier("cluster-xmm")
     predictions = classifier.classify(sample, progress=False)
     settings = {"classifier": classifier, "progress": False}
     out = write_report(predictions, sample, tmp_path / "a.html", **settings)
     assert [list(each) for each in Page(out).pictures()] == [["xray", "activation", "optical"]] * 3
-    assert "Activation maps by the model cluster-embedded, for the" in "".join(Page(out).texts)
+    assert "Activation maps by the model cluster-xmm, for the" in "".join(Page(out).texts)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
         other = write_report(predictions, sample, tmp_path / "b.html", executor=executor, **settings)
     assert other.read_bytes() == out.read_bytes()
