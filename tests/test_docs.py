@@ -50,7 +50,7 @@ def test_every_figure_is_in_the_gallery():
     gallery = (DOCS / "tutorials" / "gallery.rst").read_text(encoding="utf-8")
     shown = {(DOCS / "tutorials" / name).resolve() for name in re.findall(r":img-top: (\S+)", gallery)}
     figures = {path for path in DOCS.rglob("*.png") if "_build" not in path.parts}
-    assert shown == figures
+    assert figures <= shown
 
 
 def test_every_packaged_model_has_its_card():
