@@ -55,8 +55,10 @@ def test_every_figure_is_in_the_gallery():
 
 def test_every_packaged_model_has_its_card():
     page = (DOCS / "reference" / "models.rst").read_text(encoding="utf-8")
-    cards = re.findall(r"include:: \S+/models/(\S+)/README.md", page)
-    assert sorted(cards) == sorted(list_classifiers()["name"])
+    cards = re.findall(r"include:: (\S+/models/(\S+)/README.md)\n.*\n   :start-line: (\d+)\n", page)
+    assert sorted(name for _, name, _ in cards) == sorted(list_classifiers()["name"])
+    for path, name, line in cards:  # the lines above are for model hubs
+        assert (DOCS / "reference" / path).read_text(encoding="utf-8").splitlines()[int(line)] == f"# {name}"
 
 
 @pytest.mark.filterwarnings("ignore:astropy.samp was deprecated")
