@@ -52,10 +52,10 @@ def tables_of(folder, n):
     """A sample of ``n`` rows and its predictions; the images are copies of 40."""
     rng = np.random.default_rng(7)
     (folder / "images").mkdir(parents=True)
-    y, x = np.mgrid[:96, :96] - 47.5
+    y, x = np.mgrid[:48, :48] - 23.5
     for number in range(N_IMAGES):
         counts = rng.poisson(0.3 + 20 * (1 + (x**2 + y**2) / (2 + number) ** 2) ** -1.5)
-        plate = rng.normal(100, 5, (96, 96))
+        plate = rng.normal(100, 5, (48, 48))
         bands = {"xray": CCDData(counts.astype(float), unit="ct"), "optical": CCDData(plate, unit="adu")}
         Cutout(f"s{number}", bands).write(folder / f"images/{number}.fits")
     sample = QTable()

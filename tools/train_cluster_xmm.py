@@ -75,6 +75,7 @@ LEAST_FRACTION = 0.02
 #: Bins of the scores: edges of EXT_LIKE are those of C2 and C1, of the redshift that of the two classes of clusters.
 BINS = {"ext_like": (0, 15, 33, 100, np.inf), "redshift": (0, 0.1, 0.3, 0.6, np.inf)}
 ORIGINS = ("simulated", "sky", "real", "injected")
+DEEPEST = 3e4  # s; 1.5 times the longest exposure of training
 
 DESCRIPTION = (
     "What an X-ray selected candidate is: cluster of galaxies at z below or above 0.3, nearby galaxy, point source or "
@@ -86,7 +87,8 @@ LIMITS = [
     "Trained on candidates that the package's own detection finds in simulated fields, not on observations: the scores "
     "are those of such candidates, except where 'real' is written.",
     "X-ray images are counts of EPIC pn, alone or with MOS, in about 10 or 20 ks, 0.5 to 2 keV. Images of other "
-    "telescopes, or of none that is named, are refused; another band is answered with the flag other_band.",
+    "telescopes, or of none that is named, are refused; another band or depth is answered with the flag other_band or "
+    "other_exposure: do not trust these answers.",
     "Plates are simulated densities of a red Schmidt plate; a CCD survey or another scanner looks different.",
     "Probabilities are for the class fractions on this card, those of candidates in fields with the sky's densities; "
     "classify(population=...) gives those for others.",
@@ -232,6 +234,10 @@ def parts(sample):
     for name in ORIGINS:
         found[name] = origin == name
         found |= {f"{name}, {each}": (origin == name) & (x_class == each) for each in ("C1", "C2")}
+    for name in ("real", "injected"):
+        # Others get the flag other_exposure.
+        shallow = tables.numbers(sample, "exposure", u.s) < DEEPEST
+        found[f"{name}, as deep as in training"] = (origin == name) & shallow
     return found
 
 
@@ -278,8 +284,18 @@ def bands_compared(test, others, packaged):
 
 
 def by_bins(test, predictions):
-    """Of the simulated candidates: scores by EXT_LIKE and exposure, and by redshift the share of clusters found."""
+    """
+    Of the simulated candidates: scores by EXT_LIKE and exposure, and by redshift the share of clusters found; this also
+    of the clusters put into real images, by depth.
+    """
     found, simulated = [], texts(test, "origin") == "simulated"
+    seconds, injected = tables.numbers(test, "exposure", u.s), texts(test, "origin") == "injected"
+    for name, rows in (("up to 30 ks", seconds < DEEPEST), ("deeper", seconds >= DEEPEST)):
+        rows = injected & rows & (texts(predictions, "label") == "cluster")
+        if rows.any():
+            share = np.mean(texts(predictions, "label_pred")[rows] == "cluster")
+            found.append({"candidates": f"clusters put into real images, {name}", "n_cluster": int(rows.sum()),
+                          "n_other": 0, "recall": f"{share:.3f}"})  # fmt: skip
     test, predictions = test[simulated], predictions[simulated]
     for column, edges in BINS.items():
         if column not in test.colnames:

@@ -18,11 +18,15 @@ from ..inputs._columns import as_planes, with_values
 from ..inputs._items import as_items, open_folder
 from ..inputs._pixels import attempt, load_pixels
 from ..inputs._predictions import prediction_table
-from ..inputs._preprocess import n_planes
+from ..inputs._preprocess import CALIBRATED, n_planes
 from ._kept_rows import KeptRows, Row, fingerprints
 from ._onnx_network import BATCH, OnnxNetwork, lanes
 
 __all__ = ["OnnxNetwork", "Predictor", "Row", "classify", "feature_source", "novelty_features", "probabilities"]
+
+
+# How much longer, or shorter, than those of training an exposure may be without a flag.
+_DEPTH = 1.5
 
 
 def feature_source(names):
@@ -167,6 +171,10 @@ class Predictor:
             energy = energy.get(names[0])
         if energy and (header.energy_range is None or not np.allclose(header.energy_range, energy, rtol=0.05)):
             flags |= Flag.OTHER_BAND
+        seen = self.training.get("exposure_range")
+        if seen and header.exposure and self.preprocessing.stretch not in CALIBRATED:
+            if not seen[0] / _DEPTH <= header.exposure <= seen[1] * _DEPTH:
+                flags |= Flag.OTHER_EXPOSURE
         return int(flags)
 
     def logits(self, counts):

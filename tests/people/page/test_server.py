@@ -216,7 +216,7 @@ def test_a_vote_from_question_to_table(start, folder):
 
 def test_default_question_is_which_class(start, tmp_path):
     server = start()  # the scheme is the sample's
-    assert [len(question["answers"]) for question in get(server, "/api/start")["questions"]] == [5]
+    assert [len(question["answers"]) for question in get(server, "/api/start")["questions"]] == [6]  # five and "unsure"
     start.end()
     server = start(predictions=write_predictions(tmp_path / "p.ecsv", ["a", "b", "none"]))
     assert get(server, "/api/start")["workflow"] == "cluster"
@@ -512,7 +512,8 @@ def test_malformed_queries(server, query):
      {"smoothing": "nan"}, {"layer": "x"}, {"source_id": "one-band", "picture": "optical"}, {"source_id": "none"},
      {"source_id": "broken"}],
 )  # fmt: skip
-def test_unavailable_pictures(server, change):
+def test_unavailable_pictures(start, change):
+    server = start(show_predictions=True)
     status, _, body = ask(server, "/api/picture", {**VIEW, "voter_id": "ann", "source_id": "a", **change})
     assert status == 422 and set(json.loads(body)) == {"error"}
 

@@ -226,7 +226,8 @@ def _on_pictures(classifier):
         yield f"Activation maps{model}, for the predicted class: red speaks for it, blue against it."
     yield (
         "Pictures: X-ray, smoothed, and optical; each on its own scale, so that brightness cannot be compared between "
-        f"sources. A click enlarges them. Written by astroclassify {tables.provenance()['astroclassify']}."
+        "sources. A click enlarges them; one on the name of a column sorts by it. "
+        f"Written by astroclassify {tables.provenance()['astroclassify']}."
     )
 
 

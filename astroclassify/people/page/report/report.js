@@ -120,15 +120,16 @@
 
   function textOf(column, row) {
     const value = column.values[row];
+    if (column.kind === "flags") return flagsOf(value);
     if (value === null || value === "") return column.kind === "number" || column.kind === "probability" ? "\u2013" : "";
     if (column.kind === "probability") return value.toFixed(3);
-    return column.kind === "flags" ? flagsOf(value) : String(value);
+    return String(value);
   }
 
   // Flags of a row but for those that nearly all rows have, which it names where it lacks them.
   function flagsOf(text) {
     if (byId("repeated").checked) return text;
-    const flags = text.split(", ");
+    const flags = text.split(", ").filter(Boolean);
     return [
       ...flags.filter((flag) => !report.common.includes(flag)),
       ...report.common.filter((flag) => !flags.includes(flag)).map((flag) => "not " + flag),
