@@ -259,6 +259,13 @@ class Flag(enum.IntFlag):
     """The background map that was given holds light of the sources themselves."""
     MISSING_VALUE = 2097152
     """A number of the catalogue that the classifier uses is missing; the mean of the training images stands for it."""
+    FEW_VOTES = 4194304
+    """The posterior rests on fewer than five votes."""
+    NO_VOTES = 8388608
+    """None of the votes is for the outcome: it follows from the model of the voters."""
+    OTHER_EXPOSURE = 16777216
+    """Exposed longer than 1.5 times any training image, or shorter than the shortest over 1.5; not asked by classifiers
+    that allow for the exposure."""
 
 
 def flag_names(flags):

@@ -66,7 +66,12 @@ FEW = 2
 CATALOGUE = ("ext", "ext_like", "det_like", "pnt_det_like", "counts", "rate", "off_axis", "exposure")
 PURITY = 0.95
 # Entries of a model card that are tables.
-CARD = {"classifiers": "cluster_or_not", "differences": "this_model_minus_others", "bins": "by_bins"}
+CARD = {
+    "classifiers": "cluster_or_not",
+    "differences": "this_model_minus_others",
+    "bands": "both_bands_minus_one",
+    "bins": "by_bins",
+}
 MEASURES = ("accuracy", "auc")
 
 

@@ -33,6 +33,7 @@ highlight_language = "python"
 autosummary_generate = True
 autodoc_typehints = "none"
 autodoc_preserve_defaults = True
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 

@@ -27,6 +27,7 @@ LEVELS = (
     ("sim", "survey", "nn", "people"),
     ("workflows",),
     ("cli",),
+    ("__main__",),
 )
 # Folders of a room, and which other folders of it each may import.
 FOLDERS = {

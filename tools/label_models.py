@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors import numpy as safetensors
 
 from astroclassify.nn import list_classifiers, load_classifier
-from astroclassify.nn.estimators._fitting import labels_of
+from astroclassify.nn.estimators._fitting import labels_of, one_text
 from astroclassify.nn.models._store import find_folder
 from astroclassify.nn.networks._export import label_onnx
 
@@ -20,7 +20,7 @@ def label(folder):
     """Label one model folder."""
     model = load_classifier(folder)
     labels, network = labels_of(model, model.predictor_.preprocessing), model.predictor_.network
-    model.weights_ = safetensors.save(safetensors.load(model.weights_), metadata=labels)
+    model.weights_ = safetensors.save(safetensors.load(model.weights_), metadata=one_text(labels))
     network.data = label_onnx(network.data, labels)
     model.save(folder, overwrite=True)
     print(folder, labels)

@@ -125,10 +125,11 @@ def _network(arguments):
 
 
 def _train(arguments):
-    from astroclassify.nn.models._store import check_target
+    from astroclassify.nn import load_classifier
 
     check_free(out=arguments.out, overwrite=arguments.overwrite)
-    check_target(Path(arguments.out), arguments.overwrite)
+    if Path(arguments.out).exists():  # try to replace it, by what it holds: only a model can be, and nothing beside it
+        load_classifier(arguments.out).save(arguments.out, overwrite=True)
     sample = tables.read_sample(arguments.sample)
     checkpoint = Path(arguments.checkpoint or f"{arguments.out}.checkpoint")
     if checkpoint.is_dir() and any(checkpoint.iterdir()):

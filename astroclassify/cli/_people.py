@@ -110,8 +110,20 @@ def add_inspect(verbs):
     parser.add_argument("sample", help="sample folder; the votes are kept in it, in votes-WORKFLOW.jsonl")
     parser.add_argument("--workflow", help=_WORKFLOW.format("the classes of the scheme"))
     parser.add_argument("--predictions", metavar="TABLE", help="table of predictions whose probabilities are shown")
-    parser.add_argument("--blind", action="store_true", help="hide probabilities and maps until the vote is complete")
+    parser.add_argument(
+        "--show-predictions", action="store_true", help="show probabilities and maps before the vote"
+    )
     parser.add_argument("--model", help="packaged model or model folder whose activation maps can be shown")
+    parser.add_argument(
+        "--catalogues", nargs="+", default=[], metavar="FILE", help="catalogues whose entries near a source are listed"
+    )
+    parser.add_argument(
+        "--hips",
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="HiPS on disk whose images are shown as the optical ones; three are red, green and blue",
+    )
     parser.add_argument(
         "--moderators", nargs="+", default=[], metavar="NAME", help="voters who see and resolve the conflicts of others"
     )
@@ -119,6 +131,9 @@ def add_inspect(verbs):
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--export", metavar="FILE", help="write the votes so far as a table and open no page")
     instead.add_argument("--report", metavar="FILE", help="write a report of the predictions, .html, and open no page")
+    parser.add_argument(
+        "--columns", nargs="+", metavar="NAME", help="columns of the tables that --report shows at first"
+    )
     add_workers(parser, "--report")
     add_overwrite(parser)
 
@@ -133,23 +148,33 @@ def _port(text):
 def _inspect(arguments):
     if arguments.report is not None:
         return _report(arguments)
-    settings = {"workflow": arguments.workflow, "predictions": arguments.predictions}
+    if arguments.columns is not None:
+        raise ValueError("--columns needs --report")
     if arguments.export is not None:
-        check_tables(export=arguments.export, overwrite=arguments.overwrite)
+        return _export(arguments)
+    return _serve(arguments)
+
+
+def _serve(arguments):
+    from astroclassify.people import open_server
+
+    classifier = None
     if arguments.model is not None:
         from astroclassify.nn import load_classifier
 
-        settings["classifier"] = load_classifier(arguments.model)
-    if arguments.export is not None:
-        return _export(arguments, settings)
-    return _serve(arguments, settings)
-
-
-def _serve(arguments, settings):
-    from astroclassify.people import open_server
-
-    options = {"moderators": arguments.moderators, "blind": arguments.blind, "port": arguments.port}
-    with open_server(arguments.sample, **settings, **options) as server:
+        classifier = load_classifier(arguments.model)
+    server = open_server(
+        arguments.sample,
+        workflow=arguments.workflow,
+        predictions=arguments.predictions,
+        classifier=classifier,
+        catalogues=_catalogues(arguments.catalogues),
+        optical=_optical(arguments.hips),
+        moderators=arguments.moderators,
+        show_predictions=arguments.show_predictions,
+        port=arguments.port,
+    )
+    with server:
         print(f"open {server.address} in a browser; Ctrl-C ends it", file=sys.stderr, flush=True)
         try:
             server.serve_forever()
@@ -157,12 +182,40 @@ def _serve(arguments, settings):
             print(f"votes are in {server.session.journal.path}", file=sys.stderr)
 
 
-def _export(arguments, settings):
+def _catalogues(paths):
+    """Tables by the names of their files."""
+    names = [Path(path).stem for path in paths]
+    if len(set(names)) != len(names):
+        raise ValueError(f"--catalogues must be files of different names, got {' '.join(paths)}")
+    if not paths:
+        return {}
+    from astroclassify.survey import read_catalogue
+
+    return {name: read_catalogue(path) for name, path in zip(names, paths, strict=True)}
+
+
+def _optical(folders):
+    """Functions that give optical images: of each HiPS one, of one with tiles in colour three."""
+    if len(folders) not in (0, 1, 3):
+        raise ValueError(f"--hips must be one folder or three (red, green, blue), got {len(folders)}")
+    if not folders:
+        return None
+    from astroclassify.survey import LocalHips
+
+    found = [LocalHips(folder) for folder in folders]
+    if len(found) == 1 and found[0].coloured:
+        return [LocalHips(folders[0], channel=channel) for channel in ("red", "green", "blue")]
+    return found
+
+
+def _export(arguments):
     from astroclassify.people import stored_votes
 
-    votes = stored_votes(arguments.sample, **settings)
+    check_tables(export=arguments.export, overwrite=arguments.overwrite)
+    votes = stored_votes(arguments.sample, workflow=arguments.workflow)
     tables.write(votes, arguments.export, overwrite=arguments.overwrite)
-    print(f"{len(votes)} votes in {arguments.export}", file=sys.stderr)
+    n_votes = int((votes["question"] != "").sum())
+    print(f"{n_votes} votes in the workflow {votes.meta['workflow']!r} in {arguments.export}", file=sys.stderr)
 
 
 def _report(arguments):
@@ -171,11 +224,25 @@ def _report(arguments):
     if arguments.predictions is None:
         raise ValueError("--report needs --predictions")
     check_files(report=arguments.report, overwrite=arguments.overwrite)
+    classifier = None
+    if arguments.model is not None:
+        from astroclassify.nn import load_classifier
+
+        classifier = load_classifier(arguments.model)
     predictions = tables.read(arguments.predictions, tables.PREDICTIONS)
     sample = tables.read_sample(arguments.sample)
     with executor_of(arguments.workers) as executor, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AstroclassifyWarning)
-        write_report(predictions, sample, arguments.report, executor=executor, overwrite=arguments.overwrite)
+        write_report(
+            predictions,
+            sample,
+            arguments.report,
+            columns=arguments.columns,
+            classifier=classifier,
+            executor=executor,
+            overwrite=arguments.overwrite,
+        )
     for each in caught:
         print(f"astroclassify: {each.message}", file=sys.stderr)
-    return int(any(issubclass(each.category, AstroclassifyWarning) for each in caught))  # rows without a thumbnail
+    # Rows without a picture or a map.
+    return int(any(issubclass(each.category, AstroclassifyWarning) for each in caught))

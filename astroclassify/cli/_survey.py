@@ -3,6 +3,7 @@
 import logging
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 from astropy import units as u
@@ -64,7 +65,11 @@ def add_cutouts(verbs):
     add_select(parser, "candidates")
     optical = parser.add_mutually_exclusive_group()
     optical.add_argument("--optical", nargs="+", metavar="PATH", help="plates on disk: FITS files or folders of them")
-    optical.add_argument("--hips", metavar="SURVEY", help="fetch plates from hips2fits, e.g. CDS/P/DSS2/red")
+    optical.add_argument(
+        "--hips",
+        metavar="SURVEY",
+        help="fetch plates from hips2fits, e.g. CDS/P/DSS2/red, or cut them out of the folder of a HiPS",
+    )
     optical.add_argument("--skyview", metavar="SURVEY", help="fetch plates from SkyView, e.g. 'DSS2 Red'")
     parser.add_argument("--cache", help="folder that keeps the fetched plates")
     parser.add_argument("--size", type=float, default=7.0, help="side in arcmin (default: %(default)s)")
@@ -174,10 +179,12 @@ def _cutouts(arguments):
 
 
 def _optical(arguments):
-    from astroclassify.survey import HipsOptical, LocalOptical, SkyViewOptical
+    from astroclassify.survey import HipsOptical, LocalHips, LocalOptical, SkyViewOptical
 
     if arguments.optical:
         return LocalOptical(arguments.optical)
+    if arguments.hips and Path(arguments.hips).is_dir():
+        return LocalHips(arguments.hips)
     if arguments.hips:
         return HipsOptical(arguments.hips, cache=arguments.cache)
     if arguments.skyview:

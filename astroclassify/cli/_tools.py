@@ -232,7 +232,7 @@ def show(table, path=None, columns=None, *, overwrite=False):
     lines = tables.readable(printed).pformat(max_lines=-1, max_width=_WIDTH)
     emit("\n".join(lines))
     if len(names) < len(table.colnames) or "..." in lines[0].split():
-        print(f"these are not all of the {len(table.colnames)} columns; files have all", file=sys.stderr)
+        print(f"these are not all of the {len(table.colnames)} columns; --out FILE writes all", file=sys.stderr)
 
 
 def flag_counts(table):

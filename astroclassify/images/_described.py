@@ -8,7 +8,6 @@ import numpy as np
 from astropy import units as u
 from astropy.wcs.utils import proj_plane_pixel_scales
 
-from ._pictures import draw, encode, valid_values
 from .headers._headers import read_header
 from .headers._wcs import is_celestial
 
@@ -17,6 +16,8 @@ __all__ = ["in_words", "picture_html"]
 
 def in_words(image):
     """An image in one line: pixels, sum, instrument, band, exposure, and what comes with it."""
+    from ._pictures import valid_values  # pictures are drawn of images, which describe themselves
+
     size = " x ".join(map(str, image.shape)) + " pixels"
     if image.ndim == 2 and is_celestial(image.wcs):
         size += f" of {3600 * np.mean(proj_plane_pixel_scales(image.wcs.celestial)):.3g} arcsec"
@@ -33,6 +34,8 @@ def in_words(image):
 
 def picture_html(words, bands):
     """A line and, where Pillow is there, the pictures of images by band, which are those of the page for people."""
+    from ._pictures import draw, encode
+
     line = f"<pre>{html.escape(words)}</pre>"
     if find_spec("PIL") is None or any(image.ndim != 2 for image in bands.values()):
         return line

@@ -10,11 +10,12 @@ __getattr__, __dir__, __all__ = attach(
         "_consensus": ("soft_labels", "volunteer_consensus", "volunteer_skill"),
         "_experts": ("expert_decisions", "known_labels"),
         "_from_export": ("list_workflows", "workflow_from_export"),
+        "_queue": ("next_subject", "voting_queue"),
         "_simulate": ("simulate_votes",),
         "_votes": ("check_votes", "read_votes"),
         "_workflow": ("Workflow", "load_workflow"),
         "_zooniverse": ("export_subjects",),
-        "page._report": ("write_report",),
+        "page.report": ("write_report",),
         "page._server": ("open_server", "stored_votes"),
     },
 )

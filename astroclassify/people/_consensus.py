@@ -14,6 +14,8 @@ __all__ = ["soft_labels", "volunteer_consensus", "volunteer_skill"]
 
 # Bounds of the 95 % credible interval.
 _TAILS = (0.025, 0.975)
+# A posterior from fewer votes is flagged.
+_FEW = 5
 
 
 def volunteer_consensus(votes, *, method="weighted", gold=None, workflow="hunt", subjects=None, smoothing=4.0):
@@ -31,7 +33,7 @@ def volunteer_consensus(votes, *, method="weighted", gold=None, workflow="hunt",
           volunteer's answers agree with the majority and Q_i how many there are.
         - ``"iterated"``: the same again with the majority of the weighted votes, until that changes no more.
         - ``"dawid-skene"``: the most probable outcome under the model of Dawid & Skene, in which every volunteer has a
-          matrix of confusion between the outcomes.
+          matrix of confusion between the outcomes, with priors for all that is not known.
     gold : mapping or `~astropy.table.Table`, optional
         Subjects whose outcome is known, source -> outcome or a table with ``source_id`` and ``outcome``. It stands
         in their rows, and takes the place of the majority in the weights and of the unknown label in Dawid & Skene.
@@ -40,8 +42,9 @@ def volunteer_consensus(votes, *, method="weighted", gold=None, workflow="hunt",
     subjects : sequence of str or `~astropy.table.Table`, optional
         Subjects (or a table with ``source_id``) that have a row whether anybody voted on them or not; they come first.
     smoothing : float, optional
-        For Dawid & Skene, how many votes' worth of the mean confusion of all volunteers is added to each row of each
-        volunteer's; 0 is the original method, which overrates the few votes of a new volunteer.
+        For Dawid & Skene, how many votes' worth the mean confusion of all volunteers is expected to count beside a
+        volunteer's own votes on an outcome: the mean of an exponential prior; the votes decide. 0 is the original
+        method of greatest likelihood, which has no priors, overrates few votes and knows no interval.
 
     Returns
     -------
@@ -53,9 +56,13 @@ def volunteer_consensus(votes, *, method="weighted", gold=None, workflow="hunt",
         - ``n_votes``, volunteers who answered the first question, and ``n_complete``, those who reached an outcome,
         - ``tie`` (two outcomes, or two answers on the way, are equal), ``no_majority`` (the outcome has not more than
           half of the votes), ``gold``,
+        - with ``"dawid-skene"`` the ``posterior`` of the outcome with ``posterior_lo`` and ``posterior_hi``, a 95 %
+          credible interval: how far p itself is known, since the skill of the volunteers is not (NaN if
+          ``smoothing`` is 0),
         - ``f_<outcome>``: share of the votes, weighted; ``p_<outcome>``: posterior, see the notes,
         - ``answer_<question>``, ``fraction_<question>`` (its share), ``n_<question>``,
-        - ``flags`` (``FAILED`` without outcome) and ``message``.
+        - ``flags`` and ``message``: ``FAILED`` without outcome, ``FEW_VOTES`` if fewer than five votes reached an
+          outcome, ``NO_VOTES`` if none of them reached this one; known subjects have neither of the last two.
 
     Raises
     ------
@@ -70,15 +77,17 @@ def volunteer_consensus(votes, *, method="weighted", gold=None, workflow="hunt",
     outcome is the product of the shares of the answers that lead there. p is the mean of the Dirichlet posterior of
     these shares, with one vote spread evenly over the outcomes as prior: what the crowd would answer; the interval is
     its marginal, a Beta distribution. With ``"dawid-skene"`` p is the probability of the outcome itself, from votes
-    that reach an outcome; the model's volunteers err independently, so that p is too sure where a subject misleads all
-    of them. The algorithm starts from the outcomes of the weighted votes and finds a maximum near them.
+    that reach an outcome: the mean over draws of all confusion matrices that the votes allow (Gibbs sampling, started
+    from the outcomes of the weighted votes; the same votes give the same draws). ``meta["converged"]`` tells whether
+    the p of both halves of the draws agree (0.02, root mean square). The model's volunteers err independently,
+    so that p is too sure where a subject misleads all of them.
 
     In a tie nobody agrees with the majority. A volunteer's own vote is part of the majority.
 
     References
     ----------
     Kosiba et al. 2020, MNRAS 496, 4141, section on The Hunt for Galaxy Clusters (G_i). Dawid & Skene 1979, Applied
-    Statistics 28, 20.
+    Statistics 28, 20. Paun et al. 2018, Transactions of the ACL 6, 571 (a hierarchy of voters).
 
     Examples
     --------
@@ -100,7 +109,7 @@ def volunteer_consensus(votes, *, method="weighted", gold=None, workflow="hunt",
         outcome, tie = follow(solution.winners, cast, ballots.workflow)
         posterior = (total[:, None] * shares + 1 / len(names)) / (total * reached + 1)[:, None]
     else:
-        posterior = solution.fitted.posterior
+        posterior = solution.fitted.posterior.copy()
         first = np.sort(posterior, axis=1)
         tie = first[:, -1] - first[:, -2] < EQUAL
         outcome = np.where(tie, -1, posterior.argmax(axis=1))
@@ -108,23 +117,40 @@ def volunteer_consensus(votes, *, method="weighted", gold=None, workflow="hunt",
     n_votes = np.bincount(ballots.subject[asked], minlength=len(ballots.subjects))
     n_complete = ballots.tally_outcomes().sum(axis=1)
     seen = n_votes > 0 if solution.fitted is None else n_complete > 0
-    posterior[~seen], outcome[~seen], tie[~seen] = np.nan, -1, False
+    outcome[~seen], tie[~seen] = -1, False
     known = np.array(list(solution.gold), dtype=np.int64)
     is_gold = np.zeros(len(seen), bool)
     is_gold[known], outcome[known], tie[known] = True, list(solution.gold.values()), False
-    posterior[known] = np.eye(len(names))[outcome[known]]
+    posterior[~seen], posterior[known] = np.nan, np.eye(len(names))[outcome[known]]
     fraction, low, high = _interval(shares, reached, total, outcome)
     table = QTable({"source_id": ballots.subjects, "outcome": _names(names, outcome)})
     table["vote_fraction"], table["vote_fraction_lo"], table["vote_fraction_hi"] = fraction, low, high
     table["n_votes"], table["n_complete"] = n_votes, n_complete
+    if solution.fitted is not None:
+        _add_posterior(table, solution, outcome)
     table["tie"], table["no_majority"], table["gold"] = tie, (outcome >= 0) & ~(fraction > 0.5), is_gold
     for number, name in enumerate(names):
         table[f"f_{name}"], table[f"p_{name}"] = shares[:, number], posterior[:, number]
     _add_answers(table, solution, outcome)
-    table["flags"] = np.where(outcome < 0, Flag.FAILED.value, 0)
+    own = ballots.tally_outcomes()[np.arange(len(seen)), np.maximum(outcome, 0)]
+    table["flags"] = (
+        np.where(outcome < 0, Flag.FAILED.value, 0)
+        | np.where((n_complete > 0) & (n_complete < _FEW) & ~is_gold, Flag.FEW_VOTES.value, 0)
+        | np.where((outcome >= 0) & (own == 0) & ~is_gold, Flag.NO_VOTES.value, 0)
+    )
     table["message"] = _messages(outcome, tie, seen, n_votes)
     table.meta = _meta(solution, method)
     return table
+
+
+def _add_posterior(table, solution, outcome):
+    """Columns of the probability of the outcome; NaN without outcome, or without interval."""
+    fitted, open_ = solution.fitted, outcome < 0
+    place = np.maximum(outcome, 0)
+    values = fitted.posterior[np.arange(len(place)), place]
+    low, high = fitted.interval(place, _TAILS)
+    for name, column in (("posterior", values), ("posterior_lo", low), ("posterior_hi", high)):
+        table[name] = np.where(open_, np.nan, column)
 
 
 def _messages(outcome, tie, seen, n_votes):

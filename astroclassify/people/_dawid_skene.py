@@ -1,4 +1,4 @@
-"""The EM algorithm of Dawid & Skene (1979): true labels and a confusion matrix per voter from votes alone."""
+"""The EM algorithm of Dawid & Skene (1979): labels and confusion matrices of greatest likelihood, without priors."""
 
 from dataclasses import dataclass
 
@@ -26,15 +26,18 @@ class DawidSkene:
     converged: bool
     log_likelihood: np.ndarray
 
+    def interval(self, label, tails):
+        """NaN (len(tails), n_subjects): the greatest likelihood alone does not say how far it can be trusted."""
+        return np.full((len(tails), len(label)), np.nan)
 
-def fit(subject, voter, label, shape, *, gold=None, start=None, smoothing=0.0, max_iterations=500, tolerance=1e-8):
+
+def fit(subject, voter, label, shape, *, gold=None, start=None, max_iterations=500, tolerance=1e-8):
     """
     Fit labels and the confusion matrix of each voter to votes: numbers of ``subject``, ``voter``, ``label``, each (n,).
 
     ``shape`` has the numbers of subjects, voters and labels; ``gold`` known labels; ``start`` posteriors (n_subjects,
     n_labels), by default the shares of the votes as in Dawid & Skene 1979, Applied Statistics 28, 20 (section 3; E step
-    (2.5), M step (2.3), (2.4)). ``smoothing`` votes with the mean confusion are added to each row of each voter's
-    matrix; 0 is the maximum likelihood. A subject without votes gets the prior.
+    (2.5), M step (2.3), (2.4)). A subject without votes gets the frequencies of the labels.
     """
     n_subjects, n_voters, n_labels = shape
     column = voter.astype(np.int64) * n_labels + label
@@ -53,7 +56,7 @@ def fit(subject, voter, label, shape, *, gold=None, start=None, smoothing=0.0, m
     posterior[known] = truth
     voted[known] = True
     history, converged = [], False
-    prior, errors = _m_step(given, used, posterior, voted, smoothing)
+    prior, errors = _m_step(given, used, posterior, voted)
     for _ in range(max_iterations):
         logs = np.log(np.maximum(errors, _LEAST)).reshape(-1, n_labels)
         joint = votes @ logs + np.log(np.maximum(prior, _LEAST))
@@ -64,7 +67,7 @@ def fit(subject, voter, label, shape, *, gold=None, start=None, smoothing=0.0, m
         new[known] = truth
         change = float(np.abs(new - posterior)[voted].max(initial=0.0))
         posterior = new
-        prior, errors = _m_step(given, used, posterior, voted, smoothing)
+        prior, errors = _m_step(given, used, posterior, voted)
         if change < tolerance:
             converged = True
             break
@@ -72,15 +75,11 @@ def fit(subject, voter, label, shape, *, gold=None, start=None, smoothing=0.0, m
     return DawidSkene(posterior, prior, confusion, len(history), converged, np.array(history))
 
 
-def _m_step(given, used, posterior, voted, smoothing):
+def _m_step(given, used, posterior, voted):
     """Frequencies of the labels, and errors (n_voters, given, true), which add up to one over the labels given."""
     n_voters, n_labels = used.shape[:2]
     prior = posterior[voted].mean(axis=0) if voted.any() else np.full(n_labels, 1 / n_labels)
     counts = (given @ posterior).reshape(n_voters, n_labels, n_labels)
-    if smoothing:
-        crowd = counts.sum(axis=0) + _LEAST
-        counts = counts + smoothing * crowd / crowd.sum(axis=0)
-    else:
-        counts = np.where(used, np.maximum(counts, _LEAST), 0.0)
+    counts = np.where(used, np.maximum(counts, _LEAST), 0.0)
     total = counts.sum(axis=1, keepdims=True)
     return prior, counts / np.where(total > 0, total, 1)

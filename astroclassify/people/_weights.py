@@ -10,6 +10,7 @@ from astroclassify.exceptions import AstroclassifyWarning
 
 from ._dawid_skene import fit
 from ._encode import Ballots, encode, known_outcomes, subject_names, targets_of, walk
+from ._gibbs import sample
 from ._workflow import load_workflow
 
 __all__ = ["EQUAL", "Solution", "divide", "follow", "shares_of", "solve"]
@@ -39,8 +40,12 @@ class Solution:
     converged: bool
 
 
-def solve(votes, method, gold, workflow, subjects, smoothing):
-    """Tallies and winners by one of the methods, called by a public function with its arguments."""
+def solve(votes, method, gold, workflow, subjects, smoothing, hints=None):
+    """
+    Tallies and winners by one of the methods, called by a public function with its arguments.
+
+    ``hints`` makes, of the names of the subjects and the workflow, probabilities from elsewhere as `sample` takes them.
+    """
     check_choice("method", method, METHODS)
     smoothing = check_number("smoothing", smoothing, 0)
     workflow = load_workflow(workflow)
@@ -60,7 +65,8 @@ def solve(votes, method, gold, workflow, subjects, smoothing):
     agreed, given = _agreement(ballots, winners)
     steps, converged, fitted = 0, True, None
     if method == "dawid-skene":
-        fitted = _fit(ballots, known, _weighted(ballots, agreed, given), smoothing)
+        elsewhere = hints and hints(ballots.subjects, workflow)
+        fitted = _fit(ballots, known, _weighted(ballots, agreed, given), smoothing, elsewhere)
         steps, converged = fitted.n_iterations, fitted.converged
     elif method != "majority":
         converged = False
@@ -82,7 +88,7 @@ def _weighted(ballots, agreed, given):
     return [ballots.tally(number, weights[:, number]) for number in range(weights.shape[1])]
 
 
-def _fit(ballots, known, tallies, smoothing):
+def _fit(ballots, known, tallies, smoothing, hints):
     """Dawid & Skene, started from the outcomes of the weighted votes: the largest share of ballots is a worse start."""
     workflow = ballots.workflow
     n = len(workflow.outcomes)
@@ -91,7 +97,9 @@ def _fit(ballots, known, tallies, smoothing):
     done = ballots.outcome >= 0
     votes = (each[done] for each in (ballots.subject, ballots.voter, ballots.outcome))
     shape = (len(ballots.subjects), len(ballots.voters), n)
-    return fit(*votes, shape, gold=known, start=start, smoothing=smoothing)
+    if smoothing == 0:
+        return fit(*votes, shape, gold=known, start=start)
+    return sample(*votes, shape, smoothing=smoothing, start=start, gold=known, hints=hints)
 
 
 def _winners(tallies, known, workflow):

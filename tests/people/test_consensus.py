@@ -20,7 +20,7 @@ from astroclassify.people import (
 )
 from astroclassify.people._dawid_skene import fit
 from astroclassify.people._encode import encode
-from astroclassify.schemes import Flag
+from astroclassify.schemes import CANDIDATE, Flag, flag_names
 
 HERE = Path(__file__).parent
 METHODS = ("majority", "weighted", "iterated", "dawid-skene")
@@ -196,7 +196,9 @@ def test_ties_and_few_voters():
     assert result["outcome"].tolist() == ["", "distant_cluster", "", "", ""]
     assert result["tie"].tolist() == [False, False, True, True, False]
     assert result["message"].tolist() == ["no votes", "", "tie", "tie", "the votes end before an outcome"]
-    assert (result["flags"] == Flag.FAILED.value).tolist() == [True, False, True, True, True]
+    assert [flag_names(flags) for flags in result["flags"]] == [
+        ("failed",), ("few_votes",), ("failed", "few_votes"), ("failed",), ("failed",)
+    ]  # fmt: skip
     assert result["n_votes"].tolist() == [0, 1, 4, 5, 1] and result["n_complete"].tolist() == [0, 1, 4, 5, 0]
     assert np.isnan(result["p_edge"][0]) and np.isnan(result["vote_fraction"][2])
     assert result["vote_fraction_lo"][1] < 0.6 < 1 == result["vote_fraction"][1]  # one voter proves little
@@ -349,3 +351,75 @@ def test_known_outcomes_with_gaps_are_those_that_are_there():
     gold["outcome"].mask[1] = True
     result = volunteer_consensus(THREE, gold=gold, workflow="cluster")
     assert result["gold"].tolist() == [True, False, False]
+
+
+def test_few_votes_do_not_make_sure():
+    """One vote each: the greatest likelihood is sure of outcomes that nobody chose."""
+    truth = {f"s{k}": NAMES[k % 7] for k in range(200)}
+    votes = simulate_votes(truth, n_voters=60, votes_per_subject=1, rng=0)
+    original = volunteer_consensus(votes, method="dawid-skene", smoothing=0)
+    assert original["posterior"].max() > 0.99 and np.any(original["flags"] & Flag.NO_VOTES.value)
+    assert np.isnan(original["posterior_lo"]).all()
+    result = volunteer_consensus(votes, method="dawid-skene")
+    assert np.all(result["flags"] & Flag.FEW_VOTES.value)
+    own = np.array([row[f"f_{row['outcome']}"] for row in result])
+    assert np.array_equal((result["flags"] & Flag.NO_VOTES.value) > 0, own == 0)
+    assert result["posterior"].max() < 0.99
+    # A single vote leaves the probability itself open.
+    assert np.median(result["posterior_hi"] - result["posterior_lo"]) > 0.2
+
+
+def test_flags_of_votes():
+    ballots = [("many", f"v{k}", "edge") for k in range(5)] + [("few", f"v{k}", "edge") for k in range(4)]
+    for method in METHODS:
+        result = volunteer_consensus(paths(ballots), method=method, gold={"few": "point_source"})
+        assert result["flags"].tolist() == [0, 0]  # a known outcome needs no votes
+        result = volunteer_consensus(paths(ballots), method=method)
+        assert [flag_names(flags) for flags in result["flags"]] == [(), ("few_votes",)]
+
+
+def test_the_posterior_is_that_of_the_outcome_within_its_interval():
+    truth = {f"s{k}": NAMES[k % 7] for k in range(60)}
+    votes = simulate_votes(truth, n_voters=30, votes_per_subject=6, rng=3)
+    result = volunteer_consensus(votes, method="dawid-skene", subjects=[*truth, "never"])
+    again = volunteer_consensus(votes, method="dawid-skene", subjects=[*truth, "never"])
+    assert np.array_equal(result["posterior"], again["posterior"], equal_nan=True)
+    for row in result[:-1]:
+        assert row["posterior"] == row[f"p_{row['outcome']}"] == max(row[f"p_{name}"] for name in NAMES)
+        assert 0 <= row["posterior_lo"] <= row["posterior"] <= row["posterior_hi"] <= 1
+    assert np.isnan([result[name][-1] for name in ("posterior", "posterior_lo", "posterior_hi")]).all()
+    assert "posterior" not in volunteer_consensus(votes).colnames
+
+
+def model_crowd(rng, n_subjects, n_voters, n_votes, right):
+    """Votes of voters whose confusion matrices are known, and the probabilities of the labels by Bayes' theorem."""
+    n = CANDIDATE.n_classes
+    shares = rng.dirichlet(np.full(n, 3.0))
+    mean = np.full((n, n), (1 - right) / (n - 1)) + (right - (1 - right) / (n - 1)) * np.eye(n)
+    confusion = np.stack([[rng.dirichlet(8 * row) for row in mean] for _ in range(n_voters)])
+    truth = rng.choice(n, n_subjects, p=shares)
+    logs, table = np.log(np.tile(shares, (n_subjects, 1))), {}
+    for subject, label in enumerate(truth):
+        for voter in rng.choice(n_voters, n_votes, replace=False):
+            said = rng.choice(n, p=confusion[voter, label])
+            logs[subject] += np.log(confusion[voter, :, said])
+            table[f"s{subject}", f"v{voter}"] = CANDIDATE.classes[said]
+    p = np.exp(logs - logs.max(axis=1, keepdims=True))
+    return votes_of(table), np.array(CANDIDATE.classes)[truth], p / p.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n_votes", "right"), [(5, 0.6), (30, 0.4)])
+def test_intervals_cover_and_probabilities_are_calibrated(n_votes, right):
+    """Coverage of 95 % within 3 points; the mean probability of the outcomes is the share that is right."""
+    held, correct, posterior = [], [], []
+    for seed in range(8):
+        votes, truth, p = model_crowd(np.random.default_rng(seed), 300, 50, n_votes, right)
+        result = volunteer_consensus(votes, method="dawid-skene", workflow="candidate")
+        true = p[np.arange(len(p)), [CANDIDATE.index(outcome) for outcome in result["outcome"]]]
+        # Stored draws are good to 1e-7.
+        held.append((true > result["posterior_lo"] - 1e-6) & (true < result["posterior_hi"] + 1e-6))
+        correct.append(np.array(result["outcome"]) == truth)
+        posterior.append(result["posterior"])
+    assert abs(np.mean(held) - 0.95) < 0.03
+    assert abs(np.mean(posterior) - np.mean(correct)) < 0.02

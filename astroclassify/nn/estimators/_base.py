@@ -95,8 +95,8 @@ class _CutoutEstimator(BaseEstimator):
         (), _check_columns, """
         Columns of the table of images (numbers, such as ``("ext", "ext_like", "off_axis", "exposure")`` of candidates)
         that enter beside each image: on a scale that is logarithmic above the tenth percentile of the training images'
-        magnitudes, standardised, through a perceptron whose answer adds to the logits. A missing value (NaN, masked)
-        counts as the training mean and is flagged.""",
+        magnitudes, standardised, through a perceptron whose answer adds to the logits. A missing value (NaN, masked,
+        no such column, no table) counts as the training mean and is flagged; an exposure is then that of the image.""",
     )  # fmt: skip
     n_filters: int | None = parameter(
         None,

@@ -1,5 +1,6 @@
 """What ``fit`` of an estimator does: images to training set, weights to start from, training, and what is kept."""
 
+import json
 import os
 from dataclasses import replace
 
@@ -25,7 +26,7 @@ from ..networks._build import architecture_name
 from ..training._loop import Settings, train
 from ..validation._folds import validation_split
 
-__all__ = ["fit", "fit_novelty", "labels_of", "raw_logits", "split", "untrained"]
+__all__ = ["fit", "fit_novelty", "labels_of", "one_text", "raw_logits", "split", "untrained"]
 
 _CHUNK = 32
 # With fewer images the tail of their distances is not known better than from folds of the training set.
@@ -150,7 +151,7 @@ def _keep_network(model, network, rule, seed):
     model.versions_ = provenance(torch=torch.__version__, seed=seed)
     labels = labels_of(model, rule)
     weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-    model.weights_ = safetensors.save(weights, metadata=labels)
+    model.weights_ = safetensors.save(weights, metadata=one_text(labels))
     n_planes, *shape = model._input_shape()
     onnx = _networks.export_onnx(network, n_bands=n_planes, shape=tuple(shape), labels=labels)
     model.predictor_ = model._make_predictor(onnx, rule)
@@ -168,6 +169,11 @@ def labels_of(model, rule):
         "pixels": " x ".join(str(side) for side in geometry["shape"]),
         "preprocessing": rule.to_dict()["formula"],
     }
+
+
+def one_text(labels):
+    """Labels as the metadata of a safetensors file, which keeps several in another order each time it is written."""
+    return {"astroclassify": json.dumps(labels)}
 
 
 def raw_logits(predictor, counts):

@@ -4,9 +4,8 @@ import warnings
 from dataclasses import dataclass, fields
 
 import numpy as np
-from astropy.table import Table
 
-from astroclassify.exceptions import AstroclassifyWarning
+from astroclassify.exceptions import AstroclassifyWarning, SchemaError
 from astroclassify.tables import plain_column
 from astroclassify.tables._plain import group_names
 
@@ -125,8 +124,9 @@ def load_training_set(
     X = open_folder(X)
     items, _ = as_items(X, bands=bands, shape=geometry.shape)
     if columns:
-        units = column_units(X, columns) if units is None and isinstance(X, Table) else units
-        items = with_values(items, X, None, columns, units)
+        if not set(columns) <= set(getattr(X, "colnames", ())):
+            raise SchemaError(f"{name} must be a table with the columns {tuple(columns)} beside the images' paths")
+        items = with_values(items, X, None, columns, column_units(X, columns) if units is None else units)
     answers, known = task.answers(X, y, items, name)
     weights = sample_weights(weights, len(items), name)
     if groups is None:

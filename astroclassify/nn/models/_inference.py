@@ -4,6 +4,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from astropy import units as u
 from scipy.special import softmax
 from tqdm import tqdm
 
@@ -17,11 +18,15 @@ from ..inputs._columns import as_planes, with_values
 from ..inputs._items import as_items, open_folder
 from ..inputs._pixels import attempt, load_pixels
 from ..inputs._predictions import prediction_table
-from ..inputs._preprocess import n_planes
+from ..inputs._preprocess import CALIBRATED, n_planes
 from ._kept_rows import KeptRows, Row, fingerprints
 from ._onnx_network import BATCH, OnnxNetwork, lanes
 
 __all__ = ["OnnxNetwork", "Predictor", "Row", "classify", "feature_source", "novelty_features", "probabilities"]
+
+
+# How much longer, or shorter, than those of training an exposure may be without a flag.
+_DEPTH = 1.5
 
 
 def feature_source(names):
@@ -91,7 +96,11 @@ class Predictor:
         if self.optional and flags & Flag.NO_OPTICAL:
             notes.append(f"no {' or '.join(self.optional)} image: judged by {', '.join(self.needed)} alone")
         if flags & Flag.MISSING_VALUE and not flags & Flag.FAILED:
-            names = [name for name, value in zip(self.columns, item.values, strict=True) if not np.isfinite(value)]
+            values = zip(self.columns, item.values, strict=True)
+            # `_values` takes the exposure from the image where it can.
+            has_exposure = not (flags & Flag.NO_EXPOSURE or isinstance(item.value, np.ndarray))
+            lost = [name for name, value in values if not np.isfinite(value)]
+            names = [name for name in lost if name != "exposure" or not has_exposure] or lost
             notes.append(f"no {', '.join(names)}: the mean of the training images is taken")
         return "; ".join(notes)
 
@@ -113,9 +122,18 @@ class Predictor:
             optional=self.optional,
         )  # fmt: skip
         if self.columns:
-            pixels = as_planes(pixels[None], [item.values])[0]
-            flags |= 0 if np.all(np.isfinite(item.values)) else int(Flag.MISSING_VALUE)
+            values = self._values(item, header)
+            pixels = as_planes(pixels[None], [values])[0]
+            flags |= 0 if np.all(np.isfinite(values)) else int(Flag.MISSING_VALUE)
         return pixels, flags if header is None else flags | self._strangeness(header), header
+
+    def _values(self, item, header):
+        """Numbers of an item; an exposure that its row does not have is that of its image."""
+        values = dict(zip(self.columns, item.values, strict=True))
+        if not np.isfinite(values.get("exposure", 0)) and header is not None and header.exposure is not None:
+            unit = self.preprocessing.columns.units[self.columns.index("exposure")]
+            values["exposure"] = u.Quantity(header.exposure, u.s).to_value(unit)
+        return list(values.values())
 
     def _refusal(self, flags, header):
         """Why an image gets no answer, or an empty text."""
@@ -153,6 +171,10 @@ class Predictor:
             energy = energy.get(names[0])
         if energy and (header.energy_range is None or not np.allclose(header.energy_range, energy, rtol=0.05)):
             flags |= Flag.OTHER_BAND
+        seen = self.training.get("exposure_range")
+        if seen and header.exposure and self.preprocessing.stretch not in CALIBRATED:
+            if not seen[0] / _DEPTH <= header.exposure <= seen[1] * _DEPTH:
+                flags |= Flag.OTHER_EXPOSURE
         return int(flags)
 
     def logits(self, counts):

@@ -16,8 +16,8 @@ from astroclassify.exceptions import ModelError, OutputError
 from ._file_checks import check_safetensors, read_json_limited
 
 __all__ = [
-    "FORMAT_VERSION", "check_target", "find_folder", "packaged", "read_document", "read_folder", "read_json",
-    "read_plain_file", "write_folder",
+    "FORMAT_VERSION", "find_folder", "packaged", "read_document", "read_folder", "read_json", "read_plain_file",
+    "write_folder",
 ]  # fmt: skip
 
 FORMAT = "astroclassify-model"
@@ -134,7 +134,7 @@ def write_folder(folder, document, weights, network, *, overwrite=False):
     nothing but a model) or cannot be written.
     """
     folder = Path(folder).resolve()
-    check_target(folder, overwrite)
+    _check_target(folder, overwrite)
     files = {
         name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         for name, data in ((WEIGHTS, weights), (NETWORK, network))
@@ -168,8 +168,7 @@ def write_folder(folder, document, weights, network, *, overwrite=False):
     return folder
 
 
-def check_target(folder, overwrite):
-    """OutputError if there is a folder that may not be replaced by a model: one with other files, or any."""
+def _check_target(folder, overwrite):
     if not folder.exists():
         return
     if not overwrite:

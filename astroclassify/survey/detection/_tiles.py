@@ -18,12 +18,12 @@ from astroclassify.exceptions import EmptyResultWarning, GeometryError
 from astroclassify.fields._background import estimate_background
 from astroclassify.fields._read_field import read_field
 from astroclassify.images._open import open_fits
+from astroclassify.images._wavelet import windows
 from astroclassify.images.headers._units import parse_unit
 from astroclassify.schemes import Flag
 
 from ._detect import describe_field, detect
 from ._search import LEAST_EXPOSURE
-from ._wavelet import windows
 
 __all__ = ["detect_tiles"]
 

@@ -271,6 +271,17 @@ def test_other_instruments_and_bands_are_flagged(chandra):
     assert flags.tolist() == [0, Flag.OTHER_INSTRUMENT, Flag.OTHER_BAND, Flag.OTHER_INSTRUMENT | Flag.OTHER_BAND]
 
 
+def test_exposures_far_from_those_of_training_are_flagged(sample):
+    """But not by a classifier that takes its images to one depth."""
+    model = small(epochs=1).fit(sample)
+    low, high = model.training_["exposure_range"]
+    images = [as_ccd(toy(1, 0)[0][0], EXPOSURE=seconds) for seconds in (low / 1.6, low, 1.4 * high, 1.6 * high)]
+    flags = model.classify(images)["flags"] & Flag.OTHER_EXPOSURE.value != 0
+    assert flags.tolist() == [True, False, False, True]
+    deep = load_classifier("coolcore").classify([as_ccd(toy(1, 0)[0][0], EXPOSURE=1e9)], redshift=0.05)
+    assert not deep["flags"][0] & Flag.OTHER_EXPOSURE
+
+
 def test_a_sum_of_cameras_is_of_each_of_them():
     images = [as_ccd(data, TELESCOP="XMM", INSTRUME="EPN+EMOS1") for data in toy(12, 0)[0]]
     model = small(epochs=1).fit(images, toy(12, 0)[1])

@@ -13,7 +13,6 @@ import astroclassify
 from astroclassify import tables
 from astroclassify.images import Cutout, read_image
 from astroclassify.nn import CutoutClassifier, list_classifiers, load_classifier, score
-from astroclassify.nn.inputs._items import as_items
 from astroclassify.schemes import Flag
 from astroclassify.sim import simulate_candidates
 
@@ -93,7 +92,7 @@ def test_onnx_gives_what_torch_gives(name):
     torch = pytest.importorskip("torch")
     model = load_classifier(name)
     shape = (4, len(model.bands), *model.geometry.shape)
-    items, _ = as_items(np.random.default_rng(0).gamma(0.5, 20.0, shape), bands=model.bands, shape=shape[2:])
+    items, _ = model.predictor_.items(np.random.default_rng(0).gamma(0.5, 20.0, shape))
     prepared = model.predictor_.preprocessing(np.stack([model.predictor_.load(item)[0] for item in items]))
     with torch.no_grad():
         logits = model.build_network()(torch.from_numpy(prepared)).numpy()
@@ -106,7 +105,7 @@ def test_candidates_without_a_plate_and_of_other_telescopes():
     (cutout,) = simulate_candidates(1, rng=4, shape=model.geometry.shape, progress=False)
     alone = Cutout(cutout.source_id, {"xray": cutout.bands["xray"]})
     chandra = Cutout("c", {band: image.copy() for band, image in cutout.bands.items()})
-    chandra.bands["xray"].meta |= {"TELESCOP": "CHANDRA", "INSTRUME": "ACIS-I"}
+    chandra.bands["xray"].meta.update({"TELESCOP": "CHANDRA", "INSTRUME": "ACIS-I"})
     table = model.classify([cutout, alone, chandra])
     names = [f"p_{name}" for name in model.scheme.classes]
     assert [np.sum([row[name] for name in names]) for row in table] == pytest.approx([1, 1, np.nan], nan_ok=True)
@@ -151,6 +150,7 @@ def test_files_say_what_they_are(name):
     model = load_classifier(name)
     raw = (FOLDER / name / "weights.safetensors").read_bytes()
     weights = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
+    weights = json.loads(weights["astroclassify"])
     session = onnxruntime.InferenceSession(model.predictor_.network.data, providers=["CPUExecutionProvider"])
     assert session.get_modelmeta().custom_metadata_map == weights
     assert weights["outputs"] == ", ".join(model.scheme.classes) and weights["bands"] == ", ".join(model.bands)

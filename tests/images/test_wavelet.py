@@ -9,8 +9,8 @@ from scipy.fft import irfft, next_fast_len, rfft
 from scipy.ndimage import convolve1d, correlate, distance_transform_edt
 from scipy.stats import norm, poisson
 
-from astroclassify.survey.detection import _wavelet
-from astroclassify.survey.detection._wavelet import (
+from astroclassify.images import _wavelet
+from astroclassify.images._wavelet import (
     coefficient_distribution,
     local_rate,
     smoothings,

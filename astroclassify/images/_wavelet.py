@@ -5,7 +5,7 @@ from itertools import pairwise, product
 
 import numpy as np
 from scipy.fft import fft, irfft, irfft2, next_fast_len, rfft, rfft2
-from scipy.stats import norm
+from scipy.special import ndtri
 
 __all__ = [
     "coefficient_distribution",
@@ -109,7 +109,7 @@ def _threshold_table(scale, false_alarm):
     rates = np.geomspace(FEWEST, MOST, n_nodes) * peak**2 / square
     deviation = np.sqrt(rates * square)
     skew, excess = rates * cube / deviation**3, rates * fourth / deviation**4
-    z = norm.isf(false_alarm)
+    z = -ndtri(false_alarm)
     terms = skew * (z**2 - 1) / 6 + excess * (z**3 - 3 * z) / 24 - skew**2 * (2 * z**3 - 5 * z) / 36
     table = deviation * (z + terms)
     for number, rate in enumerate(rates[:n_exact]):
