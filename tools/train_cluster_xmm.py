@@ -235,8 +235,9 @@ def parts(sample):
         found[name] = origin == name
         found |= {f"{name}, {each}": (origin == name) & (x_class == each) for each in ("C1", "C2")}
     for name in ("real", "injected"):
-        # Longer ones get the flag other_exposure.
-        found[f"{name}, as deep as in training"] = (origin == name) & (tables.numbers(sample, "exposure", u.s) < DEEPEST)
+        # Others get the flag other_exposure.
+        shallow = tables.numbers(sample, "exposure", u.s) < DEEPEST
+        found[f"{name}, as deep as in training"] = (origin == name) & shallow
     return found
 
 
@@ -283,8 +284,18 @@ def bands_compared(test, others, packaged):
 
 
 def by_bins(test, predictions):
-    """Of the simulated candidates: scores by EXT_LIKE and exposure, and by redshift the share of clusters found."""
+    """
+    Of the simulated candidates: scores by EXT_LIKE and exposure, and by redshift the share of clusters found; this also
+    of the clusters put into real images, by depth.
+    """
     found, simulated = [], texts(test, "origin") == "simulated"
+    seconds, injected = tables.numbers(test, "exposure", u.s), texts(test, "origin") == "injected"
+    for name, rows in (("up to 30 ks", seconds < DEEPEST), ("deeper", seconds >= DEEPEST)):
+        rows = injected & rows & (texts(predictions, "label") == "cluster")
+        if rows.any():
+            share = np.mean(texts(predictions, "label_pred")[rows] == "cluster")
+            found.append({"candidates": f"clusters put into real images, {name}", "n_cluster": int(rows.sum()),
+                          "n_other": 0, "recall": f"{share:.3f}"})  # fmt: skip
     test, predictions = test[simulated], predictions[simulated]
     for column, edges in BINS.items():
         if column not in test.colnames:
