@@ -28,7 +28,6 @@ def shorten(value, length=80):
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
-
 def first_line(error, length=300):
     """First line of an exception's text, or the name of its class where it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:length]

@@ -62,11 +62,16 @@ QUICK = {
 PIXELS = 89
 # Seeds of a row.
 RUNS = {"cn": 10}
-FEW = 3
+FEW = 2
 CATALOGUE = ("ext", "ext_like", "det_like", "pnt_det_like", "counts", "rate", "off_axis", "exposure")
 PURITY = 0.95
 # Entries of a model card that are tables.
-CARD = {"classifiers": "cluster_or_not", "differences": "this_model_minus_others", "bins": "by_bins"}
+CARD = {
+    "classifiers": "cluster_or_not",
+    "differences": "this_model_minus_others",
+    "bands": "both_bands_minus_one",
+    "bins": "by_bins",
+}
 MEASURES = ("accuracy", "auc")
 
 
@@ -231,7 +236,7 @@ def arguments_of():
     parser.add_argument("sample", type=Path, help="sample folder of candidates")
     parser.add_argument("out", type=Path, help="folder for predictions, tables and figures")
     parser.add_argument("--rows", nargs="*", help="rows to train (default: all; none with nothing behind it)")
-    parser.add_argument("--runs", type=int, help="seeds of each row (default: 10 for cn, 3 for the others)")
+    parser.add_argument("--runs", type=int, help="seeds of each row (default: 10 for cn, 2 for the others)")
     parser.add_argument("--pixels", type=int, default=PIXELS, help="side of the networks' grid")
     parser.add_argument("--model", type=Path, help="folder of a trained model of candidates")
     parser.add_argument("--sky", type=Path, help="sample folder of all candidates of fields with the sky's densities")

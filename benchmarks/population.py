@@ -78,15 +78,19 @@ def accept_halos(path):
             "Group_M_Crit500": UNITS.msun(m_500, inverse=True),
             "Group_R_Crit500": UNITS.kpc(r_500, inverse=True),
         }
-        yield name, number % 3 == 0, halo_from_gas(
-            to_code_units(cells, centre, np.zeros(3)),
-            group,
-            header=header,
-            halo_id=number,
-            simulation="ACCEPT",
-            snapshot=99,
-            cosmology=cosmology_of(header),
-            origin=str(path),
+        yield (
+            name,
+            number % 3 == 0,
+            halo_from_gas(
+                to_code_units(cells, centre, np.zeros(3)),
+                group,
+                header=header,
+                halo_id=number,
+                simulation="ACCEPT",
+                snapshot=99,
+                cosmology=cosmology_of(header),
+                origin=str(path),
+            ),
         )
 
 

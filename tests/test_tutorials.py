@@ -1,10 +1,11 @@
 """The scripts behind the tutorial pages run, and write what the pages show."""
 
+import json
 import os
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,34 @@ from astroclassify import tables
 
 TUTORIALS = Path(__file__).resolve().parents[1] / "docs" / "tutorials"
 REAL = "_real.py"  # ending of the scripts that need real observations
+
+
+@pytest.fixture(scope="module")
+def notebooks():
+    """The extension of the site that makes notebooks of tutorials."""
+    spec = spec_from_file_location("notebooks", TUTORIALS.parent / "_extensions" / "notebooks.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_notebooks_are_the_scripts_and_the_pages(notebooks):
+    """The code is the script, so that the test below runs it as well; all sections of the page are there."""
+    scripts = notebooks.scripts(TUTORIALS)
+    assert len(scripts) >= 6
+    for script in scripts:
+        notebook = json.loads(json.dumps(notebooks.notebook(script)))
+        cells = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
+        assert "".join(text for kind, text in cells if kind == "code") == script.read_text(encoding="utf-8")
+        assert len({cell["id"] for cell in notebook["cells"]}) == len(cells)
+        prose = "\n".join(text for kind, text in cells if kind == "markdown")
+        page = script.with_suffix(".rst").read_text(encoding="utf-8")
+        assert f"<{script.stem}.ipynb>" in page
+        *sections, _ = re.findall(r"^(.+)\n-+$", page, re.MULTILINE)
+        assert sections or script.stem == "simulate_halo"
+        for section in sections[:-1]:
+            assert f"## {section.replace('``', '`')}\n" in prose + "\n", section
+        assert ".. " not in prose and ":doc:" not in prose and "``" not in prose.replace("```", "")
 
 
 @pytest.mark.slow

@@ -94,8 +94,7 @@ def make_real(folder, data, executor, extended, geometry):
     sample = vstack([each.value for each in outcomes if len(each.value)], metadata_conflicts="silent")
     sample.meta = tables.provenance(seed=SEED, scheme=CANDIDATE.to_dict())
     tables.write_sample(sample, folder, overwrite=True)
-    injected = vstack([tables.read(path) for path in sorted((folder / "injected").glob("*.ecsv"))])
-    injected.meta = {}
+    injected = vstack([_plain(tables.read(path)) for path in sorted((folder / "injected").glob("*.ecsv"))])
     tables.write(injected, folder / "injected.ecsv", overwrite=True)
     return sample, injected
 
@@ -130,8 +129,14 @@ def _run(job):
     sample = tables.read_sample(place)
     paths = [f"fields/{name}/{run}/{each}" if each else "" for each in sample["path"]]
     sample["path"] = np.array(paths, dtype="U80")
-    sample.meta = {}
-    return sample
+    return _plain(sample)
+
+
+def _plain(table):
+    """A table that goes with those of other fields, whose images may have coordinates of another frame."""
+    icrs = table["sky_position"].icrs
+    table["sky_position"], table.meta = SkyCoord(icrs.ra, icrs.dec), {}  # without attributes such as an equinox
+    return table
 
 
 def _no_plate(position, size):

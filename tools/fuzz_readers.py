@@ -183,7 +183,7 @@ def model_seeds(_):
     """A packaged model."""
     import astroclassify.data
 
-    folder = astroclassify.data.FOLDER / "models" / "cluster-embedded"
+    folder = astroclassify.data.FOLDER / "models" / "cluster-xmm"
     return {"model": {path.name: path.read_bytes() for path in sorted(folder.iterdir())}}
 
 

@@ -60,7 +60,7 @@ SPLITS = {
 }
 FIRST, STEP, MOST = 160, 20, 600  # fields simulated before the splits are tried, after, and at most
 # Fields at the sky's densities: number, seed.
-SKIES = {"sky": (100, SEED + 1), "sky-training": (300, SEED + 2)}
+SKIES = {"sky": (100, SEED + 1), "sky-training": (200, SEED + 2)}
 VALIDATED = 6  # of so many fields to train one is for validation
 LEVELS = (3.0, 5.0, 10.0, 15.0, 33.0)  # EXT_LIKE, of the table of densities
 
@@ -168,7 +168,7 @@ def clusters_of(folder, sample):
     parts, area = [], 0 * u.deg**2
     for path in sorted((folder / "truth").glob("*.ecsv")):
         truth = tables.read(path)
-        truth["group_id"] = np.char.replace(truth["group_id"].astype(str), "field-", "sky-")
+        truth["group_id"] = np.char.replace(truth["group_id"].astype(str), "field-", f"{folder.name}-")
         area += truth.meta["area"]
         seen = (truth["kind"] == "cluster") & (truth["off_axis"] <= 13 * u.arcmin) & (truth["flags"] == 0)
         part = truth[seen]

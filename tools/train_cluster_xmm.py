@@ -4,17 +4,17 @@ Train the packaged model ``cluster-xmm`` on candidates, compare it with the cata
 The sample is what ``tools/make_candidates.py`` writes: a SAMPLE folder with the columns of CANDIDATES, ``exposure``,
 ``label`` of the scheme "candidate", ``split`` (train, validation, test), ``group_id`` (the field) and ``origin``:
 ``simulated`` (denser than the sky, shares of Kosiba et al. 2020), ``sky`` (the sky's densities), ``real`` and
-``injected`` (into real images); the last three are of the test part alone. ``train``
-trains a network for each set of inputs, scheme and seed, and keeps it in a folder of its own, so that several of these
-can run side by side and one that was ended goes on. ``write`` chooses seeds on the validation part, calibrates there,
-scores on the test part, and writes the model whose inputs are best on the validation part.
+``injected`` (into real images); the last two are of the test part alone. ``train`` trains a network for each set of
+inputs, scheme and seed, and keeps it in a folder of its own, so that several of these can run side by side and one that
+was ended goes on. ``write`` chooses seeds on the validation part, calibrates there, scores on the test part, and writes
+the model whose inputs are best on the validation part.
 
     python tools/train_cluster_xmm.py train candidates trained --seeds 1 2 3
     python tools/train_cluster_xmm.py write candidates trained astroclassify/data/models/cluster-xmm
 
-The test part takes no part in training, in the choice of epoch, seed or inputs, nor in the calibration; but for the
-class fractions of the sky's candidates, for which the loss is weighted. The model is not
-trained again on everything afterwards: the scores are those of the weights in the folder.
+The test part takes no part in training, in the choice of epoch, seed or inputs, in the calibration, nor in the class
+fractions for which the loss is weighted. The model is not trained again on everything afterwards: the scores are those
+of the weights in the folder.
 """
 
 import argparse
@@ -53,7 +53,8 @@ NETWORK = {
     "geometry": Geometry(7 * u.arcmin, (178, 178)),
     "n_filters": 12,
     "learning_rate": 3e-3,
-    "epochs": 30,
+    "epochs": 20,
+    "refuse": ("other_instrument",),
 }
 #: Inputs by name. What counts of an exposure are thinned to would belie the column ``exposure``.
 INPUTS = {
@@ -74,17 +75,20 @@ LEAST_FRACTION = 0.02
 #: Bins of the scores: edges of EXT_LIKE are those of C2 and C1, of the redshift that of the two classes of clusters.
 BINS = {"ext_like": (0, 15, 33, 100, np.inf), "redshift": (0, 0.1, 0.3, 0.6, np.inf)}
 ORIGINS = ("simulated", "sky", "real", "injected")
+DEEPEST = 3e4  # s; 1.5 times the longest exposure of training
 
 DESCRIPTION = (
     "What an X-ray selected candidate is: cluster of galaxies at z below or above 0.3, nearby galaxy, point source or "
     "other, from an XMM-Newton EPIC counts image in 0.5 to 2 keV and a red photographic plate of the same 7 arcmin{}. "
-    "to_binary makes cluster or not of it. Without a plate it judges by X-rays alone."
+    "to_binary makes cluster or not of it. Without a plate it judges by X-rays alone. Trained on simulated fields, not "
+    "on observations."
 )
 LIMITS = [
     "Trained on candidates that the package's own detection finds in simulated fields, not on observations: the scores "
     "are those of such candidates, except where 'real' is written.",
-    "X-ray images are counts of EPIC pn, alone or with MOS, in about 10 or 20 ks, 0.5 to 2 keV. Others are answered "
-    "with the flags other_instrument and other_band, which the caller should take for a refusal.",
+    "X-ray images are counts of EPIC pn, alone or with MOS, in about 10 or 20 ks, 0.5 to 2 keV. Images of other "
+    "telescopes, or of none that is named, are refused; another band or depth is answered with the flag other_band or "
+    "other_exposure: do not trust these answers.",
     "Plates are simulated densities of a red Schmidt plate; a CCD survey or another scanner looks different.",
     "Probabilities are for the class fractions on this card, those of candidates in fields with the sky's densities; "
     "classify(population=...) gives those for others.",
@@ -230,6 +234,10 @@ def parts(sample):
     for name in ORIGINS:
         found[name] = origin == name
         found |= {f"{name}, {each}": (origin == name) & (x_class == each) for each in ("C1", "C2")}
+    for name in ("real", "injected"):
+        # Others get the flag other_exposure.
+        shallow = tables.numbers(sample, "exposure", u.s) < DEEPEST
+        found[f"{name}, as deep as in training"] = (origin == name) & shallow
     return found
 
 
@@ -268,9 +276,26 @@ def compare(test, network, others):
     return found
 
 
+def bands_compared(test, others, packaged):
+    """What the second band adds: the network of both bands, without columns, minus those of one."""
+    networks = {name: others.get(f"network: {name}, {CANDIDATE.name}", packaged.get(name)) for name in INPUTS}
+    single = {name: networks[name] for name in ("xray", "optical") if networks[name] is not None}
+    return [] if networks["both"] is None else compare(test, networks["both"], single)
+
+
 def by_bins(test, predictions):
-    """Of the simulated candidates: scores by EXT_LIKE and exposure, and by redshift the share of clusters found."""
+    """
+    Of the simulated candidates: scores by EXT_LIKE and exposure, and by redshift the share of clusters found; this also
+    of the clusters put into real images, by depth.
+    """
     found, simulated = [], texts(test, "origin") == "simulated"
+    seconds, injected = tables.numbers(test, "exposure", u.s), texts(test, "origin") == "injected"
+    for name, rows in (("up to 30 ks", seconds < DEEPEST), ("deeper", seconds >= DEEPEST)):
+        rows = injected & rows & (texts(predictions, "label") == "cluster")
+        if rows.any():
+            share = np.mean(texts(predictions, "label_pred")[rows] == "cluster")
+            found.append({"candidates": f"clusters put into real images, {name}", "n_cluster": int(rows.sum()),
+                          "n_other": 0, "recall": f"{share:.3f}"})  # fmt: skip
     test, predictions = test[simulated], predictions[simulated]
     for column, edges in BINS.items():
         if column not in test.colnames:
@@ -346,6 +371,9 @@ def write(sample, work, out, *, settings, overwrite):
     blind = answers(model, test, blind=True)
 
     everyone = {f"this model ({winner})": predictions, "this model without plates": blind, **others}
+    if model.columns:
+        images = test[[name for name in test.colnames if name not in model.columns]]
+        everyone["this model without the catalogue"] = answers(model, images)
     model.card_ = {
         "name": NAME,
         "description": DESCRIPTION.format(f"; and {', '.join(COLUMNS)}" if model.columns else ""),
@@ -359,7 +387,7 @@ def write(sample, work, out, *, settings, overwrite):
                 for role in ("train", "validation", "test")
                 for part in [part_of(sample, role)]
             },
-            "images": settings,
+            "made with": settings,
             "script": "tools/train_cluster_xmm.py",
         },
         "class_fractions": {
@@ -378,6 +406,7 @@ def write(sample, work, out, *, settings, overwrite):
             for name, table in everyone.items()
         ],
         "this_model_minus_others": compare(test, predictions, {**others, "this model without plates": blind}),
+        "both_bands_minus_one": bands_compared(test, others, {winner: predictions}),
         "by_bins": by_bins(test, predictions),
         "calibration": {
             "temperature": round(model.temperature_, 3),
@@ -419,8 +448,8 @@ def main(argv=None):
     if arguments.command == "train":
         train(sample, arguments.work, inputs=arguments.inputs, schemes=arguments.schemes, seeds=arguments.seeds)
         return 0
-    settings = [path for path in Path(arguments.sample).glob("*.json") if path.stat().st_size < 10_000]
-    settings = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in settings}
+    settings = {path.parent.name: json.loads(path.read_text(encoding="utf-8"))
+                for path in sorted(Path(arguments.sample).glob("*/survey.json"))}  # fmt: skip
     folder = write(sample, arguments.work, arguments.out, settings=settings, overwrite=arguments.overwrite)
     size = sum(path.stat().st_size for path in folder.iterdir())
     log.info("%s: %d bytes", folder, size)

@@ -144,6 +144,7 @@ def _read(path, band, psf, maps):
     from astroclassify.survey import read_field
 
     image = read_image(path, energy=band)
+    image.meta["FILENAME"] = Path(path).name  # as `read_field` does for a path
     header = read_header(image.meta, image.wcs)
     if band is not None and header.energy_range is not None:
         (low, high), stated = band.to_value(u.keV), header.energy_range

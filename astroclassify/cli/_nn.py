@@ -3,7 +3,6 @@
 import logging
 import shutil
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +10,18 @@ import numpy as np
 from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyError, SchemaError
 from astroclassify.images._open import open_fits
-from astroclassify.schemes import flag_names
+from astroclassify.schemes import CANDIDATE, flag_names
 
 from ._tools import (
     SCORES_SHOWN,
+    add_overwrite,
     add_seed,
     add_verb,
     add_workers,
     check_free,
     check_tables,
     count,
+    emit,
     executor_of,
     failure_status,
     flag_counts,
@@ -54,6 +55,7 @@ def add_train(verbs):
         help="where the state of the training is kept, from which the same command goes on (default: OUT.checkpoint, "
         "removed at the end)",
     )
+    add_overwrite(parser)
 
 
 def add_evaluate(verbs):
@@ -69,6 +71,7 @@ def add_evaluate(verbs):
     add_workers(parser, "the folds")
     parser.add_argument("--predictions", help="also write the predictions here")
     parser.add_argument("--out", help="scores table (default: standard output)")
+    add_overwrite(parser)
 
 
 def add_classify(verbs):
@@ -91,12 +94,16 @@ def add_classify(verbs):
         "--position", help="centre of the source, 'RA DEC' in degrees or sexagesimal (default: the middle of the image)"
     )
     parser.add_argument("--exposure-map", help="exposure map of the image, same pixels (for one image)")
+    parser.add_argument(
+        "--binary", action="store_true", help="of a model of candidates' five classes: cluster or other"
+    )
     parser.add_argument("--annotate", metavar="CATALOGUE", help="catalogue to which the predictions are added")
     parser.add_argument(
         "--out",
         help="table (default: standard output); rows of several images are kept in OUT.part until it is there, and the "
         "same command goes on from them",
     )
+    add_overwrite(parser)
 
 
 def add_models(verbs):
@@ -118,13 +125,17 @@ def _network(arguments):
 
 
 def _train(arguments):
-    check_free(out=arguments.out)
+    from astroclassify.nn import load_classifier
+
+    check_free(out=arguments.out, overwrite=arguments.overwrite)
+    if Path(arguments.out).exists():  # try to replace it, by what it holds: only a model can be, and nothing beside it
+        load_classifier(arguments.out).save(arguments.out, overwrite=True)
     sample = tables.read_sample(arguments.sample)
     checkpoint = Path(arguments.checkpoint or f"{arguments.out}.checkpoint")
     if checkpoint.is_dir() and any(checkpoint.iterdir()):
         print(f"going on from the checkpoint in {checkpoint}", file=sys.stderr)
     try:
-        _network(arguments).fit(sample, checkpoint=checkpoint).save(arguments.out)
+        _network(arguments).fit(sample, checkpoint=checkpoint).save(arguments.out, overwrite=arguments.overwrite)
     except KeyboardInterrupt:
         arguments.resumes = checkpoint.is_dir() and any(checkpoint.iterdir())
         raise
@@ -136,7 +147,7 @@ def _evaluate(arguments):
     from astroclassify.nn import cross_validate, load_classifier
     from astroclassify.workflows import score_all
 
-    check_tables(out=arguments.out, predictions=arguments.predictions)
+    check_tables(out=arguments.out, predictions=arguments.predictions, overwrite=arguments.overwrite)
     sample = tables.read_sample(arguments.sample)
     if arguments.model:
         name, predictions = arguments.model, load_classifier(arguments.model).classify(sample, progress=True)
@@ -152,20 +163,24 @@ def _evaluate(arguments):
                 progress=True,
             )
     if arguments.predictions:
-        tables.write(predictions, arguments.predictions)
-    show(score_all(sample, {name: predictions})[0], arguments.out, SCORES_SHOWN)
+        tables.write(predictions, arguments.predictions, overwrite=arguments.overwrite)
+    scores = score_all(sample, {name: predictions})[0]
+    show(scores, arguments.out, SCORES_SHOWN, overwrite=arguments.overwrite)
     return failure_status(predictions, "images")
 
 
 def _classify(arguments):
     from astroclassify.nn import load_classifier
+    from astroclassify.samples import to_binary
     from astroclassify.survey import annotate, read_catalogue
 
-    check_tables(out=arguments.out)
+    check_tables(out=arguments.out, overwrite=arguments.overwrite)
     catalogue = None if arguments.annotate is None else read_catalogue(arguments.annotate)
     centre = None if arguments.position is None else position_of(arguments.position)
     redshift = None if arguments.redshift is None else _redshift_of(arguments.redshift)
     classifier = load_classifier(arguments.model)
+    if arguments.binary and classifier.scheme != CANDIDATE:
+        raise ValueError(f"--binary is for models of the scheme {CANDIDATE.name!r}, got {classifier.scheme.name!r}")
     images = arguments.images
     _check_bands(classifier, arguments)
     if len(images) > 1 and (centre is not None or arguments.exposure_map):
@@ -180,8 +195,10 @@ def _classify(arguments):
         images = images[0] if len(images) == 1 else images
         predictions = classifier.classify(images, redshift=redshift, progress=True, checkpoint=part)
     _say_flags(predictions)
+    predictions = to_binary(predictions) if arguments.binary else predictions
     table = predictions if catalogue is None else annotate(catalogue, predictions)
-    show(table, arguments.out, predictions.colnames)
+    shown = [name for name in predictions.colnames if name not in ("message", "group_id")]  # messages are on stderr
+    show(table, arguments.out, shown, overwrite=arguments.overwrite)
     if part is not None:
         part.unlink(missing_ok=True)
     return failure_status(predictions, "images")
@@ -266,7 +283,4 @@ def _say_flags(predictions):
 def _models(arguments):
     from astroclassify.nn import list_classifiers
 
-    models = list_classifiers()
-    show(models[[name for name in models.colnames if name not in ("architecture", "description")]])
-    for name, text in models["name", "description"].iterrows():
-        print("", textwrap.fill(f"{name}: {text}", 80), sep="\n")
+    emit(str(list_classifiers()))

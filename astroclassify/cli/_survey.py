@@ -3,6 +3,7 @@
 import logging
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 from astropy import units as u
@@ -12,10 +13,11 @@ from astroclassify.schemes import Flag, flag_names
 
 from ._fields import add_field, add_psf, add_select, fields_of, off_axis_limit, psfs_of
 from ._tools import (
+    add_overwrite,
     add_verb,
     add_workers,
+    check_files,
     check_folder,
-    check_free,
     check_picture,
     check_tables,
     count,
@@ -50,6 +52,7 @@ def add_detect(verbs):
         "--plot", metavar="FILE", help="also draw the image with the regions (png, pdf, svg; extra 'plots')"
     )
     parser.add_argument("--out", help="candidates table (default: standard output)")
+    add_overwrite(parser)
 
 
 def add_cutouts(verbs):
@@ -62,7 +65,11 @@ def add_cutouts(verbs):
     add_select(parser, "candidates")
     optical = parser.add_mutually_exclusive_group()
     optical.add_argument("--optical", nargs="+", metavar="PATH", help="plates on disk: FITS files or folders of them")
-    optical.add_argument("--hips", metavar="SURVEY", help="fetch plates from hips2fits, e.g. CDS/P/DSS2/red")
+    optical.add_argument(
+        "--hips",
+        metavar="SURVEY",
+        help="fetch plates from hips2fits, e.g. CDS/P/DSS2/red, or cut them out of the folder of a HiPS",
+    )
     optical.add_argument("--skyview", metavar="SURVEY", help="fetch plates from SkyView, e.g. 'DSS2 Red'")
     parser.add_argument("--cache", help="folder that keeps the fetched plates")
     parser.add_argument("--size", type=float, default=7.0, help="side in arcmin (default: %(default)s)")
@@ -74,8 +81,9 @@ def add_cutouts(verbs):
 def _detect(arguments):
     from astroclassify.survey import detect, select, write_regions
 
-    check_free(out=arguments.out, regions=arguments.regions, plot=arguments.plot)
-    check_tables(out=arguments.out)
+    replace = arguments.overwrite
+    check_files(out=arguments.out, regions=arguments.regions, plot=arguments.plot, overwrite=replace)
+    check_tables(out=arguments.out, overwrite=replace)
     check_picture(plot=arguments.plot)
     fields = fields_of(arguments, psfs_of(arguments))
     if len(fields) > 1:
@@ -91,11 +99,11 @@ def _detect(arguments):
     if arguments.out is None:
         for value in sorted(set(np.asarray(candidates["flags"]).tolist()) - {0}):
             print(f"flags {value}: {', '.join(flag_names(value))}", file=sys.stderr)
-    show(candidates, arguments.out, _SHOWN)
+    show(candidates, arguments.out, _SHOWN, overwrite=replace)
     if arguments.regions:
-        write_regions(candidates, arguments.regions)
+        write_regions(candidates, arguments.regions, overwrite=replace)
     if arguments.plot:
-        _draw(field, candidates, found, arguments.plot)
+        _draw(field, candidates, found, arguments.plot, overwrite=replace)
     return failure_status(candidates, "sources")
 
 
@@ -129,14 +137,14 @@ def _summary(found):
     return f"{len(found)} candidates: {classes}; flags: {flag_counts(found)}"
 
 
-def _draw(field, candidates, found, path):
+def _draw(field, candidates, found, path, *, overwrite):
     """Write a picture of the field with its candidates; above it what they are, with the flags in words."""
     from astroclassify.plots import plot_field
 
     lines = [line for text in (_described(field), _summary(found)) for line in textwrap.wrap(text, 95)]
     figure = plot_field(field, candidates, stretch="sqrt", smooth=max(5.0, 1.5 * field.pixel) * u.arcsec)
     figure.suptitle("\n".join(lines), fontsize=8)
-    tables.write_beside(path, lambda temporary: figure.savefig(temporary, dpi=150))
+    tables.write_beside(path, lambda temporary: figure.savefig(temporary, dpi=150), overwrite=overwrite)
 
 
 def _cutouts(arguments):
@@ -171,10 +179,12 @@ def _cutouts(arguments):
 
 
 def _optical(arguments):
-    from astroclassify.survey import HipsOptical, LocalOptical, SkyViewOptical
+    from astroclassify.survey import HipsOptical, LocalHips, LocalOptical, SkyViewOptical
 
     if arguments.optical:
         return LocalOptical(arguments.optical)
+    if arguments.hips and Path(arguments.hips).is_dir():
+        return LocalHips(arguments.hips)
     if arguments.hips:
         return HipsOptical(arguments.hips, cache=arguments.cache)
     if arguments.skyview:

@@ -25,9 +25,11 @@ from ._process import INTERRUPTED, flush
 
 __all__ = [
     "SCORES_SHOWN",
+    "add_overwrite",
     "add_seed",
     "add_verb",
     "add_workers",
+    "check_files",
     "check_folder",
     "check_free",
     "check_picture",
@@ -43,6 +45,7 @@ __all__ = [
     "show",
 ]
 
+_WIDTH = 80  # of what is printed, in characters
 # Columns of a table of scores that are printed.
 SCORES_SHOWN = ("method", "class", "precision", "recall", "f1", "f1_lo", "f1_hi", "bacc")
 
@@ -64,6 +67,11 @@ def add_workers(parser, what="", default=1):
 def add_seed(parser, default=0):
     """The option --seed."""
     parser.add_argument("--seed", type=int, default=default, help="seed (default: %(default)s)")
+
+
+def add_overwrite(parser):
+    """The option --overwrite, for `check_free` and its kin, and `show`."""
+    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
 
 
 def count(text):
@@ -123,17 +131,28 @@ def _end_with_parent():
     threading.Thread(target=watch, daemon=True).start()
 
 
-def check_free(**outputs):
-    """Refuse outputs (option -> path, None where not asked for) that cannot be written, before hours of work."""
+def check_free(*, overwrite=False, **outputs):
+    """
+    Refuse outputs (option -> path, None where not asked for) that cannot be written, before hours of work, and those
+    that exist, unless these are to be replaced.
+    """
     asked = {option: Path(path) for option, path in outputs.items() if path is not None}
     for option, path in asked.items():
-        if os.path.lexists(path):
-            raise OutputError(f"--{option} {str(path)!r} exists already; choose another name")
+        if os.path.lexists(path) and not overwrite:
+            raise OutputError(f"--{option} {str(path)!r} exists already; choose another name, or give --overwrite")
         if not path.parent.is_dir():
             raise OutputError(f"--{option} {str(path)!r}: there is no folder {str(path.parent)!r}")
         _try(option, path.parent, path.name)
     if len({path.resolve() for path in asked.values()}) < len(asked):
         raise OutputError(f"{' and '.join(f'--{option}' for option in asked)} must be different files")
+
+
+def check_files(*, overwrite=False, **outputs):
+    """As `check_free`, for files: a folder is not replaced."""
+    for option, path in outputs.items():
+        if path is not None and overwrite and Path(path).is_dir():
+            raise OutputError(f"--{option} must be a file, {str(path)!r} is a folder")
+    check_free(overwrite=overwrite, **outputs)
 
 
 def check_folder(**outputs):
@@ -156,12 +175,12 @@ def _try(option, folder, name):
         raise OutputError(f"--{option}: cannot write {name!r} in {str(folder)!r}: {error.strerror}") from error
 
 
-def check_tables(**outputs):
+def check_tables(*, overwrite=False, **outputs):
     """
     As `check_free`, for tables, whose names must end as one of the known formats; where the main one (``out``) is not
     asked for, it is printed.
     """
-    check_free(**outputs)
+    check_files(overwrite=overwrite, **outputs)
     if outputs.get("out", "") is None:
         check_printable()
     for option, path in outputs.items():
@@ -192,14 +211,14 @@ def emit(text):
     flush()
 
 
-def show(table, path=None, columns=None):
+def show(table, path=None, columns=None, *, overwrite=False):
     """
-    Write a table to a file, or print its ``columns`` (by default all) on standard output, all rows.
+    Write a table to a file, or print its ``columns`` (by default all) on standard output: all rows, 80 characters.
 
-    Numbers have three decimals, positions in degrees five.
+    Positions are in degrees; of a table that is wider, columns in the middle are left out.
     """
     if path is not None:
-        tables.write(table, path)
+        tables.write(table, path, overwrite=overwrite)
         return
     printed = QTable()
     names = table.colnames if columns is None else [name for name in columns if name in table.colnames]
@@ -210,17 +229,10 @@ def show(table, path=None, columns=None):
             printed["ra"].info.format = printed["dec"].info.format = ".5f"
         else:
             printed[name] = column
-            if column.dtype.kind == "f":
-                printed[name].info.format = _format_of(np.asarray(column))
-    emit("\n".join(printed.pformat(max_lines=-1, max_width=-1)))
-    if len(names) < len(table.colnames):
-        print(f"{len(names)} of {len(table.colnames)} columns; --out FILE writes all", file=sys.stderr)
-
-
-def _format_of(values):
-    """Three decimals, or three digits where all values are smaller or some are very large."""
-    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
-    return ".3f" if not sizes.size or 1e-3 <= sizes.max() < 1e6 else ".3g"
+    lines = tables.readable(printed).pformat(max_lines=-1, max_width=_WIDTH)
+    emit("\n".join(lines))
+    if len(names) < len(table.colnames) or "..." in lines[0].split():
+        print(f"these are not all of the {len(table.colnames)} columns; --out FILE writes all", file=sys.stderr)
 
 
 def flag_counts(table):

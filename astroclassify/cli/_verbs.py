@@ -9,6 +9,7 @@ from concurrent.futures import BrokenExecutor
 from astroclassify import __version__
 from astroclassify.exceptions import AstroclassifyError, AstroclassifyWarning
 
+from ._completion import CompletionAction
 from ._nn import add_classify, add_evaluate, add_models, add_train
 from ._people import add_inspect, add_votes
 from ._process import INTERRUPTED, fail
@@ -55,6 +56,9 @@ def _parser():
         prog="astroclassify", description="Machine-learning classification of galaxy clusters from X-ray images."
     )
     parser.add_argument("--version", action="version", version=f"astroclassify {__version__}")
+    parser.add_argument(
+        "--completion", action=CompletionAction, nargs=0, help="print a script that completes words in bash and zsh"
+    )
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     for add in _VERBS:
         add(verbs)

@@ -19,6 +19,7 @@ from ._psf import MixedPsf
 
 __all__ = ["Field", "check_field", "combine_fields"]
 
+_NAMES = ("FILENAME", "OBS_ID")  # cards that say which field it is
 BEYOND = 0.05  # share of the exposed pixels that may lie beyond the field of one pointing (an axis that is a bit off)
 
 
@@ -53,8 +54,9 @@ class Field:
     flags : `~astroclassify.schemes.Flag`
         What had to be assumed.
     meta : dict
-        Header of the image. Of a background that was given and did not fit the counts outside sources: BKGSCALE, the
-        factor it was multiplied by, or BKGADDED, the share of the whole that was added to a map of particles alone.
+        Header of the image, with the name of its file as FILENAME where it was read from one. Of a background that was
+        given and did not fit the counts outside sources: BKGSCALE, the factor it was multiplied by, or BKGADDED, the
+        share of the whole that was added to a map of particles alone.
     background_error : float
         Relative uncertainty (1 sigma) of the background on the scale of sources: scatter of the counts outside sources
         about it beyond Poisson noise, in blocks of 3 arcmin (or a sixth of the image); where noise hides it, what the
@@ -168,7 +170,8 @@ def combine_fields(fields):
     Returns
     -------
     Field
-        The sum. A pixel is masked where it is in all; the point spread function is the mean, weighted by exposure.
+        The sum. A pixel is masked where it is in all; the point spread function is the mean, weighted by exposure;
+        ``meta`` is that of the first, with FILENAME and OBS_ID of all, joined by "+".
 
     Raises
     ------
@@ -234,8 +237,15 @@ def combine_fields(fields):
         energy_range=bands[0] if one_band else None,
         instrument="+".join(dict.fromkeys(each.instrument for each in fields)),
         flags=flags,
+        meta={**first.meta, **_joined(fields)},
         background_error=float(error),
     )
+
+
+def _joined(fields):
+    """Names of the files and of the observations of several fields, as cards."""
+    named = {key: dict.fromkeys(str(each.meta[key]) for each in fields if each.meta.get(key)) for key in _NAMES}
+    return {key: "+".join(names) for key, names in named.items() if names}
 
 
 def check_field(field):

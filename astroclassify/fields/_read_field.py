@@ -118,7 +118,9 @@ def read_field(image, *, exposure=None, background=None, mask=None, psf=None, en
     >>> field.instrument, field.livetime
     ('EPN', 10000.0)
     """
-    image = _load("image", image)
+    path, image = image, _load("image", image)
+    if isinstance(path, (str, os.PathLike)):
+        image.meta["FILENAME"] = Path(path).name
     pixel = square_pixels(image)
     counts, unusable, flags = _check_counts(image)
     header = read_header(image.meta, image.wcs)

@@ -7,6 +7,7 @@ from pathlib import Path
 from astroclassify.exceptions import GeometryError
 
 from ._checks import as_image
+from ._described import in_words, picture_html
 from ._files import image_from_hdus, write_cutout
 from ._open import open_fits
 
@@ -47,6 +48,13 @@ class Cutout:
         shapes = {name: image.shape for name, image in self.bands.items()}
         if len(set(shapes.values())) > 1:
             raise GeometryError(f"bands must have one common shape, got {shapes}")
+
+    def __repr__(self):
+        bands = "; ".join(f"{name}: {in_words(image)}" for name, image in self.bands.items())
+        return f"<Cutout {self.source_id!r}, {bands}>"
+
+    def _repr_html_(self):
+        return picture_html(repr(self), self.bands)
 
     def write(self, path, *, overwrite=False):
         """

@@ -14,28 +14,35 @@ from astroclassify._checks import check_choice, require
 from astroclassify.exceptions import GeometryError
 from astroclassify.tables import write_beside
 
-from ._sky_image import sky_image
+from ._filtered import filtered
+from ._map_layers import LAYERS, blended, edges, lined, map_values
 from .headers._wcs import is_celestial
 
 __all__ = [
+    "DRAWN",
+    "LAYERS",
     "PICTURES",
     "SCALES",
+    "SMOOTHING",
     "STRETCHES",
     "Scale",
     "brightness",
+    "contour_levels",
     "draw",
     "draw_all",
     "encode",
     "smooth",
     "stretch_of",
-    "thumbnail",
+    "thumbnails",
     "valid_values",
     "write_picture",
 ]
 
 PICTURES = ("xray", "xray_contours", "optical", "optical_contours")
+#: What `draw` can draw: those that volunteers see, and X-rays after the wavelet filter.
+DRAWN = (*PICTURES, "filtered")
 STRETCHES = {"asinh": "AsinhStretch", "log": "LogStretch", "sqrt": "SqrtStretch", "linear": "LinearStretch"}
-_SMOOTHING = 5.0  # arcsec, about the width of the XMM point spread function
+SMOOTHING = 5.0  # arcsec, about the width of the XMM point spread function
 # Contours start where the background fluctuates to by chance in this share of places, and go up by this factor.
 _CHANCE, _STEP, _N_CONTOURS = 1e-5, 2.0, 6
 _N_SIGMA = 4.27  # first contour of an image that is not in counts, in sigma of its noise: the same chance
@@ -43,9 +50,9 @@ _N_SIGMA = 4.27  # first contour of an image that is not in counts, in sigma of 
 _SIDE = 700
 _XRAY_LINE, _OPTICAL_LINE = (90, 200, 255), (90, 255, 90)
 _BLANK, _MASKED = (96, 96, 96), (58, 58, 72)
-_FOR, _AGAINST = np.array([255, 70, 40]), np.array([50, 130, 255])
-_LARGEST_MAP_ALPHA = 0.65
-_THUMBNAIL_SMOOTHING = 0.8  # pixels of the thumbnail: removes the noise of single counts
+# Filters from blue to red, by which three optical bands become one picture in colour.
+_FILTERS = ("nuv", "u", "blue", "b", "g", "green", "v", "r", "red", "i", "z", "y", "j", "h", "k", "ks")
+_FWHM = 2.355  # full width of a Gaussian at half maximum, in standard deviations
 
 
 def stretch_of(name):
@@ -90,17 +97,18 @@ def valid_values(image):
     valid = np.isfinite(image.data)
     if image.mask is not None:
         valid &= ~np.broadcast_to(image.mask, image.shape)
-    if (exposure := sky_image(image).exposure) is not None:
+    if (exposure := getattr(image, "exposure", None)) is not None:  # of a SkyImage
         valid &= exposure > 0
     return np.where(valid, image.data, 0.0), valid
 
 
-def smoothing(image):
-    """Standard deviation of the Gaussian that an X-ray image is smoothed with, in pixels; 3 without coordinates."""
+def smoothing(image, width=SMOOTHING):
+    """Standard deviation [pixels] of the Gaussian of ``width`` [arcsec] that an X-ray image is smoothed with; without
+    coordinates a pixel counts as 5/3 arcsec."""
     if not is_celestial(image.wcs):
-        return 3.0
+        return width * 3.0 / SMOOTHING
     pixel = float(np.mean(proj_plane_pixel_scales(image.wcs.celestial))) * 3600
-    return max(_SMOOTHING / pixel, 0.7)
+    return max(width / pixel, 0.7) if width == SMOOTHING else width / pixel
 
 
 def smooth(image, sigma=None):
@@ -136,51 +144,64 @@ def _levels(image, smoothed, valid):
     return level, _N_SIGMA * 1.4826 * float(np.median(np.abs(smoothed[valid] - level)))
 
 
+def contour_levels(image):
+    """Levels of the contours of a smoothed X-ray image; none without a valid pixel."""
+    smoothed, (_, valid) = smooth(image), valid_values(image)
+    if not valid.any():
+        return []
+    level, first = _levels(image, smoothed, valid)
+    return [level + first * _STEP**number for number in range(_N_CONTOURS)]
+
+
 def contours(image):
     """Pixels of the picture on the contours of an X-ray image."""
     smoothed, (_, valid) = smooth(image), valid_values(image)
     lines = np.zeros(_blocks(valid).shape, bool)
-    if valid.any():
-        level, first = _levels(image, smoothed, valid)
-        enlarged, _ = _enlarge(smoothed, valid)
-        for number in range(_N_CONTOURS):
-            lines |= _edges(enlarged > level + first * _STEP**number)
+    enlarged, _ = _enlarge(smoothed, valid)
+    for level in contour_levels(image):
+        lines |= edges(enlarged > level)
     return lines
 
 
-def _edges(mask):
-    """Pixels of a mask that touch one outside of it."""
-    inner = mask.copy()
-    inner[1:] &= mask[:-1]
-    inner[:-1] &= mask[1:]
-    inner[:, 1:] &= mask[:, :-1]
-    inner[:, :-1] &= mask[:, 1:]
-    return mask & ~inner
-
-
-def draw(bands, picture, scale=None, activation=None):
+def draw(bands, picture, scale=None, activation=None, *, layer="blended", width=SMOOTHING):
     """
-    Draw one of `PICTURES` of a source as uint8 (ny, nx, 3), first row on top; gaps are grey.
+    Draw one of `DRAWN` of a source as uint8 (ny, nx, 3), first row on top; gaps are grey.
 
-    ``bands`` are images by band on one grid. By default the X-ray scale reaches at least to the first contour, so that
-    noise alone is not stretched to white. ``activation`` is an activation map to overlay: red where it is evidence for
-    its class, blue where it is evidence against it; its cells stay blocks.
+    ``bands`` are images by band on one grid; three optical bands give a picture in colour. X-rays are smoothed with a
+    Gaussian of ``width`` [arcsec]. By default the X-ray scale reaches at least to the first contour, so that noise
+    alone is not stretched to white. ``activation`` is an activation map to lay over it, one of `LAYERS`: blended, red
+    where it is evidence for its class, blue where it is evidence against it, its cells stay blocks; or contours of the
+    interpolated map.
     """
-    check_choice("picture", picture, PICTURES)
+    check_choice("picture", picture, DRAWN)
+    check_choice("layer", layer, LAYERS)
     band = picture.removesuffix("_contours")
-    for name in {band, "xray"} if picture.endswith("_contours") else {band}:
-        if name not in bands:
-            raise GeometryError(f"there is no image in the band {name!r}")
-    colours = _render(bands[band], band, scale, activation)
-    if picture.endswith("_contours"):
-        colours[contours(bands["xray"])] = _XRAY_LINE if band == "xray" else _OPTICAL_LINE
+    images = band_images(bands, "xray" if band == "filtered" else band)
+    lines = contours(band_images(bands, "xray")[0]) if picture.endswith("_contours") else None
+    colours = _render(images, band, scale, activation, layer, width)
+    if lines is not None:
+        colours[lines] = _XRAY_LINE if band == "xray" else _OPTICAL_LINE
     return np.ascontiguousarray(colours[::-1])
+
+
+def band_images(bands, band):
+    """Images of ``"xray"`` or ``"optical"`` as a tuple: of three known optical filters all, the reddest first; else the
+    first one."""
+    if band in bands:
+        return (bands[band],)
+    others = [name for name in bands if name != "xray"]
+    if band != "optical" or not others:
+        raise GeometryError(f"there is no image in the band {band!r}")
+    if len(others) == 3 and set(others) <= set(_FILTERS):
+        return tuple(bands[name] for name in sorted(others, key=_FILTERS.index, reverse=True))
+    return (bands[others[0]],)
 
 
 def draw_all(bands):
     """All `PICTURES` of a source by name, as `draw` makes them; without an optical image those two are blank."""
-    xray = _render(bands["xray"], "xray")
-    optical = _render(bands["optical"], "optical") if "optical" in bands else np.full_like(xray, _BLANK)
+    xray = _render(band_images(bands, "xray"), "xray")
+    has_optical = len(bands) > 1
+    optical = _render(band_images(bands, "optical"), "optical") if has_optical else np.full_like(xray, _BLANK)
     lines = contours(bands["xray"])
     pictures = {"xray": xray, "xray_contours": xray.copy(), "optical": optical, "optical_contours": optical.copy()}
     pictures["xray_contours"][lines] = _XRAY_LINE
@@ -188,21 +209,54 @@ def draw_all(bands):
     return {name: np.ascontiguousarray(pictures[name][::-1]) for name in PICTURES}
 
 
-def _render(image, band, scale=None, activation=None):
-    """Colours (ny, nx, 3) of one band on the pixels of the picture, first row below."""
-    values, valid = valid_values(image)
-    least_range = 0.0
-    if band == "xray":
-        smoothed = smooth(image)
-        least_range = _levels(image, smoothed, valid)[1] if scale is None else 0.0
-        values, valid = _enlarge(smoothed, valid)
+def _render(images, band, scale=None, activation=None, layer="blended", width=SMOOTHING):
+    """Colours (ny, nx, 3) of one band, or of three, on the pixels of the picture, first row below."""
+    if band == "optical":
+        colours, valid = _optical_colours(images, scale or SCALES[band])
     else:
-        values, valid = _blocks(values), _blocks(valid)
-    colours = _COLOURS[band]((scale or SCALES[band]).apply(values, valid, least_range))
+        colours, valid = (_xray_colours if band == "xray" else _filtered_colours)(images[0], scale, width)
     if activation is not None:
-        colours = _overlay(_grey(colours.mean(axis=2) / 255), _blocks(_map_values(image, activation)))
+        weights = map_values(images[0], activation, smooth=layer == "contours")
+        if layer == "contours":
+            colours = lined(colours, _enlarge(np.nan_to_num(weights), valid)[0])
+        else:
+            colours = blended(_grey(colours.mean(axis=2) / 255), _blocks(weights))
     colours[~valid] = _MASKED if valid.any() else _BLANK
     return colours
+
+
+def _xray_colours(image, scale, width):
+    """Colours and valid pixels of an X-ray image."""
+    smoothed, (_, valid) = smooth(image, smoothing(image, width)), valid_values(image)
+    least_range = _levels(image, smooth(image), valid)[1] if scale is None else 0.0
+    values, valid = _enlarge(smoothed, valid)
+    return _heat((scale or SCALES["xray"]).apply(values, valid, least_range)), valid
+
+
+def _filtered_colours(image, scale, width):
+    """Colours and valid pixels of what is significant in an X-ray image, on a logarithmic scale up to the white level,
+    since faint light beside bright is what the filter is for."""
+    values, valid = valid_values(image)
+    found = filtered(image, values, valid, _FWHM * smoothing(image, width))
+    values, valid = _enlarge(found, valid)
+    white = (scale or SCALES["xray"]).high
+    bright = values[valid & (values > 0)]
+    high = float(np.percentile(bright, white)) if bright.size else 0.0
+    return _heat(brightness(values, 0.0, high, "log")), valid
+
+
+def _optical_colours(images, scale):
+    """Colours and valid pixels of one optical image, in grey, or of three as red, green and blue."""
+    return _mixed([tuple(map(_blocks, valid_values(image))) for image in images], scale)
+
+
+def _mixed(planes, scale):
+    """Colours and valid pixels of values and valid pixels of one band, in grey, or of three as red, green and blue."""
+    levels = [scale.apply(values, valid) for values, valid in planes]
+    valid = np.logical_and.reduce([valid for _, valid in planes])
+    if len(levels) == 1:
+        return _grey(levels[0]), valid
+    return np.rint(255 * np.stack(levels, axis=2)).astype(np.uint8), valid
 
 
 def _factors(shape):
@@ -233,70 +287,38 @@ def _grey(values):
     return np.repeat(np.rint(255 * values).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
-_COLOURS = {"xray": _heat, "optical": _grey}
-
-
-def _map_values(image, activation):
-    """Value of the cell of an activation map at each pixel of an image; NaN beyond the map."""
-    (ny, nx), (n_rows, n_columns) = image.shape, activation.shape
-    y, x = np.mgrid[:ny, :nx]
-    if image.wcs is not None and activation.wcs is not None:
-        sky = image.wcs.celestial.pixel_to_world(x, y)
-        column, row = activation.wcs.celestial.world_to_pixel(sky)
-    else:
-        column, row = (x + 0.5) * n_columns / nx - 0.5, (y + 0.5) * n_rows / ny - 0.5
-    column, row = np.rint(column).astype(int), np.rint(row).astype(int)
-    inside = (0 <= column) & (column < n_columns) & (0 <= row) & (row < n_rows)
-    return np.where(inside, activation.data[row.clip(0, n_rows - 1), column.clip(0, n_columns - 1)], np.nan)
-
-
-def _overlay(colours, weights):
-    """Red for positive and blue for negative weights; the larger the weight, the less of the picture is seen."""
-    largest = float(np.nanmax(np.abs(weights), initial=0.0))
-    if not largest:
-        return colours
-    alpha = _LARGEST_MAP_ALPHA * np.nan_to_num(np.abs(weights) / largest)[:, :, None]
-    tint = np.where(weights[:, :, None] > 0, _FOR, _AGAINST)
-    return np.rint((1 - alpha) * colours + alpha * tint).astype(np.uint8)
-
-
-def thumbnail(bands, size):
+def thumbnails(bands, size, activation=None):
     """
-    Picture (size, n * size, 3) of the X-ray and, beside it, the optical band, first row on top; None without a band.
+    Small pictures (size, size, 3) by name, first row on top: ``"xray"``, ``"activation"`` if a map is given, and
+    ``"optical"``, of the bands that are there.
 
-    ``bands`` has values and valid pixels by band. Each band has its own scale, its longer side fills the square.
+    X-rays are smoothed and scaled as `draw` does; the map lies over them (or else over the optical image) in red and
+    blue. The longer side of an image fills the square.
     """
-    # The optical image keeps its place where there is no X-ray image.
-    names = [name for name in SCALES if name in bands or (name == "xray" and "optical" in bands)]
-    tiles = [_tile(name, *bands[name], size) if name in bands else _blank_tile(size) for name in names]
-    return np.concatenate(tiles, axis=1) if tiles else None
+    drawn = {}
+    if "xray" in bands:
+        image = bands["xray"]
+        smoothed, (_, valid) = smooth(image), valid_values(image)
+        least_range = _levels(image, smoothed, valid)[1]
+        drawn["xray"] = image, _heat(SCALES["xray"].apply(smoothed, valid, least_range)), valid
+    if len(bands) > len(drawn):
+        images = band_images(bands, "optical")
+        drawn["optical"] = images[0], *_mixed([valid_values(each) for each in images], SCALES["optical"])
+    tiles = {name: _square(colours, valid, size) for name, (_, colours, valid) in drawn.items()}
+    if activation is not None and drawn:
+        image, colours, valid = next(iter(drawn.values()))
+        grey = _grey(colours.mean(axis=2) / 255)
+        tiles["activation"] = _square(blended(grey, map_values(image, activation)), valid, size)
+    return {name: tiles[name] for name in ("xray", "activation", "optical") if name in tiles}
 
 
-def _tile(band, values, valid, size):
-    from PIL import Image
+def _square(colours, valid, size):
+    """Colours (ny, nx, 3), first row below, reduced or enlarged to fit into a square."""
+    from PIL import Image, ImageOps
 
-    scale = size / max(values.shape)
-    shape = tuple(max(1, round(length * scale)) for length in values.shape)
-
-    def reduced(array):
-        return np.asarray(Image.fromarray(array).resize(shape[::-1], Image.Resampling.BOX))
-
-    share = reduced(valid.astype(np.float32))
-    known = share > 0.5
-    small = np.divide(reduced(values), share, out=np.zeros(shape, np.float32), where=known)
-    if band == "xray":
-        level = np.median(small[known]) if known.any() else 0
-        small = gaussian_filter(np.where(known, small, level), _THUMBNAIL_SMOOTHING, mode="nearest")
-    colours = _COLOURS[band](SCALES[band].apply(small, known))
-    colours[~known] = _MASKED if known.any() else _BLANK
-    tile = _blank_tile(size)
-    top, left = (size - shape[0]) // 2, (size - shape[1]) // 2
-    tile[top : top + shape[0], left : left + shape[1]] = colours[::-1]
-    return tile
-
-
-def _blank_tile(size):
-    return np.full((size, size, 3), _BLANK, np.uint8)
+    colours[~valid] = _MASKED if valid.any() else _BLANK
+    picture = Image.fromarray(np.ascontiguousarray(colours[::-1]))
+    return np.asarray(ImageOps.pad(picture, (size, size), Image.Resampling.BILINEAR, color=_BLANK))
 
 
 def encode(colours, kind="PNG", **settings):

@@ -12,6 +12,7 @@ from astropy.nddata import CCDData, NDData
 from astroclassify._checks import shorten
 from astroclassify.exceptions import GeometryError, ImageWarning
 
+from ._described import in_words, picture_html
 from .headers._cards import EXPOSURE_MAP, make_header
 
 __all__ = ["MAPS", "SkyImage", "map_planes", "sky_image"]
@@ -77,6 +78,14 @@ class SkyImage(CCDData):
         for name, value in maps.items():
             value = getattr(data, name) if value is None and isinstance(data, SkyImage) else value
             setattr(self, name, copy.deepcopy(value) if kwargs.get("copy") else value)
+
+    def __repr__(self):
+        return f"<{type(self).__name__} {in_words(self)}>"
+
+    __str__ = __repr__
+
+    def _repr_html_(self):
+        return picture_html(repr(self), {"xray": self})
 
     @property
     def meta(self):

@@ -4,12 +4,13 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
+from astropy.table import Table
 from astropy.time import Time
 
 from astroclassify import tables
 from astroclassify.exceptions import SchemaError
 
-from ._workflow import plain_text
+from ._wording import plain_text
 
 __all__ = [
     "PROBLEMS",
@@ -73,8 +74,8 @@ def encode(votes, workflow, subjects=()):
     question the earliest counts; answers off the voter's path do not count.
     """
     votes = checked_votes(votes)
-    subject, subject_names = _factorise(votes["source_id"], subjects)
-    voter, voter_names = _factorise(votes["voter_id"])
+    subject, subject_names = _factorise(votes, "source_id", subjects)
+    voter, voter_names = _factorise(votes, "voter_id")
     question, answer = _numbers(votes, workflow)
     problems = np.zeros(len(votes), np.int8)
     for code, wrong in (
@@ -109,7 +110,8 @@ def encode(votes, workflow, subjects=()):
 def walk(answers, workflow):
     """
     Which of the answers (n, n_questions), negative for none, are on the path through a workflow, and where each path
-    stops (n,): number of the open question, or number of questions + that of the outcome.
+    stops (n,): number of the open question, or number of questions + that of the outcome. A question whose answers all
+    lead to the same place stops no path.
     """
     state = np.zeros(len(answers), np.int16)
     on_path = np.zeros(answers.shape, bool)
@@ -117,7 +119,8 @@ def walk(answers, workflow):
     for number, targets in enumerate(targets_of(workflow)):
         here = (state == number) & (answers[:, number] >= 0)
         on_path[here, number] = True
-        state[here] = targets[answers[here, number]]
+        decides = np.any(targets != targets[0])
+        state[here if decides else state == number] = targets[answers[here, number]] if decides else targets[0]
     return on_path, state
 
 
@@ -132,32 +135,54 @@ def targets_of(workflow):
 
 def checked_votes(votes):
     """A VOTES table whose times are texts in ISO form: UTC of `~astropy.time.Time`, empty where none are known."""
-    votes = tables.plain_table(votes)
+    # Names and kinds show in one row: there is no room for copies of the texts of millions of votes.
+    first = tables.plain_table(votes[:1] if isinstance(votes, Table) else votes)
+    tables.validate(_with_time(first), tables.VOTES)
+    return _with_time(votes)
+
+
+def _with_time(votes):
+    """The votes, with their times as text."""
     time = votes["time"] if "time" in votes.colnames else np.full(len(votes), "")
     if isinstance(time, Time):
         texts, gaps = np.ma.getdata(time.utc.isot), np.broadcast_to(time.mask, time.shape)
         time = np.where(gaps, "", np.char.partition(texts.astype(str), ".")[..., 0])
     elif "time" in votes.colnames:
-        return tables.validate(votes, tables.VOTES)
+        return votes
     votes = votes.copy(copy_data=False)
     votes["time"] = time
-    return tables.validate(votes, tables.VOTES)
+    return votes
 
 
 def texts_of(column, rows=slice(None)):
     """Some rows of a text column as a list of str."""
-    return tables.plain_column(column[rows], "").astype(str).tolist()
+    part = column[rows]
+    texts = _objects(part)
+    return tables.plain_column(part, "").astype(str).tolist() if texts is None else texts
 
 
-def _factorise(column, known=()):
+def _objects(column):
+    """The objects of a column of which all are str, so that nothing has to be converted; None of another column."""
+    if getattr(getattr(column, "dtype", None), "kind", "") != "O" or hasattr(column, "mask"):
+        return None
+    texts = np.asarray(column).tolist()
+    return texts if set(map(type, texts)) <= {str} else None
+
+
+def _factorise(votes, name, known=()):
     """Numbers of the different texts in a column, in order of appearance after those known, and the texts."""
-    index = numbering()
-    for name in known:
-        index[str(name)]
+    index, column = numbering(), votes[name]
+    for text in known:
+        index[str(text)]
     codes = np.empty(len(column), np.int32)
     # In blocks: a list of millions of Python strings would take more memory than the column.
     for start in range(0, len(column), _BLOCK):
-        texts = texts_of(column, slice(start, start + _BLOCK))
+        part = column[start : start + _BLOCK]
+        texts = _objects(part)
+        if texts is None:
+            if not tables.has_text(part):
+                raise SchemaError(f"not a {tables.VOTES.name} table: column {name!r} must hold text")
+            texts = texts_of(part)
         codes[start : start + len(texts)] = np.fromiter(map(index.__getitem__, texts), np.int32, len(texts))
     return codes, list(index)
 
@@ -183,8 +208,8 @@ def _without_empty(codes, names):
 
 def _numbers(votes, workflow):
     """Numbers of question and answer of each row, -1 where the workflow has no such name."""
-    question, questions = _factorise(votes["question"])
-    answer, answers = _factorise(votes["answer"])
+    question, questions = _factorise(votes, "question")
+    answer, answers = _factorise(votes, "answer")
     to_question = np.array([workflow.task_codes.get(name, -1) for name in questions], dtype=np.int16)
     to_answer = np.array(
         [[codes.get(plain_text(name), -1) for name in answers] for codes in workflow.answer_codes], dtype=np.int16

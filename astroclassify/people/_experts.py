@@ -13,7 +13,7 @@ from ._agreement import cohen_kappa
 from ._encode import checked_votes, encode, subject_names, texts_of, time_key
 from ._workflow import load_workflow
 
-__all__ = ["expert_decisions"]
+__all__ = ["expert_decisions", "known_labels"]
 
 _STATUS = ("agreed", "moderated", "conflict", "moderators_tied", "one_expert", "no_votes")
 _COLUMNS = ("source_id", "decision", "status", "reason", "expert_1", "answer_1", "expert_2", "answer_2", "n_experts")
@@ -95,6 +95,64 @@ def expert_decisions(votes, *, moderators=(), workflow="candidate", subjects=Non
         n_pairs=len(pairs),
         not_counted=dict(ballots.counts),
     )
+    return table
+
+
+def known_labels(votes, *, workflow="hunt"):
+    """
+    Labels that are known from the votes marked as gold standard.
+
+    Parameters
+    ----------
+    votes : `~astropy.table.QTable`
+        A VOTES table with the column ``gold_standard`` of `read_votes`: on Zooniverse members of a project's team can
+        mark their own classifications as the truth.
+    workflow : str, path-like, ClassScheme or Workflow, optional
+        The questions, see `load_workflow`.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        One row per subject with such votes: ``source_id``, ``outcome`` (empty where they differ or reach none),
+        ``n_votes`` (that reach an outcome), ``flags`` (``FAILED`` where it is empty) and ``message``. It can be the
+        ``gold`` of `volunteer_consensus`, which passes over empty outcomes.
+
+    Raises
+    ------
+    SchemaError
+        If ``votes`` is no VOTES table, does not say which are gold standard, or there is no such workflow.
+
+    Notes
+    -----
+    Who is an expert is in the column ``expert`` of `read_votes` (``expert``, ``owner``, or empty):
+    ``expert_decisions(votes[votes["expert"] != ""], workflow=...)`` decides by their votes alone.
+
+    Examples
+    --------
+    >>> from astropy.table import QTable
+    >>> from astroclassify.people import known_labels
+    >>> votes = QTable({"source_id": ["a", "a", "b"], "voter_id": ["ann", "bob", "ann"], "question": ["class"] * 3,
+    ...                 "answer": ["low_z", "point", "point"], "gold_standard": [True, False, False]})
+    >>> print(known_labels(votes, workflow="candidate")["source_id", "outcome", "n_votes"])
+    source_id outcome n_votes
+    --------- ------- -------
+            a   low_z       1
+    """
+    workflow = load_workflow(workflow)
+    if "gold_standard" not in getattr(votes, "colnames", ()):
+        raise SchemaError("votes must have the column gold_standard, which read_votes takes from an export")
+    marked = [text.lower() in ("true", "1") for text in texts_of(votes["gold_standard"])]
+    ballots, _ = encode(votes[np.array(marked, dtype=bool)], workflow)
+    tally = ballots.tally_outcomes()
+    given, different = tally.sum(axis=1), np.count_nonzero(tally, axis=1)
+    names = np.array(workflow.outcome_names)
+    table = QTable({"source_id": ballots.subjects})
+    table["outcome"] = np.where(different == 1, names[tally.argmax(axis=1)], "")
+    table["n_votes"] = given.astype(np.int64)
+    table["flags"] = np.where(different == 1, 0, Flag.FAILED.value)
+    reasons = np.array(["the votes reach no outcome", "", "the votes differ"])
+    table["message"] = reasons[np.minimum(different, 2)]
+    table.meta = tables.provenance(workflow=workflow.name, not_counted=dict(ballots.counts))
     return table
 
 

@@ -1,202 +1,130 @@
 """The classification exports of Zooniverse: CSV with JSON inside, read record by record."""
 
-import csv
 import hashlib
 import json
-import threading
 from array import array
 from collections import Counter
-from contextlib import contextmanager
+from operator import itemgetter
 
 import numpy as np
 
 from astroclassify import tables
 from astroclassify.exceptions import SchemaError
 
+from ._annotations import Asked, parse_annotation
 from ._encode import numbering
-from ._workflow import plain_text
+from ._records import records
 
-__all__ = ["Export", "read_export", "records"]
+__all__ = ["Export", "fits_version", "has_columns", "only_workflow", "read_export", "short_name", "writable"]
 
-_BLOCK = 1 << 16
-_LONGEST_RECORD = 16 << 20
-_LIMIT_LOCK = threading.Lock()
 _TEXT = 80
 _LONGEST_NAME = 64
-# Different texts of annotations kept parsed; with free comments every row has its own.
+# Different texts kept parsed; with free comments every row has its own.
 _CACHE, _CACHED_TEXT = 50_000, 4_000
-_COLUMNS = ("classification_id", "user_name", "user_id", "user_ip", "workflow_id", "workflow_version", "created_at")
-_COLUMNS += ("metadata", "annotations", "subject_data", "subject_ids")
-_NEEDED = ("user_name", "annotations", "subject_data", "subject_ids")
+_COLUMNS = ("classification_id", "user_name", "user_id", "user_ip", "workflow_id", "workflow_name", "workflow_version")
+_COLUMNS += ("created_at", "gold_standard", "expert", "metadata", "annotations", "subject_data", "subject_ids")
+_NEEDED = ("annotations", "subject_ids")
 _SOURCE_KEYS = ("source_id", "#source_id", "!source_id", "//source_id")
 
 
-class _Lines:
-    """Lines of a file for the CSV reader: those of its current record are in ``kept``; null bytes become escapes.
-
-    A line inside a quote that is a record by itself, of ``size`` fields, ends the quote, which nobody has closed: it is
-    kept for the next record. So does a record of more than ``_LONGEST_RECORD`` characters.
-    """
-
-    def __init__(self, file):
-        self._file, self._pending = iter(file), []
-        self.kept, self._length, self.size, self.swallowing = [], 0, None, False
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        text = self._pending.pop() if self._pending else next(self._file).replace("\0", "\\x00")
-        inside = bool(self.kept)
-        if inside and (len(_alone(text)) == self.size or self._length > _LONGEST_RECORD):
-            self._pending.append(text)
-            self.swallowing = True
-            raise StopIteration
-        self.kept.append(text)
-        self._length += len(text)
-        return text
-
-    def next_record(self):
-        """Fields of the next record, None where it is none; StopIteration at the end."""
-        self.kept, self._length, self.swallowing = [], 0, False
-        try:
-            fields = next(csv.reader(self))
-        except csv.Error:
-            return None
-        return None if self.swallowing else fields
-
-
-def records(file):
-    """
-    Records of a CSV file: (line, fields, None), or (line, None, text) where there are not as many fields as in line 1.
-    A quote that is not closed swallows no record, and a field may be of any length up to that of a record.
-    """
-    lines, line = _Lines(file), 1
-    while True:
-        try:
-            with _any_length():
-                fields = lines.next_record()
-        except StopIteration:
-            return
-        lines.size = len(fields or ()) if lines.size is None else lines.size
-        if fields is not None and len(fields) == lines.size:
-            yield line, fields, None
-        elif fields != []:
-            for number, text in enumerate(lines.kept, line):
-                yield number, None, text
-        line += len(lines.kept)
-
-
-@contextmanager
-def _any_length():
-    """Python's CSV reader has one limit for the whole process, 131072 characters: raised for one record at a time."""
-    with _LIMIT_LOCK:
-        before = csv.field_size_limit(2 * _LONGEST_RECORD)
-        try:
-            yield
-        finally:
-            csv.field_size_limit(before)
-
-
-def _alone(text):
-    try:
-        return next(csv.reader([text]), [])
-    except csv.Error:
-        return []
-
-
 class Export:
-    """Collects an export: one entry per classification, and the report. ``versions`` such as ``"12"``, ``"12.7"``."""
+    """
+    Collects an export, whose columns are ``header``: one entry per classification, and the report. ``versions`` such as
+    ``"12"``, ``"12.7"``.
+    """
 
-    def __init__(self, workflow, versions, workflow_id):
+    def __init__(self, workflow, header, versions, workflow_id):
         self.workflow, self.workflow_id = workflow, workflow_id
         self.versions = None if versions is None else {str(version) for version in versions}
-        self.report = []
-        self.seen_versions, self.seen_workflows = Counter(), Counter()
-        self.n_rows = 0
-        self._subjects, self._sources = numbering(), {}
-        self._voters = numbering()
+        self.report, self.n_rows = [], 0
+        self.seen = Counter()
+        self.asked = Asked(workflow)
+        self._has = {name for name in ("gold_standard", "expert") if name in header}
+        # A column that is missing is taken from the end of a record, to which an empty text is added.
+        self._fields_of = itemgetter(*(header.index(name) if name in header else -1 for name in _COLUMNS))
+        self._subjects, self._sources, self._manifests = numbering(), {}, {}
+        self._voters, self._voter_names, self._experts = numbering(), {}, numbering()
         self._paths, self._parsed, self._path_numbers = [], {}, {}
-        self._columns = {name: array(kind) for name, kind in (("subject", "i"), ("voter", "i"), ("path", "i"))}
-        self._columns["classification_id"] = array("q")
-        self._times, self._time_blocks = [], []
+        # Of each entry: numbers of its subject, voter, path and classification, whether it is gold, kind of the expert.
+        self._entries, self._times = array("q"), []
 
-    def note(self, line, problem, row=None, *, question="", text=""):
-        """Add a line to the report."""
-        row = row or {}
-        names = (row.get("classification_id", ""), row.get("source_id", ""), row.get("voter_id", ""))
+    def note(self, line, problem, names=("", "", ""), *, question="", text=""):
+        """Add a line to the report; ``names``: classification, source and voter."""
         self.report.append((line, *map(short_name, names), writable(question), problem, writable(str(text)[:_TEXT])))
 
-    def add(self, line, row):
-        """Add one classification, a dict of the columns."""
+    def add(self, line, fields):
+        """Add one classification, the fields of a record."""
         self.n_rows += 1
-        version, workflow_id = row.get("workflow_version", ""), row.get("workflow_id", "")
-        self.seen_versions[version] += 1
-        self.seen_workflows[workflow_id] += 1
-        subject = row["subject_ids"].strip() or self._only_key(row["subject_data"])
-        row["source_id"] = subject
-        row["voter_id"] = voter_id(row)
+        row = self._fields_of([*fields, ""])
+        number, user_name, user_id, user_ip, workflow_id, workflow_name, version, time, gold, expert = row[:10]
+        metadata, annotations, data, subject = row[10:]
+        self.seen[workflow_id, workflow_name, version] += 1
+        subject = subject.strip() or _only_key(data)
+        voter = self._voter((user_name, user_id, user_ip), metadata)
+        names = number, self._sources.get(subject) or subject, voter
         if self.workflow_id is not None and workflow_id != self.workflow_id:
-            return self.note(line, "other_workflow", row, text=workflow_id)
-        if self.versions is not None and not {version, version.split(".")[0]} & self.versions:
-            return self.note(line, "other_version", row, text=version)
-        path, problems = self._annotation(row["annotations"])
-        if subject:
-            self._name_source(line, subject, row)
-            if f'"{subject}"' not in row["subject_data"] and self._only_key(row["subject_data"]):
-                # Truncated, 12 becomes 1, which may be another subject.
-                return self.note(line, "malformed_subject", row, text=row["subject_data"])
+            return self.note(line, "other_workflow", names, text=workflow_id)
+        if not self.counts(version):
+            return self.note(line, "other_version", names, text=version)
+        path, problems = self._annotation(annotations, line)
+        if subject and self._manifests.get(subject) != data:
+            if not self._read_manifest(line, subject, data, names):
+                return None
+            names = number, self._sources[subject] or subject, voter
         for problem, question, text in problems:
-            self.note(line, problem, row, question=question, text=text)
+            self.note(line, problem, names, question=question, text=text)
         if not subject:
-            return self.note(line, "no_subject", row, text=row["subject_data"])
+            return self.note(line, "no_subject", names, text=data)
         if path is None:
             return None
-        if not row["voter_id"]:
-            self.note(line, "no_voter", row)
-            row["voter_id"] = f"classification-{row.get('classification_id') or line}"
-        self._append(subject, row, path)
+        if not voter:
+            self.note(line, "no_voter", names)
+            voter = f"classification-{number or line}"
+        number = int(number) if number.isdecimal() and len(number) < 19 else -1
+        entry = (
+            self._subjects[subject],
+            self._voters[voter],
+            path,
+            number,
+            gold.lower() == "true",
+            self._experts[expert],
+        )
+        self._entries.extend(entry)
+        self._times.append(_iso(time))
         return None
 
-    def _append(self, subject, row, path):
-        columns = self._columns
-        columns["subject"].append(self._subjects[subject])
-        columns["voter"].append(self._voters[row["voter_id"]])
-        columns["path"].append(path)
-        number = row.get("classification_id", "")
-        columns["classification_id"].append(int(number) if number.isdecimal() and len(number) < 19 else -1)
-        self._times.append(_iso(row.get("created_at", "")))
-        if len(self._times) >= _BLOCK:
-            self._time_blocks.append(np.array(self._times, dtype="S"))
-            self._times = []
+    def counts(self, version):
+        """Whether answers of a version of the workflow count."""
+        return self.versions is None or fits_version(version, self.versions)
 
-    def _only_key(self, text):
-        """Number of the subject from the subject data, where its column is empty."""
-        try:
-            keys = list(json.loads(text))
-        except (ValueError, TypeError, RecursionError):
-            return ""
-        return str(keys[0]) if len(keys) == 1 else ""
+    def _voter(self, who, metadata):
+        """Name of a volunteer with these name, number and address, looked up once unless it hangs on the session."""
+        name = self._voter_names.get(who)
+        if name is None:
+            name = self._voter_names[who] = _voter_of(*who)
+        return name or _session(metadata)
 
-    def _name_source(self, line, subject, row):
-        """Look up the source of a subject in its manifest, once."""
-        if self._sources.get(subject):
-            row["source_id"] = self._sources[subject]
-            return
-        try:
-            manifest = json.loads(row["subject_data"])[subject]
-            name = next((str(manifest[key]).strip() for key in _SOURCE_KEYS if manifest.get(key)), "")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            self.note(line, "malformed_subject", row, text=row["subject_data"])
-            name = ""
-        self._sources[subject] = short_name(name)
-        row["source_id"] = self._sources[subject] or subject
+    def _read_manifest(self, line, subject, data, names):
+        """Look up the source of a subject in its manifest; whether the manifest is that of this subject."""
+        if f'"{subject}"' not in data and _only_key(data):
+            # Truncated, 12 becomes 1, which may be another subject.
+            self.note(line, "malformed_subject", names, text=data)
+            return False
+        if not self._sources.get(subject):
+            problem, name = _source_of(subject, data)
+            if problem and (problem != "no_source_id" or subject not in self._sources):
+                self.note(line, problem, names, text=data)
+            self._sources[subject] = short_name(name)
+            if problem == "malformed_subject":
+                return True
+        self._manifests[subject] = data
+        return True
 
-    def _annotation(self, text):
+    def _annotation(self, text, line):
         """Number of the path that the answers of a classification form (None without answers), and their problems."""
         parsed = self._parsed.get(text)
         if parsed is None:
-            answers, problems = parse_annotation(text, self.workflow)
+            answers, problems = parse_annotation(text, self.workflow, self.asked, line)
             key = tuple(sorted(answers.items()))
             if key and key not in self._path_numbers:
                 self._path_numbers[key] = len(self._paths)
@@ -209,113 +137,148 @@ class Export:
         return parsed
 
     def columns(self):
-        """Columns of the VOTES table, one row per answer."""
-        entries = {name: np.array(values) for name, values in self._columns.items()}
-        times = [*self._time_blocks, np.array(self._times, dtype="S")]
-        times = np.concatenate(times) if self._time_blocks else times[0]
-        lengths = np.array([len(path) for path in self._paths], dtype=np.int64)
+        """Columns of the VOTES table, one row per answer; rows with the same text share one object."""
+        subject, voter, path, number, gold, expert = np.array(self._entries, dtype=np.int64).reshape(-1, 6).T
+        lengths = np.array([len(each) for each in self._paths], dtype=np.int64)
         starts = np.cumsum(lengths) - lengths
-        steps = np.array([step for path in self._paths for step in path], dtype=np.int64).reshape(-1, 2)
-        repeats = lengths[entries["path"]]
+        steps = np.array([step for each in self._paths for step in each], dtype=np.int64).reshape(-1, 2)
+        repeats = lengths[path]
         entry = np.repeat(np.arange(len(repeats)), repeats)
         within = np.arange(len(entry)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-        question, answer = steps[starts[entries["path"][entry]] + within].T
+        question, answer = steps[starts[path[entry]] + within].T
         sources = [self._sources.get(name) or short_name(name) for name in self._subjects]
-        return {
-            "source_id": np.array(sources, dtype=str)[entries["subject"][entry]],
-            "voter_id": np.array(list(self._voters), dtype=str)[entries["voter"][entry]],
-            "question": np.array(self.workflow.question_names)[question],
-            "answer": self.workflow.answer_names[question, answer],
-            "time": times.astype("U")[entry] if len(entry) else np.zeros(0, "U1"),
-            "classification_id": entries["classification_id"][entry],
+        columns = {
+            "source_id": _texts(sources)[subject[entry]],
+            "voter_id": _texts(self._voters)[voter[entry]],
+            "question": _texts(self.workflow.question_names)[question],
+            "answer": self.workflow.answer_names.astype(object)[question, answer],
+            "time": _texts(self._times)[entry],
+            "classification_id": number[entry],
         }
+        if "gold_standard" in self._has:
+            columns["gold_standard"] = gold.astype(bool)[entry]
+        if "expert" in self._has:
+            columns["expert"] = _texts(map(_known_text, self._experts))[expert[entry]]
+        return columns
+
+    def seen_counts(self):
+        """How often each version and each workflow comes."""
+        versions, workflows = Counter(), Counter()
+        for (workflow_id, _, version), number in self.seen.items():
+            versions[version] += number
+            workflows[workflow_id] += number
+        return {"versions": dict(sorted(versions.items())), "workflows": dict(sorted(workflows.items()))}
 
     @property
     def n_used(self):
         """Classifications of which at least one answer is in the table."""
-        return len(self._columns["path"])
+        return len(self._times)
 
 
 def read_export(file, workflow, *, versions, workflow_id):
-    """Read an export from a text file opened with ``newline=""``; returns an Export."""
+    """
+    Read an export from a text file opened with ``newline=""``; returns an Export.
+
+    SchemaError if it is none, has several workflows of which none is named, or asks other questions.
+    """
     rows = records(file)
     _, header, _ = next(rows, (1, None, None))
-    missing = [name for name in _NEEDED if name not in (header or ())]
-    if missing:
+    if not has_columns(header, _NEEDED):
         raise SchemaError(
             f"path: not an export of classifications, which has the columns {list(_NEEDED)}, nor a table of votes, "
             f"which has {[name for name, _ in tables.VOTES.columns]}; got {str(header)[:200]}"
         )
-    places = [(name, header.index(name)) for name in _COLUMNS if name in header]
-    export = Export(workflow, versions, workflow_id)
+    export = Export(workflow, header, versions, workflow_id)
     for line, fields, text in rows:
         if fields is None:
             export.n_rows += 1
             export.note(line, "malformed_row", text=text.rstrip("\r\n"))
         else:
-            export.add(line, {name: fields[place] for name, place in places})
+            export.add(line, fields)
+    only_workflow([key for key in export.seen if export.counts(key[-1])], workflow_id)
+    for line, question, label in export.asked.check():
+        export.note(line, "reworded", question=question, text=label)
     return export
 
 
-def voter_id(row):
-    """Name of a volunteer; without account the hash of the address, the session, or empty."""
-    name, user, address = (row.get(key, "").strip() for key in ("user_name", "user_id", "user_ip"))
+def has_columns(header, names):
+    """Whether a header, or None, has all of the names."""
+    return set(names) <= set(header or ())
+
+
+def only_workflow(found, wanted=None):
+    """
+    Number of the workflow that an export is of; ``found`` holds (workflow_id, name, version).
+
+    SchemaError, which lists what there is, if it has several and none is wanted, or not the one that is.
+    """
+    names = {}
+    for workflow_id, name, version in found:
+        names.setdefault(workflow_id, (name, []))[1].append(version)
+    if (wanted is None and len(names) > 1) or (wanted is not None and names and wanted not in names):
+        listed = [f"{key!r} ({name[:80]!r}, versions {', '.join(sorted(set(versions))[:20])})"
+                  for key, (name, versions) in sorted(names.items())]  # fmt: skip
+        raise SchemaError(f"workflow_id must be one of those in the file, {'; '.join(listed)}; got {wanted!r}")
+    return wanted if wanted is not None else next(iter(names), "")
+
+
+def fits_version(version, wanted):
+    """Whether a version such as ``"12.7"`` is, or its number before the point, among those wanted."""
+    return bool({version, version.split(".")[0]} & wanted)
+
+
+def _texts(names):
+    """Texts as an array of objects."""
+    texts = list(names)
+    return np.array(texts, dtype=object) if texts else np.zeros(0, object)
+
+
+def _only_key(text):
+    """Number of the subject from the subject data, where its column is empty."""
+    try:
+        keys = list(json.loads(text))
+    except (ValueError, TypeError, RecursionError):
+        return ""
+    return str(keys[0]) if len(keys) == 1 else ""
+
+
+def _source_of(subject, data):
+    """What is wrong with the manifest of a subject, or empty, and the name of the source in it."""
+    if not data:
+        return "no_source_id", ""
+    try:
+        manifest = json.loads(data)[subject]
+        name = next((str(manifest[key]).strip() for key in _SOURCE_KEYS if manifest.get(key)), "")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return "malformed_subject", ""
+    return "" if name else "no_source_id", name
+
+
+def _voter_of(name, user, address):
+    """Name of a volunteer; without account the hash of the address, or empty."""
+    name, user, address = (_known_text(text) for text in (name, user, address))
     anonymous = name.startswith("not-logged-in")
     if name and not anonymous:
         return short_name(name)
     if user:
         return short_name(f"user-{user}")
     address = address or name.removeprefix("not-logged-in").strip("-")
-    if address:
-        return short_name(f"ip-{address}")
+    return short_name(f"ip-{address}") if address else ""
+
+
+def _session(metadata):
+    """Name of a volunteer without account and address from the session, or empty."""
     try:
-        session = json.loads(row.get("metadata") or "{}").get("session")
+        session = json.loads(metadata or "{}").get("session")
     except (ValueError, AttributeError, RecursionError):
         session = None
     return short_name(f"session-{str(session)[:32]}") if session else ""
 
 
-def parse_annotation(text, workflow):
-    """Answers of a classification from its JSON (numbers, question -> answer); problems (problem, question, text)."""
-    try:
-        tasks = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}, [("malformed_json", "", text)]
-    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-        return {}, [("malformed_json", "", text)]
-    answers, problems = {}, []
-    for task in tasks:
-        value = task.get("value")
-        inner = isinstance(value, list) and value and all(isinstance(each, dict) and "task" in each for each in value)
-        for each in value if inner else [task]:
-            _add_answer(each, workflow, answers, problems)
-    if not answers and not problems:
-        problems.append(("no_answer", "", text))
-    return answers, problems
-
-
-def _add_answer(task, workflow, answers, problems):
-    name, value = str(task.get("task")), task.get("value")
-    question = workflow.task_codes.get(name)
-    if question is None:
-        problems.append(("unknown_question", name[:_LONGEST_NAME], str(value)))
-        return
-    label = workflow.question_names[question]
-    value = value[0] if isinstance(value, list) and len(value) == 1 else value
-    if value is None or value == []:
-        problems.append(("no_answer", label, ""))
-        return
-    code = None
-    if isinstance(value, str):
-        code = workflow.answer_codes[question].get(plain_text(value))
-    elif isinstance(value, int) and not isinstance(value, bool):  # True equals 1 as a key
-        code = workflow.answer_codes[question].get(value)
-    if code is None:
-        problems.append(("unknown_answer", label, str(value)))
-        return
-    if question in answers:  # the volunteer went back: the later answer stands
-        problems.append(("duplicate", label, workflow.questions[question].answers[answers[question]].name))
-    answers[question] = code
+def _known_text(text):
+    """A text, empty for the NA that R writes in its place."""
+    text = text.strip()
+    return "" if text == "NA" else text
 
 
 def writable(text):
@@ -337,4 +300,4 @@ def _iso(text):
     text = text.strip()
     if len(text) == 23 and text.endswith(" UTC"):
         text = f"{text[:10]}T{text[11:19]}"
-    return text[:32].encode("ascii", "replace")
+    return text if text.isascii() and len(text) <= 32 else text[:32].encode("ascii", "replace").decode()

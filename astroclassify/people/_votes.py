@@ -12,8 +12,9 @@ from astroclassify import tables
 from astroclassify._regular_files import check_regular
 from astroclassify.exceptions import EmptyResultWarning, SchemaError
 
-from ._encode import PROBLEMS, checked_votes, encode
-from ._export import read_export, records, short_name, writable
+from ._encode import PROBLEMS, checked_votes, encode, texts_of
+from ._export import has_columns, read_export, short_name, writable
+from ._records import open_text, records
 from ._workflow import load_workflow
 
 __all__ = ["check_votes", "read_votes"]
@@ -30,35 +31,40 @@ def read_votes(path, *, workflow="hunt", versions=None, workflow_id=None):
     Parameters
     ----------
     path : str or path-like
-        A CSV file that Zooniverse exports (*Data exports*, *classification export*), or a table in VOTES form (CSV with
-        those columns, ECSV, FITS, VOTable, Parquet; without ``time`` the first rows count as the earliest).
+        A CSV file that Zooniverse exports (*Data exports*, *classification export*), packed with gzip or not, or a
+        table in VOTES form (CSV with those columns, ECSV, FITS, VOTable, Parquet; without ``time`` the first rows count
+        as the earliest).
     workflow : str, path-like, ClassScheme or Workflow, optional
-        The questions, see `load_workflow`.
+        The questions, see `load_workflow` and, for a project of your own, `workflow_from_export`.
     versions : sequence of str, optional
         Versions of the workflow that count, ``"12"`` (any ``12.x``) or ``"12.7"``; by default all of them. How often
         each one comes is in the meta of the votes.
     workflow_id : str or int, optional
-        The workflow that counts, where the export holds several; by default all.
+        The workflow that counts; needed where the export holds several (`list_workflows`).
 
     Returns
     -------
     votes : `~astropy.table.QTable`
-        A VOTES table, one row per answer, with ``classification_id`` (of an export; -1 where it is no number). Names
-        of questions and answers are those of the workflow, times are UTC. ``meta["read"]`` counts rows,
-        classifications, problems, versions and workflows.
+        A VOTES table, one row per answer. Names of questions and answers are those of the workflow, times are UTC.
+        Of an export it has ``classification_id`` (-1 where it is no number) and, if the export has them,
+        ``gold_standard`` (whether it was marked so, see `known_labels`) and ``expert`` (``expert``, ``owner`` or
+        empty); its texts are objects, each once in memory. ``meta["read"]`` counts rows, classifications, problems,
+        versions and workflows.
     report : `~astropy.table.QTable`
         The faults, one per row: ``line`` of the file (0: a row of the votes), ``classification_id``,
         ``source_id``, ``voter_id``, ``question``, ``problem`` and the beginning of the ``text``. Problems of lines:
-        ``malformed_row``, ``malformed_json``, ``malformed_subject``, ``no_subject``, ``no_voter``, ``no_answer``,
-        ``other_version``, ``other_workflow``; those of single answers are in `check_votes`. A row with a fault that
-        leaves the votes usable is in both tables.
+        ``malformed_row``, ``malformed_json``, ``malformed_subject``, ``no_subject``, ``no_source_id`` (once per
+        subject, whose number is its name), ``no_voter``, ``no_answer``, ``several_answers``, ``unknown_question``,
+        ``unknown_answer``, ``reworded`` (once per wording, see the notes), ``other_version``, ``other_workflow``; those
+        of votes are in `check_votes`. A row with a fault that leaves the votes usable is in both tables.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     SchemaError
-        If it is neither an export nor a VOTES table.
+        If it is neither an export nor a VOTES table, has several workflows of which none is named, or asks other
+        questions than the workflow.
     ValueError
         If versions or a workflow are given for a table of votes, which does not have them.
 
@@ -72,6 +78,10 @@ def read_votes(path, *, workflow="hunt", versions=None, workflow_id=None):
     A source is named by the entry ``source_id`` (or ``#source_id``) of the subject's manifest, else by Zooniverse's
     number of the subject. A volunteer without account is one voter per address (``user_ip``, a hash), else per session,
     else per classification (``no_voter``).
+
+    An export asks the questions of a workflow if the words of every question are the same, capitals, punctuation and
+    pictures aside, and some answer to it is known. Another wording counts as the same question where the export has the
+    workflow's own as well, in another version, and half of the words are in both (``reworded``).
 
     The file is read as a stream; a line that is not a record affects no other line. Bytes that are not UTF-8 become
     escapes. A classification whose subject differs from the one in its manifest (a truncated line) is a
@@ -88,27 +98,26 @@ def read_votes(path, *, workflow="hunt", versions=None, workflow_id=None):
     check_regular(path, error=SchemaError)
     if isinstance(versions, str):
         raise TypeError(f"versions must be a sequence of texts such as ['16'], got {versions!r}")
-    if path.suffix.lower() != ".csv":
-        _check_plain(path, versions, workflow_id)
-        votes, notes, counts = checked_votes(tables.read(path)), [], {}
+    export = None
+    if not path.name.lower().endswith((".csv", ".csv.gz")):
+        votes, notes, counts = tables.read(path), [], {}
     else:
-        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            header = next(records(file), (1, [], None))[1] or []
-            file.seek(0)
-            if {name for name, _ in tables.VOTES.columns} - {"time"} <= set(header):
-                _check_plain(path, versions, workflow_id)
+        with open_text(path) as file:
+            header = next(records(file), (1, [], None))[1]
+        with open_text(path) as file:
+            if has_columns(header, {name for name, _ in tables.VOTES.columns} - {"time"}):
                 votes, notes, counts = _read_plain(file)
-                votes = checked_votes(votes)
             else:
                 workflow_id = None if workflow_id is None else str(workflow_id)
                 export = read_export(file, workflow, versions=versions, workflow_id=workflow_id)
-                votes, notes = QTable(export.columns(), copy=False), export.report
-                counts = {
-                    "rows": export.n_rows,
-                    "classifications": export.n_used,
-                    "versions": dict(sorted(export.seen_versions.items())),
-                    "workflows": dict(sorted(export.seen_workflows.items())),
-                }
+    if export is None:
+        if versions is not None or workflow_id is not None:
+            raise ValueError(f"versions and workflow_id are for exports, got a table of votes, {path.name!r}")
+        votes = tables.plain_table(checked_votes(votes))
+    else:
+        votes, notes = QTable(export.columns(), copy=False), export.report
+        counts = {"rows": export.n_rows, "classifications": export.n_used, **export.seen_counts()}
+        del export  # its lists are as large as the table
     votes.meta.update(tables.provenance(workflow=workflow.name))
     report = _report([*notes, *_vote_notes(votes, workflow)])
     problems = Counter(report["problem"].tolist())
@@ -164,13 +173,13 @@ def check_votes(votes, *, workflow="hunt"):
 def _vote_notes(votes, workflow):
     _, problems = encode(votes, workflow)
     rows = np.flatnonzero(problems)
-    has_number = "classification_id" in votes.colnames
-    notes = []
-    for row in rows.tolist():
-        number = str(votes["classification_id"][row]) if has_number else ""
-        names = (short_name(votes[name][row]) for name in ("source_id", "voter_id", "question"))
-        notes.append((0, number, *names, PROBLEMS[problems[row]], short_name(votes["answer"][row]), row))
-    return notes
+    wrong = votes[rows]
+    numbers = map(str, wrong["classification_id"]) if "classification_id" in votes.colnames else [""] * len(rows)
+    columns = (texts_of(wrong[name]) for name in ("source_id", "voter_id", "question", "answer"))
+    return [
+        (0, number, *map(short_name, names), PROBLEMS[problems[row]], short_name(answer), row)
+        for row, number, *names, answer in zip(rows.tolist(), numbers, *columns, strict=True)
+    ]
 
 
 def _report(notes):
@@ -179,11 +188,6 @@ def _report(notes):
     for number, name in enumerate((*_REPORT, "row")):
         table[name] = np.array([row[number] for row in rows], dtype=np.int64 if name in ("line", "row") else str)
     return table
-
-
-def _check_plain(path, versions, workflow_id):
-    if versions is not None or workflow_id is not None:
-        raise ValueError(f"versions and workflow_id are for exports, got a table of votes, {path.name!r}")
 
 
 def _read_plain(file):

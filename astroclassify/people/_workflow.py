@@ -1,8 +1,7 @@
 """Workflows: the questions that voters are asked, as a decision tree that ends in outcomes."""
 
 import json
-import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -13,10 +12,10 @@ from astroclassify.data import FOLDER as DATA
 from astroclassify.exceptions import SchemaError
 from astroclassify.schemes import ClassScheme, get_scheme
 
+from ._wording import NAME, check_workflow, plain_text
+
 __all__ = ["Answer", "Outcome", "Question", "Workflow", "load_workflow"]
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-_PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)")
 _LARGEST = 1_000_000  # bytes of a workflow file
 
 
@@ -32,12 +31,18 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """A question: its name in tables, the text, its answers, and the name of its task in Zooniverse exports."""
+    """
+    A question: its name in tables, the text, its answers, and the name of its task in Zooniverse exports.
+
+    Of a task in which several choices may be ticked each ``choice`` is a question: the first of its two answers is that
+    it was ticked, the second that it was not.
+    """
 
     name: str
     text: str
     answers: tuple
     task: str = ""
+    choice: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,50 +91,7 @@ class Workflow:
     version: int = 1
 
     def __post_init__(self):
-        _check_names("questions", [question.name for question in self.questions])
-        _check_names("outcomes", [outcome.name for outcome in self.outcomes], least=2)
-        _check_names("questions and outcomes", [*self.question_names, *self.outcome_names])
-        self._check_codes()
-        place = {question.name: number for number, question in enumerate(self.questions)}
-        reached = {self.questions[0].name}
-        for number, question in enumerate(self.questions):
-            names = [answer.name for answer in question.answers]
-            _check_names(f"answers of question {question.name!r}", names, least=2)
-            for answer in question.answers:
-                where = f"answer {answer.name!r} of question {question.name!r}"
-                if not isinstance(answer.text, str):
-                    raise SchemaError(f"{where} must have a text, got {answer.text!r}")
-                if bool(answer.next) == bool(answer.outcome):
-                    raise SchemaError(f"{where} must lead either to a question or to an outcome")
-                if answer.next and place.get(answer.next, -1) <= number:
-                    raise SchemaError(f"{where} must lead to a later question, got {answer.next!r}")
-                if answer.outcome and answer.outcome not in self.outcome_names:
-                    raise SchemaError(f"{where} must lead to one of {self.outcome_names}, got {answer.outcome!r}")
-                reached.add(answer.next or answer.outcome)
-        lost = [name for name in (*place, *self.outcome_names) if name not in reached]
-        if lost:
-            raise SchemaError(f"workflow {self.name!r}: no answer leads to {lost}")
-
-    def _check_codes(self):
-        """Check that in an export each task means one question, and each text one of its answers."""
-        for question in self.questions:
-            if not isinstance(question.task, str):
-                raise SchemaError(f"task of question {question.name!r} must be a text, got {question.task!r}")
-            others = {name for each in self.questions if each is not question for name in (each.name, each.task)} - {""}
-            if {question.name, question.task} & others:
-                raise SchemaError(f"name and task of question {question.name!r} must be those of no other question")
-            for answer in question.answers:
-                others = {plain_text(text) for each in question.answers if each is not answer
-                          for text in (each.name, each.text) if isinstance(text, str)} - {""}  # fmt: skip
-                if {plain_text(answer.name), plain_text(str(answer.text))} & others:
-                    raise SchemaError(
-                        f"name and text of answer {answer.name!r} of question {question.name!r} must be those of no "
-                        "other answer, capitals and pictures aside"
-                    )
-        for outcome in self.outcomes:
-            if not isinstance(outcome.classes, dict):
-                got = repr(outcome.classes)
-                raise SchemaError(f"classes of outcome {outcome.name!r} must be scheme -> class, got {got}")
+        check_workflow(self)
 
     @cached_property
     def outcome_names(self):
@@ -251,6 +213,28 @@ class Workflow:
         except (AttributeError, KeyError, TypeError) as error:
             raise SchemaError(f"not a workflow: {type(error).__name__}: {error}") from error
 
+    def to_dict(self):
+        """
+        What `from_dict` takes, and a workflow file holds as JSON.
+
+        Returns
+        -------
+        dict
+            ``name``, ``version``, ``questions`` and ``outcomes``, without what is empty.
+
+        Examples
+        --------
+        >>> from astroclassify.people import load_workflow
+        >>> load_workflow("cluster").to_dict()["outcomes"][1]["name"]
+        'other'
+        """
+        content = json.loads(json.dumps(asdict(self)))
+        answers = (answer for question in content["questions"] for answer in question["answers"])
+        for part in (*content["questions"], *content["outcomes"], *answers):
+            for key in [key for key, value in part.items() if not value and key != "text"]:
+                del part[key]
+        return content
+
     @cached_property
     def answer_names(self):
         """Names of the answers as an array (n_questions, largest number of answers), filled with empty texts."""
@@ -260,13 +244,19 @@ class Workflow:
 
     @cached_property
     def paths(self):
-        """Number of each outcome's answer to each question (n_outcomes, n_questions), -1 where it is not asked."""
+        """
+        Number of each outcome's answer to each question (n_outcomes, n_questions), -1 where it is not asked, or where
+        several answers lead to the outcome.
+        """
         paths = np.full((len(self.outcomes), len(self.questions)), -1)
         for row, outcome in zip(paths, self.outcome_names, strict=True):
-            path = self.path_to(outcome)
-            for number, question in enumerate(self.questions):
-                if question.name in path:
-                    row[number] = [answer.name for answer in question.answers].index(path[question.name])
+            reached = {outcome}
+            for number, question in reversed([*enumerate(self.questions)]):
+                ways = [place for place, answer in enumerate(question.answers)
+                        if (answer.outcome or answer.next) in reached]  # fmt: skip
+                if ways:
+                    reached.add(question.name)
+                    row[number] = ways[0] if len(ways) == 1 else -1
         return paths
 
     @cached_property
@@ -280,14 +270,33 @@ class Workflow:
 
     @cached_property
     def task_codes(self):
-        """Names of a question in an export -> its number."""
+        """Names of a question in a table of votes -> its number."""
         questions = enumerate(self.questions)
-        return {name: number for number, question in questions for name in (question.name, question.task) if name}
+        return {
+            name: number
+            for number, question in questions
+            for name in (question.name, "" if question.choice else question.task)
+            if name
+        }
 
+    @cached_property
+    def choice_codes(self):
+        """Task -> text of a choice (``plain_text``), or its number in old exports -> number of the question."""
+        codes = {}
+        for number, question in enumerate(self.questions):
+            if question.choice:
+                known = codes.setdefault(question.task, {})
+                place = len(set(known.values()))
+                known[plain_text(question.choice)] = known[place] = number
+        return codes
 
-def plain_text(text):
-    """Text without Markdown pictures and emphasis, in lower case, as answers are compared."""
-    return " ".join(_PICTURE.sub(" ", text).replace("*", " ").split()).lower()
+    def task_number(self, task):
+        """Number of the question that a task of an export asks, of several choices the first; None if there is none."""
+        if task is None:  # which does not matter where there is one question
+            return 0 if len(self.questions) == 1 else None
+        task = str(task)
+        choices = self.choice_codes.get(task)
+        return next(iter(choices.values())) if choices else self.task_codes.get(task)
 
 
 def load_workflow(workflow="hunt"):
@@ -340,7 +349,7 @@ def load_workflow(workflow="hunt"):
     path = Path(workflow)
     if path.suffix != ".json":
         path = DATA / f"workflow_{workflow}.json"
-        if not _NAME.fullmatch(str(workflow)) or not path.is_file():
+        if not NAME.fullmatch(str(workflow)) or not path.is_file():
             return _scheme_workflow(workflow)
     if check_regular(path, "workflow", error=SchemaError).st_size > _LARGEST:
         raise SchemaError(f"workflow: {str(path)!r} is larger than {_LARGEST} bytes")
@@ -359,9 +368,3 @@ def _scheme_workflow(name):
         raise SchemaError(
             f"workflow must be one of {packaged}, a class scheme or a file that ends in .json, got {str(name)!r}"
         ) from None
-
-
-def _check_names(what, names, *, least=1):
-    wrong = [name for name in names if not isinstance(name, str) or not _NAME.fullmatch(name)]
-    if wrong or len(names) < least or len(set(names)) != len(names):
-        raise SchemaError(f"{what} must be at least {least} different names of letters, digits, _ and -, got {names}")

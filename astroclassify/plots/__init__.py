@@ -3,6 +3,7 @@
 from ._candidates import plot_examples, plot_purity, plot_who_differs
 from ._maps import plot_mean_maps
 from ._people import plot_judge_roc, plot_skill, plot_who_was_right
+from ._prediction import plot_prediction
 from ._samples import plot_images, plot_population
 from ._scores import plot_confusion, plot_learning_curve, plot_precision_recall, plot_reliability, plot_roc, plot_scores
 from ._survey import plot_completeness, plot_extent_plane, plot_field
@@ -18,6 +19,7 @@ __all__ = [
     "plot_learning_curve",
     "plot_mean_maps",
     "plot_population",
+    "plot_prediction",
     "plot_precision_recall",
     "plot_purity",
     "plot_reliability",

@@ -1,22 +1,30 @@
-"""Shared parts of the figures: colours, empty figures, panels, checks of tables, ROC axes."""
+"""Shared parts of the figures: colours, axes, panels, checks of tables, bands of an image, ROC curves."""
 
 import numpy as np
+from astropy.nddata import CCDData
 from scipy.integrate import trapezoid
 
 from astroclassify._checks import require
-from astroclassify.exceptions import SchemaError
+from astroclassify.exceptions import ArgumentError, SchemaError
+from astroclassify.images import Cutout, read_image
+from astroclassify.images._pictures import stretch_of
+from astroclassify.schemes import flag_names
 from astroclassify.tables import plain_column, plain_table
 
 __all__ = [
     "COLOURS",
     "MARKERS",
+    "axes_for",
+    "bands_of",
     "check_columns",
     "draw_roc",
+    "flags_in_words",
+    "is_predictions",
     "named_tables",
-    "new_axes",
     "new_figure",
     "new_panels",
     "row_texts",
+    "sky_norm",
     "style",
 ]
 
@@ -37,10 +45,14 @@ def new_figure(width, height):
     return require("matplotlib.figure", extra="plots").Figure(figsize=(width, height), layout="constrained")
 
 
-def new_axes(width, height):
-    """Figure of a size in inches, and its axes."""
-    figure = new_figure(width, height)
-    return figure, figure.subplots()
+def axes_for(ax, width, height, **settings):
+    """Figure and axes to draw on: those that were given, or new ones of a size in inches."""
+    if ax is None:
+        figure = new_figure(width, height)
+        return figure, figure.add_subplot(**settings)
+    if not hasattr(ax, "plot"):
+        raise ArgumentError(f"ax must be axes of Matplotlib or None, got {type(ax).__name__}")
+    return ax.get_figure(), ax
 
 
 def new_panels(n, n_columns, size, margin=(0, 0), **settings):
@@ -72,9 +84,41 @@ def row_texts(column):
     return plain_column(column, "").astype(str)
 
 
-def draw_roc(lines, digits):
+def is_predictions(table):
+    """Whether a table is one of PREDICTIONS, and none of scores or curves."""
+    return "label_pred" in getattr(table, "colnames", ())
+
+
+def flags_in_words(flags):
+    """Names of the flags that are set, for a picture."""
+    return ", ".join(name.replace("_", " ") for name in flag_names(flags))
+
+
+def bands_of(image):
+    """Band -> image of a path, an image or a cutout, X-rays first."""
+    if isinstance(image, CCDData):
+        return {"xray": image}
+    if not isinstance(image, Cutout):
+        try:
+            image = Cutout.read(image)
+        except ValueError:  # not a cutout of several bands
+            return {"xray": read_image(image)}
+    return dict(sorted(image.bands.items(), key=lambda item: item[0] != "xray"))
+
+
+def sky_norm(data, stretch):
+    """Scale of colours of an image of the sky, from zero to its 99.8th percentile."""
+    from astropy.visualization import ImageNormalize
+
+    seen = data[np.isfinite(data)]
+    top = float(np.percentile(seen, 99.8)) if seen.size else 0.0
+    top = top if top > 0 else float(seen.max(initial=0.0)) or 1.0
+    return ImageNormalize(vmin=0.0, vmax=top, stretch=stretch_of(stretch), clip=False)
+
+
+def draw_roc(lines, digits, ax=None):
     """Figure and axes with ROC curves; ``lines`` has name, table and colour and line style of each."""
-    figure, axis = new_axes(4.6, 4.4)
+    figure, axis = axes_for(ax, 4.6, 4.4)
     axis.plot([0, 1], [0, 1], color="0.7", lw=0.8)
     for name, table, colour, line in lines:
         fpr, tpr = np.asarray(table["fpr"], float), np.asarray(table["tpr"], float)

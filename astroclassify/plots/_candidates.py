@@ -1,15 +1,17 @@
 """Figures of classified candidates; part of `astroclassify.plots`."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from astroclassify import tables
+from astroclassify._checks import check_choice
 from astroclassify.exceptions import SchemaError
-from astroclassify.images import Cutout, read_image
-from astroclassify.images._pictures import SCALES, smooth, valid_values
+from astroclassify.images._pictures import SCALES, STRETCHES, smooth, valid_values
 from astroclassify.schemes import Flag
 from astroclassify.tables import plain_column
 
-from ._base import COLOURS, check_columns, new_axes, new_panels, row_texts, style
+from ._base import COLOURS, axes_for, bands_of, check_columns, flags_in_words, new_panels, row_texts, style
 from ._survey import draw_bounds, extents_of
 
 __all__ = ["plot_examples", "plot_purity", "plot_who_differs"]
@@ -18,7 +20,7 @@ _VERDICTS = {"TP": (True, True), "FP": (False, True), "FN": (True, False), "TN":
 _SHOWN = ("TP", "FP", "FN")
 
 
-def plot_examples(sample, predictions, *, class_name="cluster", n_examples=4):
+def plot_examples(sample, predictions, *, class_name="cluster", n_examples=4, stretch="asinh"):
     """
     True and false positives and false negatives: X-ray and optical image side by side (as in Kosiba et al. 2020).
 
@@ -32,12 +34,15 @@ def plot_examples(sample, predictions, *, class_name="cluster", n_examples=4):
         The class that is positive.
     n_examples : int, optional
         Largest number for each verdict, spread evenly over the probabilities.
+    stretch : str, optional
+        ``"asinh"``, ``"log"``, ``"sqrt"`` or ``"linear"``.
 
     Returns
     -------
     `~matplotlib.figure.Figure`
-        One line for each verdict, most probable first. Above each pair the probability of the class and the label in
-        the sample. X-ray images are smoothed; each image has a scale of its own.
+        One line for each verdict, most probable first. Above each pair the probability of the class, the label in the
+        sample, and the flags of the prediction. X-ray images are smoothed; each image has a scale of its own. It has
+        several panels, so it takes no ``ax``.
 
     Raises
     ------
@@ -53,15 +58,16 @@ def plot_examples(sample, predictions, *, class_name="cluster", n_examples=4):
     >>> first = predictions[predictions["seed"] == 0]  # doctest: +SKIP
     >>> figure = plot_examples(tables.read_sample("candidates"), first)  # doctest: +SKIP
     """
+    check_choice("stretch", stretch, STRETCHES)
     probability = f"p_{class_name}"
-    predictions = check_columns(predictions, ("source_id", "label", "label_pred", probability), "predictions")
+    predictions = check_columns(predictions, ("source_id", "label", "label_pred", probability, "flags"), "predictions")
     names = row_texts(predictions["source_id"])
     if len(set(names)) < len(names):
         raise SchemaError("predictions must have one row per source_id: choose one of several seeds")
     sample = tables.plain_table(sample)
     usable = (np.asarray(sample["flags"]) & Flag.FAILED.value) == 0
     place = {str(name): row for row, name in enumerate(sample["source_id"]) if usable[row]}
-    p = plain_column(predictions[probability]).astype(float)
+    p, flags = plain_column(predictions[probability]).astype(float), np.asarray(predictions["flags"])
     is_class, said = (row_texts(predictions[name]) == class_name for name in ("label", "label_pred"))
     known = np.isfinite(p) & (row_texts(predictions["label"]) != "") & np.isin(names, list(place))
     chosen = {}
@@ -76,7 +82,7 @@ def plot_examples(sample, predictions, *, class_name="cluster", n_examples=4):
             f"predictions have no {', '.join(_SHOWN)} of class {class_name!r} with an image in the sample"
         )
     paths = tables.image_paths(sample)
-    examples = {v: [(row, _bands(paths[place[names[row]]])) for row in rows] for v, (rows, _) in chosen.items()}
+    examples = {v: [(row, bands_of(paths[place[names[row]]])) for row in rows] for v, (rows, _) in chosen.items()}
     n_bands = max(len(bands) for each in examples.values() for _, bands in each)
     n_columns = n_bands * max(len(each) for each in examples.values())
     figure, axes = new_panels(len(examples) * n_columns, n_columns, (1.35, 1.65))
@@ -86,30 +92,24 @@ def plot_examples(sample, predictions, *, class_name="cluster", n_examples=4):
         for number, (row, bands) in enumerate(each):
             panels = line[number * n_bands : (number + 1) * n_bands]
             for axis, (band, image) in zip(panels, bands.items(), strict=False):
-                axis.imshow(_brightness(band, image), origin="lower", cmap="inferno" if band == "xray" else "gray")
+                axis.imshow(
+                    _brightness(band, image, stretch), origin="lower", cmap="inferno" if band == "xray" else "gray"
+                )
             label = str(sample["label"][place[names[row]]])
-            panels[0].set_title(f"p = {p[row]:.2f}  {label}", fontsize=8, loc="left")
+            words = flags_in_words(flags[row])
+            panels[0].set_title(f"p = {p[row]:.2f}  {label}" + (f"\n{words}" if words else ""), fontsize=8, loc="left")
         line[0].text(-0.12, 0.5, f"{verdict} ({chosen[verdict][1]})", transform=line[0].transAxes, rotation=90,
                      ha="right", va="center", fontsize=9)  # fmt: skip
     return figure
 
 
-def _bands(path):
-    """Band -> image of a file, X-rays first."""
-    try:
-        bands = Cutout.read(path).bands
-    except ValueError:  # not a cutout of several bands
-        return {"xray": read_image(path)}
-    return dict(sorted(bands.items(), key=lambda item: item[0] != "xray"))
-
-
-def _brightness(band, image):
+def _brightness(band, image, stretch):
     values, valid = valid_values(image)
     values = smooth(image) if band == "xray" else values
-    return SCALES.get(band, SCALES["optical"]).apply(values, valid)
+    return replace(SCALES.get(band, SCALES["optical"]), stretch=stretch).apply(values, valid)
 
 
-def plot_who_differs(table, first, second):
+def plot_who_differs(table, first, second, *, ax=None):
     """
     Extent against extension likelihood: where two judges are both right, one of them, or neither.
 
@@ -119,6 +119,8 @@ def plot_who_differs(table, first, second):
         What `astroclassify.people.who_was_right` gives with ``candidates=``.
     first, second : str
         Two of its judges.
+    ax : `~matplotlib.axes.Axes`, optional
+        Axes to draw on; by default those of a new figure.
 
     Returns
     -------
@@ -154,7 +156,7 @@ def plot_who_differs(table, first, second):
         f"{second} alone": (~right[0] & right[1], COLOURS[1], 24),
         "both wrong": (~right[0] & ~right[1], COLOURS[2], 24),
     }
-    figure, axis = new_axes(5.6, 4.8)
+    figure, axis = axes_for(ax, 5.6, 4.8)
     is_cluster = np.asarray(table["is_cluster"], bool)
     for name, (rows, colour, size) in kinds.items():
         for marker, of_kind in (("s", is_cluster), ("o", ~is_cluster)):
@@ -170,7 +172,7 @@ def plot_who_differs(table, first, second):
     return figure
 
 
-def plot_purity(curves, table=None):
+def plot_purity(curves, table=None, *, ax=None):
     """
     Purity against clusters per square degree, for every cut, with the cuts at one purity as points.
 
@@ -182,6 +184,8 @@ def plot_purity(curves, table=None):
         What `astroclassify.nn.clusters_per_area` gives for the same: a marker with its intervals for each selection,
         and the purity that was asked for as a dotted line. Such a marker lies below its line where the cut is worse on
         other fields than at home.
+    ax : `~matplotlib.axes.Axes`, optional
+        Axes to draw on; by default those of a new figure.
 
     Returns
     -------
@@ -205,7 +209,7 @@ def plot_purity(curves, table=None):
     curves = check_columns(curves, ("selection", "density", "purity"), "curves")
     if not len(curves):
         raise SchemaError("curves must have at least one row")
-    figure, axis = new_axes(6.0, 4.4)
+    figure, axis = axes_for(ax, 6.0, 4.4)
     unit = curves["density"].unit
     names = list(dict.fromkeys(row_texts(curves["selection"])))
     for number, name in enumerate(names):

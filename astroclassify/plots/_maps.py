@@ -26,7 +26,8 @@ def plot_mean_maps(maps, profiles):
     `~matplotlib.figure.Figure`
         The figure. Cells are blocks of one value, nothing is interpolated; all maps have one colour scale, with zero in
         its middle. The square in the corner of each map and the bar in the profiles are one cell. The dashed frame is
-        the field: cells are drawn over the region they cover, which may extend half a cell beyond it.
+        the field: cells are drawn over the region they cover, which may extend half a cell beyond it. It has several
+        panels, so it takes no ``ax``.
 
     Raises
     ------

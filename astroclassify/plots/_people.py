@@ -24,7 +24,7 @@ _SKILLS = ("skill", "agreement")
 _BINS = 25
 
 
-def plot_judge_roc(curves, comparison=None):
+def plot_judge_roc(curves, comparison=None, *, ax=None):
     """
     ROC curves of the vote fraction of volunteers and of the probabilities of networks, with the labels as points.
 
@@ -35,6 +35,8 @@ def plot_judge_roc(curves, comparison=None):
     comparison : `~astropy.table.QTable`, optional
         What `astroclassify.people.compare_labels` gives: a marker for each judge, where its labels are. Judges without
         numbers, such as experts, have this alone.
+    ax : `~matplotlib.axes.Axes`, optional
+        Axes to draw on; by default those of a new figure.
 
     Returns
     -------
@@ -64,7 +66,7 @@ def plot_judge_roc(curves, comparison=None):
         comparison = check_columns(comparison, ("judge", "fpr", "recall"), "comparison")
         names = list(dict.fromkeys([*names, *row_texts(comparison["judge"]).tolist()]))
     lines = [(name, curve, *style(names.index(str(name)))[:2]) for name, curve in curves.items()]
-    figure, axis = draw_roc(lines, digits=3)
+    figure, axis = draw_roc(lines, 3, ax)
     if comparison is not None:
         _draw_labels(axis, comparison, names, {str(name) for name in curves})
     axis.legend(fontsize=8, loc="lower right")
@@ -96,7 +98,7 @@ def plot_who_was_right(table, *, judges=None):
     `~matplotlib.figure.Figure`
         The figure, with the bounds of C1 and C2. Axes are logarithmic; values below 0.5, so also an extension
         likelihood of zero, are drawn at 0.5. Sources without a result of the fit are left out and counted in the title;
-        the legend counts what is drawn.
+        the legend counts what is drawn. It has a panel for each judge, so it takes no ``ax``.
 
     Raises
     ------
@@ -162,7 +164,8 @@ def plot_skill(skill, *, measure=None):
     -------
     `~matplotlib.figure.Figure`
         The figure. At the right the share of the volunteers in each bin, and the share of the classifications: a few
-        volunteers give most of them. Volunteers without a number are left out and counted in the title.
+        volunteers give most of them. Volunteers without a number are left out and counted in the title. It has two
+        panels, so it takes no ``ax``.
 
     Raises
     ------

@@ -9,15 +9,12 @@ from astroclassify.images import read_image
 from astroclassify.images._pictures import Scale, valid_values
 from astroclassify.schemes import C_SB_BOUNDS, COOL_CORE, N_E_BOUNDS, T_COOL_BOUNDS, Flag
 
-from ._base import COLOURS, new_figure, new_panels
+from ._base import COLOURS, flags_in_words, new_figure, new_panels
 
 __all__ = ["plot_images", "plot_population"]
 
-# Counts span four decades: a logarithmic scale shows core and outskirts alike.
-_SCALE = Scale("log", 0.0, 100.0)
 
-
-def plot_images(sample, predictions=None, *, n_columns=6, n_max=24):
+def plot_images(sample, predictions=None, *, n_columns=6, n_max=24, stretch="log"):
     """
     Grid of the images of a sample, each with its label and, if given, its predicted class.
 
@@ -26,22 +23,26 @@ def plot_images(sample, predictions=None, *, n_columns=6, n_max=24):
     sample : `~astropy.table.QTable`
         A SAMPLE table as `~astroclassify.tables.read_sample` gives it.
     predictions : `~astropy.table.QTable`, optional
-        A PREDICTIONS table; rows are found by ``source_id``. A wrong class is written in red.
+        A PREDICTIONS table; rows are found by ``source_id``. A wrong class is written in red, flags are named.
     n_columns : int, optional
         Images per line.
     n_max : int, optional
         Largest number of images, spread evenly over the rows sorted by cooling time.
+    stretch : str, optional
+        ``"asinh"``, ``"log"``, ``"sqrt"`` or ``"linear"``. Counts span four decades: the logarithm shows core and
+        outskirts alike.
 
     Returns
     -------
     `~matplotlib.figure.Figure`
-        The figure.
+        The figure. It has a panel for each image, so it takes no ``ax``.
 
     Raises
     ------
-    SchemaError, MissingDependencyError
-        If the sample has no image; if matplotlib is not installed.
+    ArgumentError, SchemaError, MissingDependencyError
+        If the stretch is not known; if the sample has no image; if matplotlib is not installed.
     """
+    scale = Scale(stretch, 0.0, 100.0)
     sample = tables.plain_table(sample)
     paths = tables.image_paths(sample)
     usable = np.flatnonzero((np.asarray(sample["flags"]) & Flag.FAILED.value) == 0)
@@ -54,7 +55,7 @@ def plot_images(sample, predictions=None, *, n_columns=6, n_max=24):
     figure, axes = new_panels(len(shown), n_columns, (2.0, 2.35))
     for axis, row in zip(axes, shown, strict=False):
         axis.set_axis_off()
-        axis.imshow(_SCALE.apply(*valid_values(read_image(paths[row]))), origin="lower", cmap="inferno")
+        axis.imshow(scale.apply(*valid_values(read_image(paths[row]))), origin="lower", cmap="inferno")
         truth = str(sample["label"][row])
         title = f"{truth}  {t_cool[row]:.2g} Gyr" if np.isfinite(t_cool[row]) else truth
         guess = guessed.get(str(sample["source_id"][row]))
@@ -63,6 +64,8 @@ def plot_images(sample, predictions=None, *, n_columns=6, n_max=24):
             label = str(guess["label_pred"])
             title += f"\n\N{RIGHTWARDS ARROW} {label}" + (f" ({guess[f'p_{label}']:.2f})" if label else "no answer")
             colour = "black" if label == truth or not truth else "#C00000"
+            words = flags_in_words(guess["flags"])
+            title += f"\n{words}" if words else ""
         axis.set_title(title, fontsize=8, color=colour)
     return figure
 
@@ -79,7 +82,7 @@ def plot_population(sample):
     Returns
     -------
     `~matplotlib.figure.Figure`
-        The figure.
+        The figure. It has two panels, so it takes no ``ax``.
 
     Raises
     ------

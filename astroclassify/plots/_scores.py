@@ -5,7 +5,7 @@ import numpy as np
 from astroclassify.exceptions import SchemaError
 from astroclassify.schemes import ClassScheme
 
-from ._base import check_columns, draw_roc, named_tables, new_axes, new_figure, row_texts, style
+from ._base import axes_for, check_columns, draw_roc, is_predictions, named_tables, new_figure, row_texts, style
 
 __all__ = [
     "plot_confusion",
@@ -17,7 +17,7 @@ __all__ = [
 ]
 
 
-def plot_confusion(predictions, *, title=""):
+def plot_confusion(predictions, *, title="", ax=None):
     """
     Confusion matrix: true classes down, predicted classes across.
 
@@ -28,6 +28,8 @@ def plot_confusion(predictions, *, title=""):
         the title.
     title : str, optional
         Text above.
+    ax : `~matplotlib.axes.Axes`, optional
+        Axes to draw on; by default those of a new figure.
 
     Returns
     -------
@@ -50,7 +52,7 @@ def plot_confusion(predictions, *, title=""):
     ]
     matrix = np.zeros((scheme.n_classes, scheme.n_classes), int)
     np.add.at(matrix, tuple(np.transpose(pairs)) if pairs else ([], []), 1)
-    figure, axis = new_axes(4.2, 3.9)
+    figure, axis = axes_for(ax, 4.2, 3.9)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for true, guess in np.ndindex(matrix.shape):
@@ -66,17 +68,20 @@ def plot_confusion(predictions, *, title=""):
     return figure
 
 
-def plot_scores(scores, *, measure="f1"):
+def plot_scores(scores, *, measure="f1", ax=None):
     """
     Compare methods: one measure per class and its mean, with intervals.
 
     Parameters
     ----------
-    scores : dict
-        Name of the method -> SCORES table, or what `astroclassify.nn.score_seeds` gives (bars then have the scatter
-        over seeds).
+    scores : `~astropy.table.QTable` or dict
+        PREDICTIONS with the true ``label``, or SCORES, or what `astroclassify.nn.score_seeds` gives (bars then have the
+        scatter over seeds); or name of a method -> such a table. PREDICTIONS are scored as by `astroclassify.nn.score`
+        with ``rng=0``, those of several seeds as by `~astroclassify.nn.score_seeds`.
     measure : str, optional
         Column to show.
+    ax : `~matplotlib.axes.Axes`, optional
+        Axes to draw on; by default those of a new figure.
 
     Returns
     -------
@@ -85,11 +90,11 @@ def plot_scores(scores, *, measure="f1"):
 
     Raises
     ------
-    MissingDependencyError
-        If matplotlib is not installed.
+    SchemaError, MissingDependencyError
+        If a table has no such columns, or PREDICTIONS no labels; if matplotlib is not installed.
     """
-    scores = named_tables(scores, ("class", measure), "scores")
-    figure, axis = new_axes(7.0, 3.6)
+    scores = named_tables(_scored(scores, _scores_of), ("class", measure), "scores")
+    figure, axis = axes_for(ax, 7.0, 3.6)
     step = 0.8 / max(len(scores), 1)
     for number, (method, table) in enumerate(scores.items()):
         colour, line, _ = style(number)
@@ -106,9 +111,42 @@ def plot_scores(scores, *, measure="f1"):
     names = row_texts(next(iter(scores.values()))["class"]) if scores else []
     axis.set_xticks(range(len(names)), names)
     axis.set(ylabel=measure, ylim=(0, 1))
-    # Above the axes: inside, it would cover the bars of good methods.
-    figure.legend(fontsize=8, ncols=4, loc="outside upper center")
+    if any(scores):  # above the axes: inside, the legend would cover the bars of good methods
+        axis.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
+
+
+def _scored(tables, score):
+    """A table, or tables by name, with ``score(table)`` in the place of PREDICTIONS."""
+    if isinstance(tables, dict):
+        return {name: _scored(table, score) for name, table in tables.items()}
+    return score(tables) if is_predictions(tables) else tables
+
+
+# The scores need scikit-learn, which takes a second: imported when predictions are drawn.
+def _scores_of(predictions):
+    from astroclassify._scores import _scores, _seeds
+
+    return _seeds.score_seeds(predictions) if "seed" in predictions.colnames else _scores.score(predictions, rng=0)
+
+
+def _roc_of(predictions):
+    from astroclassify._scores import _scores, _seeds
+
+    return _seeds.roc_seeds(predictions) if "seed" in predictions.colnames else _scores.roc(predictions)
+
+
+def _precision_recall_of(predictions):
+    from astroclassify._scores._scores import precision_recall
+
+    return precision_recall(predictions)
+
+
+def _reliability_of(predictions):
+    from astroclassify._scores._calibration import TOP, reliability
+
+    bins = reliability(predictions)
+    return bins[bins["class"] == TOP]
 
 
 def _curves_of(curves, names, class_name):
@@ -129,17 +167,20 @@ def _curves_of(curves, names, class_name):
     return chosen, class_name
 
 
-def plot_roc(curves, *, class_name=None):
+def plot_roc(curves, *, class_name=None, ax=None):
     """
     ROC curves: true against false positive rate, with the areas under them.
 
     Parameters
     ----------
     curves : `~astropy.table.QTable` or dict
-        What `astroclassify.nn.roc` gives, drawn with one line for each class; or name of a method -> such a table,
-        drawn with one line for each method. Of `astroclassify.nn.roc_seeds`: with the scatter over seeds as a band.
+        PREDICTIONS with the true ``label``, or what `astroclassify.nn.roc` gives of them, drawn with one line for each
+        class; or name of a method -> such a table, drawn with one line for each method. PREDICTIONS of several seeds,
+        or what `astroclassify.nn.roc_seeds` gives of them: with the scatter over seeds as a band.
     class_name : str, optional
         Class to show; with several methods the first of the table by default.
+    ax : `~matplotlib.axes.Axes`, optional
+        Axes to draw on; by default those of a new figure.
 
     Returns
     -------
@@ -151,24 +192,27 @@ def plot_roc(curves, *, class_name=None):
     SchemaError, MissingDependencyError
         If a table has no such columns, or no curve of the class; if matplotlib is not installed.
     """
-    chosen, class_name = _curves_of(curves, ("fpr", "tpr"), class_name)
+    chosen, class_name = _curves_of(_scored(curves, _roc_of), ("fpr", "tpr"), class_name)
     lines = [(label, table, *style(number)[:2]) for number, (label, table) in enumerate(chosen.items())]
-    figure, axis = draw_roc(lines, digits=2)
+    figure, axis = draw_roc(lines, 2, ax)
     axis.set_title(class_name or "", fontsize=10)
     axis.legend(fontsize=8, loc="lower right")
     return figure
 
 
-def plot_precision_recall(curves, *, class_name=None):
+def plot_precision_recall(curves, *, class_name=None, ax=None):
     """
     Precision against recall for all thresholds.
 
     Parameters
     ----------
     curves : `~astropy.table.QTable` or dict
-        What `astroclassify.nn.precision_recall` gives, or name of a method -> such a table, as for `plot_roc`.
+        PREDICTIONS with the true ``label``, or what `astroclassify.nn.precision_recall` gives of them; or name of a
+        method -> such a table, as for `plot_roc`.
     class_name : str, optional
         Class to show; with several methods the first of the table by default.
+    ax : `~matplotlib.axes.Axes`, optional
+        Axes to draw on; by default those of a new figure.
 
     Returns
     -------
@@ -180,8 +224,8 @@ def plot_precision_recall(curves, *, class_name=None):
     SchemaError, MissingDependencyError
         If a table has no such columns, or no curve of the class; if matplotlib is not installed.
     """
-    chosen, class_name = _curves_of(curves, ("precision", "recall"), class_name)
-    figure, axis = new_axes(4.6, 4.4)
+    chosen, class_name = _curves_of(_scored(curves, _precision_recall_of), ("precision", "recall"), class_name)
+    figure, axis = axes_for(ax, 4.6, 4.4)
     for number, (label, table) in enumerate(chosen.items()):
         colour, line, _ = style(number)
         axis.step(table["recall"], table["precision"], line, color=colour, label=label, where="post")
@@ -191,7 +235,7 @@ def plot_precision_recall(curves, *, class_name=None):
     return figure
 
 
-def plot_learning_curve(curve, *, measure="f1", class_name="mean"):
+def plot_learning_curve(curve, *, measure="f1", class_name="mean", ax=None):
     """
     Score against the number of training groups, with the scatter over seeds.
 
@@ -203,6 +247,8 @@ def plot_learning_curve(curve, *, measure="f1", class_name="mean"):
         Column to show.
     class_name : str, optional
         Class to show, ``"mean"`` for the mean over classes.
+    ax : `~matplotlib.axes.Axes`, optional
+        Axes to draw on; by default those of a new figure.
 
     Returns
     -------
@@ -215,7 +261,7 @@ def plot_learning_curve(curve, *, measure="f1", class_name="mean"):
         If a table has no such columns or no row of the class; if matplotlib is not installed.
     """
     curves = named_tables(curve, ("class", "n_groups", measure, f"{measure}_std"), "curve")
-    figure, axis = new_axes(5.2, 3.8)
+    figure, axis = axes_for(ax, 5.2, 3.8)
     ticks = set()
     for number, (method, table) in enumerate(curves.items()):
         rows = table[np.asarray(table["class"]) == class_name]
@@ -241,15 +287,18 @@ def plot_reliability(bins):
     Parameters
     ----------
     bins : `~astropy.table.QTable` or dict
-        What `astroclassify.nn.reliability` gives, for one class: ``p_mean`` (mean probability of a bin), ``fraction``
-        (fraction of its answers that are right), its limits ``fraction_lo`` and ``fraction_hi``, and ``n`` (number of
-        answers); or name -> such a table, such as before and after calibration. Bins without answers are not drawn.
+        PREDICTIONS with the true ``label``, of which the most probable class is drawn; or what
+        `astroclassify.nn.reliability` gives of them, for one class: ``p_mean`` (mean probability of a bin),
+        ``fraction`` (fraction of its answers that are right), its limits ``fraction_lo`` and ``fraction_hi``, and ``n``
+        (number of answers); or name -> such a table, such as before and after calibration. Bins without answers are not
+        drawn.
 
     Returns
     -------
     `~matplotlib.figure.Figure`
         The figure; on the diagonal probabilities are right, below it they are too high. Error bars go from
         ``fraction_lo`` to ``fraction_hi``: 95% intervals in which the members of a group do not count as independent.
+        It has two panels, so it takes no ``ax``.
 
     Raises
     ------
@@ -257,7 +306,7 @@ def plot_reliability(bins):
         If a table has no such columns, or holds several classes; if matplotlib is not installed.
     """
     names = ("p_mean", "fraction", "fraction_lo", "fraction_hi", "n")
-    by_name = named_tables(bins, names, "bins")
+    by_name = named_tables(_scored(bins, _reliability_of), names, "bins")
     figure = new_figure(4.6, 5.2)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color="0.7", lw=0.8)

@@ -5,13 +5,13 @@ from astropy import units as u
 
 from astroclassify._checks import check_choice, check_quantity, require
 from astroclassify._x_classes import X_CLASS_BOUNDS
-from astroclassify.exceptions import SchemaError
-from astroclassify.images import pixel_scale
-from astroclassify.images._pictures import STRETCHES, stretch_of, valid_values
+from astroclassify.exceptions import ArgumentError, SchemaError
+from astroclassify.images import SkyImage, pixel_scale
+from astroclassify.images._pictures import STRETCHES, valid_values
 from astroclassify.images._pictures import smooth as smooth_image
 from astroclassify.tables import numbers
 
-from ._base import COLOURS, MARKERS, check_columns, new_axes, new_figure, new_panels, row_texts
+from ._base import COLOURS, MARKERS, axes_for, check_columns, new_panels, row_texts, sky_norm
 
 __all__ = ["draw_bounds", "extents_of", "plot_completeness", "plot_extent_plane", "plot_field"]
 
@@ -25,7 +25,7 @@ _FLOOR = (0.5, 0.5)
 _SMALLEST = 12.0, 0.01  # radius of a region: arcsec, and share of the image's width
 
 
-def plot_field(field, candidates=None, *, stretch="log", smooth=5 * u.arcsec, title=""):
+def plot_field(field, candidates=None, *, stretch="log", smooth=5 * u.arcsec, title="", ax=None):
     """
     Image of a field on its sky coordinates, with a region around each candidate.
 
@@ -43,6 +43,8 @@ def plot_field(field, candidates=None, *, stretch="log", smooth=5 * u.arcsec, ti
         Sigma of the Gaussian with which the image is smoothed; zero for none.
     title : str, optional
         Text above.
+    ax : `~astropy.visualization.wcsaxes.WCSAxes`, optional
+        Axes to draw on, made with ``projection=image.wcs``; by default those of a new figure.
 
     Returns
     -------
@@ -57,16 +59,18 @@ def plot_field(field, candidates=None, *, stretch="log", smooth=5 * u.arcsec, ti
         If the candidates lack a column; if matplotlib is not installed.
     """
     check_choice("stretch", stretch, STRETCHES)
-    figure = new_figure(7.0, 6.4)
-    from astropy.visualization import wcsaxes  # noqa: F401  registers the projection
+    from astropy.visualization import wcsaxes
 
     image = field.to_ccd() if hasattr(field, "to_ccd") else field
+    image = image if isinstance(image, SkyImage) else SkyImage(image)
     pixel = pixel_scale(image).to_value(u.arcsec)
     sigma = check_quantity("smooth", smooth, u.arcsec, shape=()) / pixel
     data = np.where(valid_values(image)[1], np.maximum(smooth_image(image, sigma), 0), np.nan)
-    axis = figure.add_subplot(projection=image.wcs)
+    if ax is not None and not isinstance(ax, wcsaxes.WCSAxes):
+        raise ArgumentError(f"ax must be axes with sky coordinates (projection=image.wcs), got {type(ax).__name__}")
+    figure, axis = axes_for(ax, 7.0, 6.4, projection=image.wcs)
     axis.set_facecolor("0.75")
-    drawn = axis.imshow(data, origin="lower", cmap="inferno", norm=_norm(data, stretch), interpolation="nearest")
+    drawn = axis.imshow(data, origin="lower", cmap="inferno", norm=sky_norm(data, stretch), interpolation="nearest")
     figure.colorbar(drawn, ax=axis, label=f"{image.unit or ''} per pixel", shrink=0.85)
     if candidates is not None:
         _draw_regions(axis, candidates, image, pixel)
@@ -74,15 +78,6 @@ def plot_field(field, candidates=None, *, stretch="log", smooth=5 * u.arcsec, ti
     axis.coords[0].set_ticklabel(exclude_overlapping=True)
     axis.set_title(title, fontsize=10)
     return figure
-
-
-def _norm(data, stretch):
-    from astropy.visualization import ImageNormalize
-
-    seen = data[np.isfinite(data)]
-    top = float(np.percentile(seen, 99.8)) if seen.size else 0.0
-    top = top if top > 0 else float(seen.max(initial=0.0)) or 1.0
-    return ImageNormalize(vmin=0.0, vmax=top, stretch=stretch_of(stretch), clip=False)
 
 
 def _draw_regions(axis, candidates, image, pixel):
@@ -110,7 +105,7 @@ def _draw_regions(axis, candidates, image, pixel):
         axis.legend(handles, labels, fontsize=8, facecolor="0.2", labelcolor="white", loc="upper right")
 
 
-def plot_extent_plane(candidates, *, by=None):
+def plot_extent_plane(candidates, *, by=None, ax=None):
     """
     Extent against extension likelihood by class, with the bounds of C1 and C2 (as in Kosiba et al. 2020).
 
@@ -120,6 +115,8 @@ def plot_extent_plane(candidates, *, by=None):
         A CANDIDATES table.
     by : str, optional
         Column that gives the classes; by default ``label`` where there is one, else ``x_class``.
+    ax : `~matplotlib.axes.Axes`, optional
+        Axes to draw on; by default those of a new figure.
 
     Returns
     -------
@@ -136,7 +133,7 @@ def plot_extent_plane(candidates, *, by=None):
     candidates = check_columns(candidates, ("ext", "ext_like", by), "candidates")
     ext, like, known = extents_of(candidates)
     names = row_texts(candidates[by])
-    figure, axis = new_axes(5.6, 4.8)
+    figure, axis = axes_for(ax, 5.6, 4.8)
     for number, name in enumerate(sorted(set(names), key=lambda name: (name == "", name))):
         rows = known & (names == name)
         axis.scatter(
@@ -189,7 +186,7 @@ def plot_completeness(table, *, x_class=None):
     -------
     `~matplotlib.figure.Figure`
         The figure. Error bars are the binomial intervals of the table; combinations for which no source could be
-        searched have no point.
+        searched have no point. It has several panels, so it takes no ``ax``.
 
     Raises
     ------

@@ -22,6 +22,7 @@ __getattr__, __dir__, __all__ = attach(
         "catalogues._regions": ("to_regions", "write_regions"),
         "catalogues._samp": ("send_samp",),
         "cutouts._extract": ("extract_cutouts",),
+        "cutouts._hips": ("LocalHips",),
         "cutouts._merge": ("merge_bands", "write_png"),
         "cutouts._plates": ("LocalOptical", "NoImageError"),
         "cutouts._services": ("HipsOptical", "SkyViewOptical"),

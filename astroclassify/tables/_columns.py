@@ -13,7 +13,9 @@ from astropy.table import QTable
 from astroclassify.exceptions import SchemaError
 from astroclassify.schemes import ClassScheme, get_scheme
 
+from ._formats import readable
 from ._plain import has_text, plain_column, plain_table
+from ._predictions import PredictionTable
 
 __all__ = [
     "CANDIDATES",
@@ -205,7 +207,8 @@ def validate(table, spec, *, scheme=None):
     Returns
     -------
     `~astropy.table.QTable`
-        The table as a QTable, columns in their own order and plain (see `plain_table`).
+        The table as a QTable, columns in their own order and plain (see `plain_table`), with formats for printing.
+        PREDICTIONS have bars and flags in words in a notebook.
 
     Raises
     ------
@@ -234,8 +237,8 @@ def validate(table, spec, *, scheme=None):
     if faults:
         raise SchemaError(f"not a {spec.name} table: " + "; ".join(faults))
     masked = [name for name, kind in kinds.items() if kind == "float" and hasattr(table[name], "mask")]
-    if masked:  # whole numbers where real ones are wanted
-        table = table.copy(copy_data=False)
-        for name in masked:
-            table[name] = plain_column(table[name])
-    return table
+    # A new table: the one that was handed over keeps its columns and their formats.
+    table = PredictionTable(table, copy=False) if spec is PREDICTIONS else table.copy(copy_data=False)
+    for name in masked:  # whole numbers where real ones are wanted
+        table[name] = plain_column(table[name])
+    return readable(table)

@@ -19,6 +19,7 @@ from ._guard import check_file
 from ._plain import plain_column, plain_table
 from ._sample import SampleTable
 from ._text_cells import read_csv, write_csv
+from ._votable import write_votable
 
 __all__ = ["format_of", "image_paths", "read", "read_sample", "unpack", "write", "write_beside", "write_sample"]
 
@@ -140,8 +141,9 @@ def write(table, path, *, overwrite=False):
     table : `~astropy.table.Table`
         The table.
     path : str or path-like
-        The file; its ending gives the format (``.ecsv`` keeps everything; ``.csv``, for spreadsheets and people, keeps
-        columns and their units, written as ``ext [arcsec]``, but no ``meta``).
+        The file; its ending gives the format (``.ecsv`` keeps everything; ``.vot`` also has UCDs and descriptions of
+        the package's columns, and the system of the coordinates; ``.csv``, for spreadsheets and people, keeps columns
+        and their units, written as ``ext [arcsec]``, but no ``meta``).
     overwrite : bool, optional
         Whether a file of that name may be replaced.
 
@@ -169,6 +171,9 @@ def write(table, path, *, overwrite=False):
             if file_format == "csv":
                 with (gzip.open if packed else open)(temporary, "wt", encoding="utf-8", newline="") as stream:
                     write_csv(table, stream)
+            elif file_format == "votable":
+                with (gzip.open if packed else open)(temporary, "wb") as stream:
+                    write_votable(table, stream)
             elif packed:
                 with gzip.open(temporary, "wt", encoding="utf-8", newline="") as stream:
                     table.write(stream, format=file_format)

@@ -11,7 +11,7 @@ from astropy.utils import iers
 from astroclassify._checks import first_line, shorten
 from astroclassify.exceptions import SchemaError
 
-__all__ = ["has_text", "numbers", "plain_column", "plain_sky", "plain_table"]
+__all__ = ["column_values", "group_names", "has_text", "numbers", "plain_column", "plain_sky", "plain_table"]
 
 
 def plain_table(table):
@@ -225,3 +225,16 @@ def plain_sky(sky, name):
 def _masked_degrees(angle):
     values = angle.deg
     return np.ma.array(getattr(values, "unmasked", values), mask=getattr(values, "mask", False), dtype=float)
+
+
+def column_values(table, name, default):
+    """Values of a column as a list, ``default`` where they are masked or the table has no such column."""
+    if name not in table.colnames:
+        return [default] * len(table)
+    return plain_column(table[name], default).tolist()
+
+
+def group_names(values):
+    """Names of groups as text, shape (n,); a row without one is a group of its own."""
+    names = plain_column(values).tolist()
+    return np.array([str(name) or f"row {row}" for row, name in enumerate(names)], dtype=str)

@@ -13,6 +13,7 @@ from matplotlib.colors import LogNorm
 from astroclassify.exceptions import GeometryError
 from astroclassify.images import Cutout, cut, read_image, standardise, write_image
 from astroclassify.nn import for_population, load_classifier, spread
+from astroclassify.samples import to_binary
 from astroclassify.schemes import Flag, flag_names
 from astroclassify.sim import (
     EmbeddedPopulation,
@@ -205,9 +206,9 @@ for row, (top, bottom) in zip(table, axes.T, strict=True):
 figure.savefig("cutouts.png", dpi=100)
 
 # --- Two bands ------------------------------------------------------------------------------------------------------
-two_bands = load_classifier("cluster-embedded")
+two_bands = load_classifier("cluster-xmm")
 candidates = simulate_candidates(5, rng=3, shape=two_bands.geometry.shape, progress=False)
-predictions = two_bands.classify(candidates)
+predictions = to_binary(two_bands.classify(candidates))
 print(predictions)
 # --- Two files
 seen = simulate_candidates(1, rng=3, progress=False)[0]  # stands for your two files, with pixels of 1.2 arcsec
@@ -219,7 +220,7 @@ position = SkyCoord(*bands["xray"].wcs.wcs.crval, unit="deg")  # of your catalog
 grid = two_bands.geometry
 candidate = Cutout("J0123", {band: standardise(image, grid, centre=position) for band, image in bands.items()})
 candidate.write("J0123.fits")
-same = two_bands.classify("J0123.fits")
+same = to_binary(two_bands.classify("J0123.fits"))
 # --- end
 
 print("of the grid", predictions["p_cluster"][0], "from two files", same["p_cluster"][0])

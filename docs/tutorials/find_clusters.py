@@ -20,6 +20,7 @@ from astroclassify.exceptions import AstroclassifyError
 from astroclassify.images import Cutout, write_image
 from astroclassify.nn import confusion, load_classifier
 from astroclassify.plots import plot_extent_plane, plot_field
+from astroclassify.samples import to_binary
 from astroclassify.schemes import flag_names
 from astroclassify.sim import label_candidates, simulate_field
 from astroclassify.survey import (
@@ -138,8 +139,9 @@ flagged["flags"] = [", ".join(flag_names(flags)) for flags in sample["flags"]]
 note("clusters_sample.txt", *flagged[:5].pformat(max_width=-1, align="<"), "...")
 
 # --- Classify -------------------------------------------------------------------------------------------------------
-classifier = load_classifier("cluster-embedded")
-predictions = classifier.classify("cutouts")
+classifier = load_classifier("cluster-xmm")
+five = classifier.classify("cutouts")  # cluster below or beyond a redshift of 0.3, galaxy, point, other
+predictions = to_binary(five)
 clusters = annotate(extended, predictions)
 # --- end
 
@@ -207,7 +209,7 @@ save(figure, "clusters_cutouts.png", dpi=85)
 COMMANDS = """
 astroclassify detect field.fits --exposure exposure.fits --max-off-axis 13 --regions shell.reg --out shell.ecsv
 astroclassify cutouts shell.ecsv --select C1 --image field.fits --exposure exposure.fits --optical plate.fits --out c1
-astroclassify classify c1 --model cluster-embedded --annotate shell.ecsv --out annotated.ecsv
+astroclassify classify c1 --model cluster-xmm --binary --annotate shell.ecsv --out annotated.ecsv
 """
 # --- end
 

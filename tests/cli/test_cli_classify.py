@@ -172,7 +172,7 @@ def test_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch, capsys):
     arguments = ["train", str(tmp_path / "sample"), "--n-filters", "4", "--epochs", "2", "--out", str(tmp_path / "m")]
     checkpoint = tmp_path / "m.checkpoint"
 
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -9,7 +9,8 @@ from astropy.table import QTable
 
 from astroclassify import tables
 from astroclassify.cli import main
-from astroclassify.images import Cutout, read_image, write_image
+from astroclassify.images import Cutout, Geometry, read_image, write_image
+from astroclassify.nn import CutoutClassifier
 from astroclassify.schemes import Flag
 from astroclassify.sim import simulate_field
 from astroclassify.survey import read_catalogue
@@ -68,7 +69,7 @@ def test_field_to_annotated_catalogue(files, candidates, tmp_path, capsys):
     assert all(path.is_file() for path in tables.image_paths(sample))
     # The same call finds everything done; the classes then stand beside every row, in the catalogue's order.
     assert main(cut) == 0
-    classify = ["classify", str(tmp_path / "cutouts"), "--model", "cluster-embedded"]
+    classify = ["classify", str(tmp_path / "cutouts"), "--model", "cluster-xmm", "--binary"]
     classify += ["--annotate", str(candidates), "--out", str(tmp_path / "annotated.ecsv")]
     assert main(classify) in (0, 1)
     annotated = read_catalogue(tmp_path / "annotated.ecsv")
@@ -210,15 +211,20 @@ def test_several_classes_regions_and_picture(files, tmp_path, capsys, caplog):
 
 
 def test_a_model_of_two_bands_is_refused_before_work_on_cutouts_of_one(candidates, files, tmp_path, capsys):
+    pytest.importorskip("torch")
+    images, labels = np.random.default_rng(1).poisson(2.0, (8, 2, 32, 32)), ["cluster", "other"] * 4
+    model = CutoutClassifier("kosiba2020", scheme="cluster", bands=("xray", "optical"), n_filters=2, epochs=1,
+                             geometry=Geometry(4 * u.arcmin, (32, 32)), random_state=1)  # fmt: skip
+    model.fit(images, labels).save(tmp_path / "model")
     one, both = str(tmp_path / "one"), str(tmp_path / "both")
     cut = ["cutouts", str(candidates), "--image", str(files / "field.fits"), "--select", "C1", "--out"]
     assert main([*cut, one]) == 0 and main([*cut, both, "--optical", str(files / "plate.fits")]) == 0
     capsys.readouterr()
-    classify = ["--model", "cluster-embedded", "--out", str(tmp_path / "classes.ecsv")]
+    classify = ["--model", str(tmp_path / "model"), "--out", str(tmp_path / "classes.ecsv")]
     for images in ([one], [str(path) for path in sorted((tmp_path / "one").glob("**/*.fits"))]):
         assert main(["classify", *images, *classify]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert "cluster-embedded needs xray and optical, here is xray only" in line and "--hips" in line
+        assert "needs xray and optical, here is xray only" in line and "--hips" in line
     assert not list(tmp_path.glob("classes*"))
     # One with both bands among them: the rows of the others fail, and say why.
     images = [str(path) for folder in ("one", "both") for path in sorted((tmp_path / folder).glob("**/*.fits"))]

@@ -185,3 +185,33 @@ def test_bad_input(path, tmp_path, capsys, refused):
     with pytest.raises(SystemExit):
         run(path, "--method", "mean")
     assert "invalid choice: 'mean'" in capsys.readouterr().err
+
+
+def test_the_questions_of_a_project_from_its_export(tmp_path, capsys):
+    """Listed, used, written down, edited, used again; with what is marked as gold standard."""
+    rows = [("ann", "a", "3.1", ("Round",)), ("bob", "a", "3.1", ("Round",)), ("cy", "a", "3.2", ("Square",))]
+    path = export(tmp_path / "export.csv", rows)
+    lines = path.read_text().splitlines()
+    marked = [line + "," + gold for line, gold in zip(lines, ("gold_standard", "", "", "true"), strict=True)]
+    path.write_text("\n".join(marked))
+    run(path, "--list")
+    out, _ = capsys.readouterr()
+    assert out.split() == [
+        "workflow_id", "workflow_name", "version", "n_classifications", "tasks", "-" * 11, "-" * 13, "-" * 7, "-" * 17,
+        "-" * 9, "8905", "3.1", "2", "T0", "single", "8905", "3.2", "1", "T0", "single",
+    ]  # fmt: skip
+    own = tmp_path / "own.json"
+    run(path, "--workflow", path, "--tasks", "T0", "--save-workflow", own, "--out", tmp_path / "plain.ecsv")
+    assert tables.read(tmp_path / "plain.ecsv")["outcome"].tolist() == ["T0_round"]
+    assert [answer["name"] for answer in json.loads(own.read_text())["questions"][0]["answers"]] == ["round", "square"]
+    run(path, "--workflow", own, "--gold-standard", "--out", tmp_path / "known.ecsv")
+    assert tables.read(tmp_path / "known.ecsv")["outcome"].tolist() == ["T0_square"]
+
+
+def test_options_that_do_not_fit(path, tmp_path, refused):
+    refused("--tasks is for a workflow from an export", path, "--tasks", "T0")
+    refused("not an export of classifications", tables.write(tables.read(path), tmp_path / "v.csv"), "--list")
+    (tmp_path / "own.json").write_text("{}")
+    refused("--save-workflow .* exists already", path, "--save-workflow", tmp_path / "own.json")
+    other = export(tmp_path / "other.csv", [("ann", "a", "1.1", ("Red",))])
+    refused("question 'emission': answers such as .'Red'. are none of its own", other)

@@ -80,8 +80,8 @@ def test_doubtful_subjects_come_first_and_sure_ones_retire():
     assert new["outcome"] == "" and np.isnan(new["p"]) and new["n_votes"] == 0 and new["entropy"] > 1
     status = {row["source_id"]: row["status"] for row in voting_queue(votes, workflow="candidate", max_votes=8)}
     assert status["split"] == "enough_votes" and status["sure"] == "sure"
-    # Points are a little more frequent, but neither side is sure, whichever the draws begin with.
-    assert 0.5 < queue["p"][queue["source_id"] == "split"][0] < 0.9
+    # Draws seldom change the side of a vote of four to four, but neither is believed.
+    assert 0.15 < queue["p"][queue["source_id"] == "split"][0] < 0.85
     assert next_subject(votes, workflow="candidate", max_votes=8) == ""
     # Fewer votes than the least are never enough, however sure they are.
     status = voting_queue(votes, workflow="candidate", min_votes=9)["status"]

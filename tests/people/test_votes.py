@@ -23,6 +23,7 @@ from astroclassify.people import (
     volunteer_skill,
 )
 
+HUNT = load_workflow("hunt")
 HEADER = (
     "classification_id,user_name,user_id,user_ip,workflow_id,workflow_name,workflow_version,created_at,gold_standard,"
     "expert,metadata,annotations,subject_data,subject_ids"
@@ -31,7 +32,8 @@ HEADER = (
 
 def row(number, user="ann", subject="101", answers=("No",), **changes):
     """One line of an export as Zooniverse writes it."""
-    tasks = [{"task": f"T{k}", "task_label": f"Question {k}", "value": value} for k, value in enumerate(answers)]
+    labels = [question.text for question in HUNT.questions]
+    tasks = [{"task": f"T{k}", "task_label": labels[k], "value": value} for k, value in enumerate(answers)]
     anonymous = user.startswith("not-logged-in")
     fields = {
         "classification_id": str(number),
@@ -138,7 +140,7 @@ def test_export_is_read_as_it_stands(tmp_path):
         row(4, user="not-logged-in-8bfdc8dbafcb1aa42dbc", subject="102", answers=(1,), metadata='{"session": "other"}'),
     ])  # fmt: skip
     votes, report = read_votes(path)
-    assert tables.validate(votes, tables.VOTES) is votes and len(report) == 0
+    assert tables.validate(votes, tables.VOTES)["answer"].dtype.kind == "U" and len(report) == 0
     assert len(votes) == 3 + 6 + 1 + 1
     assert votes["source_id"].tolist() == ["src-101"] * 10 + ["src-102"]
     # One voter without account, whatever the session.
@@ -203,7 +205,11 @@ def test_versions_and_workflows(tmp_path):
         row(4, "dee", workflow_id="1"),
     ]
     path = write(tmp_path / "e.csv", rows)
-    assert len(read_votes(path)[0]) == 4
+    several = r"one of those in the file, '1' \('Hunt', versions 16.53\); '8905' \('Hunt', versions 16.53, 16.9, 7.1\)"
+    for wanted in (None, "8906"):
+        with pytest.raises(SchemaError, match=several):
+            read_votes(path, workflow_id=wanted)
+    assert len(read_votes(path, workflow_id="8905")[0]) == 3
     votes, report = read_votes(path, versions=["16"], workflow_id=8905)
     assert votes["voter_id"].tolist() == ["ann", "bob"]
     assert report["problem"].tolist() == ["other_version", "other_workflow"]

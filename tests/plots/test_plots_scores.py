@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from astropy.table import QTable
+from astropy.table import QTable, vstack
 
 from astroclassify import plots
-from astroclassify.exceptions import SchemaError
-from astroclassify.nn import precision_recall, reliability, roc
+from astroclassify.exceptions import ArgumentError, SchemaError
+from astroclassify.nn import precision_recall, reliability, roc, roc_seeds, score, score_seeds
 from astroclassify.schemes import CLUSTER
 
 pytest.importorskip("matplotlib")
@@ -66,7 +66,11 @@ def test_missing_curves_are_named(predictions):
         with pytest.raises(SchemaError, match="curves must have rows"):
             draw({})
         with pytest.raises(SchemaError, match="lacks"):
-            draw(predictions)
+            draw(curves["class", "threshold"])
+        unlabelled = predictions.copy()
+        unlabelled.remove_column("label")
+        with pytest.raises(SchemaError, match="label"):
+            draw(unlabelled)
 
 
 def test_learning_curve_draws_mean_and_scatter():
@@ -130,3 +134,47 @@ def test_reliability_of_several_classes_in_one_line_is_refused():
     bins["n"], bins["class"] = [3, 3], ["CC", "top"]
     with pytest.raises(SchemaError, match="one class"):
         plots.plot_reliability(bins)
+
+
+def lines_of(axis):
+    return [line.get_xydata().tolist() for line in axis.lines]
+
+
+def test_predictions_are_drawn_as_their_curves_and_scores_are(predictions):
+    top = reliability(predictions)
+    pairs = [(plots.plot_roc, roc(predictions)), (plots.plot_precision_recall, precision_recall(predictions))]
+    pairs += [(plots.plot_reliability, top[top["class"] == "top"])]
+    for draw, made in pairs:
+        assert lines_of(draw(predictions).axes[0]) == lines_of(draw(made).axes[0])
+        mixed, both = (draw({"a": predictions, "b": each}).axes[0] for each in (made, predictions))
+        assert lines_of(mixed) == lines_of(both) and legend(mixed) == legend(both)
+    bars = [plots.plot_scores(each).axes[0].patches for each in (predictions, {"a": score(predictions, rng=0)})]
+    assert [bar.get_height() for bar in bars[0]] == [bar.get_height() for bar in bars[1]]
+
+
+def test_predictions_of_seeds_are_drawn_with_their_scatter(predictions):
+    other = QTable(predictions)
+    other.meta = {}
+    other["p_cluster"], other["p_other"] = other["p_cluster"] ** 3, 1 - other["p_cluster"] ** 3
+    seeds = vstack([predictions, other])
+    seeds.meta = predictions.meta
+    seeds["seed"] = np.repeat([0, 1], len(predictions))
+    drawn, made = (plots.plot_roc(each, class_name="cluster").axes[0] for each in (seeds, roc_seeds(seeds)))
+    assert lines_of(drawn) == lines_of(made) and len(drawn.collections) == len(made.collections) == 1
+    drawn, made = (plots.plot_scores({"s": each}).axes[0] for each in (seeds, score_seeds(seeds)))
+    assert [bar.get_height() for bar in drawn.patches] == [bar.get_height() for bar in made.patches]
+
+
+def test_axes_of_ones_own(predictions):
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    axes = figure.subplots(2, 2).ravel()
+    draws = (plots.plot_roc, plots.plot_precision_recall, plots.plot_confusion, plots.plot_scores)
+    for draw, axis in zip(draws, axes, strict=True):
+        assert draw(predictions, ax=axis) is figure
+        assert axis.lines or axis.images or axis.patches
+    assert len(figure.axes) == 4
+    for draw in draws:
+        with pytest.raises(ArgumentError, match="ax must be axes of Matplotlib or None, got Figure"):
+            draw(predictions, ax=figure)

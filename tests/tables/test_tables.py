@@ -9,6 +9,8 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from astropy.io.votable import parse
+from astropy.io.votable.ucd import check_ucd
 from astropy.table import Column, MaskedColumn, QTable, Table
 from astropy.utils.masked import Masked
 
@@ -66,6 +68,27 @@ def test_round_trip(spec, ending, make, tmp_path):
             np.testing.assert_array_equal(np.asarray(back[name]), np.asarray(table[name]))
             assert back[name].dtype.isnative
     assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_votables_say_what_their_columns_are(spec, tmp_path):
+    """Every column but scores has words and a UCD that the IVOA knows; positions refer to their system."""
+    path = tables.write(filled(spec), tmp_path / "table.vot")
+    (resource,) = parse(path, verify="exception").resources
+    for field in resource.tables[0].fields:
+        if spec.name != "SCORES":
+            assert field.description
+            assert check_ucd(field.ucd, check_controlled_vocabulary=True)
+        assert field.ref == ("icrs" if field.name in ("sky_position_ra", "sky_position_dec") else None)
+    systems = [(system.ID, system.system) for system in resource.coordinate_systems]
+    assert systems == ([("icrs", "ICRS")] if spec is tables.CANDIDATES else [])
+
+
+def test_votables_keep_what_columns_say_of_themselves(tmp_path):
+    table = filled(tables.CANDIDATES)
+    table["ext"].info.description = "of mine"
+    (field,) = [f for f in parse(tables.write(table, tmp_path / "t.vot")).get_first_table().fields if f.name == "ext"]
+    assert field.description == "of mine" and field.ucd == "phys.angSize;em.X-ray"
 
 
 def test_column_names_are_frozen():

@@ -54,7 +54,11 @@ def test_sample_to_scores(sample_folder, tmp_path):
     sample = tables.read_sample(sample_folder)
     sample = sample[(sample["label"] != "") & ((sample["flags"] & Flag.FAILED.value) == 0)]
     network = CutoutClassifier(
-        geometry=Geometry(1 * u.Mpc, (64, 64)), n_filters=8, epochs=2, batch_size=8, validation_fraction=0,
+        geometry=Geometry(1 * u.Mpc, (64, 64)),
+        n_filters=8,
+        epochs=2,
+        batch_size=8,
+        validation_fraction=0,
         random_state=0,
     )
     network.fit(sample).save(tmp_path / "model")

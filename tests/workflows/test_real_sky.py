@@ -70,9 +70,7 @@ def test_image_is_that_of_the_engine(accept, observation):
 
 def test_shifted_cluster_keeps_its_counts(accept):
     cluster, observation = beta_model(accept), Observation()
-    (plain,), (moved,) = (
-        list(accept._sources([cluster], observation, [place])) for place in ((0.0, 0.0), (40.0, 0.0))
-    )
+    (plain,), (moved,) = (list(accept._sources([cluster], observation, [place])) for place in ((0.0, 0.0), (40.0, 0.0)))
     assert moved.argmax() % 256 - plain.argmax() % 256 == pytest.approx(40 / observation.pixel_kpc, abs=1)
     assert moved.sum() == pytest.approx(plain.sum(), rel=0.01)
 

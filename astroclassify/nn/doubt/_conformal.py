@@ -5,12 +5,12 @@ import warnings
 import numpy as np
 
 from astroclassify._checks import check_number
+from astroclassify._scores._labelled import scheme_in, unpack
+from astroclassify._scores._scores import take
 from astroclassify.exceptions import AstroclassifyWarning, SchemaError
 from astroclassify.schemes import ClassScheme
 from astroclassify.tables import PREDICTIONS, plain_column, validate
 
-from ..scores._labelled import scheme_in, unpack
-from ..scores._scores import take
 from ._calibration import correct_prior
 from ._populations import class_fractions
 
@@ -67,6 +67,10 @@ class Conformal:
         self.scheme, self._scores, self._sizes, self.fractions = scheme, scores, sizes, fractions
         self._weights = [1 / size for size in sizes]
         self.n_groups = tuple(round(weight.sum()) for weight in self._weights)
+
+    def __repr__(self):
+        groups = ", ".join(f"{n} of {label}" for label, n in zip(self.scheme.classes, self.n_groups, strict=True))
+        return f"<Conformal sets from groups of images: {groups}>"
 
     @classmethod
     def fit(cls, predictions, *, scheme=None):
@@ -131,9 +135,7 @@ class Conformal:
             If ``coverage`` is no such number.
         """
         check_number("coverage", coverage, 0, 1, open_low=True, open_high=True)
-        limits = [
-            _quantile(score, weight, coverage) for score, weight in zip(self._scores, self._weights, strict=True)
-        ]
+        limits = [_quantile(score, weight, coverage) for score, weight in zip(self._scores, self._weights, strict=True)]
         return np.maximum(1 - np.array(limits), 0.0)
 
     def label_sets(self, predictions, *, coverage=0.9, scheme=None):

@@ -70,6 +70,9 @@ class Familiarity:
     def __init__(self, parts):
         self._parts = parts
 
+    def __repr__(self):
+        return f"<Familiarity among clusters, as {' and '.join(self._parts)}>"
+
     @classmethod
     def fit(cls, counts, *, pixel, resolution, exposure=None, groups=None, rng=None, executor=None, progress=None):
         """

@@ -73,7 +73,7 @@ def _spiral(n, pixel, rng):
         disc = np.exp(-radius / scale) * arms * np.exp(rng.uniform(0, 0.7) * _noise_field(n, rng, 2.5))
         disc *= rng.uniform(0.05, 0.7) / max(disc.sum(), 1e-12)
         n_sources = int(_uniform_log(rng, 5, 80))
-        flux = (1 + rng.pareto(rng.uniform(0.6, 1.3), n_sources))
+        flux = 1 + rng.pareto(rng.uniform(0.6, 1.3), n_sources)
         flux = np.minimum(flux, 200)
         r, phi = scale * rng.gamma(2, 1, n_sources), rng.uniform(0, 2 * np.pi, n_sources)
         a, b = r * np.cos(phi), axis * r * np.sin(phi)

@@ -209,6 +209,10 @@ class Novelty:
     def __init__(self, parts):
         self._parts = parts
 
+    def __repr__(self):
+        known = "; ".join(f"{name} of {part.n} reference images" for name, part in self._parts.items())
+        return f"<Novelty by {known}>"
+
     @classmethod
     def fit(cls, features=None, statistics=None, *, labels=None, groups=None, reference=None):
         """

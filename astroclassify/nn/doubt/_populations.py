@@ -7,12 +7,12 @@ from functools import lru_cache
 import numpy as np
 from astropy.table import QTable
 
+from astroclassify._scores._labelled import scheme_in
 from astroclassify.data import FOLDER as DATA
 from astroclassify.exceptions import ArgumentError, SchemaError
 from astroclassify.schemes import COOL_CORE, get_scheme
 from astroclassify.tables import PREDICTIONS, plain_column, validate
 
-from ..scores._labelled import scheme_in
 from ._calibration import correct_prior
 
 __all__ = ["class_fractions", "for_population", "list_populations"]

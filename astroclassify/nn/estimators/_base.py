@@ -9,14 +9,16 @@ from astropy import units as u
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from astroclassify._checks import first_line, require
+from astroclassify._checks import check_choice, first_line, require
 from astroclassify.exceptions import ModelError
 from astroclassify.images import Geometry
+from astroclassify.schemes import Flag
 
 from ..inputs._preprocess import CALIBRATED, STRETCHES, input_shape
 from ..inputs._profile import PROFILE
 from ..models import _store
 from ..models._inference import OnnxNetwork, Predictor
+from ..models._listing import taken_images
 from ..networks import _build as _networks
 from ..networks._build import OWN_NETWORK, architecture_name
 from ..training._augment import check_augmentation
@@ -36,6 +38,9 @@ from ._parameters import (
 
 __all__ = ["_CutoutEstimator"]
 
+#: Names of the flags with which an image can be refused.
+REFUSABLE = ("other_instrument", "other_band")
+
 
 def _check_architecture(name, value):
     if not (isinstance(value, str) and value.startswith(OWN_NETWORK)):
@@ -51,6 +56,12 @@ def _check_columns(name, value):
     check_names(name, value)
     if len(tuple(value)) > 64 or len(set(value)) != len(tuple(value)):
         raise ValueError(f"{name} must be at most 64 different names, got {tuple(value)}")
+
+
+def _check_refuse(name, value):
+    check_names(name, value)
+    for each in value:
+        check_choice(name, each, REFUSABLE)
 
 
 def _anything(name, value):
@@ -84,11 +95,12 @@ class _CutoutEstimator(BaseEstimator):
         (), _check_columns, """
         Columns of the table of images (numbers, such as ``("ext", "ext_like", "off_axis", "exposure")`` of candidates)
         that enter beside each image: on a scale that is logarithmic above the tenth percentile of the training images'
-        magnitudes, standardised, through a perceptron whose answer adds to the logits. A missing value (NaN, masked)
-        counts as the training mean and is flagged.""",
+        magnitudes, standardised, through a perceptron whose answer adds to the logits. A missing value (NaN, masked,
+        no such column, no table) counts as the training mean and is flagged; an exposure is then that of the image.""",
     )  # fmt: skip
     n_filters: int | None = parameter(
-        None, optional(integer(1, 1024)),
+        None,
+        optional(integer(1, 1024)),
         "Filters of the first stage; by default as published, fewer for a smaller and faster network.",
     )
     dropout: float | None = parameter(
@@ -165,6 +177,11 @@ class _CutoutEstimator(BaseEstimator):
         "auto", _anything,
         """Where torch trains: ``"auto"`` for a GPU if there is one, else the CPU; or torch's name of a device.""",
     )  # fmt: skip
+    refuse: tuple = parameter(
+        (), _check_refuse, """
+        What leaves an image without an answer (flag ``failed``) instead of with a flag: ``"other_instrument"``,
+        ``"other_band"``. An array, which has no header, is taken to be of the right kind.""",
+    )  # fmt: skip
     verbose: bool = parameter(False, _anything, "Whether to show progress and losses on standard error.")
 
     def _check(self):
@@ -190,6 +207,17 @@ class _CutoutEstimator(BaseEstimator):
                 "augmentation 'thin' makes images of another exposure than that of their columns: leave one of them out"
             )
         check_augmentation(self.augmentation, counts=self._holds_counts(), calibrated=calibrated, profile=profile)
+
+    def __repr__(self, N_CHAR_MAX=700):
+        if not hasattr(self, "predictor_"):
+            return super().__repr__(N_CHAR_MAX)
+        parts = [
+            ", ".join(self._own_entries()["scheme"]["classes"]),
+            taken_images(self.bands, self.training_, self.columns),
+            f"field of {self.geometry.width:g}",
+        ]
+        parts.append(f"trained on {self.training_['n_images']} images")
+        return f"<{type(self).__name__} {self._model_name()}: {'; '.join(parts)}>"
 
     def _task(self):
         """What the network is to learn: `ClassTask` or `TargetTask`."""
@@ -228,6 +256,7 @@ class _CutoutEstimator(BaseEstimator):
         return Predictor(
             network, bands=tuple(self.bands), geometry=self.geometry, preprocessing=rule, training=self.training_,
             temperature=temperature, novelty=self.novelty_, familiarity=self.familiarity_, optional=self._optional(),
+            refused=Flag(sum(Flag[name.upper()] for name in set(self.refuse))),
         )  # fmt: skip
 
     def _model_name(self):

@@ -74,9 +74,7 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
     16
     """
 
-    scheme: ClassScheme | str = parameter(
-        COOL_CORE, lambda name, value: get_scheme(value), "The classes.", first=True
-    )
+    scheme: ClassScheme | str = parameter(COOL_CORE, lambda name, value: get_scheme(value), "The classes.", first=True)
     monitor: str = parameter(
         "loss", choice(("loss", "f1")), """
         What makes an epoch better: ``"loss"`` (weighted cross-entropy) or ``"f1"`` (mean F1 over classes).""",
@@ -101,6 +99,9 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
 
     def _task(self):
         return ClassTask(get_scheme(self.scheme), self.class_weight)
+
+    def _output_names(self):
+        return get_scheme(self.scheme).classes
 
     def _own_entries(self):
         return {"scheme": get_scheme(self.scheme).to_dict()}
@@ -237,8 +238,18 @@ class CutoutClassifier(ClassifierMixin, _CutoutEstimator):
         return self.classes_[best]
 
     def classify(
-        self, images, *, redshift=None, centre=None, pixel_scale=None, population=None, coverage=None, executor=None,
-        progress=None, checkpoint=None, columns=None,
+        self,
+        images,
+        *,
+        redshift=None,
+        centre=None,
+        pixel_scale=None,
+        population=None,
+        coverage=None,
+        executor=None,
+        progress=None,
+        checkpoint=None,
+        columns=None,
     ):
         """
         Classify images, with flags for doubtful ones.

@@ -1,5 +1,6 @@
 """What ``fit`` of an estimator does: images to training set, weights to start from, training, and what is kept."""
 
+import json
 import os
 from dataclasses import replace
 
@@ -21,10 +22,11 @@ from ..inputs._profile import PROFILE
 from ..models._checkpoints import Checkpoint, fingerprint, stored_seed
 from ..models._inference import feature_source, novelty_features
 from ..networks import _build as _networks
-from ..scores._folds import validation_split
+from ..networks._build import architecture_name
 from ..training._loop import Settings, train
+from ..validation._folds import validation_split
 
-__all__ = ["fit", "fit_novelty", "raw_logits", "split", "untrained"]
+__all__ = ["fit", "fit_novelty", "labels_of", "one_text", "raw_logits", "split", "untrained"]
 
 _CHUNK = 32
 # With fewer images the tail of their distances is not known better than from folds of the training set.
@@ -147,10 +149,31 @@ def _keep_network(model, network, rule, seed):
     network = network.to(device="cpu", memory_format=torch.contiguous_format)
     model.n_parameters_ = sum(parameter.numel() for parameter in network.parameters())
     model.versions_ = provenance(torch=torch.__version__, seed=seed)
-    model.weights_ = safetensors.save({name: tensor.numpy() for name, tensor in network.state_dict().items()})
+    labels = labels_of(model, rule)
+    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    model.weights_ = safetensors.save(weights, metadata=one_text(labels))
     n_planes, *shape = model._input_shape()
-    onnx = _networks.export_onnx(network, n_bands=n_planes, shape=tuple(shape))
+    onnx = _networks.export_onnx(network, n_bands=n_planes, shape=tuple(shape), labels=labels)
     model.predictor_ = model._make_predictor(onnx, rule)
+
+
+def labels_of(model, rule):
+    """What the files of a network say of it by themselves, name to text."""
+    geometry = model.geometry.to_dict()
+    return {
+        "producer": f"astroclassify {model.versions_['astroclassify']}",
+        "architecture": architecture_name(model.architecture),
+        "outputs": ", ".join(model._output_names()),
+        "bands": ", ".join(model.bands),
+        "field": f"{geometry['width']:g} {geometry['unit']}",
+        "pixels": " x ".join(str(side) for side in geometry["shape"]),
+        "preprocessing": rule.to_dict()["formula"],
+    }
+
+
+def one_text(labels):
+    """Labels as the metadata of a safetensors file, which keeps several in another order each time it is written."""
+    return {"astroclassify": json.dumps(labels)}
 
 
 def raw_logits(predictor, counts):

@@ -76,6 +76,9 @@ class CutoutRegressor(RegressorMixin, _CutoutEstimator):
     def _task(self):
         return TargetTask(self.targets)
 
+    def _output_names(self):
+        return [target.name for target in check_targets(self.targets)]
+
     def _own_entries(self):
         names, descriptions = zip(*((target.name, target.description) for target in self.targets_), strict=True)
         return {

@@ -90,21 +90,20 @@ def read_columns(table, names, units, *, what):
 
 def with_values(items, images, columns, names, units):
     """
-    Items with the numbers of their rows, which a table ``columns`` holds or else ``images``, if it is a table.
+    Items with the numbers of their rows in a table ``columns``, else in ``images`` if it is a table; others are NaN.
 
-    SchemaError if there is neither, or ``columns`` has not a row for each image.
+    SchemaError if ``columns`` is no table, or has not a row for each image.
     """
     if columns is not None and not isinstance(columns, Table):
         raise SchemaError(f"columns must be a table with the columns {tuple(names)}, got {type(columns).__name__}")
+    if columns is not None and len(columns) != len(items):
+        raise SchemaError(f"columns must have one row per image ({len(items)}), got {len(columns)}")
     table, what = (images, "images") if columns is None else (columns, "columns")
-    if not isinstance(table, Table):
-        raise SchemaError(
-            f"the model uses the columns {tuple(names)} beside the images: hand over a table with these and a column "
-            f"path, or a table columns= with one row per image"
-        )
-    if len(table) != len(items):
-        raise SchemaError(f"columns must have one row per image ({len(items)}), got {len(table)}")
-    values = read_columns(table, names, units, what=what)
+    there = [name in getattr(table, "colnames", ()) for name in names]
+    values = np.full((len(items), len(names)), np.nan)
+    if any(there):
+        known, own = (tuple(np.compress(there, each).tolist()) for each in (names, units))
+        values[:, there] = read_columns(table, known, own, what=what)
     return [replace(item, values=tuple(row)) for item, row in zip(items, values.tolist(), strict=True)]
 
 

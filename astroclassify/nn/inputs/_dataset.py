@@ -4,13 +4,13 @@ import warnings
 from dataclasses import dataclass, fields
 
 import numpy as np
-from astropy.table import Table
 
-from astroclassify.exceptions import AstroclassifyWarning
+from astroclassify.exceptions import AstroclassifyWarning, SchemaError
 from astroclassify.tables import plain_column
+from astroclassify.tables._plain import group_names
 
 from ._columns import as_planes, column_units, with_values
-from ._items import as_items, group_names, open_folder
+from ._items import as_items, open_folder
 from ._pixels import load_pixels
 
 __all__ = ["TrainingSet", "load_training_set", "sample_weights"]
@@ -71,10 +71,12 @@ class TrainingSet:
     def describe(self, in_counts, **extra):
         """Description in plain types, for ``model.json``; ``in_counts``: which bands hold counts."""
         headers = [header for header in self.headers if header is not None]
-        instruments = sorted({(header.telescope or "", header.instrument or "") for header in headers} - {("", "")})
-        energies = {}
+        instruments, energies = set(), {}
         for header in headers:
-            energies.setdefault(header.instrument or "", set()).add(tuple(header.energy_range or ()))
+            # A sum of cameras, "EPN+EMOS1", is of each of them.
+            for name in (header.instrument or "").split("+"):
+                instruments.add((header.telescope or "", name))
+                energies.setdefault(name, set()).add(tuple(header.energy_range or ()))
         bands = set.union(*energies.values(), set())
         own = {name: list(*found) for name, found in sorted(energies.items()) if len(found) == 1 and all(found)}
         totals = self.totals[:, np.array(in_counts, dtype=bool)].sum(axis=1)
@@ -85,7 +87,7 @@ class TrainingSet:
             "n_left_out": self.n_left_out,
             **extra,
             **({"n_without_a_band": n_blank} if n_blank else {}),
-            "instruments": [list(pair) for pair in instruments],
+            "instruments": [list(pair) for pair in sorted(instruments - {("", "")})],
             "energy_range": list(*bands) or None if len(bands) == 1 else None,
             **({"energy_ranges": own} if len(bands) > 1 and own else {}),
             "exposure_range": _span([header.exposure for header in headers]),
@@ -122,8 +124,9 @@ def load_training_set(
     X = open_folder(X)
     items, _ = as_items(X, bands=bands, shape=geometry.shape)
     if columns:
-        units = column_units(X, columns) if units is None and isinstance(X, Table) else units
-        items = with_values(items, X, None, columns, units)
+        if not set(columns) <= set(getattr(X, "colnames", ())):
+            raise SchemaError(f"{name} must be a table with the columns {tuple(columns)} beside the images' paths")
+        items = with_values(items, X, None, columns, column_units(X, columns) if units is None else units)
     answers, known = task.answers(X, y, items, name)
     weights = sample_weights(weights, len(items), name)
     if groups is None:

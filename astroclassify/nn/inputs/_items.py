@@ -22,11 +22,12 @@ from astroclassify.exceptions import AstroclassifyWarning, EmptyResultWarning, G
 from astroclassify.images._checks import check_position
 from astroclassify.schemes import Flag
 from astroclassify.tables import has_text, plain_column
+from astroclassify.tables._plain import column_values
 
 from ._forms import ALLOWED, check_pixel_scale, is_image, plain_counts, understood
 from ._names import own_names, told_apart
 
-__all__ = ["Item", "as_items", "column_values", "group_names", "open_folder"]
+__all__ = ["Item", "as_items", "open_folder"]
 
 _FITS_NAME = re.compile(r"[^.].*\.(fits|fit|fts|ftz|img|evt)(\.gz|\.bz2|\.xz)?", re.IGNORECASE | re.DOTALL)
 # Words for the system and equinox of ra and dec that mean ICRS, or differ from it by less than 0.03 arcsec.
@@ -70,19 +71,6 @@ def open_folder(images):
         text = f"no FITS file in the folder {str(folder)!r} (folders in it are not searched: use Path.rglob)"
         warnings.warn(text, EmptyResultWarning, stacklevel=3)
     return paths
-
-
-def column_values(table, name, default):
-    """Values of a column as a list, ``default`` where they are masked or the table has no such column."""
-    if name not in table.colnames:
-        return [default] * len(table)
-    return plain_column(table[name], default).tolist()
-
-
-def group_names(values):
-    """Names of groups as text, shape (n,); a row without one is a group of its own."""
-    names = plain_column(values).tolist()
-    return np.array([str(name) or f"row {row}" for row, name in enumerate(names)], dtype=str)
 
 
 def as_items(images, *, bands, shape, redshift=None, centre=None, pixel_scale=None):

@@ -61,9 +61,10 @@ def _rings(planes, pixel):
     fine = np.flatnonzero(distance < _FINE_KPC)
     coarse = np.flatnonzero((distance >= _FINE_KPC) & (distance < EDGES_KPC[-1]))
     parts = (np.arange(_FINE) + 0.5) / _FINE - 0.5
-    near = np.hypot(
-        rows[fine, None, None] + parts[:, None], columns[fine, None, None] + parts[None, :]
-    ).reshape(-1) * pixel
+    near = (
+        np.hypot(rows[fine, None, None] + parts[:, None], columns[fine, None, None] + parts[None, :]).reshape(-1)
+        * pixel
+    )
     index = np.concatenate([np.repeat(fine, _FINE**2), coarse])
     weight = np.concatenate([np.full(near.size, 1 / _FINE**2), np.ones(coarse.size)])
     ring = np.searchsorted(EDGES_KPC, np.concatenate([near, distance[coarse]]), side="right") - 1

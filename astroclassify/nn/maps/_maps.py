@@ -11,7 +11,7 @@ from scipy.special import softmax
 from astroclassify._checks import check_number, check_quantity
 from astroclassify.exceptions import AstroclassifyWarning, EmptyResultWarning, GeometryError, ModelError, SchemaError
 from astroclassify.schemes import get_scheme
-from astroclassify.tables import provenance
+from astroclassify.tables import provenance, readable
 
 from ..inputs._pixels import attempt
 from ..inputs._profile import PROFILE, painted
@@ -297,8 +297,8 @@ def radial_profiles(maps, *, r_500=None):
        kpc       kpc
      float64   float64
     --------- ---------
-          0.0    15.625
-       15.625     31.25
+            0     15.62
+        15.62     31.25
     """
     maps = {str(maps.meta.get("CLASS", "")): maps} if isinstance(maps, CCDData) else maps
     if not isinstance(maps, dict) or not maps:
@@ -322,7 +322,7 @@ def radial_profiles(maps, *, r_500=None):
         n_images={name: int(image.meta.get("NIMAGES", 1)) for name, image in maps.items()},
         **({} if r_500 is None else {"r_500": r_500}),
     )  # fmt: skip
-    return table
+    return readable(table)
 
 
 def _profile(name, image):

@@ -11,7 +11,7 @@ from sklearn.base import clone
 from astroclassify import batch
 from astroclassify._checks import check_integer, require
 from astroclassify.exceptions import AstroclassifyWarning
-from astroclassify.tables import provenance
+from astroclassify.tables import provenance, readable
 
 from ..networks._build import architecture_name
 from ._gradients import torch_maps
@@ -143,4 +143,4 @@ def randomisation_check(classifier, images, rng=None, *, n_draws=5):
         method=method, n_images=len(pixels), n_draws=n_draws, n_cells=int(n_cells),
         abs_by_chance=float(np.sqrt(2 / (np.pi * max(n_cells - 1, 1)))), seed=seed,
     )  # fmt: skip
-    return table
+    return readable(table)

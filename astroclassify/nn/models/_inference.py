@@ -4,6 +4,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from astropy import units as u
 from scipy.special import softmax
 from tqdm import tqdm
 
@@ -17,11 +18,15 @@ from ..inputs._columns import as_planes, with_values
 from ..inputs._items import as_items, open_folder
 from ..inputs._pixels import attempt, load_pixels
 from ..inputs._predictions import prediction_table
-from ..inputs._preprocess import n_planes
+from ..inputs._preprocess import CALIBRATED, n_planes
 from ._kept_rows import KeptRows, Row, fingerprints
 from ._onnx_network import BATCH, OnnxNetwork, lanes
 
 __all__ = ["OnnxNetwork", "Predictor", "Row", "classify", "feature_source", "novelty_features", "probabilities"]
+
+
+# How much longer, or shorter, than those of training an exposure may be without a flag.
+_DEPTH = 1.5
 
 
 def feature_source(names):
@@ -40,13 +45,13 @@ class Predictor:
     """
     All that inference needs of a fitted classifier.
 
-    ``instruments`` and ``energy_range`` of the description ``training`` decide about flags. ``optional`` bands may be
-    absent.
+    ``instruments`` and ``energy_range`` of the description ``training`` decide about flags, of which those in
+    ``refused`` leave an image without an answer. ``optional`` bands may be absent.
     """
 
     def __init__(
         self, network, *, bands, geometry, preprocessing, training, temperature=1.0, novelty=None, familiarity=None,
-        optional=(),
+        optional=(), refused=0,
     ):  # fmt: skip
         self.network = network
         self.bands = tuple(bands)
@@ -57,6 +62,7 @@ class Predictor:
         self.novelty = novelty
         self.familiarity = familiarity
         self.optional = tuple(optional)
+        self.refused = refused
 
     @property
     def needed(self):
@@ -90,26 +96,56 @@ class Predictor:
         if self.optional and flags & Flag.NO_OPTICAL:
             notes.append(f"no {' or '.join(self.optional)} image: judged by {', '.join(self.needed)} alone")
         if flags & Flag.MISSING_VALUE and not flags & Flag.FAILED:
-            names = [name for name, value in zip(self.columns, item.values, strict=True) if not np.isfinite(value)]
+            values = zip(self.columns, item.values, strict=True)
+            # `_values` takes the exposure from the image where it can.
+            has_exposure = not (flags & Flag.NO_EXPOSURE or isinstance(item.value, np.ndarray))
+            lost = [name for name, value in values if not np.isfinite(value)]
+            names = [name for name in lost if name != "exposure" or not has_exposure] or lost
             notes.append(f"no {', '.join(names)}: the mean of the training images is taken")
         return "; ".join(notes)
 
     def load(self, item):
-        """Counts on the grid, float32, shape (n_planes, ny, nx), and flags of one item."""
-        return self._load(item)[:2]
+        """Counts on the grid, float32, (n_planes, ny, nx), and flags of one item; SchemaError if it is refused."""
+        return self._admitted(item)[:2]
+
+    def _admitted(self, item):
+        """As `_load`, for one that is not refused."""
+        pixels, flags, header = self._load(item)
+        if refusal := self._refusal(flags, header):
+            raise SchemaError(f"{item.source_id}: {refusal}")
+        return pixels, flags, header
 
     def _load(self, item):
-        """Counts, flags and exposure (s, or None)."""
+        """Counts, flags and header (None for an array)."""
         pixels, flags, header = load_pixels(
             item, bands=self.bands, geometry=self.geometry, energy=self.energy, stretch=self.preprocessing.stretch,
             optional=self.optional,
         )  # fmt: skip
         if self.columns:
-            pixels = as_planes(pixels[None], [item.values])[0]
-            flags |= 0 if np.all(np.isfinite(item.values)) else int(Flag.MISSING_VALUE)
-        if header is None:
-            return pixels, flags, None
-        return pixels, flags | self._strangeness(header), header.exposure
+            values = self._values(item, header)
+            pixels = as_planes(pixels[None], [values])[0]
+            flags |= 0 if np.all(np.isfinite(values)) else int(Flag.MISSING_VALUE)
+        return pixels, flags if header is None else flags | self._strangeness(header), header
+
+    def _values(self, item, header):
+        """Numbers of an item; an exposure that its row does not have is that of its image."""
+        values = dict(zip(self.columns, item.values, strict=True))
+        if not np.isfinite(values.get("exposure", 0)) and header is not None and header.exposure is not None:
+            unit = self.preprocessing.columns.units[self.columns.index("exposure")]
+            values["exposure"] = u.Quantity(header.exposure, u.s).to_value(unit)
+        return list(values.values())
+
+    def _refusal(self, flags, header):
+        """Why an image gets no answer, or an empty text."""
+        reasons = []
+        if flags & self.refused & Flag.OTHER_INSTRUMENT:
+            known = ", ".join(" ".join(pair) for pair in self.training["instruments"])
+            found = " ".join(filter(None, (header.telescope, header.instrument))) or "none named in its header"
+            reasons.append(f"the telescope and instrument must be among {known}, got {found}")
+        if flags & self.refused & Flag.OTHER_BAND:
+            found = header.energy_range or "none named in its header"
+            reasons.append(f"the energy band must be {self.energy} keV, got {found}")
+        return "; ".join(reasons)
 
     @property
     def shape(self):
@@ -135,6 +171,10 @@ class Predictor:
             energy = energy.get(names[0])
         if energy and (header.energy_range is None or not np.allclose(header.energy_range, energy, rtol=0.05)):
             flags |= Flag.OTHER_BAND
+        seen = self.training.get("exposure_range")
+        if seen and header.exposure and self.preprocessing.stretch not in CALIBRATED:
+            if not seen[0] / _DEPTH <= header.exposure <= seen[1] * _DEPTH:
+                flags |= Flag.OTHER_EXPOSURE
         return int(flags)
 
     def logits(self, counts):
@@ -148,7 +188,8 @@ class Predictor:
     def decisive(self):
         """What decides its answers, in plain types and bytes: two predictors with the same one give the same rows."""
         known = {key: self.training.get(key) for key in ("instruments", "energy_range", "energy_ranges")}
-        rules = [self.bands, self.optional, self.geometry.to_dict(), self.preprocessing.to_dict(), known]
+        taken = [self.bands, self.optional, int(self.refused)]
+        rules = [*taken, self.geometry.to_dict(), self.preprocessing.to_dict(), known]
         scores = [None if each is None else each.to_dict() for each in (self.novelty, self.familiarity)]
         return [*rules, self.temperature, *scores], self.network.data
 
@@ -163,9 +204,11 @@ class Predictor:
             if message:
                 rows.append(self._no_answer(item.flags | int(Flag.FAILED), message))
                 continue
-            counts, flags, exposure = loaded
-            images[place] = counts, exposure
-            rows.append(self._no_answer(flags))
+            counts, flags, header = loaded
+            refusal = self._refusal(flags, header)
+            if not refusal:
+                images[place] = counts, None if header is None else header.exposure
+            rows.append(self._no_answer(flags | (int(Flag.FAILED) if refusal else 0), refusal))
         return rows, images
 
     def _no_answer(self, flags, message=""):
@@ -267,7 +310,8 @@ def _run_chunks(predictor, items, executor, **bar):
 
 def _one_row(predictor, item):
     """Row of a single image; any failure is an error."""
-    counts, flags, exposure = predictor._load(item)
+    counts, flags, header = predictor._admitted(item)
+    exposure = None if header is None else header.exposure
     (row,) = predictor.classify_batch([predictor._no_answer(flags)], {0: (counts, exposure)})
     if row.message:
         raise ModelError(f"the network gives no finite numbers for {item.source_id!r}")

@@ -74,8 +74,8 @@ _GRAPH = _message(
 )  # fmt: skip
 _MODEL = _message(
     "1:ir_version:int 2:producer_name:text 3:producer_version:text 4:domain:text 5:model_version:int 6:doc_string:skip "
-    "7:graph:graph 8:opset_import*:opset",
-    graph=_GRAPH, opset=_message("1:domain:text 2:version:int"),
+    "7:graph:graph 8:opset_import*:opset 14:metadata_props*:label",
+    graph=_GRAPH, opset=_message("1:domain:text 2:version:int"), label=_message("1:key:text 2:value:text"),
 )  # fmt: skip
 _REFUSED = {
     (id(_TENSOR), 13): "external data",

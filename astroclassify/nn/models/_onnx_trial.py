@@ -18,7 +18,7 @@ from astroclassify._checks import first_line
 from astroclassify.exceptions import ModelError
 
 from ._onnx_check import check_outputs
-from ._store import find_folder, list_classifiers, read_document
+from ._store import find_folder, packaged, read_document
 
 __all__ = ["BATCH", "start_session", "trust", "try_network"]
 
@@ -70,7 +70,7 @@ def _digest(data):
 @cache
 def _packaged():
     """SHA-256 of the networks that come with the package."""
-    documents = [read_document(find_folder(str(name))) for name in list_classifiers()["name"]]
+    documents = [read_document(find_folder(name)) for name in packaged()]
     return {document["files"]["model.onnx"]["sha256"] for document in documents}
 
 

@@ -9,7 +9,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from astropy.table import QTable
 
 from astroclassify.data import FOLDER as DATA
 from astroclassify.exceptions import ModelError, OutputError
@@ -17,7 +16,7 @@ from astroclassify.exceptions import ModelError, OutputError
 from ._file_checks import check_safetensors, read_json_limited
 
 __all__ = [
-    "FORMAT_VERSION", "find_folder", "list_classifiers", "read_document", "read_folder", "read_json", "read_plain_file",
+    "FORMAT_VERSION", "find_folder", "packaged", "read_document", "read_folder", "read_json", "read_plain_file",
     "write_folder",
 ]  # fmt: skip
 
@@ -31,7 +30,7 @@ _OBJECTS = "parameters scheme geometry preprocessing training doubt card version
 _KINDS = {"architecture": str, "bands": list, "history": list, **dict.fromkeys(_OBJECTS, dict)}
 
 
-def _packaged():
+def packaged():
     """Names of the packaged models."""
     if not _PACKAGED.is_dir():
         return []
@@ -42,11 +41,11 @@ def find_folder(name_or_folder):
     """Folder of a packaged model (its name goes first) or of one of the user; ModelError if there is neither."""
     if not isinstance(name_or_folder, (str, os.PathLike)) or not str(name_or_folder):
         raise ModelError(f"model must be a name or a folder, got {name_or_folder!r}")
-    if str(name_or_folder) in _packaged():
+    if str(name_or_folder) in packaged():
         return _PACKAGED / str(name_or_folder)
     folder = Path(name_or_folder)
     if not folder.is_dir():
-        raise ModelError(f"model {str(folder)!r} is neither a folder nor a packaged model (there are {_packaged()})")
+        raise ModelError(f"model {str(folder)!r} is neither a folder nor a packaged model (there are {packaged()})")
     return folder
 
 
@@ -208,6 +207,13 @@ def _card_text(document):
     filters = "" if n_filters is None else f"{n_filters} filters in the first stage, "
     columns = document["parameters"].get("columns")
     lines = [
+        # What model hubs read (Hugging Face, "model cards"); whoever shares the model adds its licence.
+        "---",
+        "library_name: astroclassify",
+        *([] if "targets" in document else ["pipeline_tag: image-classification"]),
+        "tags: [astronomy, x-ray, galaxy-clusters, onnx]",
+        "---",
+        "",
         f"# {card.get('name', 'Classifier of cluster images')}",
         "",
         str(card.get("description", "No description was given.")),
@@ -235,40 +241,3 @@ def _card_text(document):
         else:
             lines.append(_plain(value))
     return "\n".join(lines) + "\n"
-
-
-def list_classifiers():
-    """
-    List the packaged models.
-
-    Returns
-    -------
-    `~astropy.table.QTable`
-        Columns ``name``, ``architecture``, ``scheme``, ``classes``, ``bands``, ``n_images`` (used in training), ``f1``
-        (mean over classes on images kept out of training, NaN if the card has none) and ``description``. No rows if
-        the installation has no models.
-
-    Raises
-    ------
-    ModelError
-        If a packaged model is damaged.
-
-    Examples
-    --------
-    >>> from astroclassify.nn import list_classifiers
-    >>> list_classifiers().colnames
-    ['name', 'architecture', 'scheme', 'classes', 'bands', 'n_images', 'f1', 'description']
-    """
-    rows = []
-    for name in _packaged():
-        document = read_document(_PACKAGED / name)
-        means = [row for row in document["card"].get("scores", []) if row.get("class") == "mean"]
-        f1 = float(means[0]["f1"]) if means and means[0].get("f1") is not None else float("nan")
-        scheme, n_images = document["scheme"], int(document["training"].get("n_images", 0))
-        classes, bands = (" ".join(map(str, each)) for each in (scheme.get("classes", []), document["bands"]))
-        description = str(document["card"].get("description", ""))
-        name_and_kind = name, document["architecture"], str(scheme.get("name"))
-        rows.append((*name_and_kind, classes, bands, n_images, f1, description))
-    names = ("name", "architecture", "scheme", "classes", "bands", "n_images", "f1", "description")
-    kinds = ("U64", "U32", "U32", "U128", "U32", "i8", "f8", "U512")
-    return QTable(rows=rows or None, names=names, dtype=kinds)

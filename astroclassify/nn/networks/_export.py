@@ -12,7 +12,7 @@ from astroclassify.exceptions import ModelError
 
 from ..models._onnx_trial import start_session, trust
 
-__all__ = ["export_onnx", "network_outputs"]
+__all__ = ["export_onnx", "label_onnx", "network_outputs"]
 
 # Oldest operator set with all that these networks need; every supported onnxruntime reads it.
 _OPSET = 17
@@ -59,9 +59,10 @@ def _wrapper_class():
     return Wrapper
 
 
-def export_onnx(network, *, n_bands, shape):
+def export_onnx(network, *, n_bands, shape, labels=None):
     """
-    A network as ONNX (bytes): input ``images`` (n, n_bands, ny, nx), outputs as in `network_outputs`.
+    A network as ONNX (bytes): input ``images`` (n, n_bands, ny, nx), outputs as in `network_outputs`, and texts by name
+    as its ``metadata_props``.
 
     ModelError if results of ONNX Runtime and torch differ by more than 1e-4.
     """
@@ -82,10 +83,18 @@ def export_onnx(network, *, n_bands, shape):
             _wrapper_class()(network).eval(), (images[:1],), buffer, dynamo=False, opset_version=_OPSET, **names,
             dynamic_axes={name: {0: "n"} for name in ["images", *expected]},
         )  # fmt: skip
-    data = buffer.getvalue()
+    data = label_onnx(buffer.getvalue(), labels or {})
     _compare(data, images.numpy(), expected)
     trust(data)
     return data
+
+
+def label_onnx(data, labels):
+    """An ONNX file (bytes) with these texts as its ``metadata_props``, in place of others."""
+    onnx = require("onnx", extra="train")
+    model = onnx.load_from_string(data)
+    onnx.helper.set_model_props(model, labels)
+    return model.SerializeToString()
 
 
 def _compare(data, images, expected):

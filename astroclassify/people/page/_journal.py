@@ -5,10 +5,8 @@ import errno
 import json
 import logging
 import os
-import re
 import threading
-import unicodedata
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,67 +14,45 @@ from astropy.table import QTable
 
 from astroclassify import tables
 from astroclassify._regular_files import check_regular
-from astroclassify.exceptions import OutputError, SchemaError
+from astroclassify.exceptions import OutputError
+
+from ._records import (
+    COLUMNS,
+    FORMAT,
+    HEAD,
+    LONGEST_NOTE,
+    NOTE,
+    NOTE_COLUMNS,
+    VERSION,
+    VOTE,
+    WITHDRAWAL,
+    VoteError,
+    answer_names,
+    check,
+    follow,
+    now,
+    parse,
+    read_head,
+    voter_name,
+)
 
 try:
     import fcntl
 except ImportError:  # Windows: nothing keeps two servers off one folder there; appending loses nothing even so
     fcntl = None
 
-__all__ = ["VoteError", "VoteJournal", "follow", "journal_path", "voter_name"]
+__all__ = ["VoteJournal"]
 
 log = logging.getLogger(__name__)
-
-_FORMAT = "astroclassify-votes"
-_VERSION = 1
-_VOTE, _WITHDRAWAL = "vote", "withdrawal"
-_COLUMNS = tuple(name for name, _ in tables.VOTES.columns)
-_WORKFLOW = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_VOTER = re.compile(r"\w[\w .@+'-]{0,63}")
-
-
-class VoteError(SchemaError):
-    """A vote that is refused: unknown source, question or answer, or a question that does not arise."""
-
-
-def journal_path(folder, workflow):
-    """Path of the journal of the votes on a sample folder, one for each workflow."""
-    if not _WORKFLOW.fullmatch(str(workflow.name)):
-        raise SchemaError(f"workflow: its name must be letters, digits and _ . -, got {str(workflow.name)[:80]!r}")
-    return Path(folder) / f"votes-{workflow.name}.jsonl"
-
-
-def voter_name(name):
-    """Normalised name of a voter: composed characters, single blanks, 1 to 64 of the allowed characters."""
-    text = " ".join(unicodedata.normalize("NFC", name).split()) if isinstance(name, str) else ""
-    if not _VOTER.fullmatch(text):
-        raise VoteError(
-            f"voter_id must begin with a letter or digit and have up to 64 letters, digits, blanks and _ . @ + ' -, "
-            f"got {str(name)[:80]!r}"
-        )
-    return text
-
-
-def follow(workflow, answers):
-    """Answers (question -> answer) on the path through a workflow, the open Question or None, the outcome or ""."""
-    questions = {question.name: question for question in workflow.questions}
-    path, question = {}, workflow.questions[0]
-    while True:
-        answer = next((each for each in question.answers if each.name == answers.get(question.name)), None)
-        if answer is None:
-            return path, question, ""
-        path[question.name] = answer.name
-        if answer.outcome:
-            return path, None, answer.outcome
-        question = questions[answer.next]
 
 
 class VoteJournal:
     """
-    The votes of all voters on the sources ``subjects`` in one workflow, in a file of JSON lines at ``path``.
+    The votes of all voters on the sources ``subjects`` in one workflow, and their notes, in a file of JSON lines at
+    ``path``.
 
-    Each record is written with one call and synced before `vote` or `undo` returns. An incomplete last line is moved to
-    ``<journal>.torn`` and kept in ``torn``; lines that are no records are in ``problems`` and do not count.
+    Each record is written with one call and synced before `vote`, `undo` or `note` returns. An incomplete last line is
+    moved to ``<journal>.torn`` and kept in ``torn``; lines that are no records are in ``problems`` and do not count.
     """
 
     def __init__(self, path, workflow, subjects):
@@ -88,6 +64,7 @@ class VoteJournal:
         self._active = {}  # voter -> records that are not withdrawn, oldest first
         self._given = {}  # (voter, source) -> question -> record
         self._outcomes = {}  # voter -> source -> outcome
+        self._notes = {}  # (voter, source) -> record
         self._half_line = False
         with contextlib.suppress(FileNotFoundError):
             check_regular(self.path, "votes", error=OutputError)  # a FIFO would be read for ever
@@ -118,18 +95,18 @@ class VoteJournal:
     def vote(self, voter_id, source_id, question, answer):
         """Record an answer to the open question, or another one to a question before; it is on disk on return."""
         voter = voter_name(voter_id)
-        _check("source_id", source_id, self._subjects, "the sample's")
-        _check("question", question, self._questions, tuple(self._questions))
-        names = tuple(each.name for each in self._questions[question].answers)
-        _check(f"answer to {question!r}", answer, names, names)
+        check("source_id", source_id, self._subjects, "the sample's")
+        check("question", question, self._questions, tuple(self._questions))
+        names = answer_names(self._questions[question])
+        check(f"answer to {question!r}", answer, names, names)
         with self._lock:
             path, open_question, _ = follow(self.workflow, self._answers(voter, source_id))
             if path.get(question) == answer:
                 return  # repeated, as by a browser that did not receive the first confirmation
             if question not in path and (open_question is None or open_question.name != question):
                 raise VoteError(f"question {question!r} does not arise after {path}")
-            record = dict(zip(_COLUMNS, (source_id, voter, question, answer, _now()), strict=True))
-            self._append({"record": _VOTE, **record})
+            record = dict(zip(COLUMNS, (source_id, voter, question, answer, now()), strict=True))
+            self._append({"record": VOTE, **record})
             self._activate(record)
 
     def undo(self, voter_id):
@@ -140,10 +117,28 @@ class VoteJournal:
             if not active:
                 return None
             last = active[-1]
-            self._append({"record": _WITHDRAWAL, **last, "time": _now()})
+            self._append({"record": WITHDRAWAL, **last, "time": now()})
             active.pop()
             self._recount(voter, last["source_id"])
             return last["source_id"], last["question"]
+
+    def note(self, voter_id, source_id, text):
+        """Keep a voter's note on a source in place of the one before; an empty text removes it."""
+        voter = voter_name(voter_id)
+        check("source_id", source_id, self._subjects, "the sample's")
+        text = " ".join(text.split()) if isinstance(text, str) else None
+        if text is None or len(text) > LONGEST_NOTE or not text.isprintable():
+            raise VoteError(f"note must be a text of up to {LONGEST_NOTE} characters, got {str(text)[:80]!r}")
+        with self._lock:
+            if text != self._notes.get((voter, source_id), {"note": ""})["note"]:
+                record = dict(zip(NOTE_COLUMNS, (source_id, voter, text, now()), strict=True))
+                self._append({"record": NOTE, **record})
+                self._take_note(record)
+
+    def notes(self, voter_id):
+        """Notes of a voter, source -> text."""
+        with self._lock:
+            return {source: record["note"] for (voter, source), record in self._notes.items() if voter == voter_id}
 
     def answers(self, voter_id, source_id):
         """Answers of a voter on a source, question -> answer, in the order of the path."""
@@ -161,14 +156,26 @@ class VoteJournal:
             return sorted(voter for voter, records in self._active.items() if records)
 
     def votes(self):
-        """VOTES table of the votes that are not withdrawn: one row per voter, source and question, by time."""
+        """
+        VOTES table of the votes that are not withdrawn: one row per voter, source and question, by time.
+
+        ``note`` is the voter's note on the source; a note without a vote has a row without question and answer.
+        """
         with self._lock:
             records = [record for given in self._given.values() for record in given.values()]
+            notes = {pair: record["note"] for pair, record in self._notes.items()}
+            voted = {pair for pair, given in self._given.items() if given}
+            records += [
+                dict(zip(COLUMNS, (source, voter, "", "", self._notes[voter, source]["time"]), strict=True))
+                for voter, source in notes.keys() - voted
+            ]
             counts = {"torn": int(bool(self.torn)), "malformed": len(self.problems)}
-        records.sort(key=lambda record: record["time"])
+        records.sort(key=lambda record: (record["time"], record["source_id"], record["voter_id"]))
         table = QTable()
-        for name in _COLUMNS:
+        for name in COLUMNS:
             table[name] = np.array([record[name] for record in records], dtype=str)
+        pairs = ((record["voter_id"], record["source_id"]) for record in records)
+        table["note"] = np.array([notes.get(pair, "") for pair in pairs], dtype=str)
         table.meta = tables.provenance(workflow=self.workflow.name, journal=self.path.name, lines=counts)
         return table
 
@@ -178,6 +185,12 @@ class VoteJournal:
     def _activate(self, record):
         self._active.setdefault(record["voter_id"], []).append(record)
         self._add(record)
+
+    def _take_note(self, record):
+        pair = record["voter_id"], record["source_id"]
+        self._notes.pop(pair, None)
+        if record["note"]:
+            self._notes[pair] = record
 
     def _recount(self, voter, source):
         """Rebuild the answers on a source from the votes that are not withdrawn."""
@@ -218,15 +231,16 @@ class VoteJournal:
         lines, tail = data[:end].split(b"\n")[:-1], data[end:]
         if lines:
             self._check_head(lines[0])
-        elif not _HEAD.startswith(tail[: len(_HEAD)]):
+        elif not HEAD.startswith(tail[: len(HEAD)]):
             raise OutputError(f"votes: {str(self.path)!r} is not a journal of votes")
-        if lines and _parse(tail) is not None:
+        if lines and parse(tail) is not None:
             lines.append(tail)
             self._write(b"\n")
         elif tail:
             self._move_aside(tail, end)
         if not lines:
-            self._append({"record": _FORMAT, "version": _VERSION, **self._workflow_id()})
+            definition = asdict(self.workflow)
+            self._append({"record": FORMAT, "version": VERSION, **self._workflow_id(), "definition": definition})
             _sync_folder(self.path.parent)
         for number, line in enumerate(lines[1:], 2):
             self._replay(number, line)
@@ -234,12 +248,16 @@ class VoteJournal:
             log.warning("%s: %d lines do not count, e.g. %s", self.path, len(self.problems), self.problems[0])
 
     def _replay(self, number, line):
-        record = _parse(line)
+        record = parse(line)
         if record is None:
             if line:  # an empty one ends a failed write
                 self.problems.append((number, "not a record"))
-        elif record.pop("record") == _VOTE:
+            return
+        kind = record.pop("record")
+        if kind == VOTE:
             self._activate(record)
+        elif kind == NOTE:
+            self._take_note(record)
         elif not self._withdraw(record):
             self.problems.append((number, "withdraws a vote that does not exist"))
 
@@ -259,14 +277,8 @@ class VoteJournal:
         log.warning("%s: the last write was incomplete; its %d bytes are now in %s", self.path, len(tail), aside.name)
 
     def _check_head(self, line):
-        try:
-            head = json.loads(line)
-            version = head["version"] if head["record"] == _FORMAT else None
-            found = {name: head[name] for name in self._workflow_id()}
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise OutputError(f"votes: {str(self.path)!r} is not a journal of votes") from None
-        if version != _VERSION:
-            raise OutputError(f"votes: {str(self.path)!r} has version {version}, this package writes {_VERSION}")
+        head = read_head(line, self.path)
+        found = {name: head[name] for name in self._workflow_id()}
         if found != self._workflow_id():
             raise OutputError(f"votes: {str(self.path)!r} is of {found}, not of {self._workflow_id()}")
 
@@ -310,29 +322,6 @@ class VoteJournal:
             same = False
         if not same:
             raise OutputError(f"votes: {str(self.path)!r} was moved or replaced; put it back or start the page again")
-
-
-_HEAD = json.dumps({"record": _FORMAT}).encode()[:-1]
-
-
-def _check(what, value, allowed, allowed_text):
-    if not isinstance(value, str) or value not in allowed:
-        raise VoteError(f"{what} must be one of {allowed_text}, got {str(value)[:80]!r}")
-
-
-def _now():
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _parse(line):
-    """The record in a line, or None."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(record, dict) or not all(isinstance(value, str) for value in record.values()):
-        return None
-    return record if set(record) == {"record", *_COLUMNS} and record["record"] in (_VOTE, _WITHDRAWAL) else None
 
 
 def _sync_folder(folder):

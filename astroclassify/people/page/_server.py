@@ -7,16 +7,18 @@ import re
 import secrets
 import socket
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from astroclassify import tables
-from astroclassify.exceptions import AstroclassifyError, OutputError
+from astroclassify.exceptions import AstroclassifyError, OutputError, SchemaError
 from astroclassify.schemes import ClassScheme
 
 from .._workflow import load_workflow
-from ._journal import VoteError, VoteJournal, journal_path
+from ._connections import BoundedHandler, BoundedServer
+from ._facts import Facts
+from ._journal import VoteJournal
+from ._records import VoteError, journal_path, journals_in, workflow_of
 from ._session import NotAllowedError, NotFoundError, Session
 from ._sources import Sources
 
@@ -29,6 +31,8 @@ _LARGEST_BODY = 4096
 # How much of a body that is too large is read, so that the sender receives the answer.
 _LARGEST_DRAINED = 1 << 20
 _NONCE = b"__NONCE__"
+# Scripts of the page, in the order in which they need each other.
+_SCRIPTS = ("ask", "pictures", "view", "sources", "votes", "panel", "keys")
 _JSON, _HTML, _ECSV = (f"{kind}; charset=utf-8" for kind in ("application/json", "text/html", "text/plain"))
 _PNG = "image/png"
 _POLICY = (
@@ -52,33 +56,33 @@ _STATUS = (
     ((AstroclassifyError, ValueError, OSError), HTTPStatus.UNPROCESSABLE_ENTITY),
 )
 
-_VIEW = ("voter_id", "source_id", "picture", "stretch", "low", "high")
+_VIEW = ("voter_id", "source_id", "picture", "stretch", "low", "high", "smoothing")
 # (method, path) -> (method of the session, its arguments, those that may be missing, type of the answer).
 _ROUTES = {
     ("GET", "/api/start"): ("start", (), (), _JSON),
     ("GET", "/api/voter"): ("voter", ("voter_id",), (), _JSON),
+    ("GET", "/api/rows"): ("rows", ("voter_id",), (), _JSON),
+    ("GET", "/api/queue"): ("queue", ("voter_id",), (), _JSON),
     ("GET", "/api/source"): ("source", ("voter_id", "source_id"), (), _JSON),
     ("GET", "/api/conflicts"): ("conflicts", ("voter_id",), (), _JSON),
-    ("GET", "/api/picture"): ("picture", _VIEW, ("class_name",), _PNG),
+    ("GET", "/api/picture"): ("picture", _VIEW, ("class_name", "layer"), _PNG),
     ("GET", "/api/votes.ecsv"): ("votes", (), (), _ECSV),
     ("POST", "/api/vote"): ("vote", ("voter_id", "source_id", "question", "answer"), (), _JSON),
+    ("POST", "/api/note"): ("note", ("voter_id", "source_id", "note"), (), _JSON),
     ("POST", "/api/undo"): ("undo", ("voter_id",), (), _JSON),
 }
 
 
-class InspectionServer(ThreadingHTTPServer):
+class InspectionServer(BoundedServer):
     """
     Server of a `Session` on 127.0.0.1; ``address`` is what to open in a browser. The token behind ``#``, new at each
     start, opens the page to whoever has it.
     """
 
-    daemon_threads = True
-    request_queue_size = 64
-
     def __init__(self, session, *, port=0):
         self.session = session
         self.token = secrets.token_urlsafe(24)
-        self.page = (Path(__file__).parent / "page.html").read_bytes()
+        self.page = _page()
         try:
             super().__init__(("127.0.0.1", port), _Handler)
         except (OSError, OverflowError) as error:
@@ -102,7 +106,26 @@ class InspectionServer(ThreadingHTTPServer):
         log.debug("request from %s failed", client_address, exc_info=True)
 
 
-def open_server(folder, *, workflow=None, predictions=None, classifier=None, moderators=(), blind=False, port=0):
+def _page():
+    """The page with its style and its scripts in it, so that it is one answer and one nonce covers all."""
+    folder = Path(__file__).parent / "desk"
+    scripts = b"".join((folder / f"{name}.js").read_bytes() for name in _SCRIPTS)
+    page = (folder / "page.html").read_bytes()
+    return page.replace(b"__STYLE__", (folder / "page.css").read_bytes()).replace(b"__SCRIPT__", scripts)
+
+
+def open_server(
+    folder,
+    *,
+    workflow=None,
+    predictions=None,
+    classifier=None,
+    catalogues=None,
+    optical=None,
+    moderators=(),
+    show_predictions=False,
+    port=0,
+):
     """
     Open the page on a sample folder; votes go into a journal beside its table.
 
@@ -117,10 +140,17 @@ def open_server(folder, *, workflow=None, predictions=None, classifier=None, mod
         A PREDICTIONS table whose probabilities are shown.
     classifier : CutoutClassifier, optional
         As `~astroclassify.nn.load_classifier` returns it; its activation maps can be laid over the pictures.
+    catalogues : dict, optional
+        Name -> table with ``source_id``, ``sky_position`` and perhaps ``redshift``, as
+        `~astroclassify.survey.read_catalogue` returns it; the entries near a source are listed and marked.
+    optical : callable or sequence of three callables, optional
+        Optical images in place of the sample's: takes a position and the side of a square and gives a CCDData, as
+        `~astroclassify.survey.LocalHips` does; three are red, green and blue.
     moderators : sequence of str, optional
         Names of the voters who see where the others differ.
-    blind : bool, optional
-        Whether probabilities and activation maps are hidden from a voter until the vote on the source is complete.
+    show_predictions : bool, optional
+        Whether probabilities and activation maps are shown before the vote; by default a voter sees them when the vote
+        on the source is complete.
     port : int, optional
         The port; by default a free one.
 
@@ -132,7 +162,7 @@ def open_server(folder, *, workflow=None, predictions=None, classifier=None, mod
     Raises
     ------
     FileNotFoundError, SchemaError
-        If the sample, the workflow or the predictions cannot be used.
+        If the sample, the workflow, the predictions or a catalogue cannot be used.
     OutputError
         If the journal or the port cannot be used.
     MissingDependencyError
@@ -147,42 +177,62 @@ def open_server(folder, *, workflow=None, predictions=None, classifier=None, mod
     >>> server.serve_forever()  # doctest: +SKIP
     """
     sample, predictions, workflow = _read(folder, workflow, predictions, classifier)
-    sources = Sources(sample, classifier)
+    sources, facts = Sources(sample, classifier, optical), Facts(sample, catalogues)
     journal = VoteJournal(journal_path(sample.meta["folder"], workflow), workflow, sample["source_id"])
     try:
-        session = Session(sample, journal, sources, predictions=predictions, moderators=moderators, blind=blind)
+        how = {"predictions": predictions, "moderators": moderators, "show_predictions": show_predictions}
+        session = Session(sample, journal, sources, facts, **how)
         return InspectionServer(session, port=port)
     except BaseException:
         journal.close()
         raise
 
 
-def stored_votes(folder, *, workflow=None, predictions=None, classifier=None):
+def stored_votes(folder, *, workflow=None):
     """
     Votes that the page has taken on a sample folder, without opening it.
 
     Parameters
     ----------
-    folder, workflow, predictions, classifier
-        As for `open_server`.
+    folder : str or path-like
+        The sample folder.
+    workflow : str, path-like, ClassScheme or Workflow, optional
+        The questions, see `~astroclassify.people.load_workflow`, or the name of a workflow with votes; by default that
+        of the only one with votes.
 
     Returns
     -------
     `~astropy.table.QTable`
-        A VOTES table.
+        A VOTES table, with the voter's ``note`` on the source. A note on a source without a vote has a row with an
+        empty question and answer; an answer ``unsure`` is none of the workflow's and counts for no outcome.
 
     Raises
     ------
     FileNotFoundError
         If nobody has voted yet, or a file is missing.
+    SchemaError
+        If several workflows have votes and none is named, or there is no such workflow.
     OutputError
         If the page is open: it exports the votes itself.
+
+    Examples
+    --------
+    >>> from astroclassify.people import stored_votes
+    >>> stored_votes("candidates")["voter_id", "answer", "note"]  # doctest: +SKIP
     """
-    sample, _, workflow = _read(folder, workflow, predictions, classifier)
-    path = journal_path(sample.meta["folder"], workflow)
-    if not path.is_file():
-        raise FileNotFoundError(f"votes: nobody has voted yet in the workflow {workflow.name!r} (no {str(path)!r})")
-    with VoteJournal(path, workflow, sample["source_id"]) as journal:
+    sample = tables.read_sample(folder)
+    journals = journals_in(sample.meta["folder"])
+    if not journals:
+        raise FileNotFoundError(f"votes: nobody has voted yet on {str(folder)!r}")
+    if workflow is None and len(journals) > 1:
+        raise SchemaError(f"workflow: name one of those with votes on {str(folder)!r}, {', '.join(journals)}")
+    chosen = next(iter(journals)) if workflow is None else str(workflow)
+    known = workflow_of(journals[chosen]) if chosen in journals else load_workflow(workflow)
+    if known.name not in journals:
+        raise FileNotFoundError(
+            f"votes: nobody has voted yet in the workflow {known.name!r}, but in {', '.join(journals)}"
+        )
+    with VoteJournal(journals[known.name], known, sample["source_id"]) as journal:
         return journal.votes()
 
 
@@ -211,10 +261,9 @@ class _RefusedError(Exception):
         self.status = status
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(BoundedHandler):
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "astroclassify", ""
-    timeout = 60  # s without data from the browser
 
     def do_GET(self):
         self._answer("GET")
@@ -228,6 +277,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, method):
         try:
             body = self._read_body() if method == "POST" else b""
+            self.received()
             self._check_origin(method)
             target = urlsplit(self.path)
             if (method, self.path) == ("GET", "/"):

@@ -6,16 +6,18 @@ from dataclasses import asdict
 
 from astroclassify import tables
 from astroclassify.exceptions import AstroclassifyError, SchemaError
-from astroclassify.images._pictures import PICTURES, SCALES, STRETCHES, Scale
-from astroclassify.schemes import ClassScheme, flag_names
+from astroclassify.images._pictures import DRAWN, LAYERS, SCALES, SMOOTHING, STRETCHES, Scale
+from astroclassify.schemes import ClassScheme
 
 from .._experts import expert_decisions
-from ._journal import follow, voter_name
+from .._queue import voting_queue
+from ._records import UNSURE, answer_names, follow, voter_name
 
 __all__ = ["Session", "NotAllowedError", "NotFoundError"]
 
 # Subjects on which experts differ, in the order in which moderators want to see them.
 _CONFLICTS = ("conflict", "moderators_tied", "moderated")
+_WIDEST = 60.0  # arcsec, widest smoothing
 
 
 class NotAllowedError(AstroclassifyError):
@@ -28,17 +30,20 @@ class NotFoundError(AstroclassifyError):
 
 class Session:
     """
-    Answers to the page, each a dict that JSON can hold, from a SAMPLE table, its VoteJournal and its Sources. With
-    ``blind`` probabilities and maps are hidden from a voter until the vote on the source is complete.
+    Answers to the page, each a dict that JSON can hold, from a SAMPLE table, its VoteJournal, Sources and Facts.
+    Probabilities and maps are hidden from a voter until the vote on the source is complete, unless
+    ``show_predictions``.
     """
 
-    def __init__(self, sample, journal, sources, *, predictions=None, moderators=(), blind=False):
-        self.journal, self.sources, self.blind = journal, sources, bool(blind)
+    def __init__(self, sample, journal, sources, facts, *, predictions=None, moderators=(), show_predictions=False):
+        self.journal, self.sources, self.facts = journal, sources, facts
         self.moderators = tuple(sorted({voter_name(name) for name in moderators}))
-        flags = tables.plain_column(sample["flags"], 0).tolist()
-        self._flags = dict(zip(map(str, sample["source_id"]), flags, strict=True))
+        self.blind = not show_predictions
+        self._names = [str(name) for name in sample["source_id"]]
+        self._known = set(self._names)
         self._folder = str(sample.meta["folder"])
         self._probabilities, self._predicted, self._classes = {}, {}, ()
+        self._predictions = predictions
         if predictions is not None:
             self._read_predictions(predictions)
 
@@ -48,43 +53,75 @@ class Session:
         return {
             "sample": self._folder,
             "workflow": workflow.name,
-            "questions": [
-                {**_named(question), "answers": list(map(_named, question.answers))} for question in workflow.questions
-            ],
-            "outcomes": {outcome.name: outcome.text for outcome in workflow.outcomes},
-            "sources": list(self._flags),
+            "questions": [{**_named(question), "answers": _answers(question)} for question in workflow.questions],
+            "outcomes": {UNSURE: UNSURE, **{outcome.name: outcome.text for outcome in workflow.outcomes}},
+            "unsure": UNSURE,
             "voters": self.journal.voters(),
             "moderators": list(self.moderators),
             "blind": self.blind,
             "classes": list(self._classes),
             "map_classes": [] if classifier is None else list(classifier.scheme.classes),
-            "pictures": list(PICTURES),
+            "layers": list(LAYERS),
+            "pictures": list(DRAWN),
             "stretches": list(STRETCHES),
             "scales": {band: asdict(scale) for band, scale in SCALES.items()},
+            "smoothing": SMOOTHING,
             "notice": self._notice(),
         }
 
     def voter(self, voter_id):
         """Normalised name of a voter, and the outcomes of the sources that the voter has finished."""
         voter = voter_name(voter_id)
-        done = {source: end for source, end in self.journal.outcomes(voter).items() if source in self._flags}
+        done = {source: end for source, end in self.journal.outcomes(voter).items() if source in self._known}
         return {"voter_id": voter, "moderator": voter in self.moderators, "outcomes": done}
 
+    def rows(self, voter_id):
+        """What sources are sorted and filtered by, one row for each in the order of the sample."""
+        voter = voter_name(voter_id)
+        outcomes, notes = self.journal.outcomes(voter), self.journal.notes(voter)
+        rows = []
+        for source in self._names:
+            row = {"source_id": source, "outcome": outcomes.get(source, ""), "note": notes.get(source, "")}
+            row["x_class"] = self.facts.x_class[source]
+            row |= {name: self.facts.number(source, name) for name in ("ext_like", "det_like")}
+            hidden = self.blind and source not in outcomes
+            row["predicted"] = "" if hidden else self._predicted.get(source, "")
+            row["p"] = None if hidden else (self._probabilities.get(source) or {}).get(row["predicted"])
+            rows.append(row)
+        return {"rows": rows}
+
+    def queue(self, voter_id):
+        """Sources that need votes, those first on which a vote of this voter tells most (see `voting_queue`)."""
+        table = voting_queue(
+            self.journal.votes(),
+            voter_id=voter_name(voter_id),
+            subjects=self._names,
+            predictions=self._predictions,
+            workflow=self.journal.workflow,
+        )
+        return {"queue": table["source_id"][table["status"] == "open"].tolist()}
+
     def source(self, voter_id, source_id):
-        """A source, with the answers that the voter has given."""
+        """A source: what is known of it, where it is on its pictures, and the answers that the voter has given."""
         voter = voter_name(voter_id)
         self._check_source(source_id)
-        facts = {"flags": ", ".join(flag_names(int(self._flags[source_id])))}
         try:
-            facts |= self.sources.facts(source_id)
+            known = self.sources.about(source_id, self.facts.of)
         except (AstroclassifyError, ValueError, OSError) as error:
-            facts["image"] = " ".join(str(error).split())
-        return {"facts": {name: text for name, text in facts.items() if text}, **self._ballot(voter, source_id)}
+            known = {"facts": {**self.facts.texts(source_id), "image": " ".join(str(error).split())}}
+        return {"bands": [], "view": None, "position": None, "links": {}, "neighbours": [], **known,
+                **self._ballot(voter, source_id)}  # fmt: skip
 
     def vote(self, voter_id, source_id, question, answer):
         """Record a vote; answers as `source` does, without the facts."""
         self._check_source(source_id)
         self.journal.vote(voter_id, source_id, question, answer)
+        return self._ballot(voter_name(voter_id), source_id)
+
+    def note(self, voter_id, source_id, note):
+        """Keep a voter's note on a source."""
+        self._check_source(source_id)
+        self.journal.note(voter_id, source_id, note)
         return self._ballot(voter_name(voter_id), source_id)
 
     def undo(self, voter_id):
@@ -94,18 +131,18 @@ class Session:
             return {"source_id": None}
         source = withdrawn[0]
         # A source that is no longer in the sample cannot be shown.
-        return self._ballot(voter_name(voter_id), source) if source in self._flags else {"source_id": source}
+        return self._ballot(voter_name(voter_id), source) if source in self._known else {"source_id": source}
 
     def conflicts(self, voter_id):
         """Sources on which the other voters differ, for a moderator: the undecided ones first."""
         voter = self._check_moderator(voter_id)
         decisions = expert_decisions(
-            self.journal.votes(), moderators=self.moderators, workflow=self.journal.workflow, subjects=list(self._flags)
+            self.journal.votes(), moderators=self.moderators, workflow=self.journal.workflow, subjects=self._names
         )
         rows = [
             {name: str(row[name]) for name in ("source_id", "status", "decision", "reason")}
             for row in decisions
-            if str(row["status"]) in _CONFLICTS and str(row["source_id"]) in self._flags
+            if str(row["status"]) in _CONFLICTS and str(row["source_id"]) in self._known
         ]
         rows.sort(key=lambda row: _CONFLICTS.index(row["status"]))
         mine = self.journal.outcomes(voter)
@@ -113,13 +150,17 @@ class Session:
             row["mine"] = mine.get(row["source_id"], "")
         return {"conflicts": rows}
 
-    def picture(self, voter_id, source_id, picture, stretch, low, high, class_name=""):
-        """One picture, as PNG."""
+    def picture(self, voter_id, source_id, picture, stretch, low, high, smoothing, class_name="", layer=LAYERS[0]):
+        """One picture, as PNG; ``smoothing`` of X-rays in arcsec."""
         voter = voter_name(voter_id)
         self._check_source(source_id)
         if class_name and self._hidden(voter, source_id):
             raise NotAllowedError("the activation map is shown after the vote")
-        return self.sources.png(source_id, picture, Scale(stretch, float(low), float(high)), class_name)
+        width = float(smoothing)
+        if not 0 <= width <= _WIDEST:
+            raise ValueError(f"smoothing must be from 0 to {_WIDEST:g} arcsec, got {smoothing!r}")
+        scale = Scale(stretch, float(low), float(high))
+        return self.sources.png(source_id, picture, scale, width=width, class_name=class_name, layer=layer)
 
     def votes(self):
         """The votes as the text of an ECSV file."""
@@ -136,6 +177,7 @@ class Session:
             "answers": path,
             "question": None if question is None else question.name,
             "outcome": outcome,
+            "note": self.journal.notes(voter).get(source, ""),
             "hidden": hidden,
             "probabilities": None if hidden else self._probabilities.get(source),
             "predicted": None if hidden else self._predicted.get(source),
@@ -154,7 +196,7 @@ class Session:
         return self.blind and source not in self.journal.outcomes(voter)
 
     def _check_source(self, source_id):
-        if source_id not in self._flags:
+        if source_id not in self._known:
             raise NotFoundError(f"source_id must be one of the sample's, got {source_id[:80]!r}")
 
     def _check_moderator(self, voter_id):
@@ -169,7 +211,7 @@ class Session:
         columns = [tables.plain_column(predictions[f"p_{label}"]) for label in self._classes]
         names, labels = (predictions[name].tolist() for name in ("source_id", "label_pred"))
         for source, label, *values in zip(map(str, names), labels, *columns, strict=True):
-            if source in self._flags:
+            if source in self._known:
                 self._predicted[source] = str(label)
                 self._probabilities[source] = {
                     name: float(value) if math.isfinite(value) else None
@@ -185,6 +227,12 @@ class Session:
         if self.journal.problems:
             notes.append(f"{len(self.journal.problems)} lines of the journal cannot be read and do not count")
         return "; ".join(notes)
+
+
+def _answers(question):
+    """Answers to a question; `UNSURE` is the last, unless the question has its own."""
+    texts = {UNSURE: "unsure, cannot tell", **{answer.name: answer.text for answer in question.answers}}
+    return [{"name": name, "text": texts[name]} for name in answer_names(question)]
 
 
 def _named(thing):

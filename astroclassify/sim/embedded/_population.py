@@ -194,10 +194,11 @@ class EmbeddedPopulation:
         kept = np.flatnonzero(m_500 >= limit)
         if not len(kept):
             warnings.warn(f"no cluster has M500 of at least {limit:.3g} Msun", EmptyResultWarning, stacklevel=2)
-        return QTable(
+        table = QTable(
             {"halo_id": kept, "m_500": m_500[kept] * u.Msun, "r_500": physics.r_500_of(m_500[kept]) * u.kpc},
             meta=tables.provenance(simulation=self.name, snapshot=self.snapshot, m_500_min=limit),
         )
+        return tables.readable(table)
 
     def read_halo(self, halo_id):
         """

@@ -234,9 +234,9 @@ def spectrum(halo, observation, axis, edges):
         held = np.zeros((table.temperature.size, nodes.size))
         for t, t_share in ((lower, 1.0 - weight), (lower + 1, weight)):
             for d, d_share in ((factor, 1.0 - place), (factor + 1, place)):
-                held += np.bincount(
-                    t * nodes.size + d, weights=norm * t_share * d_share, minlength=held.size
-                ).reshape(held.shape)
+                held += np.bincount(t * nodes.size + d, weights=norm * t_share * d_share, minlength=held.size).reshape(
+                    held.shape
+                )
         for emitted, shift in zip(held.T @ spectra[component], nodes, strict=True):
             bins = table.energy_edges * shift / (1.0 + observation.redshift)
             energy, caught = _caught(bins, edges, observation)

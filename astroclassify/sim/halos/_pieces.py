@@ -47,10 +47,17 @@ class HaloPieces:
     centre: u.Quantity
     cosmology: FLRW
     meta: dict
-    _paths: Paths = field(repr=False)
-    _entry: Group = field(repr=False)
-    _group: TngGroup = field(repr=False)
-    _spheres: dict = field(repr=False, default_factory=dict)
+    _paths: Paths
+    _entry: Group
+    _group: TngGroup
+    _spheres: dict = field(default_factory=dict)
+
+    def __repr__(self):
+        return (
+            f"<HaloPieces {self.halo_id} of {self.simulation} snapshot {self.snapshot}: "
+            f"M500 = {self.m_500.value:.3g} Msun, R500 = {self.r_500.value:.0f} kpc, "
+            f"{self.meta['n_gas']} gas cells on disk>"
+        )
 
     @functools.cached_property
     def _summary(self):

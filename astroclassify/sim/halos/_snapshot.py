@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +125,13 @@ class Snapshot:
     cosmology: FLRW
     box_size: u.Quantity
     n_groups: int
-    header: dict = field(repr=False)
+    header: dict
+
+    def __repr__(self):
+        return (
+            f"<Snapshot {self.snapshot} of {self.name}: z = {self.redshift:.3g}, box of {self.box_size.value:.6g} kpc, "
+            f"{self.n_groups} groups>"
+        )
 
     @property
     def _paths(self):
@@ -209,7 +215,7 @@ class Snapshot:
                 EmptyResultWarning,
                 stacklevel=2,
             )
-        return table
+        return tables.readable(table)
 
     def read_halo(self, halo_id):
         """

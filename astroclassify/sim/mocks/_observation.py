@@ -217,9 +217,7 @@ class Observation:
         """Detector and response of one instrument; the width of a profile that is not the user's to choose."""
         packaged = self.response_files is None and self.detector != "uniform"
         if packaged and not self.response.startswith(self.detector):
-            raise ValueError(
-                f"detector must be 'uniform' or that of response {self.response!r}, got {self.detector!r}"
-            )
+            raise ValueError(f"detector must be 'uniform' or that of response {self.response!r}, got {self.detector!r}")
         if self.detector in EPIC:
             core, slope = effective_psf(self.detector, tuple(self.energy_range.to_value(u.keV).tolist())).parameters()
             width = 2.0 * core * np.sqrt(2.0 ** (1.0 / slope) - 1.0)

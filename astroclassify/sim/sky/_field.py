@@ -18,7 +18,7 @@ from astroclassify.fields._instruments import EPIC_SOFT_COUNTS
 from astroclassify.images import Geometry, SkyImage
 from astroclassify.samples._writer import dateless_provenance
 from astroclassify.schemes import CANDIDATE, Flag
-from astroclassify.tables import plain_table
+from astroclassify.tables import plain_table, readable
 
 from ._candidate import sky_grid
 from ._counterparts import add_plate_sky
@@ -74,6 +74,10 @@ class SimulatedField:
     field: Field
     truth: QTable
     plate: CCDData | None = None
+
+    def __repr__(self):
+        plate = "" if self.plate is None else ", plate"
+        return f"<SimulatedField of {self.field!r}, {len(self.truth)} sources{plate}>"
 
 
 def simulate_field(
@@ -348,7 +352,7 @@ def _truth(injected, rows, pointings, grid, live, wcs):
     flags[inside] |= np.where(live.ravel()[index[inside]], 0, Flag.MASKED.value)
     column, row = x / grid.pixel + (grid.shape[1] - 1) / 2, y / grid.pixel + (grid.shape[0] - 1) / 2
     names = [each["source_id"] for each in injected] + _names("source", len(rows) - len(injected))
-    return QTable(
+    truth = QTable(
         {
             "source_id": np.array(names, dtype="U"),
             "sky_position": wcs.pixel_to_world(column, row),
@@ -366,6 +370,7 @@ def _truth(injected, rows, pointings, grid, live, wcs):
         },
         meta=dateless_provenance(scheme=CANDIDATE.to_dict()),
     )
+    return readable(truth)
 
 
 def _visible(rows, pointings, grid):

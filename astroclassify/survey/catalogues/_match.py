@@ -7,7 +7,7 @@ from astropy.table import QTable, Table
 
 from astroclassify._checks import check_quantity
 from astroclassify.exceptions import ArgumentError, SchemaError
-from astroclassify.tables import plain_column, plain_sky, provenance
+from astroclassify.tables import plain_column, plain_sky, provenance, readable
 
 __all__ = ["cross_match"]
 
@@ -78,7 +78,7 @@ def cross_match(catalogue, other, *, radius):
     table["separation"] = np.concatenate([distance, np.full(len(left), np.nan)]) * 3600 * u.arcsec
     table["n_within"] = np.concatenate([within[0], within[1][left]])
     table.meta = provenance(radius_arcsec=radius * 3600)
-    return table
+    return readable(table)
 
 
 def _input(name, value):

@@ -15,7 +15,7 @@ from ..catalogues._classes import classify_extent
 from ..extents._fit_extent import fit_extent
 from ._search import FALSE_ALARM, find_sources
 
-__all__ = ["detect"]
+__all__ = ["describe_field", "detect"]
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,9 @@ def detect(field, *, false_alarm=FALSE_ALARM, scales=None, likelihood="delta-c",
     `~astropy.table.QTable`
         A CANDIDATES table, one row per source found, the brightest first, with all columns of `find_sources` and
         `fit_extent`. ``x_class`` is ``"C1"``, ``"C2"``, ``"P1"`` or empty (`classify_extent`). Flags are those of the
-        search and the fit; a source that cannot be fitted has the flag ``failed`` and a ``message``.
+        search and the fit; a source that cannot be fitted has the flag ``failed`` and a ``message``. ``meta["fields"]``
+        says of each field: ``image`` (FILENAME of its header, set where it was read from a file), ``obs_id``,
+        ``instrument``, ``energy_range`` [keV], ``exposure`` [s], ``psf``.
 
     Raises
     ------
@@ -94,4 +96,17 @@ def detect(field, *, false_alarm=FALSE_ALARM, scales=None, likelihood="delta-c",
         message = f"none of the {len(angles)} sources found lies within {max_off_axis} of the optical axis"
         warnings.warn(message, EmptyResultWarning, stacklevel=2)
     table.meta.update(provenance(likelihood=likelihood, false_alarm=float(false_alarm)))
+    table.meta["fields"] = [describe_field(each) for each in fields]
     return validate(table, CANDIDATES)
+
+
+def describe_field(field):
+    """Which file, observation, band [keV], exposure [s] and point spread function a field is of, in plain types."""
+    return {
+        "image": str(field.meta.get("FILENAME", "")),
+        "obs_id": str(field.meta.get("OBS_ID", "")),
+        "instrument": field.instrument,
+        "energy_range": None if field.energy_range is None else field.energy_range.to_value(u.keV).tolist(),
+        "exposure": field.livetime,
+        "psf": repr(field.psf),
+    }

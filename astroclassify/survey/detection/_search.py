@@ -13,6 +13,7 @@ from scipy.ndimage import binary_dilation, label
 from astroclassify._checks import check_number
 from astroclassify.exceptions import ArgumentError, EmptyResultWarning
 from astroclassify.fields._field import check_field
+from astroclassify.images._wavelet import filter_counts
 from astroclassify.schemes import Flag
 from astroclassify.tables import provenance
 
@@ -20,7 +21,6 @@ from ..extents._sources import CHILD_EXT
 from ._gaps import fill_gaps
 from ._segments import LEAST_PIXELS, find_basins, merge_basins
 from ._structures import find_structures, pieces
-from ._wavelet import filter_counts
 
 __all__ = ["FALSE_ALARM", "filter_image", "find_sources", "segment"]
 

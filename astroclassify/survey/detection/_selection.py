@@ -299,4 +299,4 @@ def _table(rows, match_radius, seed):
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     table = QTable({name: values * units[name] if name in units else values for name, values in columns.items()})
     table.meta.update(tables.provenance(seed=seed, match_radius=f"{match_radius:g} arcsec", interval=INTERVAL))
-    return table
+    return tables.readable(table)

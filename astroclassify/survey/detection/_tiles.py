@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,12 @@ from astroclassify.exceptions import EmptyResultWarning, GeometryError
 from astroclassify.fields._background import estimate_background
 from astroclassify.fields._read_field import read_field
 from astroclassify.images._open import open_fits
+from astroclassify.images._wavelet import windows
 from astroclassify.images.headers._units import parse_unit
 from astroclassify.schemes import Flag
 
-from ._detect import detect
+from ._detect import describe_field, detect
 from ._search import LEAST_EXPOSURE
-from ._wavelet import windows
 
 __all__ = ["detect_tiles"]
 
@@ -126,7 +127,8 @@ def detect_tiles(
         raise GeometryError("exposure leaves no pixel to search: it is zero everywhere")
     middle = _section(image, tuple(slice((n - 1) // 2, n // 2 + 1) for n in shape))
     middle.data = np.zeros_like(middle.data)
-    some = read_field(middle, exposure=1 * u.s, background=np.zeros(middle.data.shape), psf=psf)
+    background_of_none = np.zeros(middle.data.shape)
+    some = read_field(middle, exposure=1 * u.s, background=background_of_none, psf=psf, energy_range=energy_range)
     ratio = None  # and side of its pixels
     if background is None:
         ratio = _background_ratio(image, exposure, shape, LEAST_EXPOSURE * largest, some.pixel)
@@ -140,7 +142,9 @@ def detect_tiles(
     reach = float(some.psf.radius(0.5, 0.0)) / some.pixel
     # Astropy 6 cannot stack positions of none.
     tables = [each for each in tables if len(each)] or tables[:1]
-    return _once(vstack(tables, metadata_conflicts="silent"), dict(items), reach)
+    candidates = _once(vstack(tables, metadata_conflicts="silent"), dict(items), reach)
+    candidates.meta["fields"] = [{**describe_field(some), "image": Path(image).name, "exposure": float(largest)}]
+    return candidates
 
 
 @dataclass(frozen=True)

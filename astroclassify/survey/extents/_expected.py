@@ -91,7 +91,6 @@ def set_neighbours(patches, free):
         patch.neighbours = np.reshape([images[index] for images in free], (len(free), len(patch.counts)))
 
 
-
 class Scene(NamedTuple):
     """Patches of all cameras one behind the other, N pixels, for `_kernels`."""
 

@@ -9,7 +9,7 @@ from astroclassify._checks import check_choice, check_quantity
 from astroclassify.exceptions import ArgumentError, SchemaError
 from astroclassify.fields._field import check_field
 from astroclassify.schemes import Flag
-from astroclassify.tables import plain_table, provenance
+from astroclassify.tables import plain_table, provenance, readable
 
 from ._light import draw
 from ._profile import profile_table
@@ -144,7 +144,7 @@ def fit_extent(field, positions, *, likelihood="delta-c", radius=None):
         common |= each.flags & ~WHOLE_FIELD
     fill_table(table, sky, survey, likelihood, common)
     table.meta.update(provenance(likelihood=likelihood))
-    return table
+    return readable(table)
 
 
 def model_image(field, x, y, *, counts, ext):

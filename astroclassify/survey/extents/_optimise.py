@@ -7,6 +7,7 @@ from scipy.special import gammaincc, gammaln
 
 __all__ = ["Solution", "chance_like", "covariance"]
 
+
 @dataclass(frozen=True)
 class Solution:
     """Best parameters, their Cash statistic C and Fisher matrix, and whether the search converged."""

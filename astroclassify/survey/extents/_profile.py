@@ -134,9 +134,7 @@ def _make_table(psf, off_axis, pixel, max_ext):
     damped = share * np.exp(-wave * scale * np.sinh(nodes)[:, np.newaxis])
     both = np.stack([damped, -wave * damped * scale * np.cosh(nodes)[:, np.newaxis]])
     profile = ifht(both * wave, LOG_STEP, 0.0, offset) / (2 * np.pi * radius)
-    first, last = (
-        int(intervals(each**2)) for each in (0.02 * min(centre, pixel), MAX_RADIUS * max(max_ext, centre))
-    )
+    first, last = (int(intervals(each**2)) for each in (0.02 * min(centre, pixel), MAX_RADIUS * max(max_ext, centre)))
     squares = squared_radii(first, last - first + 1)
     value, rise = _interpolation(np.log(squares / radius[0] ** 2) / (2 * LOG_STEP))
     profile = profile.transpose(2, 1, 0).reshape(N_RADII, -1)

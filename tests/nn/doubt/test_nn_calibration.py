@@ -50,9 +50,7 @@ def test_temperature_is_where_an_independent_minimiser_finds_it():
     logits, labels = rng.normal(0, 3, size=(200, 4)), rng.integers(4, size=200)
     logits[np.arange(200), labels] += 2
     found = fit_temperature(logits, labels)
-    least = minimize_scalar(
-        lambda t: log_loss(labels, softmax(logits / t, axis=1)), bounds=(0.1, 10), method="bounded"
-    )
+    least = minimize_scalar(lambda t: log_loss(labels, softmax(logits / t, axis=1)), bounds=(0.1, 10), method="bounded")
     assert found == pytest.approx(least.x, rel=1e-4)
     soft = np.eye(4)[labels]
     assert fit_temperature(logits, soft) == pytest.approx(found, rel=1e-9)

@@ -19,7 +19,14 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from astroclassify import tables
-from astroclassify.exceptions import AstroclassifyWarning, GeometryError, ModelError, OutputError, SchemaError
+from astroclassify.exceptions import (
+    ArgumentError,
+    AstroclassifyWarning,
+    GeometryError,
+    ModelError,
+    OutputError,
+    SchemaError,
+)
 from astroclassify.images import Geometry, write_image
 from astroclassify.nn import CutoutClassifier, cross_validate, list_classifiers, load_classifier, score
 from astroclassify.schemes import Flag
@@ -262,6 +269,46 @@ def test_other_instruments_and_bands_are_flagged(chandra):
     ]
     flags = chandra.classify(strange)["flags"]
     assert flags.tolist() == [0, Flag.OTHER_INSTRUMENT, Flag.OTHER_BAND, Flag.OTHER_INSTRUMENT | Flag.OTHER_BAND]
+
+
+def test_exposures_far_from_those_of_training_are_flagged(sample):
+    """But not by a classifier that takes its images to one depth."""
+    model = small(epochs=1).fit(sample)
+    low, high = model.training_["exposure_range"]
+    images = [as_ccd(toy(1, 0)[0][0], EXPOSURE=seconds) for seconds in (low / 1.6, low, 1.4 * high, 1.6 * high)]
+    flags = model.classify(images)["flags"] & Flag.OTHER_EXPOSURE.value != 0
+    assert flags.tolist() == [True, False, False, True]
+    deep = load_classifier("coolcore").classify([as_ccd(toy(1, 0)[0][0], EXPOSURE=1e9)], redshift=0.05)
+    assert not deep["flags"][0] & Flag.OTHER_EXPOSURE
+
+
+def test_a_sum_of_cameras_is_of_each_of_them():
+    images = [as_ccd(data, TELESCOP="XMM", INSTRUME="EPN+EMOS1") for data in toy(12, 0)[0]]
+    model = small(epochs=1).fit(images, toy(12, 0)[1])
+    assert model.training_["instruments"] == [["XMM", "EMOS1"], ["XMM", "EPN"]]
+    asked = [as_ccd(toy(1, 0)[0][0], TELESCOP="XMM", INSTRUME=name) for name in ("EPN+EMOS1", "EPN", "EPN+EMOS2")]
+    assert model.classify(asked)["flags"].tolist() == [0, 0, Flag.OTHER_INSTRUMENT]
+
+
+def test_images_of_another_kind_can_be_refused(sample, tmp_path):
+    """They keep their rows, without an answer; alone, or for a map, they are an error; arrays have no header."""
+    model = small(epochs=1, refuse=("other_instrument", "other_band")).fit(sample)
+    loaded = load_classifier(model.save(tmp_path / "model"))
+    data = toy(1, 0)[0][0]
+    rosat, soft = as_ccd(data, TELESCOP="ROSAT", INSTRUME="PSPCB"), as_ccd(data, E_MIN=0.42, E_MAX=2.01)
+    table = loaded.classify([as_ccd(data), rosat, soft, as_ccd(data, TELESCOP="", INSTRUME="")])
+    failed = Flag.FAILED.value
+    other, band = failed | Flag.OTHER_INSTRUMENT.value, failed | Flag.OTHER_BAND.value
+    assert table["flags"].tolist() == [0, other, band, other]
+    assert np.isnan(table["p_CC"]).tolist() == [False, True, True, True]
+    assert "among CHANDRA ACIS-I, got ROSAT PSPC" in table["message"][1] and "keV, got (0.42" in table["message"][2]
+    assert "none named in its header" in table["message"][3]
+    for ask in (lambda: loaded.classify(rosat), lambda: loaded.activation_map(rosat, "CC")):
+        with pytest.raises(SchemaError, match="among CHANDRA ACIS-I, got ROSAT PSPC"):
+            ask()
+    assert np.isfinite(loaded.predict_proba(data[None])).all()
+    with pytest.raises(ArgumentError, match="refuse must be one of"):
+        small(refuse=("masked",)).fit(sample)
 
 
 def test_centre_and_redshift_are_passed_on(chandra):
@@ -547,6 +594,11 @@ def test_list_classifiers_reads_the_card(fitted, tmp_path, monkeypatch):
     listed = list_classifiers()
     assert listed["name"].tolist() == ["toy"] and listed["f1"][0] == 0.9
     assert listed["classes"][0] == "CC WCC NCC" and listed["description"][0] == "beta models"
+    lines = str(listed).splitlines()
+    assert (
+        lines[0] == "toy" and "  mock images  mean F1 0.90" in lines and "  real sky     no score on its card" in lines
+    )
+    assert "beta models" not in str(listed["name", "f1"])  # a part is a table like others
     loaded = load_classifier("toy")
     assert loaded.card_["scores"][0]["auc"] is None
     text = (tmp_path / "toy" / "README.md").read_text()

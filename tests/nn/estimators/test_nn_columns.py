@@ -138,11 +138,25 @@ def test_a_missing_number_counts_as_the_mean(fitted, sample):
     assert np.allclose(fitted.classify(mean)["p_cluster"], found["p_cluster"], atol=1e-5)
 
 
+def test_images_without_a_table_count_as_the_mean_candidate(fitted, sample):
+    """But for the exposure, which comes with the image; an array has none."""
+    missing, ten = Flag.MISSING_VALUE.value, sample[NO_PLATE : NO_PLATE + 2]  # of 10 and 20 ks by the table
+    alone, without = fitted.classify(ten["path"].tolist()), fitted.classify(ten["source_id", "path", "ext_like"])
+    assert np.all(alone["flags"] & missing) and np.all(without["flags"] & missing)
+    assert set(alone["message"]) == {"no ext, ext_like: the mean of the training images is taken"}
+    assert set(without["message"]) == {"no ext: the mean of the training images is taken"}
+    table = ten.copy()
+    table["ext"], table["ext_like"], table["exposure"] = [np.nan] * 2 * u.arcsec, np.nan, [10, 10] * u.ks
+    assert np.allclose(fitted.classify(table)["p_cluster"], alone["p_cluster"], atol=1e-6)
+    array = np.stack([Cutout.read(ten["path"][0]).bands[band].data for band in ("xray", "optical")])
+    assert "no ext, ext_like, exposure:" in fitted.classify([array])["message"][0]
+
+
 def test_numbers_are_asked_for(fitted, sample):
-    with pytest.raises(SchemaError, match="columns .*ext.* beside the images"):
-        fitted.classify(sample["path"].tolist())
-    with pytest.raises(SchemaError, match=r"lacks \['ext', 'exposure'\]"):
-        fitted.classify(sample["source_id", "path", "ext_like"])
+    with pytest.raises(SchemaError, match="X must be a table with the columns .*ext.* beside"):
+        small().fit(sample["path"].tolist(), sample["label"].tolist())
+    some = fitted.classify(sample["path"].tolist(), columns=sample["source_id", "ext_like"])
+    assert np.all(some["flags"] & Flag.MISSING_VALUE) and some["message"][-1].startswith("no ext: the mean")
     with pytest.raises(SchemaError, match="one row per image"):
         fitted.classify(sample["path"].tolist(), columns=sample[:3])
     with pytest.raises(SchemaError, match="'ext' of images must have a unit like arcsec"):

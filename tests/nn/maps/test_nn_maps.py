@@ -127,12 +127,13 @@ def beta_model(size, core, n, seed):
 
 def test_the_mean_of_an_exact_map_and_a_constant_are_the_logit():
     """Zhou et al. (2016): sum over cells of the map / number of cells + constant = logit, for every class and image."""
-    packaged, plates = load_classifier("cluster-embedded"), np.random.default_rng(9)
+    packaged, plates = load_classifier("cluster-xmm"), np.random.default_rng(9)
     images = [
         np.stack([beta_model(178, core, 4e3, seed), plates.normal(1.0, 0.1, (178, 178))])
         for seed, core in enumerate((3.0, 8.0, 25.0))
     ]
-    logits = packaged.predictor_.network.logits(packaged.predictor_.preprocessing(np.array(images)))
+    planes = [packaged.predictor_.load(item)[0] for item in packaged.predictor_.items(images)[0]]
+    logits = packaged.predictor_.network.logits(packaged.predictor_.preprocessing(np.array(planes)))
     for index, name in enumerate(packaged.scheme.classes):
         constants = []
         for image, logit in zip(images, logits[:, index], strict=True):
@@ -608,9 +609,10 @@ def test_torch_and_onnx_give_the_same_exact_maps():
     pytest.importorskip("torchvision")
     from astroclassify.nn.maps._gradients import torch_maps
 
-    packaged = load_classifier("cluster-embedded")
-    image = [beta_model(178, 10.0, 4e3, 3), np.random.default_rng(9).normal(1.0, 0.1, (178, 178))]
-    pixels = packaged.predictor_.preprocessing(np.array([image]))
+    packaged = load_classifier("cluster-xmm")
+    image = np.array([beta_model(178, 10.0, 4e3, 3), np.random.default_rng(9).normal(1.0, 0.1, (178, 178))])
+    (item,), _ = packaged.predictor_.items([image])
+    pixels = packaged.predictor_.preprocessing(packaged.predictor_.load(item)[0][None])
     _, maps, method = torch_maps(packaged.build_network(), pixels, [1])
     assert method == "exact"
     assert np.allclose(maps[0], packaged.predictor_.network.class_maps(pixels)[0, 1], atol=1e-3)

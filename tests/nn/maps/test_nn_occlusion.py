@@ -194,7 +194,7 @@ def test_rank_correlation_is_spearmans():
 def test_random_weights_destroy_the_map():
     """A packaged image network: correlation 1 as trained, then about zero from the last layer to the first."""
     pytest.importorskip("torch")
-    classifier = load_classifier("cluster-embedded")
+    classifier = load_classifier("cluster-xmm")
     plate = np.random.default_rng(0).normal(1.0, 0.1, (178, 178))
     images = np.array([[beta_model(178, core, 4e3, seed), plate] for seed, core in enumerate((4.0, 10.0, 24.0))])
     before = classifier.weights_
@@ -210,7 +210,6 @@ def test_random_weights_destroy_the_map():
         randomisation_check(classifier, images[:1], seed, n_draws=1)["rank_correlation"] for seed in (3, 3, 4)
     )
     assert np.array_equal(again, same) and not np.array_equal(again, other)
-
 
 
 def test_an_edge_detector_is_found_out(tmp_path):

@@ -493,8 +493,8 @@ def test_short_safetensors():
 
 
 def test_good_files_pass():
-    shapes = check_safetensors((PACKAGED.with_name("cluster-embedded") / "weights.safetensors").read_bytes())
-    assert len(shapes) > 50 and shapes["fc.bias"] == (2,)
+    shapes = check_safetensors((PACKAGED.with_name("cluster-xmm") / "weights.safetensors").read_bytes())
+    assert len(shapes) > 50 and shapes["fc.bias"] == (5,)
     text = json.dumps({"a": [1, -2.5, None, True, "\u00e9 \U0001f600", {"b": []}]}).encode()
     assert read_json_limited(text, limit=1000, where="x") == json.loads(text)
     reference = pytest.importorskip("safetensors.numpy")

@@ -30,7 +30,7 @@ wcs = WCS(naxis=2)
 wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ["RA---TAN", "DEC--TAN"], [30, 10], [200, 200]
 wcs.wcs.cdelt = [-4 / 3600, 4 / 3600]
 image = CCDData(np.ones((400, 400)), unit="ct", wcs=wcs, meta={"EXPOSURE": 1e4})
-assert len(load_classifier("cluster-embedded").classify([image], redshift=0.1)) == 1
+assert len(load_classifier("coolcore").classify([image], redshift=0.1)) == 1
 data = open(sys.argv[1], "rb").read()
 assert OnnxNetwork(data, input_shape=(1, 16, 16), n_classes=3).logits(np.ones((1, 1, 16, 16))).shape == (1, 3)
 assert "onnxruntime" in sys.modules

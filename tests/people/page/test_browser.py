@@ -1,191 +1,34 @@
 """The page in a real browser, by keys: votes, undo, two voters, conflicts, moderation, a killed server."""
 
-import contextlib
-import json
 import os
-import shutil
 import signal
-import subprocess
-import sys
-import time
 
-import numpy as np
 import pytest
-from astropy.table import QTable
 
 from astroclassify import tables
 from astroclassify.people import check_votes, expert_decisions, stored_votes
-from astroclassify.schemes import CANDIDATE
-from astroclassify.sim import simulate_candidates
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("PIL.Image")
-webdriver = pytest.importorskip("selenium.webdriver")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-DRIVER = shutil.which("chromedriver")
-if CHROMIUM is None or DRIVER is None:
-    pytest.skip("chromium and its driver are not installed", allow_module_level=True)
+pytest.importorskip("selenium.webdriver")
 
-from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 
 N = 6
-SERVED = """
-import sys, json
-from astroclassify.people import open_server
-from astroclassify.nn import load_classifier
-settings = json.loads(sys.argv[2])
-if "classifier" in settings:
-    settings["classifier"] = load_classifier(settings["classifier"])
-server = open_server(sys.argv[1], **settings)
-print(server.address, flush=True)
-server.serve_forever()
-"""
-# Where pictures of the page are kept to be looked at; by default nowhere.
-SHOTS = os.environ.get("ASTROCLASSIFY_SCREENSHOTS")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("browser")
-    sample = simulate_candidates(N, rng=3, out=folder / "sample", progress=False)
-    table = QTable({"source_id": sample["source_id"], "label_pred": np.array(["low_z"] * N)})
-    for number, label in enumerate(CANDIDATE.classes):
-        table[f"p_{label}"] = np.full(N, (0.6, 0.2, 0.1, 0.07, 0.03)[number])
-    table["flags"] = np.zeros(N, int)
-    table.meta["scheme"] = CANDIDATE.to_dict()
-    tables.write(table, folder / "predictions.ecsv")
-    return folder
-
-
-@pytest.fixture
-def folder(made, tmp_path):
-    shutil.copytree(made / "sample", tmp_path / "sample")
-    return tmp_path / "sample"
-
-
-@pytest.fixture
-def serve(folder):
-    """Starts servers as processes of their own: (process, address)."""
-    processes = []
-
-    def begin(**settings):
-        process = subprocess.Popen(
-            [sys.executable, "-c", SERVED, str(folder), json.dumps(settings)], stdout=subprocess.PIPE, text=True
-        )
-        processes.append(process)
-        address = process.stdout.readline().strip()
-        assert address, "the server did not start"
-        return process, address
-
-    yield begin
-    for process in processes:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-@pytest.fixture
-def browse(tmp_path):
-    """Opens browsers, each a person of its own."""
-    open_ones = []
-
-    def begin(address, voter=None):
-        options = webdriver.ChromeOptions()
-        options.binary_location = CHROMIUM
-        profile = tmp_path / f"profile-{len(open_ones)}"
-        for argument in (
-            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1500,950",
-            f"--user-data-dir={profile}", "--no-first-run", "--disable-background-networking",
-            # Nothing but this computer can be reached: what the page needs is in the page.
-            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-        ):  # fmt: skip
-            options.add_argument(argument)
-        options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path / "downloads")})
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        service = webdriver.ChromeService(executable_path=DRIVER)
-        person = Person(webdriver.Chrome(options=options, service=service))
-        open_ones.append(person)
-        person.driver.get(address)
-        if voter is not None:
-            person.sign(voter)
-        return person
-
-    yield begin
-    for person in open_ones:
-        person.driver.quit()
-
-
-class Person:
-    """Somebody at a keyboard."""
-
-    def __init__(self, driver):
-        self.driver = driver
-
-    def until(self, condition, seconds=120):
-        """Wait until something is true of the page, and return it."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            # An element may be drawn anew while it is looked at.
-            with contextlib.suppress(StaleElementReferenceException, NoSuchElementException):
-                if found := condition():
-                    return found
-            time.sleep(0.02)
-        raise AssertionError(f"not so after {seconds} s: {self.driver.find_element(By.TAG_NAME, 'body').text}")
-
-    def idle(self):
-        """Wait until the page takes keys: while it waits for the server it ignores them."""
-        self.until(lambda: self.driver.execute_script("return document.body.dataset.busy === undefined"))
-
-    def press(self, *keys):
-        for key in keys:
-            self.idle()
-            webdriver.ActionChains(self.driver).send_keys(key).perform()
-            self.idle()
-
-    def reads(self, name, *texts):
-        """Wait until an element of the page has all these texts."""
-        self.until(lambda: all(text in self.text(name) for text in texts))
-
-    def text(self, name):
-        return self.driver.find_element(By.ID, name).text
-
-    def shown(self, name):
-        return self.driver.find_element(By.ID, name).is_displayed()
-
-    def sign(self, voter):
-        self.until(lambda: self.shown("sign"))
-        self.press(voter, Keys.ENTER)
-        self.at(1)
-
-    def at(self, number):
-        self.reads("source", f"({number} of")
-
-    def pictures(self):
-        """Natural widths of the pictures, once all are there."""
-        self.until(lambda: self.driver.find_element(By.ID, "pictures").get_attribute("aria-busy") == "false")
-        script = "return [...document.querySelectorAll('#pictures img')].map((x) => x.hidden ? 0 : x.naturalWidth)"
-        return self.until(lambda: self.driver.execute_script(script))
-
-    def keep(self, name):
-        """Picture of the page, to be looked at."""
-        if not self.shown("sign"):
-            self.pictures()
-        if SHOTS:
-            self.driver.save_screenshot(os.path.join(SHOTS, f"{name}.png"))
-
-    def errors(self):
-        return [entry for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
 
 
 def test_votes_with_keys_alone(serve, browse, folder, made, tmp_path):
-    process, address = serve(workflow="hunt", predictions=str(made / "predictions.ecsv"), classifier="cluster-embedded")
+    process, address = serve(
+        workflow="hunt",
+        predictions=str(made / "predictions.ecsv"),
+        classifier="cluster-xmm",
+        show_predictions=True,
+    )
     ann = browse(address)
     ann.keep("sign")
     ann.sign("Ann Lee")
     assert address.split("#")[1] not in ann.driver.current_url
-    ann.until(lambda: ann.pictures() == [356] * 4)
+    assert ann.pictures() == [356] * 4
     ann.reads("question", "X-ray emission")
     ann.reads("progress", f"0 of {N} done")
     ann.keep("first")
@@ -220,8 +63,8 @@ def test_votes_with_keys_alone(serve, browse, folder, made, tmp_path):
     ann.press("s", "[", "[", "d", ".", "m")
     wanted = [{"stretch": "log", "low": 50, "high": 99.7}, "cluster", 99.9]
     scales = "return [info.scales.xray, mapClass, info.scales.optical.high]"
-    ann.until(lambda: ann.driver.execute_script(scales) == wanted)
-    ann.until(lambda: all(ann.pictures()))
+    ann.until(lambda: ann.js(scales) == wanted)
+    ann.ready()
     ann.keep("scaled")
     ann.press("e")
     (tmp_path / "downloads").mkdir(exist_ok=True)
@@ -240,7 +83,7 @@ def test_an_answer_is_changed(serve, browse):
     _, address = serve(workflow="hunt")
     ann = browse(address, "ann")
     ann.press("1", "1")
-    ann.driver.find_element(By.CSS_SELECTOR, "#given li:first-child button").click()
+    ann.find("#given li:first-child button").click()
     ann.reads("question", "Is there X-ray emission")
     ann.press("2")
     ann.at(2)
@@ -254,11 +97,11 @@ def test_a_key_that_is_held_down_answers_once(serve, browse, folder):
     ann = browse(address, "ann")
     press_many = """for (let k = 0; k < 9; k += 1) document.body.dispatchEvent(
         new KeyboardEvent("keydown", {key: "1", repeat: arguments[0] && k > 0, bubbles: true}));"""
-    ann.idle()
-    ann.driver.execute_script(press_many, True)
+    ann.ready()
+    ann.js(press_many, True)
     ann.reads("question", "cut off")
     ann.idle()
-    ann.driver.execute_script(press_many, False)  # presses faster than the server answers are one as well
+    ann.js(press_many, False)  # presses faster than the server answers are one as well
     ann.reads("question", "spread out")
     ann.idle()
     process.kill()
@@ -267,7 +110,7 @@ def test_a_key_that_is_held_down_answers_once(serve, browse, folder):
 
 
 def test_two_voters_a_conflict_and_a_moderator(serve, browse, folder, made):
-    process, address = serve(predictions=str(made / "predictions.ecsv"), blind=True, moderators=["mia"])
+    process, address = serve(predictions=str(made / "predictions.ecsv"), moderators=["mia"])
     ann, bob = browse(address, "ann"), browse(address, "bob")
     ann.reads("probabilities", "shown after your vote")
     assert "0.600" not in ann.text("probabilities")
@@ -318,6 +161,7 @@ def test_a_server_that_is_killed_and_started_again(serve, browse, folder):
     ann = browse(address, "ann")
     ann.press("1", "2")
     ann.at(3)
+    ann.ready()
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     ann.press("3")

@@ -14,7 +14,8 @@ import pytest
 from astroclassify import tables
 from astroclassify.exceptions import OutputError, SchemaError
 from astroclassify.people import check_votes, expert_decisions, load_workflow, volunteer_consensus
-from astroclassify.people.page._journal import VoteError, VoteJournal, follow, journal_path, voter_name
+from astroclassify.people.page._journal import VoteJournal
+from astroclassify.people.page._records import VoteError, follow, journal_path, voter_name, workflow_of
 
 HUNT, CLASSES = load_workflow("hunt"), load_workflow("candidate")
 SOURCES = ["a", "b", "c"]
@@ -26,7 +27,10 @@ def path(tmp_path):
 
 
 def rows(journal):
-    votes = journal.votes()
+    return rows_of(journal.votes())
+
+
+def rows_of(votes):
     return sorted(zip(*(votes[name].tolist() for name in ("source_id", "voter_id", "question", "answer")), strict=True))
 
 
@@ -82,6 +86,62 @@ def test_another_answer_takes_the_place_of_the_old_and_undo_brings_it_back(path)
         assert rows(journal) == expected and journal.problems == [] and journal.torn == ""
         assert journal.undo("ann") == ("a", "border") and journal.undo("ann") == ("a", "emission")
         assert journal.undo("ann") is None and journal.voters() == [] and rows(journal) == []
+
+
+def test_unsure_is_an_answer_to_any_question(path):
+    with VoteJournal(path, HUNT, SOURCES) as journal:
+        journal.vote("ann", "a", "emission", "yes")
+        journal.vote("ann", "a", "border", "unsure")
+        assert journal.outcomes("ann") == {"a": "unsure"} and follow(HUNT, journal.answers("ann", "a"))[1] is None
+        with pytest.raises(VoteError, match="'shape' does not arise"):
+            journal.vote("ann", "a", "shape", "point")
+        journal.vote("ann", "a", "border", "yes")
+        assert journal.outcomes("ann") == {"a": "edge"}
+        assert journal.undo("ann") == ("a", "border") and journal.outcomes("ann") == {"a": "unsure"}
+        votes = journal.votes()
+    assert sorted(votes["answer"].tolist()) == ["unsure", "yes"]
+    consensus = volunteer_consensus(votes, method="majority", subjects=["a"])
+    assert consensus["n_complete"].tolist() == [0]  # it stands for no outcome
+
+
+def test_notes_stay_with_the_votes(path):
+    with VoteJournal(path, CLASSES, SOURCES) as journal:
+        journal.vote("ann", "a", "class", "low_z")
+        journal.note("ann", "a", "first")
+        journal.note("ann", "a", "merger?")
+        journal.note("ann", "b", "no vote yet")
+        journal.note("bob", "a", "seen")
+        journal.note("bob", "a", " ")
+        assert journal.undo("ann") == ("a", "class")  # a vote, not a note
+        journal.vote("ann", "a", "class", "point")
+        size = path.stat().st_size
+        journal.note("ann", "a", "merger?")
+        assert path.stat().st_size == size
+        before = journal.votes()
+    with VoteJournal(path, CLASSES, SOURCES) as journal:
+        assert journal.notes("ann") == {"a": "merger?", "b": "no vote yet"} and journal.notes("bob") == {}
+        votes = journal.votes()
+        for wrong in ("x" * 501, "bell\x07", None):
+            with pytest.raises(VoteError, match="note must be a text of up to 500"):
+                journal.note("ann", "a", wrong)
+        with pytest.raises(VoteError, match="source_id must be one of"):
+            journal.note("ann", "z", "x")
+    assert (votes == before).all() and set(votes["note"].tolist()) == {"merger?", "no vote yet"}
+    assert rows_of(votes) == [("a", "ann", "class", "point"), ("b", "ann", "", "")]
+
+
+def test_a_journal_knows_its_questions(path):
+    with VoteJournal(path, HUNT, SOURCES):
+        pass
+    assert workflow_of(path) == HUNT
+    lines = path.read_text().splitlines(keepends=True)
+    head = json.loads(lines[0])
+    del head["definition"]  # one of a version before
+    path.write_text(json.dumps(head) + "\n")
+    assert workflow_of(path) == HUNT
+    path.write_text("hello\n")
+    with pytest.raises(OutputError, match="not a journal of votes"):
+        workflow_of(path)
 
 
 def test_undo_withdraws_only_own_votes(path):

@@ -28,13 +28,13 @@ from astroclassify import tables
 from astroclassify.cli import main
 from astroclassify.exceptions import OutputError, SchemaError
 from astroclassify.images import Cutout, write_image
-from astroclassify.people import check_votes, expert_decisions, open_server
+from astroclassify.people import check_votes, expert_decisions, open_server, stored_votes
 from astroclassify.schemes import CLUSTER
 
 Image = pytest.importorskip("PIL.Image")
 
 SHAPE = (60, 80)
-VIEW = {"picture": "xray", "stretch": "asinh", "low": "50", "high": "100"}
+VIEW = {"picture": "xray", "stretch": "asinh", "low": "50", "high": "100", "smoothing": "5"}
 
 
 def bands(*, optical=True):
@@ -190,11 +190,13 @@ def test_page_loads_nothing_from_outside(start):
 def test_a_vote_from_question_to_table(start, folder):
     server = start(workflow="hunt")
     begin = get(server, "/api/start")
-    assert begin["sources"] == ["a", "b", "one-band", "none", "broken"] and begin["voters"] == []
+    rows = get(server, "/api/rows", voter_id="ann")["rows"]
+    assert [row["source_id"] for row in rows] == ["a", "b", "one-band", "none", "broken"] and begin["voters"] == []
     assert [question["name"] for question in begin["questions"]][:2] == ["emission", "border"]
     source = get(server, "/api/source", voter_id="ann", source_id="a")
     assert source["question"] == "emission" and source["answers"] == {} and source["outcome"] == ""
-    assert source["facts"]["position"] == "150.00000 +2.00000" and source["facts"]["flags"] == "masked"
+    assert source["position"] == {"degrees": "150.00000 +2.00000", "sexagesimal": "10:00:00.00 +02:00:00.00"}
+    assert source["facts"]["flags"] == "masked" and source["bands"] == ["xray", "optical"]
     assert source["facts"]["field"].startswith("6.67'") and "low_z" not in json.dumps(source)
     assert vote(server, "ann", "a", "yes", "emission")["question"] == "border"
     ended = vote(server, "ann", "a", "yes", "border")
@@ -214,7 +216,7 @@ def test_a_vote_from_question_to_table(start, folder):
 
 def test_default_question_is_which_class(start, tmp_path):
     server = start()  # the scheme is the sample's
-    assert [len(question["answers"]) for question in get(server, "/api/start")["questions"]] == [5]
+    assert [len(question["answers"]) for question in get(server, "/api/start")["questions"]] == [6]  # five and "unsure"
     start.end()
     server = start(predictions=write_predictions(tmp_path / "p.ecsv", ["a", "b", "none"]))
     assert get(server, "/api/start")["workflow"] == "cluster"
@@ -222,7 +224,7 @@ def test_default_question_is_which_class(start, tmp_path):
 
 def test_probabilities_hidden_until_voted_if_asked(start, tmp_path):
     path = write_predictions(tmp_path / "p.ecsv", ["a", "b", "none"])
-    server = start(predictions=path)
+    server = start(predictions=path, show_predictions=True)
     seen = get(server, "/api/source", voter_id="ann", source_id="none")
     assert seen["probabilities"] == {"cluster": 1.0, "other": 0.0} and seen["predicted"] == "cluster"
     assert get(server, "/api/source", voter_id="ann", source_id="a")["probabilities"] == {
@@ -230,13 +232,18 @@ def test_probabilities_hidden_until_voted_if_asked(start, tmp_path):
         "other": None,
     }
     assert get(server, "/api/source", voter_id="ann", source_id="broken")["probabilities"] is None
+    assert get(server, "/api/rows", voter_id="ann")["rows"][3]["p"] == 1.0
     start.end()
-    server = start(predictions=path, blind=True)
+    server = start(predictions=path)
     for _ in range(2):
         hidden = get(server, "/api/source", voter_id="ann", source_id="b")
+        row = get(server, "/api/rows", voter_id="ann")["rows"][1]
+        assert (row["predicted"], row["p"], row["outcome"]) == ("", None, "")
         assert hidden["hidden"] and hidden["probabilities"] is None and hidden["predicted"] is None
         assert not vote(server, "ann", "b", "other")["hidden"]
         assert get(server, "/api/source", voter_id="ann", source_id="b")["probabilities"]["other"] == 0.5
+        row = get(server, "/api/rows", voter_id="ann")["rows"][1]
+        assert (row["predicted"], row["p"], row["outcome"]) == ("cluster", 0.5, "other")
         assert get(server, "/api/source", voter_id="bob", source_id="b")["probabilities"] is None
         post(server, "/api/undo", voter_id="ann")
 
@@ -292,6 +299,18 @@ def test_several_voters_at_once(start, folder):
     assert len(votes) == 20 and len(check_votes(votes, workflow="candidate")) == 0
     assert {(row["voter_id"], row["answer"]) for row in votes} == set(answers.items())
     assert server.session.journal.problems == [] and get(server, "/api/start")["notice"] == ""
+
+
+def test_the_queue_leaves_out_what_needs_no_more_votes(start, tmp_path):
+    path = write_predictions(tmp_path / "p.ecsv", ["a", "b", "none"])
+    server = start(predictions=path)
+    names = ["a", "b", "one-band", "none", "broken"]
+    assert sorted(get(server, "/api/queue", voter_id="ann")["queue"]) == sorted(names)
+    for voter in ("ann", "bob", "cy", "di"):
+        vote(server, voter, "none", "cluster")
+    vote(server, "eve", "a", "unsure")
+    left = get(server, "/api/queue", voter_id="eve")["queue"]
+    assert "none" not in left and set(left) <= set(names)
 
 
 def test_two_servers_on_one_folder(start, folder):
@@ -489,10 +508,12 @@ def test_malformed_queries(server, query):
 @pytest.mark.parametrize(
     "change",
     [{"stretch": "cube"}, {"low": "x"}, {"low": "nan"}, {"high": "inf"}, {"low": "60", "high": "60"}, {"high": "101"},
-     {"low": "-1"}, {"picture": "../x"}, {"picture": ""}, {"class_name": "low_z"}, {"source_id": "one-band",
-     "picture": "optical"}, {"source_id": "none"}, {"source_id": "broken"}],
+     {"low": "-1"}, {"picture": "../x"}, {"picture": ""}, {"class_name": "low_z"}, {"smoothing": "-1"},
+     {"smoothing": "nan"}, {"layer": "x"}, {"source_id": "one-band", "picture": "optical"}, {"source_id": "none"},
+     {"source_id": "broken"}],
 )  # fmt: skip
-def test_unavailable_pictures(server, change):
+def test_unavailable_pictures(start, change):
+    server = start(show_predictions=True)
     status, _, body = ask(server, "/api/picture", {**VIEW, "voter_id": "ann", "source_id": "a", **change})
     assert status == 422 and set(json.loads(body)) == {"error"}
 
@@ -615,7 +636,7 @@ def run_verb(*arguments):
 
 def test_verb_serves_until_it_is_ended(folder, monkeypatch, capsys):
     def serve(server):
-        assert server.session.moderators == ("mia", "moe") and not server.session.blind
+        assert server.session.moderators == ("mia", "moe") and server.session.blind
         vote(Remote(server), "ann", "a", "no", "emission")
         raise KeyboardInterrupt
 
@@ -636,9 +657,34 @@ def test_verb_serves_until_it_is_ended(folder, monkeypatch, capsys):
     assert "exists already" in capsys.readouterr().err
 
 
+def test_export_finds_the_votes(folder, start, tmp_path, capsys):
+    text = (resources.files("astroclassify.data") / "workflow_hunt.json").read_text(encoding="utf-8")
+    own = tmp_path / "own.json"
+    own.write_text(text.replace('"hunt"', '"own"'), encoding="utf-8")
+    vote(start(workflow=own), "ann", "a", "no", "emission")
+    start.end()
+    own.unlink()  # the journal knows its questions
+    assert run_verb(folder, "--export", tmp_path / "1.ecsv") == 0
+    assert "1 votes in the workflow 'own'" in capsys.readouterr().err
+    server = start()
+    vote(server, "ann", "a", "unsure")
+    assert post(server, "/api/note", voter_id="ann", source_id="a", note="  very  faint ")[1]["note"] == "very faint"
+    post(server, "/api/note", voter_id="ann", source_id="b", note="a note alone")
+    start.end()
+    assert run_verb(folder, "--export", tmp_path / "2.ecsv") == 2
+    assert "workflow: name one of those with votes" in (error := capsys.readouterr().err) and "candidate, own" in error
+    assert run_verb(folder, "--export", tmp_path / "2.ecsv", "--workflow", "candidate") == 0
+    votes = tables.read(tmp_path / "2.ecsv", tables.VOTES)
+    rows = list(zip(*(votes[name].tolist() for name in ("source_id", "question", "answer", "note")), strict=True))
+    assert rows == [("a", "class", "unsure", "very faint"), ("b", "", "", "a note alone")]
+    assert all(len(time) == 24 for time in votes["time"].tolist())
+    with pytest.raises(FileNotFoundError, match="nobody has voted yet in the workflow 'hunt', but in candidate, own"):
+        stored_votes(folder, workflow="hunt")
+
+
 def test_verb_with_invalid_options(folder, start, capsys):
     assert run_verb(folder, "--export", folder / "votes.ecsv") == 2
-    assert "nobody has voted yet in the workflow 'candidate'" in capsys.readouterr().err
+    assert "nobody has voted yet on" in capsys.readouterr().err
     assert not list(folder.glob("*.jsonl"))
     assert run_verb(folder, "--report", folder / "report.html") == 2
     assert "--report needs --predictions" in capsys.readouterr().err
@@ -659,7 +705,7 @@ def picture_of(server, **change):
 
 def test_pictures_of_a_source(server):
     drawn = {name: picture_of(server, picture=name, low="1") for name in get(server, "/api/start")["pictures"]}
-    assert {each.shape for each in drawn.values()} == {(480, 640, 3)}
+    assert {each.shape for each in drawn.values()} == {(480, 640, 3)} and "filtered" in drawn
     y, x = np.unravel_index(np.argmax(drawn["xray"].sum(axis=2)), (480, 640))
     assert np.hypot(x - 60.5 * 8, y - (60 - 45.5) * 8) < 16  # the spot, north up
     y, x = np.unravel_index(np.argmax(drawn["optical"].sum(axis=2)), (480, 640))
@@ -704,10 +750,11 @@ class Looking:
 @pytest.mark.parametrize("coordinates", [True, False])
 def test_activation_map_lies_where_its_cells_look(start, coordinates):
     classifier = Looking(coordinates)
-    server = start(classifier=classifier)
+    server = start(classifier=classifier, show_predictions=True)
     scale = get(server, "/api/start")["scales"]["optical"]
     for _ in range(2):
-        drawn = picture_of(server, picture="optical", class_name="CC", **scale).astype(int)
+        asked = {"picture": "optical", "class_name": "CC", **scale}
+        drawn = picture_of(server, layer="blended", **asked).astype(int)
     assert classifier.asked == [(["optical", "xray"], "CC", None)]  # kept
     red, blue = drawn[:, :, 0] > drawn[:, :, 2], drawn[:, :, 0] < drawn[:, :, 2]
     if coordinates:  # cells of 5 pixels, 40 x 30 pixels in all
@@ -716,10 +763,16 @@ def test_activation_map_lies_where_its_cells_look(start, coordinates):
         assert (red == expected).all() and (blue == expected[::-1]).all()
     else:
         assert red[:240].all() and blue[240:].all()
+    lined, plain = picture_of(server, **asked), picture_of(server, picture="optical", **scale)
+    changed = (lined != plain).any(axis=2)
+    assert 0 < changed.mean() < 0.1  # lines leave the picture as it is
+    border = np.zeros((480, 640), bool)
+    border[240 - 3 * 8 : 240 + 3 * 8] = True  # between the halves of the map
+    assert changed[border].any()
 
 
 def test_activation_maps_wait_for_the_vote_too(start):
-    server = start(blind=True, classifier=Looking(False))
+    server = start(classifier=Looking(False))
     asked = {**VIEW, "voter_id": "ann", "source_id": "a", "class_name": "CC"}
     assert ask(server, "/api/picture", asked)[0] == 403
     vote(server, "ann", "a", "low_z")
@@ -733,14 +786,13 @@ def test_packaged_model_on_a_candidate(tmp_path):
     sample = simulate_candidates(1, rng=1, out=tmp_path / "s", classes=["low_z"], shape=(128, 128), progress=False)
     name = str(sample["source_id"][0])
     with starting(tmp_path / "s") as begin:
-        server = begin(classifier=load_classifier("cluster-embedded"))
-        plain, mapped = (picture_of(server, source_id=name, **more) for more in ({}, {"class_name": "cluster"}))
+        server = begin(classifier=load_classifier("cluster-xmm"), show_predictions=True)
+        plain, mapped = (picture_of(server, source_id=name, **more) for more in ({}, {"class_name": "low_z"}))
         assert (plain != mapped).any()
-        asked = {**VIEW, "voter_id": "ann", "source_id": name, "class_name": "low_z"}
+        asked = {**VIEW, "voter_id": "ann", "source_id": name, "class_name": "cluster"}
         status, _, body = ask(server, "/api/picture", asked)
-    assert status == 422 and b"low_z" in body
+    assert status == 422 and b"cluster" in body
 
 
 def test_pages_are_in_the_package():
-    folder = resources.files("astroclassify.people.page")
-    assert (folder / "page.html").is_file() and (folder / "report.html").is_file()
+    assert (resources.files("astroclassify.people.page") / "desk" / "page.html").is_file()

@@ -129,9 +129,7 @@ def test_many_doppler_factors_agree_with_the_exact_weight(toy_halo):
         beta = speeds / 299792.458
         spectrum = table.spectrum(kT, 0.3)
         still = spectrum @ band_weight(table.energy_edges, 0.05, 1.0, FINE)
-        moving = [
-            spectrum @ band_weight(table.energy_edges, 0.05, (1 + b) / np.sqrt(1 - b * b), FINE) for b in beta
-        ]
+        moving = [spectrum @ band_weight(table.energy_edges, 0.05, (1 + b) / np.sqrt(1 - b * b), FINE) for b in beta]
         assert together == pytest.approx(counts_by_hand(halo, FINE).sum() * np.mean(moving) / still, rel=2e-4)
 
 

@@ -1,6 +1,5 @@
 """Any input to a halo: refused with the attribute's name, or good for the central measures and the engines."""
 
-
 import numpy as np
 import pytest
 from astropy import units as u

@@ -76,6 +76,14 @@ def test_measures_are_the_same(snapshot, small_pieces, aperture):
     assert measures[0].reasons == measures[1].reasons
 
 
+def test_snapshot_and_pieces_are_one_line(snapshot):
+    text, name = repr(snapshot), f"snapshot {snapshot.snapshot}"
+    assert text.startswith(f"<Snapshot {snapshot.snapshot} of {snapshot.name}: z = ")
+    assert text.endswith(f"{snapshot.n_groups} groups>")
+    text = repr(snapshot.open_halo(1))
+    assert text.startswith(f"<HaloPieces 1 of {snapshot.name} {name}: M500 = ") and text.endswith("gas cells on disk>")
+
+
 @pytest.mark.parametrize("sampled", [False, True])
 def test_a_sample_is_the_same_byte_for_byte(snapshot, small_pieces, monkeypatch, tmp_path, sampled):
     settings = {"observation": Observation(shape=(64, 64)), "engine": "direct", "rng": 5, "measures": True}

@@ -88,9 +88,7 @@ def test_sample_is_one_and_complete(made):
     sample, folder = made
     tables.validate(sample, tables.SAMPLE)
     assert sample.colnames == [*tables.SAMPLE.kinds(), "counts", "message"]
-    assert list(sample["source_id"]) == [
-        f"toy-099-{halo:06d}-{axis}" for halo in (1, 2, 3, 7) for axis in "xyz"
-    ]
+    assert list(sample["source_id"]) == [f"toy-099-{halo:06d}-{axis}" for halo in (1, 2, 3, 7) for axis in "xyz"]
     assert list(sample["group_id"][:4]) == ["toy-099-000001"] * 3 + ["toy-099-000002"]
     assert list(sample["projection"][:3]) == ["x", "y", "z"]
     assert np.all(sample["redshift"] == 0.05)

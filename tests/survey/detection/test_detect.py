@@ -11,11 +11,15 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from scipy import ndimage
 
+from astroclassify import tables
 from astroclassify.exceptions import EmptyResultWarning, GeometryError
+from astroclassify.images import write_image
 from astroclassify.schemes import Flag
+from astroclassify.sim import simulate_field
 from astroclassify.survey import (
     Field,
     KingPsf,
+    combine_fields,
     detect,
     filter_image,
     find_sources,
@@ -326,7 +330,7 @@ def test_masked_and_unexposed_pixels_are_not_searched(field):
 
 
 def test_candidates_have_all_columns(candidates):
-    assert validate(candidates, CANDIDATES) is candidates
+    assert validate(candidates, CANDIDATES).colnames == candidates.colnames
     assert {"pos_err", "filtered_counts", "area", "message", "best_model"} <= set(candidates.colnames)
     assert candidates.meta["likelihood"] == "delta-c" and candidates.meta["false_alarm"] == 1e-3
     assert "astroclassify" in candidates.meta
@@ -415,7 +419,7 @@ def test_nothing_near_the_axis_is_a_table_without_rows():
         observed = observe(empty_field(), [(place, 80, 300, 0)])
         with pytest.warns(EmptyResultWarning, match="none of the 1 sources found lies within 1.0 arcmin of"):
             table = detect(observed, max_off_axis=1 * u.arcmin, false_alarm=1e-6)
-        assert len(table) == 0 and validate(table, CANDIDATES) is table
+        assert len(table) == 0 and validate(table, CANDIDATES).colnames == table.colnames
 
 
 @pytest.mark.parametrize("background", [0.0, 0.05])
@@ -427,7 +431,7 @@ def test_nothing_found_is_a_table_without_rows(background):
     with pytest.warns(EmptyResultWarning, match="no sources were found"):
         table = detect(blank)
     assert len(table) == 0
-    assert validate(table, CANDIDATES) is table
+    assert validate(table, CANDIDATES).colnames == table.colnames
     assert table["ext"].unit == u.arcsec and isinstance(table["sky_position"], SkyCoord)
     assert not filter_image(blank).any()
 
@@ -570,3 +574,22 @@ def test_chandra_point_source_is_a_point(shared_data):
     y, x = np.unravel_index(np.argmax(aperture_sums(field.counts, 8)), field.shape)
     for place in ((x, y), ((field.shape[1] - 1) / 2, (field.shape[0] - 1) / 2)):
         assert distances(found[:1], *place)[0] * field.pixel < 3
+
+
+def test_candidates_say_which_field_they_are_from(tmp_path):
+    """Of two cameras, read from files, added or not, and through a file of the table."""
+    fields = []
+    for name in ("EPN", "EMOS1"):
+        image = simulate_field(rng=1, shape=(96, 96)).field.to_ccd()
+        image.meta = {**image.meta, "INSTRUME": name, "OBS_ID": "0123456789"}
+        fields.append(read_field(write_image(image, tmp_path / f"{name}.fits")))
+    (both,) = detect(combine_fields(fields)).meta["fields"]
+    assert both["image"] == "EPN.fits+EMOS1.fits" and both["obs_id"] == "0123456789"
+    assert both["instrument"] == "EPN+EMOS1" and both["energy_range"] == [0.5, 2.0]
+    candidates = detect(fields)
+    first, second = candidates.meta["fields"]
+    assert (first["image"], second["image"]) == ("EPN.fits", "EMOS1.fits")
+    assert first["psf"] == repr(fields[0].psf) and first["exposure"] == fields[0].livetime
+    for ending in (".ecsv", ".fits", ".vot"):
+        back = tables.read(tables.write(candidates, tmp_path / f"candidates{ending}"))
+        assert back.meta["fields"] == [first, second]

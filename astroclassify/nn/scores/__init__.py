@@ -1,1 +1,0 @@
-"""Scores, their comparison, and the protocols that make them."""

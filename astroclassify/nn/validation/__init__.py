@@ -1,0 +1,1 @@
+"""Protocols that train and predict: folds, several seeds, learning curves."""
