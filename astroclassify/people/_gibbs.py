@@ -32,7 +32,6 @@ _BLOCKS = (0.5, 1, 2)
 _KEPT = 100
 # Least probabilities and weights, so that logarithms and ratios stay finite.
 _LEAST = 1e-12
-_LEAST_DRAW = 1e-280
 # A block has converged if the posteriors of its two halves differ by less, as a root mean square over the subjects.
 _PRECISION = 0.02
 _SEED = 20
@@ -105,22 +104,11 @@ def sample(subject, voter, label, shape, *, smoothing, start, gold=None, hints=N
             confusion += expected / expected.sum(axis=1, keepdims=True) / length
             mean_crowd += crowd / length
             frequencies += shares / length
-<<<<<<< HEAD
             if n_drawn and step % (length // _KEPT) == 0:
                 errors = np.maximum(rng.standard_gamma(expected), np.finfo(float).tiny)
                 single = np.log(prior)
                 weigh(*votes, np.log(errors / errors.sum(axis=1, keepdims=True)), single)
                 kept[step // (length // _KEPT)] = np.where(known[:, None] < 0, single, posterior)
-=======
-            if length > _BLOCKS[0] and step % (length // _KEPT) == 0:
-                errors = np.maximum(rng.standard_gamma(expected), _LEAST_DRAW)
-                single = np.log(prior)
-                weigh(*votes, np.log(errors / errors.sum(axis=1, keepdims=True)), single)
-                # Without what is no number of the precision kept.
-                single = np.where(known[:, None] < 0, single, posterior)
-                kept[step // (length // _KEPT)] = np.where(single < _LEAST, 0, single)
-        n_drawn += length
->>>>>>> main
         difference = np.sum(np.diff(halves[:, informed], axis=0) ** 2) / max(np.sum(informed), 1)
         converged = n_drawn > 0 and bool(difference < _PRECISION**2)
         n_drawn += length
