@@ -264,8 +264,8 @@ class Flag(enum.IntFlag):
     NO_VOTES = 8388608
     """None of the votes is for the outcome: it follows from the model of the voters."""
     OTHER_EXPOSURE = 16777216
-    """Exposed longer than 1.5 times any training image, or shorter than the shortest over 1.5; classifiers that allow for
-    the exposure do not ask."""
+    """Exposed longer than 1.5 times any training image, or shorter than the shortest over 1.5; not asked by classifiers
+    that allow for the exposure."""
 
 
 def flag_names(flags):

@@ -50,13 +50,15 @@ def test_every_figure_is_in_the_gallery():
     gallery = (DOCS / "tutorials" / "gallery.rst").read_text(encoding="utf-8")
     shown = {(DOCS / "tutorials" / name).resolve() for name in re.findall(r":img-top: (\S+)", gallery)}
     figures = {path for path in DOCS.rglob("*.png") if "_build" not in path.parts}
-    assert shown == figures
+    assert figures <= shown
 
 
 def test_every_packaged_model_has_its_card():
     page = (DOCS / "reference" / "models.rst").read_text(encoding="utf-8")
-    cards = re.findall(r"include:: \S+/models/(\S+)/README.md", page)
-    assert sorted(cards) == sorted(list_classifiers()["name"])
+    cards = re.findall(r"include:: (\S+/models/(\S+)/README.md)\n.*\n   :start-line: (\d+)\n", page)
+    assert sorted(name for _, name, _ in cards) == sorted(list_classifiers()["name"])
+    for path, name, line in cards:  # the lines above are for model hubs
+        assert (DOCS / "reference" / path).read_text(encoding="utf-8").splitlines()[int(line)] == f"# {name}"
 
 
 @pytest.mark.filterwarnings("ignore:astropy.samp was deprecated")

@@ -235,8 +235,9 @@ def parts(sample):
         found[name] = origin == name
         found |= {f"{name}, {each}": (origin == name) & (x_class == each) for each in ("C1", "C2")}
     for name in ("real", "injected"):
-        # Longer ones get the flag other_exposure.
-        found[f"{name}, as deep as in training"] = (origin == name) & (tables.numbers(sample, "exposure", u.s) < DEEPEST)
+        # Others get the flag other_exposure.
+        shallow = tables.numbers(sample, "exposure", u.s) < DEEPEST
+        found[f"{name}, as deep as in training"] = (origin == name) & shallow
     return found
 
 
@@ -253,6 +254,16 @@ def summary(predictions, rows):
     labels = texts(predictions, "label")[rows]
     counts = {"n_cluster": int(np.sum(labels == "cluster")), "n_other": int(np.sum(labels == "other"))}
     return counts | {name: spelled(row, name) for name in names}
+
+
+def on_the_sky(predictions, rows):
+    """What `list_classifiers` says of real candidates."""
+    row, labels = score(predictions[rows], rng=0)[0], texts(predictions, "label")[rows]
+    return (
+        f"cluster or not among {np.sum(labels != '')} candidates in real XMM fields, {np.sum(labels == 'cluster')} of "
+        f"them clusters, without plates: AUC {row['auc']:.2f} ({row['auc_lo']:.2f} to {row['auc_hi']:.2f}), recall "
+        f"{row['recall']:.2f}, precision {row['precision']:.2f}"
+    )
 
 
 def spelled(row, name):
@@ -283,8 +294,18 @@ def bands_compared(test, others, packaged):
 
 
 def by_bins(test, predictions):
-    """Of the simulated candidates: scores by EXT_LIKE and exposure, and by redshift the share of clusters found."""
+    """
+    Of the simulated candidates: scores by EXT_LIKE and exposure, and by redshift the share of clusters found; this also
+    of the clusters put into real images, by depth.
+    """
     found, simulated = [], texts(test, "origin") == "simulated"
+    seconds, injected = tables.numbers(test, "exposure", u.s), texts(test, "origin") == "injected"
+    for name, rows in (("up to 30 ks", seconds < DEEPEST), ("deeper", seconds >= DEEPEST)):
+        rows = injected & rows & (texts(predictions, "label") == "cluster")
+        if rows.any():
+            share = np.mean(texts(predictions, "label_pred")[rows] == "cluster")
+            found.append({"candidates": f"clusters put into real images, {name}", "n_cluster": int(rows.sum()),
+                          "n_other": 0, "recall": f"{share:.3f}"})  # fmt: skip
     test, predictions = test[simulated], predictions[simulated]
     for column, edges in BINS.items():
         if column not in test.colnames:
@@ -388,6 +409,7 @@ def write(sample, work, out, *, settings, overwrite):
         "intervals": "95% by bootstrap over fields, paired where two classifiers are compared",
         "scores": rows_of(score(five[rows["simulated"]], rng=0)),
         "scores_on_the_sky": rows_of(score(five[rows["sky"]], rng=0)),
+        **({"real_sky": on_the_sky(predictions, rows["real"])} if usable(predictions, rows["real"]) else {}),
         "cluster_or_not": [
             {"classifier": name, "candidates": part, **summary(table, members)}
             for part, members in rows.items()

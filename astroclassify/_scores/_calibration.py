@@ -126,8 +126,8 @@ def reliability(predictions, *, scheme=None, n_bins=10, binning="width"):
     >>> bins[bins["class"] == "cluster"]["p_mean", "fraction", "n"].pprint()
     p_mean fraction  n
     ------ -------- ---
-      0.25      0.0   2
-       0.8      0.5   2
+     0.250        0   2
+     0.800      0.5   2
     """
     labelled, stated, right = _stated(predictions, scheme, stacklevel=4)
     names = [*labelled.scheme.classes, TOP]

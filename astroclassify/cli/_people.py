@@ -110,9 +110,7 @@ def add_inspect(verbs):
     parser.add_argument("sample", help="sample folder; the votes are kept in it, in votes-WORKFLOW.jsonl")
     parser.add_argument("--workflow", help=_WORKFLOW.format("the classes of the scheme"))
     parser.add_argument("--predictions", metavar="TABLE", help="table of predictions whose probabilities are shown")
-    parser.add_argument(
-        "--show-predictions", action="store_true", help="show probabilities and maps before the vote"
-    )
+    parser.add_argument("--show-predictions", action="store_true", help="show probabilities and maps before the vote")
     parser.add_argument("--model", help="packaged model or model folder whose activation maps can be shown")
     parser.add_argument(
         "--catalogues", nargs="+", default=[], metavar="FILE", help="catalogues whose entries near a source are listed"

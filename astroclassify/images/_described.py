@@ -22,7 +22,7 @@ def in_words(image):
     if image.ndim == 2 and is_celestial(image.wcs):
         size += f" of {3600 * np.mean(proj_plane_pixel_scales(image.wcs.celestial)):.3g} arcsec"
     values, _ = valid_values(image)
-    parts = [size, f"{values.sum():.6g} {image.unit or '(no unit)'}"]
+    parts = [size, f"{values.sum():.6g} {'(no unit)' if image.unit is None else image.unit}".strip()]
     header = read_header(image.meta, image.wcs)
     parts += [" ".join(name for name in (header.telescope, header.instrument) if name)]
     parts += [f"{header.energy_range[0]:g} to {header.energy_range[1]:g} keV"] if header.energy_range else []
@@ -33,11 +33,17 @@ def in_words(image):
 
 
 def picture_html(words, bands):
-    """A line and, where Pillow is there, the pictures of images by band, which are those of the page for people."""
+    """
+    A line and, where Pillow is there, the pictures of images by band, which are those of the page for people.
+
+    Images without a dimension, such as activation maps, have signs that these pictures do not show: they have the line.
+    """
     from ._pictures import draw, encode
 
     line = f"<pre>{html.escape(words)}</pre>"
-    if find_spec("PIL") is None or any(image.ndim != 2 for image in bands.values()):
+    if find_spec("PIL") is None or any(
+        image.ndim != 2 or image.unit == u.dimensionless_unscaled for image in bands.values()
+    ):
         return line
     pictures = [
         f'<img width="320" alt="{name}" src="data:image/png;base64,'

@@ -5,7 +5,6 @@ from astropy import units as u
 
 from astroclassify.exceptions import GeometryError
 
-from ._sky_image import sky_image
 from ._wavelet import filter_counts
 
 __all__ = ["filtered"]
@@ -29,20 +28,21 @@ def filtered(image, values, valid, resolution):
         return np.zeros(image.shape)
     most = int(np.clip(np.log2(min(image.shape) * _COARSEST), 1, _MOST))
     scales = range(int(np.clip(round(np.log2(max(resolution, 1.0))), 1, most)), most + 1)
-    maps, rough = sky_image(image), np.zeros(image.shape, bool)
-    for _ in range(1 if maps.background is not None else _ROUNDS):
-        background = _background(maps, values, valid, rough)
+    given, exposure = (getattr(image, name, None) for name in ("background", "exposure"))
+    rough = np.zeros(image.shape, bool)
+    for _ in range(1 if given is not None else _ROUNDS):
+        background = _background(given, exposure, values, valid, rough)
         excess = (values - background).astype(np.float32)
         found = filter_counts(excess, background, valid, list(scales), _FALSE_ALARM)
         rough = found > 0
     return found.astype(float)
 
 
-def _background(maps, values, valid, found):
+def _background(given, exposure, values, valid, found):
     """Expected counts per pixel (float32), zero where not ``valid``; ``found`` are pixels with sources."""
-    if maps.background is not None:
-        return np.where(valid, np.nan_to_num(maps.background).clip(0.0), 0.0).astype(np.float32)
-    shape = np.where(valid, 1.0 if maps.exposure is None else maps.exposure, 0.0)
+    if given is not None:
+        return np.where(valid, np.nan_to_num(given).clip(0.0), 0.0).astype(np.float32)
+    shape = np.where(valid, 1.0 if exposure is None else exposure, 0.0)
     empty = valid & ~found if (valid & ~found).any() else valid
     # Without a first look at the sources, of blocks of pixels the median, which the brighter half does not move.
     ratio = _median_ratio(values, shape) if not found.any() else values[empty].sum() / shape[empty].sum()

@@ -157,13 +157,16 @@ def _with_time(votes):
 def texts_of(column, rows=slice(None)):
     """Some rows of a text column as a list of str."""
     part = column[rows]
-    return np.asarray(part).tolist() if _are_texts(part) else tables.plain_column(part, "").astype(str).tolist()
+    texts = _objects(part)
+    return tables.plain_column(part, "").astype(str).tolist() if texts is None else texts
 
 
-def _are_texts(column):
-    """Whether a column holds nothing but objects that are str: nothing has to be converted."""
-    objects = getattr(getattr(column, "dtype", None), "kind", "") == "O" and not hasattr(column, "mask")
-    return objects and set(map(type, np.asarray(column).tolist())) <= {str}
+def _objects(column):
+    """The objects of a column of which all are str, so that nothing has to be converted; None of another column."""
+    if getattr(getattr(column, "dtype", None), "kind", "") != "O" or hasattr(column, "mask"):
+        return None
+    texts = np.asarray(column).tolist()
+    return texts if set(map(type, texts)) <= {str} else None
 
 
 def _factorise(votes, name, known=()):
@@ -175,9 +178,11 @@ def _factorise(votes, name, known=()):
     # In blocks: a list of millions of Python strings would take more memory than the column.
     for start in range(0, len(column), _BLOCK):
         part = column[start : start + _BLOCK]
-        if not _are_texts(part) and not tables.has_text(part):
-            raise SchemaError(f"not a {tables.VOTES.name} table: column {name!r} must hold text")
-        texts = texts_of(part)
+        texts = _objects(part)
+        if texts is None:
+            if not tables.has_text(part):
+                raise SchemaError(f"not a {tables.VOTES.name} table: column {name!r} must hold text")
+            texts = texts_of(part)
         codes[start : start + len(texts)] = np.fromiter(map(index.__getitem__, texts), np.int32, len(texts))
     return codes, list(index)
 

@@ -51,9 +51,9 @@ def plot_prediction(
         From left to right: the bands on the grid that the classifier sees, with sky coordinates, the contours of the
         smoothed X-ray image (the first where the background fluctuates to by chance in 1e-5 of places, each twice as
         high) and a bar of 200 kpc, or of 1 arcmin where no redshift is known; the activation map, red where the image
-        speaks for the class, blue where it speaks against it (no map, and a line that says so, where the network has no
-        exact one and the extra ``train`` is not installed); the class probabilities, with flags and message in words.
-        It has several panels, so it takes no ``ax``.
+        speaks for the class, blue where it speaks against it, one colour beyond the 99th percentile (no map, and a line
+        that says so, where the network has no exact one and the extra ``train`` is not installed); the class
+        probabilities, with flags and message in words. It has several panels, so it takes no ``ax``.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def plot_prediction(
 
     n = len(bands) + 2
     figure = new_figure(_SIDE * (n - 0.35), _SIDE + 0.6)
-    grid = figure.add_gridspec(1, n, width_ratios=[*[1] * (n - 1), 0.62])
+    grid = figure.add_gridspec(1, n, width_ratios=[1.15, *[1] * (n - 2), 0.62])
     xray = next(iter(bands.values()))
     panels = [figure.add_subplot(grid[number], projection=xray.wcs) for number in range(n - 1)]
     for axis, (name, each) in zip(panels, bands.items(), strict=False):
@@ -160,14 +160,17 @@ def _draw_bar(axis, image):
 
 
 def _draw_map(figure, axis, activation, image):
-    limit = float(np.nanmax(np.abs(activation.data), initial=0.0)) or 1.0
+    size = np.abs(activation.data[np.isfinite(activation.data)])
+    # A few cells at the peak can hold nearly all of the evidence: beyond the last percentile colours stay the same.
+    limit = float(np.percentile(size, 99) or size.max()) if size.size else 0.0
+    limit = limit or 1.0
     corners = (np.arange(n + 1) - 0.5 for n in reversed(activation.shape))
     drawn = axis.pcolormesh(
         *corners, activation.data, transform=axis.get_transform(activation.wcs), cmap="RdBu_r", vmin=-limit, vmax=limit
     )
     _draw_contours(axis, image, "black")
     axis.set_title(f"what speaks for {activation.meta['CLASS']}", fontsize=10)
-    bar = figure.colorbar(drawn, ax=axis, orientation="horizontal", shrink=0.8, pad=0.02)
+    bar = figure.colorbar(drawn, ax=axis, orientation="horizontal", shrink=0.8, pad=0.02, extend="both")
     bar.set_label("contribution to the logit", fontsize=8)
     bar.ax.tick_params(labelsize=7)
 

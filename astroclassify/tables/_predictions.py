@@ -20,7 +20,7 @@ class PredictionTable(QTable):
         classes = [name for name in self.colnames if name.startswith("p_")]
         if not {"source_id", "label_pred", "flags"} <= set(self.colnames):
             return super()._repr_html_()
-        texts = [name for name in ("label", "message") if name in self.colnames]
+        texts = [name for name in ("familiarity", "label", "message") if name in self.colnames]
         head = "".join(
             f"<th>{html.escape(name)}</th>" for name in ("source_id", "label_pred", *classes, "flags", *texts)
         )
@@ -35,5 +35,6 @@ def _cells(row, classes, texts):
     for name in classes:
         p = float(row[name])
         cells.append(f'<td style="{_BAR.format(100 * p)}">{p:.3f}</td>' if np.isfinite(p) else "<td></td>")
-    words = [", ".join(flag_names(row["flags"])), *(str(row[name]) for name in texts)]
+    values = [f"{row[name]:.3g}" if isinstance(row[name], float) else str(row[name]) for name in texts]
+    words = [", ".join(flag_names(row["flags"])), *values]
     return "".join([*cells, *(f"<td>{html.escape(word)}</td>" for word in words)])

@@ -39,4 +39,6 @@ def test_a_notebook_shows_the_picture_of_each_band():
     sizes = [image_module.open(io.BytesIO(base64.b64decode(each))).size for each in pictures]
     assert len(sizes) == 2 and all(width * 40 == height * 50 for width, height in sizes)
     assert made_image()._repr_html_().count("<img") == 1
+    activation = made_image("")
+    assert repr(activation).endswith("arcsec, 6000>") and "<img" not in activation._repr_html_()
     assert "<img" not in SkyImage(np.ones(5), unit="ct")._repr_html_()

@@ -4,12 +4,15 @@ import csv
 import gzip
 import json
 
+import numpy as np
 import pytest
+from astropy.table import QTable
 
 from astroclassify import tables
 from astroclassify.exceptions import EmptyResultWarning, SchemaError
 from astroclassify.people import (
     Workflow,
+    check_votes,
     expert_decisions,
     known_labels,
     list_workflows,
@@ -397,3 +400,15 @@ def test_every_way_to_an_outcome_is_a_path(own):
     paths = dict(zip(own.question_names, own.paths[place].tolist(), strict=True))
     assert paths["T0"] == 0 and paths["T1_an_arc"] == -1 and paths["T3"] == -1
     assert load_workflow("hunt").paths[2].tolist() == [0, 0, 1, -1, -1, -1]
+
+
+def test_columns_of_objects_must_be_texts(own):
+    votes = QTable({name: np.array([name], dtype=object) for name in ("source_id", "voter_id", "question", "answer")})
+    assert check_votes(votes, workflow=own)["problem"].tolist() == ["unknown_question"]
+    votes["voter_id"] = np.array([7.5], dtype=object)
+    with pytest.raises(SchemaError, match="not a VOTES table: column 'voter_id' must hold"):
+        check_votes(votes, workflow=own)
+    mixed = QTable({name: np.array([name] * 2, dtype=object) for name in votes.colnames})
+    mixed["voter_id"] = np.array(["v", 7.5], dtype=object)
+    with pytest.raises(SchemaError, match="not a VOTES table: column 'voter_id' must hold text"):
+        check_votes(mixed, workflow=own)

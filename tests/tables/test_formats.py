@@ -15,6 +15,7 @@ def predictions():
     for name, p in zip(COOL_CORE.classes, (0.7123456789, 0.2, 0.0876543211), strict=True):
         table[f"p_{name}"] = [p, np.nan]
     table["flags"] = [int(Flag.MASKED | Flag.OFF_EDGE), int(Flag.FAILED)]
+    table["familiarity"] = [0.123456, np.nan]
     table["message"] = ["", "no image"]
     table.meta["scheme"] = COOL_CORE.to_dict()
     return table
@@ -47,7 +48,7 @@ def test_a_notebook_shows_bars_and_flags_in_words():
     html = tables.validate(predictions(), tables.PREDICTIONS)._repr_html_()
     assert "&lt;b&gt;" in html and "<b>" not in html
     assert "off_edge, masked" in html and "failed" in html and "no image" in html and "no answer" in html
-    assert "71.2%" in html and ">0.712<" in html
+    assert "71.2%" in html and ">0.712<" in html and ">0.123<" in html
     part = tables.validate(predictions(), tables.PREDICTIONS)["source_id", "p_CC"]
     assert "0.712" in part._repr_html_()
     many = tables.validate(QTable(predictions()[[0] * 60], copy=True), tables.PREDICTIONS)

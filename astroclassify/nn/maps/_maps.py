@@ -297,8 +297,8 @@ def radial_profiles(maps, *, r_500=None):
        kpc       kpc
      float64   float64
     --------- ---------
-          0.0    15.625
-       15.625     31.25
+            0     15.62
+        15.62     31.25
     """
     maps = {str(maps.meta.get("CLASS", "")): maps} if isinstance(maps, CCDData) else maps
     if not isinstance(maps, dict) or not maps:

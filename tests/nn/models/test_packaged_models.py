@@ -47,6 +47,15 @@ def test_real_sky_of_the_card_is_what_was_measured():
     said = load_classifier("coolcore").card_["real_sky"]
     assert f"mean F1 {row['macro-F1']}" in said and f"of {row['n']} clusters of ACCEPT" in said
     assert f"AUC {near:.2f} at z < 0.12, {far:.2f} beyond" in said
+    card = load_classifier("cluster-xmm").card_
+    (row,) = [each for each in card["cluster_or_not"]
+              if each["classifier"].startswith("this model (") and each["candidates"] == "real"]  # fmt: skip
+    n = row["n_cluster"] + row["n_other"]
+    assert f"among {n} candidates in real XMM fields, {row['n_cluster']} of them clusters" in card["real_sky"]
+    for name, word in (("auc", "AUC"), ("recall", "recall"), ("precision", "precision")):
+        digits = [f"{float(each.strip('()')):.2f}" for each in row[name].replace(" to ", " ").split()]
+        assert f"{word} {digits[0]}" in card["real_sky"]
+        assert name != "auc" or f"({digits[1]} to {digits[2]})" in card["real_sky"]
 
 
 def test_a_loaded_model_and_what_it_learned_are_one_line_each():

@@ -21,6 +21,7 @@ from astropy.table import MaskedColumn, QTable
 from astropy.wcs import WCS
 
 from astroclassify import tables
+from astroclassify.cli import main
 from astroclassify.exceptions import AstroclassifyWarning, OutputError, SchemaError
 from astroclassify.images import Cutout, write_image
 from astroclassify.people import write_report
@@ -438,6 +439,30 @@ def test_maps_of_a_packaged_model_by_a_worker(tmp_path):
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
         other = write_report(predictions, sample, tmp_path / "b.html", executor=executor, **settings)
     assert other.read_bytes() == out.read_bytes()
+
+
+def test_verb_writes_a_report(tmp_path, capsys):
+    flat = CCDData(np.full((64, 64), 5.0), unit="adu")
+    sample = sample_of(tmp_path / "s", ["a", "b"], ["a.fits", "gone.fits"])
+    Cutout("a", {"xray": sky_image(150, 2), "optical": flat}).write(tmp_path / "s/a.fits")
+    sample["exposure"] = [10.0, 20.0] * u.ks
+    tables.write_sample(sample, tmp_path / "s")
+    tables.write(predictions_of(["a"]), tmp_path / "p.ecsv")
+    tables.write(predictions_of(["a", "b"]), tmp_path / "both.ecsv")
+
+    def run(name, *options):
+        return main(["inspect", str(tmp_path / "s"), "--predictions", str(tmp_path / name), *map(str, options)])
+
+    how = ["--model", "cluster-xmm", "--columns", "exposure", "p_cluster"]
+    assert run("p.ecsv", "--report", tmp_path / "a.html", *how) == 0
+    page = Page(tmp_path / "a.html")
+    assert list(page.pictures()[0]) == ["xray", "activation", "optical"] and page.columns["exposure"] == [10]
+    capsys.readouterr()
+    assert run("both.ecsv", "--report", tmp_path / "b.html") == 1
+    assert "1 of 2 rows have no picture (no such file: 1)" in capsys.readouterr().err
+    assert run("p.ecsv", "--columns", "exposure") == 2 and "--columns needs --report" in capsys.readouterr().err
+    assert run("p.ecsv", "--report", tmp_path / "c.html", "--columns", "none") == 2
+    assert "columns: 'none' must be a column of predictions or sample" in capsys.readouterr().err
 
 
 def test_files_of_the_page_are_in_the_package():
