@@ -5,7 +5,6 @@ The catalogue has ``source_id``, ``path`` (of an image, seen by all workers) and
 folder of Parquet with as many partitions: ``python classify_frame.py CATALOGUE MODEL OUT``.
 """
 
-import functools
 import os
 import sys
 
@@ -20,17 +19,11 @@ from astroclassify.nn import load_classifier
 COLUMNS = {"source_id": "string", "label_pred": "string", "message": "string"}
 
 
-@functools.lru_cache(maxsize=1)
-def model_of(name):
-    """The classifier, loaded once by each worker."""
-    return load_classifier(name)
-
-
 # --- Partition
 def classify(frame, model):
     """Predictions (pandas) for the rows of one partition."""
     table = QTable.from_pandas(frame[["source_id", "path", "redshift"]])
-    return model_of(model).classify(table, progress=False).to_pandas(index=False).astype(COLUMNS)
+    return load_classifier(model).classify(table, progress=False).to_pandas(index=False).astype(COLUMNS)
 
 
 def main(catalogue, model, out):

@@ -127,15 +127,9 @@ def classes(arguments, executor):
     return run_parts(functools.partial(classify, arguments.model), parts, arguments.out, executor)
 
 
-@functools.lru_cache(maxsize=1)
-def model_of(name):
-    """The classifier, loaded once by each worker."""
-    return load_classifier(name)
-
-
 def classify(model, rows):
-    """Predictions for some rows."""
-    return model_of(model).classify(rows, progress=False)
+    """Predictions for some rows; the worker loads the model."""
+    return load_classifier(model).classify(rows, progress=False)
 
 
 # --- Command
