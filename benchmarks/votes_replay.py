@@ -2,8 +2,9 @@
 How many votes a queue saves: ``docs/science/measured/votes_replay.csv`` and ``.png``.
 
 Every vote exists beforehand, and is shown only when it is asked for. `astroclassify.people.voting_queue` asks, in
-rounds of half the open subjects, until every subject is retired; beside it all subjects get the same number of votes,
-and the queue's rules of retirement alone, where each round asks all open subjects. The votes are those of
+rounds of half the open subjects, one vote for each and one more for every four that it has, until every subject is
+retired; beside it all subjects get the same number of votes, and the queue's rules of retirement alone, where each
+round asks all open subjects. The votes are those of
 `astroclassify.people.simulate_votes`, and with ``--bluebirds FOLDER`` real ones: 39 people on 108 pictures of two kinds
 of birds (``labels.yaml`` and ``gt.yaml`` in ``demo/bluebirds`` of github.com/welinder/cubam; Welinder et al. 2010,
 NIPS). Each run is another simulated crowd, or another order in which the real people come. Classifiers are simulated.
@@ -92,7 +93,7 @@ def replay(votes, ballots, truth, workflow, share, predictions):
         if not asked:
             return np.array(history)
         for source in asked[: int(np.ceil(share * len(asked)))]:
-            given[source] += 1
+            given[source] = min(most, given[source] + 1 + given[source] // 4)
 
 
 def compare(crowd, n_runs, steps, workflow):

@@ -256,6 +256,16 @@ def summary(predictions, rows):
     return counts | {name: spelled(row, name) for name in names}
 
 
+def on_the_sky(predictions, rows):
+    """What `list_classifiers` says of real candidates."""
+    row, labels = score(predictions[rows], rng=0)[0], texts(predictions, "label")[rows]
+    return (
+        f"cluster or not among {np.sum(labels != '')} candidates in real XMM fields, {np.sum(labels == 'cluster')} of "
+        f"them clusters, without plates: AUC {row['auc']:.2f} ({row['auc_lo']:.2f} to {row['auc_hi']:.2f}), recall "
+        f"{row['recall']:.2f}, precision {row['precision']:.2f}"
+    )
+
+
 def spelled(row, name):
     """A score with its interval as text."""
     return f"{row[name]:.3f} ({row[f'{name}_lo']:.3f} to {row[f'{name}_hi']:.3f})"
@@ -399,6 +409,7 @@ def write(sample, work, out, *, settings, overwrite):
         "intervals": "95% by bootstrap over fields, paired where two classifiers are compared",
         "scores": rows_of(score(five[rows["simulated"]], rng=0)),
         "scores_on_the_sky": rows_of(score(five[rows["sky"]], rng=0)),
+        **({"real_sky": on_the_sky(predictions, rows["real"])} if usable(predictions, rows["real"]) else {}),
         "cluster_or_not": [
             {"classifier": name, "candidates": part, **summary(table, members)}
             for part, members in rows.items()

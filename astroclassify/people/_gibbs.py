@@ -23,13 +23,15 @@ import numpy as np
 __all__ = ["Sampled", "sample"]
 
 _ANCHOR = 10.0
-# Draws per block: the first is thrown away, then longer and longer ones follow until one has converged.
-_BLOCKS = (50, 100, 200, 400, 800)
+# Votes of all draws of a block together, and least and most draws: few votes take many draws, and need them, because
+# a label and the mean confusion that explains it change together, seldom.
+_EFFORT, _FEWEST, _MOST = 4_000_000, 100, 2000
+# Lengths of the blocks: the first is thrown away, the others follow until one has converged.
+_BLOCKS = (0.5, 1, 2)
 # Of the probabilities under single draws of the matrices this many, equally spaced, are kept for quantiles.
 _KEPT = 100
 # Least probabilities and weights, so that logarithms and ratios stay finite.
 _LEAST = 1e-12
-_LEAST_DRAW = 1e-280
 # A block has converged if the posteriors of its two halves differ by less, as a root mean square over the subjects.
 _PRECISION = 0.02
 _SEED = 20
@@ -58,6 +60,7 @@ class Sampled:
         return np.minimum(low, mean), np.maximum(high, mean)
 
 
+@np.errstate(under="ignore")  # probabilities that are as good as zero
 def sample(subject, voter, label, shape, *, smoothing, start, gold=None, hints=None):
     """
     Sample labels, frequencies and confusion matrices given votes: ``subject``, ``voter``, ``label``, each (n,).
@@ -84,7 +87,8 @@ def sample(subject, voter, label, shape, *, smoothing, start, gold=None, hints=N
     totals = counts.sum(axis=1)
     crowd, strength = _anchor(n_labels), np.full(n_labels, float(smoothing))
     n_drawn = 0
-    for length in _BLOCKS:
+    n_used = min(max(_EFFORT // max(len(label), 1), _FEWEST), _MOST) // _KEPT * _KEPT
+    for length in [int(n_used * part) for part in _BLOCKS]:
         halves, kept = np.zeros((2, n_subjects, n_labels)), np.empty((_KEPT, n_subjects, n_labels), np.float32)
         confusion, mean_crowd = np.zeros(counts.shape), np.zeros(crowd.shape)
         frequencies = np.zeros(n_labels)
@@ -100,16 +104,14 @@ def sample(subject, voter, label, shape, *, smoothing, start, gold=None, hints=N
             confusion += expected / expected.sum(axis=1, keepdims=True) / length
             mean_crowd += crowd / length
             frequencies += shares / length
-            if length > _BLOCKS[0] and step % (length // _KEPT) == 0:
-                errors = np.maximum(rng.standard_gamma(expected), _LEAST_DRAW)
+            if n_drawn and step % (length // _KEPT) == 0:
+                errors = np.maximum(rng.standard_gamma(expected), np.finfo(float).tiny)
                 single = np.log(prior)
                 weigh(*votes, np.log(errors / errors.sum(axis=1, keepdims=True)), single)
-                # Without what is no number of the precision kept.
-                single = np.where(known[:, None] < 0, single, posterior)
-                kept[step // (length // _KEPT)] = np.where(single < _LEAST, 0, single)
-        n_drawn += length
+                kept[step // (length // _KEPT)] = np.where(known[:, None] < 0, single, posterior)
         difference = np.sum(np.diff(halves[:, informed], axis=0) ** 2) / max(np.sum(informed), 1)
-        converged = length > _BLOCKS[0] and bool(difference < _PRECISION**2)
+        converged = n_drawn > 0 and bool(difference < _PRECISION**2)
+        n_drawn += length
         if converged:
             break
     confusion = confusion.transpose(0, 2, 1)

@@ -354,25 +354,29 @@ def test_known_outcomes_with_gaps_are_those_that_are_there():
 
 
 def test_few_votes_do_not_make_sure():
-    """One vote each: the greatest likelihood is sure of outcomes that nobody chose."""
-    truth = {f"s{k}": NAMES[k % 7] for k in range(200)}
-    votes = simulate_votes(truth, n_voters=60, votes_per_subject=1, rng=0)
+    """Two votes each: the greatest likelihood is sure of outcomes that nobody chose."""
+    outcomes = np.random.default_rng(0).choice(NAMES, 200, p=[0.05, 0.08, 0.22, 0.05, 0.1, 0.25, 0.25])
+    votes = simulate_votes(
+        {f"s{k}": str(name) for k, name in enumerate(outcomes)}, n_voters=60, votes_per_subject=2, rng=0
+    )
     original = volunteer_consensus(votes, method="dawid-skene", smoothing=0)
-    assert original["posterior"].max() > 0.99 and np.any(original["flags"] & Flag.NO_VOTES.value)
+    unchosen = (original["flags"] & Flag.NO_VOTES.value) > 0
+    assert original["posterior"][unchosen].max() > 0.999
     assert np.isnan(original["posterior_lo"]).all()
     result = volunteer_consensus(votes, method="dawid-skene")
     assert np.all(result["flags"] & Flag.FEW_VOTES.value)
     own = np.array([row[f"f_{row['outcome']}"] for row in result])
     assert np.array_equal((result["flags"] & Flag.NO_VOTES.value) > 0, own == 0)
-    assert result["posterior"].max() < 0.99
-    # A single vote leaves the probability itself open.
-    assert np.median(result["posterior_hi"] - result["posterior_lo"]) > 0.2
+    unchosen = (result["flags"] & Flag.NO_VOTES.value) > 0
+    assert result["posterior"][unchosen].max() < 0.9
+    # So few votes leave the probability itself open.
+    assert np.median(result["posterior_hi"] - result["posterior_lo"]) > 0.3
 
 
 def test_flags_of_votes():
     ballots = [("many", f"v{k}", "edge") for k in range(5)] + [("few", f"v{k}", "edge") for k in range(4)]
     for method in METHODS:
-        result = volunteer_consensus(paths(ballots), method=method, gold={"few": "point_source"})
+        result = volunteer_consensus(paths(ballots), method=method, gold={"few": "edge"})
         assert result["flags"].tolist() == [0, 0]  # a known outcome needs no votes
         result = volunteer_consensus(paths(ballots), method=method)
         assert [flag_names(flags) for flags in result["flags"]] == [(), ("few_votes",)]
