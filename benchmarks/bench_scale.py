@@ -105,9 +105,12 @@ def kill_one(client, out):
 
 
 def contents(folder):
-    """What a run wrote, but for the times in it: images as bytes, tables as their columns."""
+    """
+    What a run wrote, but for the times in it: images as bytes, tables as their columns; without the hidden files that
+    a worker which was killed leaves.
+    """
     found = {}
-    for path in sorted(folder.rglob("*.*")):
+    for path in sorted(folder.rglob("[!.]*.*")):
         if path.suffix == ".fits":
             found[str(path.relative_to(folder))] = path.read_bytes()
         elif path.suffix in (".parquet", ".ecsv"):
@@ -190,21 +193,23 @@ def main():
     work("fields", inputs, killed, 2, kill=True)
     print("after a worker was killed, the same output:", contents(killed) == contents(arguments.out / "fields-1"))
     print(f"a task without work takes {1e3 * overhead():.1f} ms of the scheduler's time")
-    write(
-        arguments.out / "scale_cluster.csv",
-        [
-            {
-                "verb": verb,
-                "objects": f"10^{np.log10(n):.0f} {what}s",
-                "core-hours": f"{seconds * n / 3600:.3g}",
-                "hours on 10 nodes": f"{seconds * n / 3600 / (10 * CORES):.2g}",
-                "disk [GB]": f"{size * n / 1e9:.3g}",
-                "memory of a node's workers [GB]": f"{memory * CORES / 1e9:.0f} of {NODE_MEMORY / 1e9:.0f}",
-            }
-            for verb, what, seconds, size, memory in cost
-            for n in N_OBJECTS
-        ],
-    )
+    write(arguments.out / "scale_cluster.csv", on_cluster(cost))
+
+
+def on_cluster(cost):
+    """Rows of what follows from verb, object, processor time [s], disk and memory [bytes] of each."""
+    return [
+        {
+            "verb": verb,
+            "objects": f"10^{np.log10(n):.0f} {what}s",
+            "core-hours": f"{seconds * n / 3600:.3g}",
+            "hours on 10 nodes": f"{seconds * n / 3600 / (10 * CORES):.2g}",
+            "disk [GB]": f"{size * n / 1e9:.3g}",
+            "memory of a node's workers [GB]": f"{memory * CORES / 1e9:.0f} of {NODE_MEMORY / 1e9:.0f}",
+        }
+        for verb, what, seconds, size, memory in cost
+        for n in N_OBJECTS
+    ]
 
 
 if __name__ == "__main__":
