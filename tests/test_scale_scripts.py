@@ -113,7 +113,10 @@ def test_fields_to_candidates_to_cutouts(run_many, observations, tmp_path):
 @pytest.mark.filterwarnings("default")  # what Dask's processes warn of is theirs
 def test_dask_gives_the_same_and_outlives_a_worker(run_many, catalogue, tmp_path, monkeypatch):
     pytest.importorskip("distributed")
+    import dask
+
     monkeypatch.setattr(run_many, "ROWS", 1)
+    twice = dask.config.set({"distributed.scheduler.allowed-failures": 1})  # of a worker, and an item is given up
 
     def kill_first(pid):  # inside, so that they are sent to the workers, which cannot import this file
         if os.getpid() == pid:
@@ -124,7 +127,7 @@ def test_dask_gives_the_same_and_outlives_a_worker(run_many, catalogue, tmp_path
         if doomed:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    with run_many.open_workers("2", local_directory=str(tmp_path)) as executor:
+    with twice, run_many.open_workers("2", local_directory=str(tmp_path)) as executor:
         arguments = run_many.parse(["classes", str(catalogue), "coolcore", "--out", str(tmp_path / "classes")])
         pid = next(iter(executor._client.run(os.getpid).values()))
         outcomes = batch.run(kill_first, [pid] * 4, keys="abcd", executor=executor, progress=False)
