@@ -23,7 +23,7 @@ from astroclassify.schemes import CANDIDATE
 OUT = Path(__file__).resolve().parents[1] / "docs" / "science" / "measured" / "votes_coverage.csv"
 COLUMNS = ("source_id", "voter_id", "question", "answer", "time")
 # Votes on each subject, how often voters are right on average, number of voters.
-CROWDS = ((5, 0.7, 100), (5, 0.5, 40), (30, 0.4, 100), (30, 0.35, 40))
+CROWDS = ((5, 0.7, 100), (5, 0.5, 40), (30, 0.45, 100), (30, 0.45, 40))
 
 
 def table_of(subject, voter, answers, question="class"):
@@ -63,9 +63,10 @@ def coverage(n_crowds, n_subjects):
             result = volunteer_consensus(votes, method="dawid-skene", workflow="candidate")
             said = np.array([CANDIDATE.index(outcome) for outcome in result["outcome"]])
             p = p[np.arange(n_subjects), said]
+            posterior = np.array(result["posterior"])
             # Probabilities near 1 are stored with 1e-7.
             held = (p > result["posterior_lo"] - 1e-6) & (p < result["posterior_hi"] + 1e-6)
-            found.append((held, (p > 0.001) & (p < 0.999), said == truth, np.array(result["posterior"]), p))
+            found.append((held, (posterior > 0.001) & (posterior < 0.999), said == truth, posterior, p))
         held, doubtful, correct, posterior, p = (np.stack(each) for each in zip(*found, strict=True))
         scatter = held.mean(axis=1).std(ddof=1) / np.sqrt(n_crowds)
         rows.append(

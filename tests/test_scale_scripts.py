@@ -1,8 +1,9 @@
 """Scripts for many objects: parts that are kept, workers that die, the same tables from Dask and from here."""
 
-import importlib.util
+import importlib
 import os
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,12 @@ FOLDER = Path(__file__).resolve().parents[1] / "docs" / "tutorials" / "scale"
 
 
 def load(name):
-    """A script as a module; what it sets in the environment is for its own process."""
+    """
+    A script as a module, which other processes can import too; what it sets in the environment is for its own process.
+    """
     before = dict(os.environ)
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(FOLDER))
+    module = importlib.import_module(name)
     os.environ.clear()
     os.environ.update(before)
     return module

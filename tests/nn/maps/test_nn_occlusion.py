@@ -200,9 +200,11 @@ def test_random_weights_destroy_the_map():
     before = classifier.weights_
     table = randomisation_check(classifier, images, 3, n_draws=6)
     assert table["layer"][0] == "trained" and table["rank_correlation"][0] == 1.0
-    # The apertures' own parameters come first. They alone change little: where they look is fixed by their start.
-    assert list(table["layer"][1:4]) == ["(network)", "fc", "laterals.0"] and table["layer"][-1] == "stem.0"
-    rows = table[2:]
+    # The apertures' own parameters and the columns come first, which change little or nothing: where the apertures look
+    # is fixed by their start, and the columns are no part of the image.
+    layers = table["layer"].tolist()
+    assert layers[1:6] == ["(network)", "columns.2", "columns.0", "fc", "laterals.0"] and layers[-1] == "stem.0"
+    rows = table[layers.index("fc") :]
     assert np.all(np.abs(rows["rank_correlation"]) < 0.7) and abs(np.mean(rows["rank_correlation"])) < 0.3
     assert table.meta["n_cells"] == 44**2 and table.meta["abs_by_chance"] == pytest.approx(0.0181, abs=1e-4)
     assert classifier.weights_ is before

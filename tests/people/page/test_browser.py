@@ -61,7 +61,7 @@ def test_votes_with_keys_alone(serve, browse, folder, made, tmp_path):
     ann.press("g", "nonsense", Keys.ENTER)
     ann.reads("message", "no source nonsense")
     ann.press("s", "[", "[", "d", ".", "m")
-    wanted = [{"stretch": "log", "low": 50, "high": 99.7}, "cluster", 99.9]
+    wanted = [{"stretch": "log", "low": 50, "high": 99.7}, "low_z", 99.9]
     scales = "return [info.scales.xray, mapClass, info.scales.optical.high]"
     ann.until(lambda: ann.js(scales) == wanted)
     ann.ready()

@@ -444,16 +444,18 @@ def test_maps_of_a_packaged_model_by_a_worker(tmp_path):
 def test_verb_writes_a_report(tmp_path, capsys):
     flat = CCDData(np.full((64, 64), 5.0), unit="adu")
     sample = sample_of(tmp_path / "s", ["a", "b"], ["a.fits", "gone.fits"])
-    Cutout("a", {"xray": sky_image(150, 2), "optical": flat}).write(tmp_path / "s/a.fits")
+    counts = sky_image(150, 2)
+    counts.meta |= {"TELESCOP": "XMM", "INSTRUME": "EPN"}  # the model takes no others
+    Cutout("a", {"xray": counts, "optical": flat}).write(tmp_path / "s/a.fits")
     sample["exposure"] = [10.0, 20.0] * u.ks
     tables.write_sample(sample, tmp_path / "s")
-    tables.write(predictions_of(["a"]), tmp_path / "p.ecsv")
-    tables.write(predictions_of(["a", "b"]), tmp_path / "both.ecsv")
+    for name, sources in (("p.ecsv", ["a"]), ("both.ecsv", ["a", "b"])):
+        tables.write(predictions_of(sources, scheme=CANDIDATE), tmp_path / name)
 
     def run(name, *options):
         return main(["inspect", str(tmp_path / "s"), "--predictions", str(tmp_path / name), *map(str, options)])
 
-    how = ["--model", "cluster-xmm", "--columns", "exposure", "p_cluster"]
+    how = ["--model", "cluster-xmm", "--columns", "exposure", "p_low_z"]
     assert run("p.ecsv", "--report", tmp_path / "a.html", *how) == 0
     page = Page(tmp_path / "a.html")
     assert list(page.pictures()[0]) == ["xray", "activation", "optical"] and page.columns["exposure"] == [10]

@@ -35,7 +35,7 @@ function frame(figure) {
 
 function place(figure) {
   const marks = figure.querySelector("svg"), image = figure.querySelector("img");
-  if (!geometry()) return marks.replaceChildren();
+  if (!geometry() || !figure.clientWidth || !figure.clientHeight) return marks.replaceChildren();
   const { width, height } = geometry(), at = frame(figure);
   figure.classList.toggle("zoomed", view.zoom > 1);
   if (image) {
