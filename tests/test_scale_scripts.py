@@ -1,9 +1,8 @@
 """Scripts for many objects: parts that are kept, workers that die, the same tables from Dask and from here."""
 
-import importlib
+import importlib.util
 import os
 import signal
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +24,13 @@ FOLDER = Path(__file__).resolve().parents[1] / "docs" / "tutorials" / "scale"
 
 def load(name):
     """
-    A script as a module, which other processes can import too; what it sets in the environment is for its own process.
+    A script as a module that other processes cannot import: its functions must travel by value, as to workers elsewhere.
+    What it sets in the environment is for its own process.
     """
     before = dict(os.environ)
-    sys.path.insert(0, str(FOLDER))
-    module = importlib.import_module(name)
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     os.environ.clear()
     os.environ.update(before)
     return module
