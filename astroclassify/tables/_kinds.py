@@ -2,6 +2,7 @@
 
 import html
 import textwrap
+from fnmatch import fnmatchcase
 
 import numpy as np
 from astropy.table import QTable
@@ -10,7 +11,7 @@ from astroclassify.schemes import flag_names
 
 __all__ = ["KindTable", "main_columns"]
 
-# Columns by which a table of a kind is known, and its main ones; "p_*" stands for those of all classes.
+# Columns by which a table of a kind is known, and its main ones; "p_*" stands for all columns that begin so.
 _KINDS = (
     (("source_id", "label_pred", "flags"), ("source_id", "label_pred", "p_*", "flags", "familiarity")),
     (
@@ -21,6 +22,7 @@ _KINDS = (
         ("class", "precision", "recall", "f1"),
         ("method", "class", "precision", "recall", "f1", "f1_lo", "f1_hi", "f1_std", "bacc"),
     ),
+    (("population", "description", "source"), ("population", "fraction_*")),
     (("source_id", "path", "label"), ("source_id", "label", "redshift", "m_500", "t_cool", "c_sb", "flags")),
 )
 _N_SHOWN = 50
@@ -28,12 +30,10 @@ _BAR = "background: linear-gradient(90deg, rgba(0, 114, 178, 0.35) {0:.1f}%, tra
 
 
 def main_columns(table):
-    """Names of the main columns of a table of PREDICTIONS, CANDIDATES, SCORES or SAMPLE; of another one all."""
+    """Names of the main columns of a table of PREDICTIONS, CANDIDATES, SCORES, SAMPLE or populations; else of all."""
     for known_by, main in _KINDS:
         if set(known_by) <= set(table.colnames):
-            classes = [name for name in table.colnames if name.startswith("p_")]
-            names = [each for name in main for each in (classes if name == "p_*" else [name])]
-            return [name for name in names if name in table.colnames]
+            return [name for pattern in main for name in table.colnames if fnmatchcase(name, pattern)]
     return table.colnames
 
 
