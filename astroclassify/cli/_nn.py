@@ -13,7 +13,6 @@ from astroclassify.images._open import open_fits
 from astroclassify.schemes import CANDIDATE, flag_names
 
 from ._tools import (
-    SCORES_SHOWN,
     add_overwrite,
     add_seed,
     add_verb,
@@ -165,7 +164,7 @@ def _evaluate(arguments):
     if arguments.predictions:
         tables.write(predictions, arguments.predictions, overwrite=arguments.overwrite)
     scores = score_all(sample, {name: predictions})[0]
-    show(scores, arguments.out, SCORES_SHOWN, overwrite=arguments.overwrite)
+    show(scores, arguments.out, overwrite=arguments.overwrite)
     return failure_status(predictions, "images")
 
 
@@ -197,8 +196,7 @@ def _classify(arguments):
     _say_flags(predictions)
     predictions = to_binary(predictions) if arguments.binary else predictions
     table = predictions if catalogue is None else annotate(catalogue, predictions)
-    shown = [name for name in predictions.colnames if name not in ("message", "group_id")]  # messages are on stderr
-    show(table, arguments.out, shown, overwrite=arguments.overwrite)
+    show(table, arguments.out, tables.main_columns(predictions), overwrite=arguments.overwrite)
     if part is not None:
         part.unlink(missing_ok=True)
     return failure_status(predictions, "images")

@@ -30,9 +30,6 @@ from ._tools import (
 
 __all__ = ["add_cutouts", "add_detect"]
 
-# Columns of the candidates that are printed.
-_SHOWN = ("source_id", "sky_position", "ext", "ext_like", "det_like", "counts", "x_class", "flags")
-
 
 def add_detect(verbs):
     """Add the verb ``detect``."""
@@ -99,7 +96,7 @@ def _detect(arguments):
     if arguments.out is None:
         for value in sorted(set(np.asarray(candidates["flags"]).tolist()) - {0}):
             print(f"flags {value}: {', '.join(flag_names(value))}", file=sys.stderr)
-    show(candidates, arguments.out, _SHOWN, overwrite=replace)
+    show(candidates, arguments.out, overwrite=replace)
     if arguments.regions:
         write_regions(candidates, arguments.regions, overwrite=replace)
     if arguments.plot:

@@ -24,7 +24,6 @@ from astroclassify.schemes import Flag, flag_names
 from ._process import INTERRUPTED, flush
 
 __all__ = [
-    "SCORES_SHOWN",
     "add_overwrite",
     "add_seed",
     "add_verb",
@@ -46,8 +45,6 @@ __all__ = [
 ]
 
 _WIDTH = 80  # of what is printed, in characters
-# Columns of a table of scores that are printed.
-SCORES_SHOWN = ("method", "class", "precision", "recall", "f1", "f1_lo", "f1_hi", "bacc")
 
 
 def add_verb(verbs, name, run, help_text, *, resumes=False):
@@ -213,15 +210,16 @@ def emit(text):
 
 def show(table, path=None, columns=None, *, overwrite=False):
     """
-    Write a table to a file, or print its ``columns`` (by default all) on standard output: all rows, 80 characters.
+    Write a table to a file, or print its ``columns`` (by default the main ones) on standard output, all rows.
 
-    Positions are in degrees; of a table that is wider, columns in the middle are left out.
+    Positions are in degrees; of what is wider than 80 characters columns in the middle are left out.
     """
     if path is not None:
         tables.write(table, path, overwrite=overwrite)
         return
     printed = QTable()
-    names = table.colnames if columns is None else [name for name in columns if name in table.colnames]
+    columns = tables.main_columns(table) if columns is None else columns
+    names = [name for name in columns if name in table.colnames]
     for name in names:
         column = table[name]
         if isinstance(column, SkyCoord):
@@ -232,7 +230,7 @@ def show(table, path=None, columns=None, *, overwrite=False):
     lines = tables.readable(printed).pformat(max_lines=-1, max_width=_WIDTH)
     emit("\n".join(lines))
     if len(names) < len(table.colnames) or "..." in lines[0].split():
-        print(f"these are not all of the {len(table.colnames)} columns; --out FILE writes all", file=sys.stderr)
+        print(f"these are not all of the {len(table.colnames)} columns; files have all", file=sys.stderr)
 
 
 def flag_counts(table):

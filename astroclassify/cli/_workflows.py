@@ -5,7 +5,6 @@ import logging
 import sys
 
 from ._tools import (
-    SCORES_SHOWN,
     add_seed,
     add_verb,
     add_workers,
@@ -67,7 +66,7 @@ def _demo(arguments):
     probabilities = [name for name in predictions.colnames if name.startswith("p_")]
     show(predictions["source_id", "label", "label_pred", *probabilities, "flags"])
     emit("")
-    show(scores[SCORES_SHOWN])
+    show(scores)
     return failure_status(predictions, "images")
 
 

@@ -24,6 +24,7 @@ from ._files import (  # noqa: F401 (some are for the rooms only)
     write_sample,
 )
 from ._formats import readable  # noqa: F401 (for the rooms only)
+from ._kinds import KindTable, main_columns  # noqa: F401 (for the rooms only)
 from ._plain import has_text, numbers, plain_column, plain_sky, plain_table  # noqa: F401 (some are for the rooms only)
 from ._sample import SampleTable
 from ._text_cells import cells_of, named_units, table_of_cells  # noqa: F401 (for the rooms only)

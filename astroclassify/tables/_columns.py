@@ -14,8 +14,8 @@ from astroclassify.exceptions import SchemaError
 from astroclassify.schemes import ClassScheme, get_scheme
 
 from ._formats import readable
+from ._kinds import KindTable
 from ._plain import has_text, plain_column, plain_table
-from ._predictions import PredictionTable
 
 __all__ = [
     "CANDIDATES",
@@ -208,7 +208,8 @@ def validate(table, spec, *, scheme=None):
     -------
     `~astropy.table.QTable`
         The table as a QTable, columns in their own order and plain (see `plain_table`), with formats for printing.
-        PREDICTIONS have bars and flags in words in a notebook.
+        Where not all columns fit on the terminal, it prints the main ones and names the others; in a notebook
+        PREDICTIONS have bars and flags in words.
 
     Raises
     ------
@@ -238,7 +239,7 @@ def validate(table, spec, *, scheme=None):
         raise SchemaError(f"not a {spec.name} table: " + "; ".join(faults))
     masked = [name for name, kind in kinds.items() if kind == "float" and hasattr(table[name], "mask")]
     # A new table: the one that was handed over keeps its columns and their formats.
-    table = PredictionTable(table, copy=False) if spec is PREDICTIONS else table.copy(copy_data=False)
+    table = KindTable(table, copy=False) if type(table) is QTable else table.copy(copy_data=False)
     for name in masked:  # whole numbers where real ones are wanted
         table[name] = plain_column(table[name])
     return readable(table)

@@ -1,12 +1,13 @@
 """A table of samples that scikit-learn can index."""
 
 import numpy as np
-from astropy.table import QTable
+
+from ._kinds import KindTable
 
 __all__ = ["SampleTable"]
 
 
-class SampleTable(QTable):
+class SampleTable(KindTable):
     """
     A QTable whose rows scikit-learn can take: ``X`` of `~sklearn.model_selection.cross_val_score` and its kin.
 

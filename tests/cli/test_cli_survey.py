@@ -85,7 +85,7 @@ def test_detect_prints_the_table_where_no_file_is_named(files, capsys):
     table = printed_table(out)
     assert table.colnames == ["source_id", "ra", "dec", "ext", "ext_like", "det_like", "counts", "x_class", "flags"]
     assert len(table) > 0 and set(table["x_class"]) == {"C1"} and max(map(len, out.splitlines())) <= 80
-    assert f"{len(table)} of them are C1" in err and "--out FILE writes all" in err
+    assert f"{len(table)} of them are C1" in err and "columns; files have all" in err
 
 
 HEADER = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 32.5, "CRPIX2": 32.5, "CRVAL1": 150.0, "CRVAL2": 2.0,

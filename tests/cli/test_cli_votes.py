@@ -91,7 +91,7 @@ def test_weighted_on_standard_output_by_default(votes, path, capsys):
     assert max(map(len, out.splitlines())) <= 80
     tied = int(expected["tie"].sum())
     still = int((expected["outcome"] == "").sum()) - tied
-    assert f"{tied} ties, {still} open\n" in err and "--out FILE writes all" in err
+    assert f"{tied} ties, {still} open\n" in err and "columns; files have all" in err
 
 
 def test_known_subjects(votes, path, tmp_path):

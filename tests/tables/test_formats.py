@@ -44,6 +44,38 @@ def test_files_keep_all_digits(ending, tmp_path):
     assert again["sky_position"][0].separation(table["sky_position"][0]) < 1e-8 * u.arcsec
 
 
+def wide():
+    """One table of each kind, wider than 80 characters, and its main columns."""
+    answers = tables.validate(predictions(), tables.PREDICTIONS)
+    answers["group_id"] = ["a group with quite a long name"] * 2
+    main = ["source_id", "label_pred", "p_CC", "p_WCC", "p_NCC", "flags", "familiarity"]
+    yield answers, main
+    candidates = tables.empty(tables.CANDIDATES)
+    main = ["source_id", "sky_position", "ext", "ext_like", "det_like", "counts", "x_class", "flags"]
+    yield tables.validate(candidates, tables.CANDIDATES), main
+    scores = tables.validate(tables.empty(tables.SCORES), tables.SCORES)
+    yield scores, ["class", "precision", "recall", "f1", "f1_lo", "f1_hi", "bacc"]
+    sample = tables.SampleTable(tables.validate(tables.empty(tables.SAMPLE), tables.SAMPLE))
+    yield sample, ["source_id", "label", "redshift", "m_500", "t_cool", "c_sb", "flags"]
+
+
+@pytest.mark.parametrize(("table", "main"), list(wide()))
+def test_where_not_all_columns_fit_the_main_ones_are_printed(table, main, monkeypatch):
+    for width, expected in (("80", main), ("500", table.colnames)):
+        monkeypatch.setenv("COLUMNS", width)
+        lines = str(table).splitlines()
+        assert lines[0].split() == expected
+        assert max(map(len, lines)) <= int(width)
+        named = " ".join(lines).partition(" and ")[2].split(", ") if width == "80" else []
+        assert named == [name for name in table.colnames if name not in expected]
+    assert repr(table).splitlines()[0] == f"<{type(table).__name__} length={len(table)}>"
+
+
+def test_a_part_prints_as_any_table():
+    part = tables.validate(predictions(), tables.PREDICTIONS)["source_id", "p_CC"]
+    assert str(part) == "\n".join(QTable(part).pformat())
+
+
 def test_a_notebook_shows_bars_and_flags_in_words():
     html = tables.validate(predictions(), tables.PREDICTIONS)._repr_html_()
     assert "&lt;b&gt;" in html and "<b>" not in html

@@ -5,13 +5,12 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
-from astropy.table import QTable
 
 from astroclassify._scores._labelled import scheme_in
 from astroclassify.data import FOLDER as DATA
 from astroclassify.exceptions import ArgumentError, SchemaError
 from astroclassify.schemes import COOL_CORE, get_scheme
-from astroclassify.tables import PREDICTIONS, plain_column, validate
+from astroclassify.tables import PREDICTIONS, KindTable, plain_column, readable, validate
 
 from ._calibration import correct_prior
 
@@ -61,7 +60,7 @@ def list_populations(scheme=COOL_CORE):
         for name, entry in _packaged().get(scheme.name, {}).items()
     ]
     kinds = (str, *(float for _ in scheme.classes), str, str)
-    return QTable(rows=rows, names=names) if rows else QTable(names=names, dtype=kinds)
+    return readable(KindTable(rows=rows, names=names) if rows else KindTable(names=names, dtype=kinds))
 
 
 def class_fractions(population, *, scheme=COOL_CORE):

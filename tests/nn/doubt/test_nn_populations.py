@@ -21,6 +21,13 @@ def predictions(p, **meta):
     return table
 
 
+def test_populations_print_their_fractions(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = str(list_populations()).splitlines()
+    assert lines[0].split() == ["population", "fraction_CC", "fraction_WCC", "fraction_NCC"]
+    assert lines[-1] == "and description, source" and max(map(len, lines)) <= 80
+
+
 def test_packaged_populations():
     table = list_populations()
     assert set(table["population"]) == set(NAMES) and all(len(text) > 40 for text in table["source"])
