@@ -99,7 +99,9 @@ def _public_name(cls):
     """Name of a class in the outermost module that has it, or None of a class that has no page."""
     parts = cls.__module__.split(".")
     modules = [".".join(parts[:number]) for number in range(1, len(parts) + 1)]
-    public = (name for name in modules if "._" not in name and not cls.__name__.startswith("_"))
+    public = [name for name in modules if "._" not in name and not cls.__name__.startswith("_")]
+    if parts[0] == "astroclassify":  # rooms hold a few names for each other that are not for users
+        public = [name for name in public if cls.__name__ in getattr(sys.modules[name], "__all__", ())]
     found = next((name for name in public if getattr(sys.modules[name], cls.__name__, None) is cls), None)
     return found and f"{found}.{cls.__name__}".removeprefix("builtins.")
 
